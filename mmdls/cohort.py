@@ -1,0 +1,363 @@
+"""What a table of patients is: blocks of features, images, endpoints, tasks, and the one gate they pass."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = [
+    "Task",
+    "check_cohort",
+    "check_features",
+    "check_target",
+    "find_tasks",
+    "modalities",
+    "survival_target",
+]
+
+_ID_COLUMNS = ("patient_id", "case_id", "pid", "id")
+_SURVIVAL_DTYPE = [("event", bool), ("time", np.float64)]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to predict.
+
+    Parameters
+    ----------
+    name : str
+        ``"os"`` for the columns ``os_time`` and ``os_event``, otherwise the column's name.
+    kind : {"survival", "ordinal", "classification"}
+        A right-censored endpoint, an ordered categorical, or any other column.
+    columns : tuple of str
+        The columns of ``y`` that hold it.
+    classes : tuple, default=()
+        The classes in order; empty for an endpoint.
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    classes: tuple[Any, ...] = ()
+
+
+def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
+    """Find the modalities of a table of patients by the names of its columns.
+
+    ``<name>_image`` is an image modality called ``<name>``; columns ``<block>_*`` are one tabular modality called
+    ``<block>``; ``*_mask`` columns, columns without an underscore and patient ids are carried along, never features.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+
+    Returns
+    -------
+    dict of str to list of str
+        Columns of each modality, image modalities first, both in the order of the table.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> X = pd.DataFrame(columns=["lesion_image", "lesion_mask", "clinical_age", "clinical_sex", "centre"])
+    >>> modalities(X)
+    {'lesion': ['lesion_image'], 'clinical': ['clinical_age', 'clinical_sex']}
+    """
+    images: dict[str, list[str]] = {}
+    blocks: dict[str, list[str]] = {}
+    for column in X.columns:
+        if not isinstance(column, str) or column.lower() in _ID_COLUMNS or column.endswith("_mask"):
+            continue
+        if column.endswith("_image"):
+            images[column.removesuffix("_image")] = [column]
+        elif "_" in column.strip("_"):
+            blocks.setdefault(column.partition("_")[0], []).append(column)
+    both = sorted(images.keys() & blocks.keys())
+    if both:
+        raise ValueError(
+            f"X has both an image and a block of numbers called {both}: columns {[blocks[name] for name in both]}. "
+            "Rename one of the two, for example 'lesion_volume' to 'lesionshape_volume'."
+        )
+    return images | blocks
+
+
+def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
+    """Find what is to be predicted by the columns of ``y``.
+
+    A pair ``<name>_time``, ``<name>_event`` is a right-censored endpoint; an ordered categorical is an ordinal task;
+    any other column is a classification task.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+
+    Returns
+    -------
+    dict of str to Task
+        In the order of the columns.
+
+    Raises
+    ------
+    ValueError
+        If one half of a pair is missing.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
+    >>> [(task.name, task.kind) for task in find_tasks(y).values()]
+    [('subtype', 'classification'), ('os', 'survival')]
+    """
+    tasks: dict[str, Task] = {}
+    for column in map(str, y.columns):
+        name, _, part = column.rpartition("_")
+        if name and part in ("time", "event"):
+            partner = f"{name}_{'event' if part == 'time' else 'time'}"
+            if partner not in y.columns:
+                raise ValueError(
+                    f"y has {column!r} without {partner!r}; a right-censored endpoint is the pair of both. "
+                    f"Columns: {list(y.columns)}."
+                )
+            tasks[name] = Task(name, "survival", (f"{name}_time", f"{name}_event"))
+        elif isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].cat.ordered:
+            present = set(y[column].dropna())
+            classes = tuple(c for c in y[column].cat.categories if c in present)
+            tasks[column] = Task(column, "ordinal", (column,), classes)
+        else:
+            tasks[column] = Task(column, "classification", (column,), tuple(np.unique(y[column].dropna().to_numpy())))
+    return tasks
+
+
+def check_features(X: pd.DataFrame) -> pd.DataFrame:
+    """Refuse a table of patients that cannot be right: duplicate patients or columns, no rows, outcomes inside.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``X`` itself, unchanged.
+
+    Raises
+    ------
+    TypeError
+        If ``X`` is no DataFrame.
+    ValueError
+        Otherwise; the message names rows or columns.
+    """
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame with one row a patient; got {type(X).__name__}.")
+    if len(X) == 0:
+        raise ValueError("X has 0 patients; at least one row is needed.")
+    _check_unique(X.index, "X")
+    repeated = X.columns[X.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(f"X has the columns {_some(repeated)} more than once; give every column its own name.")
+    columns = set(map(str, X.columns))
+    outcomes = sorted(c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns)
+    if outcomes:
+        raise ValueError(
+            f"X holds outcomes: {outcomes} and their times. What is to be predicted belongs into y; drop these "
+            "columns from X, otherwise the model reads the answer."
+        )
+    return X
+
+
+def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fitting: bool = False) -> dict[str, Task]:
+    """Refuse outcomes that cannot be right, and say which patients they belong to.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+        NaN means unknown. An endpoint is unknown when its time and its event are both NaN.
+    endpoints : iterable of str, default=None
+        The endpoints or tasks that are asked for; None means all.
+    fitting : bool, default=False
+        Also refuse what cannot be learned from: a task with a single class, an endpoint without an event.
+
+    Returns
+    -------
+    dict of str to Task
+        The tasks asked for.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        With the rows concerned, what was expected and what to do.
+    """
+    if not isinstance(y, pd.DataFrame):
+        raise TypeError(f"y must be a pandas DataFrame with one row a patient; got {type(y).__name__}.")
+    _check_unique(y.index, "y")
+    tasks = find_tasks(y)
+    if endpoints is not None:
+        for name in endpoints:
+            if name not in tasks:
+                raise KeyError(
+                    f"y has no endpoint or task {name!r}: an endpoint needs the columns '{name}_time' and "
+                    f"'{name}_event'. y offers {list(tasks)}; columns: {list(y.columns)}."
+                )
+    for task in tasks.values():
+        if task.kind == "survival":
+            _check_endpoint(y, task)
+    if {"dfs", "os"} <= tasks.keys():
+        later = (y["dfs_time"] > y["os_time"]).to_numpy()
+        if later.any():
+            raise ValueError(
+                f"disease-free survival ends after overall survival in rows {_some(y.index[later])}: "
+                "dfs_time must not exceed os_time, since death ends both. Correct these rows or set both "
+                "dfs_time and dfs_event to NaN (unknown)."
+            )
+    chosen = tasks if endpoints is None else {name: tasks[name] for name in endpoints}
+    if fitting:
+        _check_learnable(y, chosen)
+    return chosen
+
+
+def check_cohort(
+    X: pd.DataFrame, y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fitting: bool = True
+) -> dict[str, Task]:
+    """Pass a cohort through the gate: :func:`check_features`, :func:`check_target`, and the same patients in both.
+
+    Parameters
+    ----------
+    X, y : pandas.DataFrame
+        One row a patient, the same index in the same order.
+    endpoints : iterable of str, default=None
+        The tasks that are asked for; None means all of ``y``.
+    fitting : bool, default=True
+        Also refuse what cannot be learned from.
+
+    Returns
+    -------
+    dict of str to Task
+    """
+    check_features(X)
+    tasks = check_target(y, endpoints, fitting=fitting)
+    if not X.index.equals(y.index):
+        if len(X) == len(y) and set(X.index) == set(y.index):
+            raise ValueError("X and y hold the same patients in different order; use y = y.loc[X.index].")
+        only_x, only_y = X.index.difference(y.index), y.index.difference(X.index)
+        raise ValueError(
+            f"X has {len(X)} patients and y has {len(y)}, and their ids differ: only in X {_some(only_x)}, only in y "
+            f"{_some(only_y)}. Both need one row a patient with the same index; join them by patient id first."
+        )
+    return tasks
+
+
+def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
+    """Give one endpoint as a structured array, from a table or from a structured array.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame or structured ndarray of shape (n_patients,)
+        A table with ``<endpoint>_time`` and ``<endpoint>_event``, or scikit-survival's array whose first field is the
+        event and whose second is the time.
+    endpoint : str, default=None
+        Which endpoint of a table; None if it has only one.
+
+    Returns
+    -------
+    ndarray of shape (n_patients,), fields "event" (bool) and "time" (float64, months)
+        Unknown outcomes of a table have time NaN and event False.
+
+    Raises
+    ------
+    TypeError, ValueError, KeyError
+        If the endpoint is not there, is ambiguous, or holds impossible values.
+    """
+    if isinstance(y, pd.DataFrame):
+        if endpoint is None:
+            names = [task.name for task in find_tasks(y).values() if task.kind == "survival"]
+            if len(names) != 1:
+                raise ValueError(
+                    f"y holds {len(names)} endpoints ({', '.join(names) or 'none'}); say which one with "
+                    "endpoint='...'. An endpoint is a pair of columns '<name>_time', '<name>_event'. "
+                    f"Columns: {list(y.columns)}."
+                )
+            endpoint = names[0]
+        check_target(y, [endpoint])
+        time = y[f"{endpoint}_time"].to_numpy(dtype=np.float64, na_value=np.nan)
+        event = y[f"{endpoint}_event"].to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
+        fields = getattr(getattr(y, "dtype", None), "names", None)
+        if fields is None or len(fields) != 2:
+            raise ValueError(
+                "a survival target is a table with '<endpoint>_time' and '<endpoint>_event', or a structured array "
+                f"with an event field and a time field (sksurv.util.Surv makes one); got {_describe(y)}."
+            )
+        table = pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]})
+        _check_endpoint(table, Task("survival", "survival", ("survival_time", "survival_event")))
+        event, time = table["survival_event"].to_numpy(np.float64), table["survival_time"].to_numpy(np.float64)
+    target = np.empty(len(time), dtype=_SURVIVAL_DTYPE)
+    target["time"] = time
+    target["event"] = np.nan_to_num(event).astype(bool)
+    return target
+
+
+def _check_endpoint(y: pd.DataFrame, task: Task) -> None:
+    """Times are non-negative and finite, events are 0 or 1, and both are known or neither."""
+    columns = {}
+    for column in task.columns:
+        try:
+            columns[column] = y[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"{column!r} must hold numbers ({'months' if column.endswith('_time') else '0, 1 or booleans'}, NaN if "
+                f"unknown); got {_describe(y[column])}."
+            ) from error
+    time, event = columns[task.columns[0]], columns[task.columns[1]]
+    time_name, event_name = task.columns
+    for bad, what, cure in (
+        (np.isinf(time), f"{time_name!r} is infinite", "Give months of follow-up, or NaN if unknown"),
+        (time < 0, f"{time_name!r} is negative", "A patient cannot be followed before time zero; correct the dates"),
+        (
+            ~np.isnan(event) & (event != 0) & (event != 1),
+            f"{event_name!r} is neither 0 nor 1",
+            "Code 1 or True if the event was seen, 0 or False if censored, NaN if unknown",
+        ),
+        (
+            np.isnan(time) != np.isnan(event),
+            f"only one of {time_name!r} and {event_name!r} is known",
+            "Give both, or set both to NaN (unknown)",
+        ),
+    ):
+        if bad.any():
+            values = y.loc[bad, list(task.columns)].head(3).to_dict("list")
+            raise ValueError(f"{what} in rows {_some(y.index[bad])}: {values}. {cure}.")
+
+
+def _check_learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> None:
+    for task in tasks.values():
+        if task.kind == "survival":
+            known = y[task.columns[0]].notna()
+            if not known.any() or not (y.loc[known, task.columns[1]].astype(float) == 1).any():
+                raise ValueError(
+                    f"endpoint {task.name!r} has no event among {int(known.sum())} patients with known outcome; "
+                    "nothing can be learned about it. Leave it out of y, or fit on more patients."
+                )
+        elif len(task.classes) < 2:
+            raise ValueError(
+                f"task {task.name!r} has {len(task.classes)} class(es): {list(task.classes)}; at least 2 classes are "
+                "needed to learn it. Leave it out of y, or fit on patients of every class."
+            )
+
+
+def _check_unique(index: pd.Index, table: str) -> None:
+    repeated = index[index.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"{table} has more than one row for the patients {_some(repeated)}; the index is the patient id and each "
+            "patient has one row. Merge or drop the repeated rows, or reset the index if it is no id."
+        )
+
+
+def _some(items: Sequence[Any] | pd.Index, most: int = 5) -> str:
+    shown = ", ".join(map(repr, list(items[:most])))
+    return f"[{shown}{f', ... {len(items) - most} more' if len(items) > most else ''}]"
+
+
+def _describe(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    dtype = getattr(value, "dtype", None)
+    return f"{type(value).__name__}" + (f" of shape {shape}" if shape is not None else "") + (
+        f" and dtype {dtype}" if dtype is not None else ""
+    )
