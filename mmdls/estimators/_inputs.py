@@ -1,0 +1,153 @@
+"""Where pandas meets torch: a cohort's modalities and outcomes as tensors and slice stores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from mmdls.cohort import Task, survival_target
+from mmdls.images import SliceStore
+
+__all__ = ["Inputs", "Targets", "column_list", "outcome_table", "rows_with_values"]
+
+
+@dataclass
+class Inputs:
+    """What a network reads, for all patients of a table.
+
+    Parameters
+    ----------
+    names : list of str
+        The modalities in order.
+    stores : dict of str to SliceStore
+        Of the modalities whose images are encoded.
+    frozen : dict of str to (Tensor of shape (K, D), offsets of shape (n_patients + 1,))
+        Slice embeddings of the modalities whose encoders do not train, so that no image is encoded twice.
+    tables : dict of str to Tensor of shape (n_patients, P)
+    present : Tensor of shape (n_patients, M), bool
+    """
+
+    names: list[str]
+    stores: dict[str, SliceStore] = field(default_factory=dict)
+    frozen: dict[str, tuple[Tensor, np.ndarray]] = field(default_factory=dict)
+    tables: dict[str, Tensor] = field(default_factory=dict)
+    present: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.bool))
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    @classmethod
+    def of_slices(cls, name: str, store: SliceStore) -> "Inputs":
+        """A single modality of images."""
+        return cls([name], {name: store}, present=torch.as_tensor(store.present.copy())[:, None])
+
+
+@dataclass
+class Targets:
+    """What a network learns, for all patients of a table.
+
+    Parameters
+    ----------
+    classes : dict of str to Tensor of shape (n_patients,), int64
+        Class numbers; -1 = unknown.
+    survival : dict of str to (event, time)
+        Tensors of shape (n_patients,), bool and float64 months; time NaN = unknown.
+    sample_weight : Tensor of shape (n_patients,), default=None
+    """
+
+    classes: dict[str, Tensor] = field(default_factory=dict)
+    survival: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    sample_weight: Tensor | None = None
+
+    @classmethod
+    def from_table(cls, y: pd.DataFrame, tasks: Mapping[str, Task], sample_weight: Any = None) -> "Targets":
+        """Encode the tasks of a table of outcomes that has passed the gate."""
+        targets = cls()
+        for task in tasks.values():
+            if task.kind == "survival":
+                time = y[task.columns[0]].to_numpy(dtype=np.float64, na_value=np.nan)
+                event = y[task.columns[1]].to_numpy(dtype=np.float64, na_value=np.nan)
+                targets.survival[task.name] = torch.as_tensor(np.nan_to_num(event) == 1), torch.as_tensor(time.copy())
+            else:
+                codes = pd.Categorical(y[task.columns[0]], categories=list(task.classes)).codes
+                targets.classes[task.name] = torch.as_tensor(codes.astype(np.int64))
+        if sample_weight is not None:
+            targets.sample_weight = torch.as_tensor(np.asarray(sample_weight, dtype=np.float32).copy())
+        return targets
+
+    def take(self, rows: Tensor, device: torch.device) -> "Targets":
+        """The outcomes of some patients, on a device."""
+        return Targets(
+            {name: codes[rows].to(device) for name, codes in self.classes.items()},
+            {name: (event[rows].to(device), time[rows].to(device)) for name, (event, time) in self.survival.items()},
+            None if self.sample_weight is None else self.sample_weight[rows].to(device),
+        )
+
+
+def column_list(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[str]:
+    """The columns of a modality: given one by one, or as the name of a column or of a block.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there.
+    """
+    if isinstance(columns, str):
+        if columns in X.columns:
+            return [columns]
+        found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
+        found = [c for c in found if not c.endswith(("_image", "_mask"))]
+        if not found:
+            raise ValueError(
+                f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "
+                f"Columns: {list(X.columns)}."
+            )
+        return found
+    missing = [c for c in columns if c not in X.columns]
+    if missing or not len(columns):
+        raise ValueError(
+            f"modality {name!r} asks for the columns {list(columns)}; X lacks {missing}. Columns: {list(X.columns)}."
+        )
+    return list(columns)
+
+
+def rows_with_values(X: pd.DataFrame) -> np.ndarray:
+    """True for each row that has a value in at least one column, (n_patients,)."""
+    return X.notna().to_numpy().any(axis=1)
+
+
+def outcome_table(y: Any, index: pd.Index) -> pd.DataFrame:
+    """A table of outcomes from whatever scikit-learn or scikit-survival users hold.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame, structured array of shape (n,), or labels of shape (n,)
+    index : pandas.Index
+        The patients, for targets that carry no ids.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A table as it is; a structured array as ``survival_time`` and ``survival_event``; labels as ``label``.
+    """
+    if isinstance(y, pd.DataFrame):
+        return y
+    if isinstance(y, pd.Series):
+        return y.to_frame(y.name if isinstance(y.name, str) else "label")
+    if y is None:
+        raise ValueError("fit needs y: a table of outcomes, a structured survival array, or labels; got None.")
+    y = np.asarray(y)
+    if len(y) != len(index):
+        raise ValueError(f"X has {len(index)} patients and y has {len(y)}; both need one row a patient.")
+    if y.dtype.names is not None:
+        target = survival_target(y)
+        return pd.DataFrame(
+            {"survival_time": target["time"], "survival_event": target["event"].astype(float)}, index=index
+        )
+    if y.ndim != 1:
+        raise ValueError(f"y must be a table, a structured array or 1-d labels; got an array of shape {y.shape}.")
+    return pd.DataFrame({"label": y}, index=index)

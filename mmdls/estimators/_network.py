@@ -1,0 +1,125 @@
+"""From hyperparameters to a network, and from a cohort to a trained one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from mmdls.cohort import Task
+from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._training import CohortNet, Compute, freeze, seeded, train
+from mmdls.model_selection import stratified_holdout
+from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
+from mmdls.registry import fusions, survival_heads
+
+__all__ = ["build_network", "fit_network", "make_part"]
+
+
+def make_part(registry: Mapping[str, Any], choice: Any, params: Mapping[str, Any] | None, *args: Any) -> Any:
+    """Build a registered part by name, or a part given as a class."""
+    kind = choice if callable(choice) else registry[choice]
+    return kind(*args, **(params or {}))
+
+
+def build_network(
+    encoders: Mapping[str, Any],
+    inputs: Inputs,
+    tasks: Mapping[str, Task],
+    *,
+    fusion: Any,
+    fusion_params: Mapping[str, Any] | None,
+    survival: Any,
+    survival_params: Mapping[str, Any] | None,
+    ordinal: str,
+    hidden_features: int,
+    class_embedding: int,
+    dropout: float,
+    modality_dropout: float,
+    horizons: tuple[float, ...],
+) -> MultimodalNet:
+    """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state."""
+    networks: dict[str, nn.Module] = {}
+    for name, encoder in encoders.items():
+        if name in inputs.stores:
+            networks[name] = encoder.make_network(inputs.stores[name])
+        else:
+            width = inputs.tables[name].shape[1]
+            networks[name] = TabularNet(width, getattr(encoder, "hidden_sizes", ()), dropout)
+    widths = {name: network.out_features for name, network in networks.items()}
+    fused = make_part(fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths)
+    class_heads, endpoint_heads = {}, {}
+    if ordinal not in ("continuation_ratio", "softmax"):
+        raise ValueError(f"ordinal must be 'continuation_ratio' or 'softmax'; got {ordinal!r}.")
+    for task in tasks.values():
+        if task.kind == "survival":
+            endpoint_heads[task.name] = make_part(survival_heads, survival, survival_params, hidden_features)
+        else:
+            head = OrdinalHead if task.kind == "ordinal" and ordinal == "continuation_ratio" else ClassHead
+            class_heads[task.name] = head(fused.out_features, len(task.classes))
+    return MultimodalNet(
+        networks,
+        fused,
+        class_heads,
+        endpoint_heads,
+        {name: len(task.classes) for name, task in tasks.items()},
+        hidden_features=hidden_features,
+        class_embedding=class_embedding,
+        dropout=dropout,
+        modality_dropout=modality_dropout,
+        horizons=horizons,
+    )
+
+
+def fit_network(
+    encoders: Mapping[str, Any],
+    inputs: Inputs,
+    y: pd.DataFrame,
+    tasks: Mapping[str, Task],
+    *,
+    architecture: Mapping[str, Any],
+    training: Mapping[str, Any],
+    compute: Compute,
+    validation_fraction: float,
+    seed: int,
+    sample_weight: Any = None,
+) -> CohortNet:
+    """Build and train a network on the patients who have a modality and an outcome.
+
+    Returns
+    -------
+    CohortNet
+        Its ``module_`` is the trained network, with baselines fitted by :func:`fit_baselines`.
+    """
+    targets = Targets.from_table(y, tasks, sample_weight)
+    useful = inputs.present.any(dim=1).numpy() & _has_outcome(targets)
+    rows = np.flatnonzero(useful)
+    if len(rows) < 2:
+        raise ValueError(
+            f"only {len(rows)} of {len(y)} patients have both a modality and a known outcome; at least 2 are needed."
+        )
+    with seeded(seed):
+        network = build_network(encoders, inputs, tasks, **architecture)
+        network.to(memory_format=torch.channels_last)
+        still = [name for name, encoder in encoders.items() if name in inputs.stores and not encoder.trainable]
+        if still:
+            inputs = freeze(network, inputs, still, compute)
+            for name in still:
+                network.encoders[name].backbone.requires_grad_(False)
+                network.encoders[name].projection.requires_grad_(False)
+        for name, head in network.survival_heads.items():
+            event, time = (part[rows] for part in targets.survival[name])
+            head.prepare(event[~time.isnan()], time[~time.isnan()])
+        validation = np.empty(0, dtype=int)
+        if validation_fraction and len(rows) * validation_fraction >= 1:
+            kept, held = stratified_holdout(y.iloc[rows], validation_fraction, random_state=seed)
+            rows, validation = rows[kept], rows[held]
+        return train(network, inputs, targets, rows, validation, compute=compute, **training)
+
+
+def _has_outcome(targets: Targets) -> np.ndarray:
+    known = [codes.numpy() >= 0 for codes in targets.classes.values()]
+    known += [~np.isnan(time.numpy()) for _, time in targets.survival.values()]
+    return np.any(known, axis=0)

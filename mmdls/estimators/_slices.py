@@ -1,0 +1,276 @@
+"""Slices of CT or PET to an embedding."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from mmdls.cohort import check_cohort, check_features
+from mmdls.estimators._inputs import Inputs, outcome_table
+from mmdls.estimators._network import fit_network, make_part
+from mmdls.estimators._training import Compute, forward_cohort, history_table
+from mmdls.images import SliceStore
+from mmdls.modules import SliceNet
+from mmdls.registry import backbones, poolings
+from mmdls.registry import estimators as estimator_registry
+
+__all__ = ["SliceEncoder"]
+
+
+@estimator_registry.register("slice_encoder")
+class SliceEncoder(TransformerMixin, BaseEstimator):
+    """A patient's bag of slices to one embedding, by a backbone shared by all slices and a pooling over them.
+
+    As a part of :class:`MMDLS` it is trained end to end with everything else. Alone, in a ``Pipeline`` or a
+    ``ColumnTransformer``, ``fit`` trains it with heads of its own for the outcomes in ``y``, and ``transform`` gives the
+    embeddings; patients without images come out as NaN, for an imputer to handle.
+
+    Parameters
+    ----------
+    backbone : str or class, default="conv"
+        A name in ``mmdls.registry.backbones``, or a class that keeps the same contract.
+    backbone_params : dict, default=None
+        Arguments of the backbone, for example ``{"strides": (2, 2)}``.
+    pooling : str or class, default="mean"
+        A name in ``mmdls.registry.poolings``, or a class that keeps the same contract.
+    pooling_params : dict, default=None
+        Arguments of the pooling.
+    embedding_dim : int, default=64
+        Width of a slice embedding, and of a patient's.
+    image_size : int or (int, int), default=None
+        Slices are resized to this height and width; None keeps their own, which must then be the same for all.
+    intensity_range : (float, float), default=None
+        Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255 and floats as
+        they are, and refuses anything else.
+    max_slices : int, default=None
+        Evenly spaced slices kept of longer stacks; None keeps all.
+    standardize : bool, default=True
+        Standardise pixels by mean and spread over all training slices.
+    trainable : bool, default=True
+        False leaves the backbone as it was drawn: images are encoded once per fit, not once per epoch.
+    max_epochs : int, default=60
+        Alone only; in :class:`MMDLS` the whole model's training counts, for this parameter and those below.
+    learning_rate : float, default=2e-3
+    batch_size : int, default=512
+        Patients of a step, which are the risk set of a Cox loss.
+    validation_fraction : float, default=0.15
+        Patients held out to stop early; 0 trains for ``max_epochs``.
+    memory : str or joblib.Memory, default=None
+        Where decoded slices are kept between fits; None keeps them in RAM.
+    n_jobs : int, default=None
+        Workers that decode images.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+    verbose : int, default=0
+        1 shows progress bars.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    network_ : mmdls.modules.SliceNet
+    history_ : pandas.DataFrame
+        Losses, one row an epoch.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(30, n_slices=2, image_size=16, return_X_y=True, random_state=0)
+    >>> encoder = SliceEncoder(embedding_dim=8, max_epochs=2, random_state=0)
+    >>> encoder.fit(X[["lesion_image"]], y).transform(X[["lesion_image"]]).shape
+    (30, 8)
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Any = "conv",
+        backbone_params: Mapping[str, Any] | None = None,
+        pooling: Any = "mean",
+        pooling_params: Mapping[str, Any] | None = None,
+        embedding_dim: int = 64,
+        image_size: int | tuple[int, int] | None = None,
+        intensity_range: tuple[float, float] | None = None,
+        max_slices: int | None = None,
+        standardize: bool = True,
+        trainable: bool = True,
+        max_epochs: int = 60,
+        learning_rate: float = 2e-3,
+        batch_size: int = 512,
+        validation_fraction: float = 0.15,
+        memory: Any = None,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        self.backbone = backbone
+        self.backbone_params = backbone_params
+        self.pooling = pooling
+        self.pooling_params = pooling_params
+        self.embedding_dim = embedding_dim
+        self.image_size = image_size
+        self.intensity_range = intensity_range
+        self.max_slices = max_slices
+        self.standardize = standardize
+        self.trainable = trainable
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.memory = memory
+        self.n_jobs = n_jobs
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {
+            "backbone": optuna.distributions.CategoricalDistribution(["conv", "resnet10"]),
+            "pooling": optuna.distributions.CategoricalDistribution(["mean", "gated_attention"]),
+            "embedding_dim": optuna.distributions.CategoricalDistribution([32, 64, 128]),
+        }
+
+    def open_slices(self, X: pd.DataFrame, n_jobs: int | None = None, verbose: int = 0) -> SliceStore:
+        """Read, window and resize the slices of all patients.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame of shape (n_patients, 1 or 2)
+            One ``*_image`` column, and a ``*_mask`` column to crop to if there is one.
+
+        Returns
+        -------
+        SliceStore
+        """
+        masks = [c for c in X.columns if str(c).endswith("_mask")]
+        images = [c for c in X.columns if c not in masks]
+        if len(images) != 1 or len(masks) > 1:
+            raise ValueError(
+                "SliceEncoder reads one image column, and one '*_mask' column at the most; "
+                f"got columns {list(X.columns)}."
+            )
+        return SliceStore.build(
+            X[images[0]].tolist(),
+            masks=X[masks[0]].tolist() if masks else None,
+            patients=X.index.tolist(),
+            image_size=self.image_size,
+            intensity_range=self.intensity_range,
+            max_slices=self.max_slices,
+            memory=self.memory,
+            n_jobs=self.n_jobs if self.n_jobs is not None else n_jobs,
+            verbose=verbose,
+        )
+
+    def make_network(self, store: SliceStore) -> SliceNet:
+        """Build the network for slices like these, with weights from torch's current random state."""
+        standardize = self.standardize and store.std > 0
+        return SliceNet(
+            make_part(backbones, self.backbone, self.backbone_params),
+            make_part(poolings, self.pooling, self.pooling_params, self.embedding_dim),
+            self.embedding_dim,
+            mean=float(store.mean) if standardize else 0.0,
+            std=float(store.std) if standardize else 1.0,
+        )
+
+    def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> "SliceEncoder":
+        """Train with heads for the outcomes in y.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame of shape (n_patients, 1 or 2)
+            One ``*_image`` column, and a ``*_mask`` column to crop to if there is one.
+        y : pandas.DataFrame, structured array, or array of shape (n_patients,)
+            A table of outcomes, a survival target, or labels.
+        sample_weight : array of shape (n_patients,), default=None
+
+        Returns
+        -------
+        SliceEncoder
+        """
+        check_features(X)
+        y = outcome_table(y, X.index)
+        tasks = check_cohort(X, y)
+        store = self.open_slices(X, verbose=self.verbose)
+        if not store.present.any():
+            raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")
+        inputs = Inputs.of_slices("slices", store)
+        net = fit_network(
+            {"slices": self},
+            inputs,
+            y,
+            tasks,
+            architecture={
+                "fusion": "concat",
+                "fusion_params": {"hidden_features": 64},
+                "survival": "cox",
+                "survival_params": None,
+                "ordinal": "continuation_ratio",
+                "hidden_features": 64,
+                "class_embedding": 0,
+                "dropout": 0.1,
+                "modality_dropout": 0.0,
+                "horizons": (),
+            },
+            training={
+                "optimizer": "adamw",
+                "max_epochs": self.max_epochs,
+                "learning_rate": self.learning_rate,
+                "weight_decay": 0.01,
+                "batch_size": self.batch_size,
+                "patience": max(self.max_epochs // 4, 5),
+                "schedule": "cosine",
+                "gradient_clip": 5.0,
+                "task_weights": None,
+                "verbose": self.verbose,
+            },
+            compute=self._compute(),
+            validation_fraction=self.validation_fraction,
+            seed=check_random_state(self.random_state).randint(2**31 - 1),
+            sample_weight=sample_weight,
+        )
+        self.network_ = net.module_.encoders["slices"].cpu()
+        self._head_network = net.module_.cpu()
+        self.history_ = history_table(net)
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        """Embed patients.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame of shape (n_patients, n_features_in_)
+
+        Returns
+        -------
+        ndarray of shape (n_patients, embedding_dim)
+            NaN for a patient without images.
+        """
+        check_is_fitted(self, "network_")
+        check_features(X)
+        missing = [c for c in self.feature_names_in_ if c not in X.columns]
+        if missing:
+            raise ValueError(f"X lacks the columns {missing}, which were there in fit. Columns: {list(X.columns)}.")
+        store = self.open_slices(X[list(self.feature_names_in_)], verbose=self.verbose)
+        outputs = forward_cohort(self._head_network, Inputs.of_slices("slices", store), self._compute())
+        embedding = outputs["@embedding:slices"].double().numpy()
+        embedding[~store.present] = np.nan
+        return embedding
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the embedding's columns."""
+        check_is_fitted(self, "network_")
+        name = str(self.feature_names_in_[0]).removesuffix("_image")
+        return np.asarray([f"{name}_embedding_{i:03d}" for i in range(self.embedding_dim)], dtype=object)
+
+    def _compute(self) -> Compute:
+        return Compute(device=self.device)

@@ -1,0 +1,155 @@
+"""Backbones: images to feature maps, fine to coarse.
+
+The contract: ``forward(image (N, C, H, W)) -> list of feature maps``, and ``out_channels``, their numbers of channels.
+No backbone normalises over the batch, so an image's features never depend on the images beside it.
+"""
+
+from collections.abc import Sequence
+
+import optuna
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmdls.registry import backbones
+
+__all__ = ["ConvBackbone", "ResNet10Backbone", "ResNet18Backbone"]
+
+
+@backbones.register("conv")
+class ConvBackbone(nn.Module):
+    """Plain 3 x 3 convolutions with ReLU; with the defaults, the encoder of the published MM-DLS.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    channels : sequence of int, default=(32, 64)
+        Output channels of each convolution.
+    strides : sequence of int, default=(1, 1)
+        Stride of each convolution. Strides of 2 cost a quarter each and suit small slices.
+
+    References
+    ----------
+    .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
+       cancer. Nature Communications, 2026.
+    """
+
+    def __init__(self, in_channels: int = 1, channels: Sequence[int] = (32, 64), strides: Sequence[int] = (1, 1)):
+        super().__init__()
+        if len(channels) != len(strides):
+            raise ValueError(f"channels and strides must have one entry a layer; got {channels} and {strides}.")
+        widths = [in_channels, *channels]
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width, after, 3, stride=stride, padding=1)
+            for width, after, stride in zip(widths[:-1], channels, strides, strict=True)
+        )
+        self.out_channels = list(channels)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (N, C, H, W) -> one feature map a layer."""
+        maps = []
+        for layer in self.layers:
+            image = functional.relu(layer(image), inplace=True)
+            maps.append(image)
+        return maps
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        choices = [(16, 32), (32, 64), (32, 64, 128)]
+        return {"channels": optuna.distributions.CategoricalDistribution(choices)}
+
+
+class _ResidualBlock(nn.Module):
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = _group_norm(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.norm2 = _group_norm(out_channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), _group_norm(out_channels)
+            )
+
+    def forward(self, image: Tensor) -> Tensor:
+        inner = functional.relu(self.norm1(self.conv1(image)))
+        return functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(image))
+
+
+class _ResNetBackbone(nn.Module):
+    """The residual network of He et al. with group normalisation; subclasses name the depth."""
+
+    blocks: Sequence[int]
+
+    def __init__(self, in_channels: int = 1, width: int = 64):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False), _group_norm(width), nn.ReLU(inplace=True)
+        )
+        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.out_channels = [width * 2**stage for stage in range(len(self.blocks))]
+        self.stages = nn.ModuleList()
+        before = width
+        for stage, (depth, after) in enumerate(zip(self.blocks, self.out_channels, strict=True)):
+            layers = [_ResidualBlock(before, after, 1 if stage == 0 else 2)]
+            layers += [_ResidualBlock(after, after, 1) for _ in range(depth - 1)]
+            self.stages.append(nn.Sequential(*layers))
+            before = after
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
+        image = self.pool(self.stem(image))
+        maps = []
+        for stage in self.stages:
+            image = stage(image)
+            maps.append(image)
+        return maps
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {"width": optuna.distributions.CategoricalDistribution([16, 32, 64])}
+
+
+@backbones.register("resnet10")
+class ResNet10Backbone(_ResNetBackbone):
+    """ResNet with one block a stage (10 layers), group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks = (1, 1, 1, 1)
+
+
+@backbones.register("resnet18")
+class ResNet18Backbone(_ResNetBackbone):
+    """ResNet with two blocks a stage (18 layers), group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks = (2, 2, 2, 2)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    groups = next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
+    return nn.GroupNorm(groups, channels)

@@ -1,0 +1,87 @@
+"""One modality to one embedding."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["SliceNet", "TabularNet", "pad_slices"]
+
+
+class SliceNet(nn.Module):
+    """Slices to a patient embedding: backbone, mean of its last map, projection, pooling over slices.
+
+    The slices of a batch arrive packed, without padding. Encoding one slice never looks at another one, so the caller
+    may encode them in any number of pieces and pool afterwards.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        See :mod:`mmdls.modules.backbones`.
+    pooling : nn.Module
+        See :mod:`mmdls.modules.poolings`, for ``out_features`` features.
+    out_features : int
+        Width of the slice and patient embeddings.
+    mean, std : float, default=0.0 and 1.0
+        Images are standardised by these numbers first.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, pooling: nn.Module, out_features: int, *, mean: float = 0.0, std: float = 1.0
+    ):
+        super().__init__()
+        self.mean = mean
+        self.std = std
+        self.backbone = backbone
+        self.projection = nn.Linear(backbone.out_channels[-1], out_features)
+        self.pooling = pooling
+        self.out_features = out_features
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image (K, C, H, W) -> slice embeddings (K, D)."""
+        if self.mean != 0 or self.std != 1:
+            image = (image - self.mean) / self.std
+        return torch.relu(self.projection(self.backbone(image)[-1].mean(dim=(2, 3))))
+
+    def pool(self, packed: Tensor, counts: Tensor) -> Tensor:
+        """Packed slice embeddings (K, D), slices of each patient (B,) -> patient embeddings (B, D)."""
+        return self.pooling(*pad_slices(packed, counts))
+
+    def attention(self, packed: Tensor, counts: Tensor) -> Tensor:
+        """Packed slice embeddings (K, D), counts (B,) -> packed weights (K,), which sum to 1 over a patient."""
+        slices, mask = pad_slices(packed, counts)
+        return self.pooling.attention(slices, mask)[mask]
+
+
+class TabularNet(nn.Module):
+    """Features of a block to an embedding: a multilayer perceptron, or the features themselves.
+
+    Parameters
+    ----------
+    in_features : int
+    hidden_sizes : sequence of int, default=()
+        Widths of the layers, each followed by GELU and dropout; empty passes the features on unchanged.
+    dropout : float, default=0.0
+    """
+
+    def __init__(self, in_features: int, hidden_sizes: Sequence[int] = (), dropout: float = 0.0):
+        super().__init__()
+        widths = [in_features, *hidden_sizes]
+        layers: list[nn.Module] = []
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(before, after), nn.GELU(), nn.Dropout(dropout)]
+        self.layers = nn.Sequential(*layers)
+        self.out_features = widths[-1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, P) -> (B, D)."""
+        return self.layers(features)
+
+
+def pad_slices(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Packed embeddings (K, D) of patients with counts (B,) slices -> padded (B, S, D) and mask (B, S)."""
+    most = int(counts.max()) if len(counts) else 0
+    mask = torch.arange(most, device=counts.device) < counts[:, None]
+    padded = packed.new_zeros(len(counts), most, packed.shape[-1])
+    padded[mask] = packed
+    return padded, mask
