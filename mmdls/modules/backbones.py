@@ -52,12 +52,6 @@ class ConvBackbone(nn.Module):
             maps.append(image)
         return maps
 
-    @staticmethod
-    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
-        """Hyperparameters worth searching."""
-        choices = [(16, 32), (32, 64), (32, 64, 128)]
-        return {"channels": optuna.distributions.CategoricalDistribution(choices)}
-
 
 class _ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int):

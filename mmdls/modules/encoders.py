@@ -37,11 +37,27 @@ class SliceNet(nn.Module):
         self.pooling = pooling
         self.out_features = out_features
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Image (K, C, H, W) -> slice embeddings (K, D)."""
+    def features(self, image: Tensor) -> Tensor:
+        """Image (K, C, H, W) -> mean of the backbone's last map (K, out_channels[-1])."""
         if self.mean != 0 or self.std != 1:
             image = (image - self.mean) / self.std
-        return torch.relu(self.projection(self.backbone(image)[-1].mean(dim=(2, 3))))
+        return self.backbone(image)[-1].mean(dim=(2, 3))
+
+    def encode(self, image: Tensor) -> Tensor:
+        """Image (K, C, H, W) -> slice embeddings (K, D)."""
+        return torch.relu(self.projection(self.features(image)))
+
+    @torch.no_grad()
+    def standardize_features(self, features: Tensor) -> None:
+        """Rewrite the projection as if it read these features (K, out_channels[-1]) standardised.
+
+        Means over whole maps differ little between slices: without this, a new network spends most of its training on
+        learning to subtract what they have in common. Only the starting point changes, not what can be learned.
+        """
+        mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
+        weight = self.projection.weight / std.clamp(min=1e-3 * float(std.max()) + 1e-12)
+        self.projection.weight.copy_(weight)
+        self.projection.bias.sub_(weight @ mean)
 
     def pool(self, packed: Tensor, counts: Tensor) -> Tensor:
         """Packed slice embeddings (K, D), slices of each patient (B,) -> patient embeddings (B, D)."""

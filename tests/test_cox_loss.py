@@ -1,0 +1,154 @@
+"""The Cox loss against closed forms, R, torchsurv and automatic differentiation."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq
+
+from mmdls.modules import cox_loss
+from mmdls.modules.losses import CoxRiskSet
+
+
+def plain(log_hazard, event, time, ties="efron", weight=None):
+    """The definition, event by event, for automatic differentiation."""
+    weight = torch.ones_like(log_hazard) if weight is None else weight
+    total = log_hazard.sum() * 0
+    for t in torch.unique(time[event]):
+        tied = event & (time == t)
+        risk = torch.logsumexp(log_hazard[time >= t] + weight[time >= t].log(), 0)
+        own = torch.logsumexp(log_hazard[tied] + weight[tied].log(), 0)
+        size, mean = int(tied.sum()), weight[tied].mean()
+        total = total + (weight[tied] * log_hazard[tied]).sum()
+        for k in range(size):
+            share = k / size if ties == "efron" else 0.0
+            total = total - mean * (risk + torch.log1p(-share * (own - risk).exp()))
+    return -total / (weight * event).sum()
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    n = 60
+    return (
+        torch.as_tensor(rng.normal(size=n)),
+        torch.as_tensor(rng.random(n) < 0.6),
+        torch.as_tensor(rng.integers(1, 12, n).astype(float)),
+        torch.as_tensor(rng.integers(1, 4, n).astype(float)),
+    )
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_value_and_gradient_follow_the_definition(data, ties, weighted):
+    eta, event, time, weight = data
+    weight = weight if weighted else None
+    ours, theirs = eta.clone().requires_grad_(), eta.clone().requires_grad_()
+    loss, expected = cox_loss(ours, event, time, ties, weight), plain(theirs, event, time, ties, weight)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    loss.backward()
+    expected.backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-12)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_integer_weights_are_repetitions_without_ties(ties):
+    eta = torch.tensor([0.3, -1.0, 0.8], dtype=torch.float64)
+    event, time = torch.tensor([False, True, False]), torch.tensor([3.0, 1.0, 2.0])
+    weight = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)
+    rows = torch.tensor([0, 0, 1, 2, 2, 2])
+    weighted = cox_loss(eta, event, time, ties, weight)
+    assert weighted.item() == pytest.approx(cox_loss(eta[rows], event[rows], time[rows], ties).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ties", "beta"), [("breslow", math.log((3 + math.sqrt(33)) / 2)), ("efron", 1.6768575)]
+)
+def test_therneau_and_grambsch_example(ties, beta):
+    """The six patients of Therneau and Grambsch (2000), appendix E, whose estimates have closed forms."""
+    time = torch.tensor([1.0, 1, 6, 6, 8, 9])
+    event = torch.tensor([True, False, True, True, False, True])
+    x = torch.tensor([1.0, 1, 1, 0, 0, 0], dtype=torch.float64)
+
+    def score(b):
+        eta = (x * b).requires_grad_()
+        cox_loss(eta, event, time, ties).backward()
+        return float((eta.grad * x).sum())
+
+    assert brentq(score, 0, 5, xtol=1e-12) == pytest.approx(beta, abs=1e-7)
+
+
+@pytest.mark.parametrize("suffix", ["_efron", "_breslow", ""])
+def test_r_likelihoods(data_dir, suffix):
+    """Log partial likelihoods by R's coxph on the lung and gbsg sets; without ties Efron and Breslow are one."""
+    name = "benchmark_cox_with_ties.json" if suffix else "benchmark_cox_without_ties.json"
+    for case in json.loads((data_dir / "golden_survival" / "torchsurv" / name).read_text()):
+        eta = torch.as_tensor(case[f"log_hazard{suffix}"], dtype=torch.float64).flatten()
+        event = torch.as_tensor(case["status"]).bool()
+        time = torch.as_tensor(case["time"], dtype=torch.float64)
+        expected = -np.ravel(case[f"log_likelihood{suffix}"])[0] / int(event.sum())
+        for ties in [suffix.lstrip("_")] if suffix else ["efron", "breslow"]:
+            # R printed its numbers to four or five digits.
+            assert cox_loss(eta, event, time, ties).item() == pytest.approx(expected, rel=2e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Ties in")
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_torchsurv(data, ties):
+    """Its own mean divides by unique times; the sum over the number of events is ours."""
+    cox = pytest.importorskip("torchsurv.loss.cox")
+    eta, event, time, _ = data
+    # torchsurv 0.2.0 adds up in torch's default type, whatever it is given.
+    torch.set_default_dtype(torch.float64)
+    try:
+        total = cox.neg_partial_log_likelihood(eta, event, time, ties_method=ties, reduction="sum")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert cox_loss(eta, event, time, ties).item() == pytest.approx(total.item() / int(event.sum()), abs=1e-10)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_the_order_of_patients_does_not_matter(data, ties):
+    eta, event, time, _ = data
+    values = set()
+    for seed in range(20):
+        order = torch.randperm(len(eta), generator=torch.Generator().manual_seed(seed))
+        values.add(round(cox_loss(eta[order], event[order], time[order], ties).item(), 12))
+    assert len(values) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [100.0, 1000.0])
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_extreme_log_hazards_are_exact(data, size, ties, dtype):
+    eta, event, time, _ = data
+    eta = (torch.sign(eta) * size).to(dtype)
+    ours, theirs = eta.clone().requires_grad_(), eta.double().requires_grad_()
+    loss, expected = cox_loss(ours, event, time, ties), plain(theirs, event, time, ties)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6)
+
+
+def test_no_event_gives_a_zero_that_is_connected():
+    eta = torch.randn(4, requires_grad=True)
+    loss = cox_loss(eta, torch.zeros(4, dtype=torch.bool), torch.arange(4.0))
+    loss.backward()
+    assert loss.item() == 0 and (eta.grad == 0).all()
+
+
+def test_a_risk_set_can_be_kept(data):
+    eta, event, time, _ = data
+    kept = CoxRiskSet.of(event, time)
+    assert cox_loss(eta, event, time, risk_set=kept) == cox_loss(eta, event, time)
+
+
+def test_wrong_shapes_and_ties_are_refused(data):
+    eta, event, time, _ = data
+    with pytest.raises(ValueError, match="one shape"):
+        cox_loss(eta[:, None], event, time)
+    with pytest.raises(ValueError, match="ties must be"):
+        cox_loss(eta, event, time, ties="exact")
