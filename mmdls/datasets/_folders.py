@@ -223,8 +223,8 @@ def _decode(column: pd.Series, codes: Mapping[str, str]) -> pd.Series:
     if unknown.any():
         raise ValueError(
             f"clinical.csv has unknown labels in {column.name!r}: {column[unknown].unique().tolist()[:5]}, "
-            f"patients {column.index[unknown].tolist()[:5]}. Known are {list(codes)}; leave the cell empty if "
-            "unknown."
+            f"patients {column.index[unknown].tolist()[:5]}. Known are {list(codes)}; leave "
+            "the cell empty if unknown."
         )
     return labels
 
@@ -238,13 +238,13 @@ def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -
         raise ValueError(f"{path.name} is no readable array of numbers: {error}") from error
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise ValueError(
-            f"{path.name} must be a table of numbers with a row a patient; got shape {values.shape} and dtype "
-            f"{values.dtype}."
+            f"{path.name} must be a table of numbers with a row a patient; got shape {values.shape} and "
+            f"dtype {values.dtype}."
         )
     if len(values) != len(patients):
         raise ValueError(
-            f"{path.name} has {len(values)} rows and clinical.csv has {len(patients)} patients; both need the "
-            "same patients in the same order."
+            f"{path.name} has {len(values)} rows and clinical.csv has {len(patients)} patients; both need "
+            "the same patients in the same order."
         )
     if names is None:
         names = tuple(f"{path.stem}_{k:03d}" for k in range(values.shape[1]))
@@ -273,8 +273,8 @@ def _find_slices(root: Path, patients: pd.Index) -> pd.DataFrame:
         parts = _parts(found[patient])
         if not parts:
             raise ValueError(
-                f"patient {patient!r}: the folder {str(found[patient])!r} holds none of {list(_SLICE_FOLDERS)}; "
-                "slices belong into such a sub-folder."
+                f"patient {patient!r}: the folder {str(found[patient])!r} holds none of "
+                f"{list(_SLICE_FOLDERS)}; slices belong into such a sub-folder."
             )
         for part in parts:
             path = found[patient] / part
@@ -306,8 +306,8 @@ def _read_flat(root: Path, patients: pd.Index) -> pd.DataFrame:
     named = sorted(names.keys() & set(patients))
     if not named:
         raise ValueError(
-            f"images holds slices of {list(names)[:5]}, and none of a patient of clinical.csv; files are named "
-            "<patient>_<slice>.png."
+            f"images holds slices of {list(names)[:5]}, and none of a patient of clinical.csv; files are "
+            "named <patient>_<slice>.png."
         )
     columns: dict[str, dict[str, np.ndarray]] = {}
     for part, column in _FLAT_FOLDERS.items():

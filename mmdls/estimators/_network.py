@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdls.cohort import Task
 from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._training import CohortNet, Compute, freeze, seeded, train
+from mmdls.estimators._training import CohortNet, Compute, freeze, seeded, standardize_features, train
 from mmdls.model_selection import stratified_holdout
 from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
 from mmdls.registry import fusions, survival_heads
@@ -103,6 +103,9 @@ def fit_network(
     with seeded(seed):
         network = build_network(encoders, inputs, tasks, **architecture)
         network.to(memory_format=torch.channels_last)
+        for name in inputs.stores:
+            if encoders[name].standardize:
+                standardize_features(network.encoders[name], inputs.stores[name], rows, compute)
         still = [name for name, encoder in encoders.items() if name in inputs.stores and not encoder.trainable]
         if still:
             inputs = freeze(network, inputs, still, compute)
@@ -116,7 +119,10 @@ def fit_network(
         if validation_fraction and len(rows) * validation_fraction >= 1:
             kept, held = stratified_holdout(y.iloc[rows], validation_fraction, random_state=seed)
             rows, validation = rows[kept], rows[held]
-        return train(network, inputs, targets, rows, validation, compute=compute, **training)
+        factors = {name: encoders[name].backbone_learning_rate for name in inputs.stores}
+        return train(
+            network, inputs, targets, rows, validation, backbone_learning_rates=factors, compute=compute, **training
+        )
 
 
 def _has_outcome(targets: Targets) -> np.ndarray:

@@ -67,6 +67,7 @@ def published_parameters() -> dict[str, Any]:
             embedding_dim=128,
             image_size=224,
             standardize=False,
+            backbone_learning_rate=1.0,
         )
 
     def raw() -> TabularEncoder:

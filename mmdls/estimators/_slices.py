@@ -50,7 +50,10 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
     max_slices : int, default=None
         Evenly spaced slices kept of longer stacks; None keeps all.
     standardize : bool, default=True
-        Standardise pixels by mean and spread over all training slices.
+        Standardise pixels by mean and spread over all training slices, and let the projection behind the backbone start
+        from standardised features.
+    backbone_learning_rate : float, default=0.2
+        The backbone's share of the model's learning rate.
     trainable : bool, default=True
         False leaves the backbone as it was drawn: images are encoded once per fit, not once per epoch.
     max_epochs : int, default=60
@@ -98,6 +101,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         intensity_range: tuple[float, float] | None = None,
         max_slices: int | None = None,
         standardize: bool = True,
+        backbone_learning_rate: float = 0.2,
         trainable: bool = True,
         max_epochs: int = 60,
         learning_rate: float = 2e-3,
@@ -118,6 +122,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         self.intensity_range = intensity_range
         self.max_slices = max_slices
         self.standardize = standardize
+        self.backbone_learning_rate = backbone_learning_rate
         self.trainable = trainable
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate

@@ -80,9 +80,13 @@ class Compute:
 
     def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
         """Embed slices of a store, all at once, (K, D)."""
-        image = store.gather(index, device=self.torch_device).contiguous(memory_format=torch.channels_last)
+        image = self.read(store, index)
         with torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             return encoder.encode(image).float()
+
+    def read(self, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Slices of a store on the device, (K, 1, H, W)."""
+        return store.gather(index, device=self.torch_device).contiguous(memory_format=torch.channels_last)
 
     def pieces(self, encoder: SliceNet, store: SliceStore, n: int) -> list[slice]:
         """Cut n slices into micro-batches."""
@@ -153,6 +157,18 @@ def pack(
     return packed
 
 
+def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute) -> None:
+    """Let a new network start from standardised features, measured on up to 2,048 slices of the training rows."""
+    index, _ = store.slice_index(rows)
+    if not len(index):
+        return
+    index = index[np.unique(np.linspace(0, len(index) - 1, 2048).astype(int))]
+    encoder.to(compute.torch_device)
+    with torch.no_grad():
+        pieces = [compute.read(store, index[piece]) for piece in compute.pieces(encoder, store, len(index))]
+        encoder.standardize_features(torch.cat([encoder.features(image) for image in pieces]))
+
+
 def freeze(network: MultimodalNet, inputs: Inputs, names: list[str], compute: Compute) -> Inputs:
     """Encode the images of modalities that do not train once and for all.
 
@@ -185,6 +201,7 @@ def train(
     schedule: str | None,
     gradient_clip: float | None,
     task_weights: Mapping[str, float] | None,
+    backbone_learning_rates: Mapping[str, float],
     compute: Compute,
     verbose: int,
 ) -> "CohortNet":
@@ -218,6 +235,10 @@ def train(
         compute=compute,
         optimizer=_OPTIMIZERS[optimizer],
         optimizer__weight_decay=weight_decay,
+        optimizer__param_groups=[
+            (f"encoders.{name}.backbone.*", {"lr": learning_rate * factor})
+            for name, factor in backbone_learning_rates.items()
+        ],
         lr=learning_rate,
         max_epochs=max_epochs,
         batch_size=-1,
@@ -332,7 +353,7 @@ class CohortNet(NeuralNet):
                 f"training diverged in epoch {len(self.history)}: the loss of {bad} is not finite. "
                 f"Lower learning_rate (now {self.lr}), set gradient_clip, or look for extreme values in X."
             )
-        return loss, {name: float(value) for name, value in losses.items()}
+        return loss, {name: value.item() for name, value in losses.items()}
 
 
 class _WeightedSum(nn.Module):

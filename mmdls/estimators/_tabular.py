@@ -1,0 +1,204 @@
+"""A block of columns to complete, scaled numbers."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mmdls.registry import estimators
+
+__all__ = ["TabularEncoder"]
+
+
+@estimators.register("tabular_encoder")
+class TabularEncoder(TransformerMixin, BaseEstimator):
+    """Impute, scale, one-hot encode and mark what was missing, all learned from the training rows.
+
+    Columns of numbers and booleans are imputed and scaled. Columns of strings, categories or other objects become one
+    column a category seen in ``fit``; a missing value or a category not seen in ``fit`` is all zeros. As a part of
+    :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
+
+    Parameters
+    ----------
+    impute : {"median", "mean", None}, default="median"
+        What stands in for a missing number; None leaves it missing.
+    scale : bool, default=True
+        Bring numbers to mean 0 and standard deviation 1.
+    indicators : bool, default=True
+        Add a column of 0 and 1 for each column that had missing values in ``fit``.
+    hidden_sizes : sequence of int, default=()
+        Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
+
+    Attributes
+    ----------
+    categories_ : dict of str to ndarray
+        The categories of each column that is one-hot encoded.
+    fill_, mean_, scale_ : ndarray of shape (n_numbers,)
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        If X was a table.
+
+    Warns
+    -----
+    UserWarning
+        If a column has no value at all in ``fit``: it is filled with zeros and can tell nothing.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"clinical_age": [60.0, None, 70.0], "clinical_sex": ["F", "M", "F"]})
+    >>> encoder = TabularEncoder(scale=False).fit(X)
+    >>> encoder.transform(X)
+    array([[60.,  1.,  0.,  0.],
+           [65.,  0.,  1.,  1.],
+           [70.,  1.,  0.,  0.]])
+    >>> encoder.get_feature_names_out().tolist()
+    ['clinical_age', 'clinical_sex_F', 'clinical_sex_M', 'clinical_age_missing']
+    """
+
+    def __init__(
+        self,
+        *,
+        impute: str | None = "median",
+        scale: bool = True,
+        indicators: bool = True,
+        hidden_sizes: Sequence[int] = (),
+    ):
+        self.impute = impute
+        self.scale = scale
+        self.indicators = indicators
+        self.hidden_sizes = hidden_sizes
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {"indicators": optuna.distributions.CategoricalDistribution([True, False])}
+
+    def fit(self, X: Any, y: Any = None) -> "TabularEncoder":
+        """Learn fillings, scales and categories.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_samples, n_features)
+            Numbers, booleans, strings or categories; missing values allowed, infinite ones refused.
+        y : ignored
+
+        Returns
+        -------
+        TabularEncoder
+        """
+        if self.impute not in ("median", "mean", None):
+            raise ValueError(f"impute must be 'median', 'mean' or None; got {self.impute!r}.")
+        table = self._table(X, reset=True)
+        self._numbers = [c for c in table.columns if _is_number(table[c])]
+        self.categories_ = {
+            c: np.asarray(sorted(table[c].dropna().unique(), key=str), dtype=object)
+            for c in table.columns
+            if c not in self._numbers
+        }
+        numbers = _to_numbers(table, self._numbers)
+        empty = [c for c, column in zip(self._numbers, numbers.T, strict=True) if np.isnan(column).all()]
+        empty += [c for c, categories in self.categories_.items() if not len(categories)]
+        if empty:
+            warnings.warn(
+                f"the columns {empty} have no value in any of the {len(table)} training rows; they are filled with "
+                "zeros and tell nothing. Drop them, or look for the rows that should have values.",
+                stacklevel=2,
+            )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice|Degrees of freedom")
+            fill = np.nanmean(numbers, axis=0) if self.impute == "mean" else np.nanmedian(numbers, axis=0)
+            self.fill_ = np.nan_to_num(fill)
+            filled = np.where(np.isnan(numbers), self.fill_, numbers) if self.impute else numbers
+            self.mean_ = np.nan_to_num(np.nanmean(filled, axis=0))
+            spread = np.nan_to_num(np.nanstd(filled, axis=0))
+        # A constant column stays at zero instead of being blown up by rounding errors.
+        constant = spread <= 1e-12 * np.maximum(np.abs(self.mean_), 1)
+        self.scale_ = np.where(constant, 1.0, spread)
+        self._with_missing = [c for c in table.columns if self.indicators and table[c].isna().any()]
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Give complete numbers.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out)
+        """
+        check_is_fitted(self, "scale_")
+        table = self._table(X, reset=False)
+        numbers = _to_numbers(table, self._numbers)
+        if self.impute is not None:
+            numbers = np.where(np.isnan(numbers), self.fill_, numbers)
+        if self.scale:
+            numbers = (numbers - self.mean_) / self.scale_
+        blocks = [numbers]
+        for column, categories in self.categories_.items():
+            codes = pd.Categorical(table[column], categories=categories).codes
+            blocks.append((codes[:, None] == np.arange(len(categories))).astype(float))
+        if self._with_missing:
+            blocks.append(table[self._with_missing].isna().to_numpy(dtype=float))
+        return np.column_stack(blocks)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns that come out."""
+        check_is_fitted(self, "scale_")
+        names = [str(c) for c in self._numbers]
+        names += [f"{column}_{category}" for column, kinds in self.categories_.items() for category in kinds]
+        names += [f"{column}_missing" for column in self._with_missing]
+        return np.asarray(names, dtype=object)
+
+    def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        if isinstance(X, pd.DataFrame):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            if len(X) == 0:
+                raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required by TabularEncoder.")
+            table = X
+        else:
+            values = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
+            table = pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+            if values.dtype == object:
+                table = table.infer_objects()
+        return table
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.string = True
+        tags.input_tags.categorical = True
+        return tags
+
+
+def _is_number(column: pd.Series) -> bool:
+    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
+        return True
+    # A column without any value has no kind; as a number it is imputed and marked like any other.
+    return bool(column.isna().all())
+
+
+def _to_numbers(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """The columns as floats, (n, k); NaN where missing."""
+    numbers = np.empty((len(table), len(columns)))
+    for i, column in enumerate(columns):
+        try:
+            numbers[:, i] = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"column {column!r} held numbers in fit and holds {table[column].dtype} now, for example "
+                f"{table[column].dropna().iloc[0]!r}; convert it to numbers."
+            ) from error
+        infinite = np.isinf(numbers[:, i])
+        if infinite.any():
+            raise ValueError(
+                f"column {column!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains infinity. "
+                "Give a finite number, or NaN if unknown."
+            )
+    return numbers

@@ -1,0 +1,132 @@
+"""The gate: what a cohort is, and what is refused with which words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sksurv.util import Surv
+
+from mmdls.cohort import check_cohort, check_features, find_tasks, modalities, survival_target
+
+
+@pytest.fixture
+def X():
+    return pd.DataFrame(
+        {"clinical_age": [60.0, 70, 65, 50], "ct_image": [None] * 4, "centre": list("ABAB")}, index=list("pqrs")
+    )
+
+
+@pytest.fixture
+def y():
+    return pd.DataFrame(
+        {
+            "subtype": ["LUAD", "LUSC", None, "LUAD"],
+            "stage": pd.Categorical(["IV", "III", "I-II", None], ["I-II", "III", "IV"], ordered=True),
+            "dfs_time": [3.0, 4, 5, np.nan],
+            "dfs_event": [1.0, 0, 1, np.nan],
+            "os_time": [5.0, 4, 8, 2],
+            "os_event": [1, 0, 0, 1],
+        },
+        index=list("pqrs"),
+    )
+
+
+def test_a_cohort_is_read_by_its_column_names(X, y):
+    assert modalities(X) == {"ct": ["ct_image"], "clinical": ["clinical_age"]}
+    tasks = check_cohort(X, y)
+    assert {name: task.kind for name, task in tasks.items()} == {
+        "subtype": "classification",
+        "stage": "ordinal",
+        "dfs": "survival",
+        "os": "survival",
+    }
+    assert tasks["stage"].classes == ("I-II", "III", "IV")
+    assert tasks["subtype"].classes == ("LUAD", "LUSC")
+
+
+def test_masks_ids_and_plain_columns_are_never_features():
+    X = pd.DataFrame(columns=["lung_mask", "patient_id", "centre", "treatment", "_hidden", "pet_suvmax"])
+    assert modalities(X) == {"pet": ["pet_suvmax"]}
+
+
+def test_an_image_and_a_block_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="both an image and a block of numbers called .*lesion"):
+        modalities(pd.DataFrame(columns=["lesion_image", "lesion_volume"]))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("os_time", -1.0, r"'os_time' is negative in rows \['q'\].*correct the dates"),
+        ("os_time", np.inf, r"'os_time' is infinite in rows \['q'\]"),
+        ("os_event", 2, r"'os_event' is neither 0 nor 1 in rows \['q'\].*Code 1 or True"),
+        ("dfs_time", 4.5, r"ends after overall survival in rows \['q'\].*dfs_time must not exceed os_time"),
+        ("dfs_event", np.nan, r"only one of 'dfs_time' and 'dfs_event' is known in rows \['q'\]"),
+    ],
+)
+def test_impossible_outcomes_are_refused_with_row_ids_and_a_cure(X, y, column, value, message):
+    y[column] = y[column].astype(float)
+    y.loc["q", column] = value
+    with pytest.raises(ValueError, match=message):
+        check_cohort(X, y)
+
+
+def test_times_that_are_no_numbers_are_refused(X, y):
+    y["os_time"] = ["5 months", "4", "8", "2"]
+    with pytest.raises(TypeError, match="'os_time' must hold numbers"):
+        check_cohort(X, y)
+
+
+def test_duplicate_patients_are_refused(X, y):
+    X.index = y.index = ["p", "q", "q", "s"]
+    with pytest.raises(ValueError, match=r"X has more than one row for the patients \['q'\]"):
+        check_cohort(X, y)
+    with pytest.raises(ValueError, match="y has more than one row"):
+        check_cohort(X.set_axis(list("pqrs")), y)
+
+
+def test_other_patients_or_another_order_are_refused(X, y):
+    with pytest.raises(ValueError, match=r"same patients in different order; use y = y.loc\[X.index\]"):
+        check_cohort(X, y.iloc[::-1])
+    with pytest.raises(ValueError, match=r"only in X \['s'\], only in y \['z'\]"):
+        check_cohort(X, y.set_axis(["p", "q", "r", "z"]))
+    with pytest.raises(ValueError, match="X has 4 patients and y has 3"):
+        check_cohort(X, y.iloc[:3])
+
+
+def test_what_cannot_be_learned_is_refused_only_when_fitting(X, y):
+    one_class = y.assign(subtype="LUAD")
+    with pytest.raises(ValueError, match=r"task 'subtype' has 1 class\(es\): \['LUAD'\]"):
+        check_cohort(X, one_class)
+    check_cohort(X, one_class, fitting=False)
+    with pytest.raises(ValueError, match="endpoint 'os' has no event among 4 patients"):
+        check_cohort(X, y.assign(os_event=0))
+    with pytest.raises(ValueError, match="endpoint 'os' has no event among 0 patients"):
+        check_cohort(X, y.assign(os_event=np.nan, os_time=np.nan))
+
+
+def test_unknown_endpoints_are_named(X, y):
+    with pytest.raises(KeyError, match="no endpoint or task 'pfs'.*'pfs_time'.*y offers"):
+        check_cohort(X, y, ["pfs"])
+    with pytest.raises(ValueError, match="y has 'os_time' without 'os_event'"):
+        find_tasks(y.drop(columns="os_event"))
+
+
+def test_outcomes_inside_x_are_refused(X, y):
+    with pytest.raises(ValueError, match=r"X holds outcomes: \['os_event'\]"):
+        check_cohort(X.join(y[["os_time", "os_event"]]), y)
+    with pytest.raises(TypeError, match="X must be a pandas DataFrame"):
+        check_features(X.to_numpy())
+
+
+def test_survival_target_reads_tables_and_structured_arrays(y):
+    target = survival_target(y, "dfs")
+    assert target["event"].tolist() == [True, False, True, False]
+    assert np.isnan(target["time"][3])
+    same = survival_target(Surv.from_arrays(target["event"][:3], target["time"][:3]))
+    assert (same == target[:3]).all()
+    with pytest.raises(ValueError, match=r"y holds 2 endpoints \(dfs, os\); say which one"):
+        survival_target(y)
+    with pytest.raises(ValueError, match="structured array"):
+        survival_target(np.arange(3))
+    with pytest.raises(ValueError, match="is negative"):
+        survival_target(Surv.from_arrays([True, False], [-1.0, 2.0]))

@@ -1,0 +1,213 @@
+"""Networks and heads: laws that hold for any weights."""
+
+import pytest
+import torch
+from sksurv.linear_model.coxph import BreslowEstimator
+
+from mmdls.modules import (
+    ClassHead,
+    CoxHead,
+    GatedFusion,
+    LogisticHazardHead,
+    MeanPooling,
+    MultimodalNet,
+    OrdinalHead,
+    SelfAttentionPooling,
+    SliceNet,
+    TabularNet,
+    pad_slices,
+)
+from mmdls.modules.multimodal import horizon_targets
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def test_pad_slices_puts_every_slice_in_its_place():
+    packed = torch.arange(12.0).reshape(6, 2)
+    padded, mask = pad_slices(packed, torch.tensor([2, 0, 4]))
+    assert padded.shape == (3, 4, 2)
+    assert torch.equal(padded[mask], packed)
+    assert mask.sum(dim=1).tolist() == [2, 0, 4]
+    empty, none = pad_slices(packed[:0], torch.tensor([0, 0]))
+    assert empty.shape == (2, 0, 2) and none.shape == (2, 0)
+
+
+def test_self_attention_matches_torch():
+    """The published pooling is torch's attention with a residual and a mean."""
+    pooling = SelfAttentionPooling(16, n_heads=4).eval()
+    slices = torch.randn(2, 5, 16)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)
+    query, key, value = (
+        projection(slices).unflatten(-1, (4, 4)).transpose(1, 2)
+        for projection in (pooling.q_proj, pooling.k_proj, pooling.v_proj)
+    )
+    mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
+    attended = pooling.out_proj(mixed.transpose(1, 2).flatten(2)) + slices
+    expected = torch.stack([attended[i, mask[i]].mean(dim=0) for i in range(2)])
+    assert torch.allclose(pooling(slices, mask), expected, atol=1e-6)
+
+
+def test_ordinal_head_is_a_likelihood():
+    head = OrdinalHead(4, 3)
+    logits = torch.randn(50, 2, dtype=torch.float64)
+    probabilities = head.probabilities(logits)
+    assert torch.allclose(probabilities.sum(dim=1), torch.ones(50, dtype=torch.float64))
+    assert (probabilities > 0).all()
+    target = torch.randint(0, 3, (50,))
+    expected = -probabilities[torch.arange(50), target].log().mean()
+    assert torch.allclose(head.loss(logits, target), expected)
+    extreme = head.loss(torch.tensor([[100.0, -100.0]]), torch.tensor([0]))
+    assert torch.allclose(extreme, torch.tensor(100.0))
+
+
+@pytest.mark.parametrize("head", [ClassHead, OrdinalHead])
+def test_weights_repeat_patients(head):
+    head = head(4, 3)
+    logits = head(torch.randn(6, 4))
+    target = torch.tensor([0, 1, 2, 2, 1, 0])
+    weight = torch.tensor([1.0, 2, 0, 3, 1, 1])
+    rows = torch.repeat_interleave(torch.arange(6), weight.long())
+    assert torch.allclose(head.loss(logits, target, weight), head.loss(logits[rows], target[rows]))
+
+
+@pytest.fixture
+def survival_data():
+    n = 200
+    time = torch.randint(1, 30, (n,)).double()
+    event = torch.rand(n) < 0.6
+    return torch.randn(n, 1, dtype=torch.float64), event, time
+
+
+def test_breslow_baseline_equals_scikit_survival(survival_data):
+    log_hazard, event, time = survival_data
+    head = CoxHead(3, ties="breslow")
+    head.fit_baseline(log_hazard, event, time)
+    oracle = BreslowEstimator().fit(log_hazard[:, 0].numpy(), event.numpy(), time.numpy())
+    step = oracle.cum_baseline_hazard_
+    assert torch.allclose(head.times, torch.as_tensor(step.x))
+    assert torch.allclose(head.cumulative_hazard, torch.as_tensor(step.y), rtol=1e-10)
+
+
+def test_efron_baseline_by_hand():
+    """Two tied events among hazards 1, 2, 4: 1/7 + 1/(7 - 3/2)."""
+    head = CoxHead(1)
+    log_hazard = torch.tensor([[1.0], [2.0], [4.0]]).log()
+    head.fit_baseline(log_hazard, torch.tensor([True, True, False]), torch.tensor([1.0, 1.0, 2.0]))
+    assert head.cumulative_hazard[0].item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
+    assert head.cumulative_hazard[1].item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
+
+
+def test_baseline_survives_extreme_hazards(survival_data):
+    log_hazard, event, time = survival_data
+    head = CoxHead(3)
+    head.fit_baseline(log_hazard + 300, event, time)
+    moderate = CoxHead(3)
+    moderate.fit_baseline(log_hazard, event, time)
+    grid = torch.linspace(0, 40, 30, dtype=torch.float64)
+    assert torch.allclose(
+        head.survival_function(log_hazard + 300, grid), moderate.survival_function(log_hazard, grid), rtol=1e-6
+    )
+
+
+def test_logistic_hazard_recovers_kaplan_meier():
+    """Without features the fitted curve is the Kaplan-Meier curve at the ends of the intervals."""
+    from sksurv.nonparametric import kaplan_meier_estimator
+
+    n = 4000
+    time = torch.distributions.Exponential(0.05).sample((n,)).double()
+    censoring = torch.rand(n).double() * 60
+    event, time = time <= censoring, torch.minimum(time, censoring)
+    head = LogisticHazardHead(1, n_intervals=15)
+    head.prepare(event, time)
+    optimizer = torch.optim.LBFGS(head.parameters(), max_iter=100)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = head.loss(head(torch.zeros(n, 1)), event, time)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    x, s = kaplan_meier_estimator(event.numpy(), time.numpy())
+    ends = head.times[:-1]
+    expected = torch.as_tensor(s[x.searchsorted(ends.numpy(), side="right") - 1])
+    fitted = head.survival_function(head(torch.zeros(1, 1)).detach(), ends)[0]
+    assert (fitted - expected).abs().max() < 0.02
+
+
+def test_horizon_labels_leave_the_censored_out():
+    event = torch.tensor([True, False, True, False])
+    time = torch.tensor([10.0, 10.0, 40.0, torch.nan])
+    labels = horizon_targets(event, time, torch.tensor([12.0, 36.0]))
+    expected = torch.tensor([[1, 1], [torch.nan, torch.nan], [0, 0], [torch.nan, torch.nan]])
+    assert torch.equal(labels.nan_to_num(-1), expected.nan_to_num(-1))
+
+
+def _net(**kwargs):
+    from mmdls.modules import ConvBackbone
+
+    encoders = {
+        "ct": SliceNet(ConvBackbone(channels=(4, 8)), MeanPooling(8), 8),
+        "pet": TabularNet(3, (6,)),
+    }
+    return MultimodalNet(
+        encoders,
+        GatedFusion({"ct": 8, "pet": 6}, out_features=8),
+        {"subtype": ClassHead(8, 2), "stage": OrdinalHead(8, 3)},
+        {"os": CoxHead(16)},
+        {"subtype": 2, "stage": 3, "os": 0},
+        hidden_features=16,
+        **kwargs,
+    )
+
+
+def test_unknown_outcomes_do_not_move_the_loss():
+    net = _net(horizons=(12.0,)).eval()
+    packed = {"ct": (net.encoders["ct"].encode(torch.rand(8, 1, 8, 8)), torch.tensor([2, 2, 2, 2]))}
+    outputs = net(packed, {"pet": torch.randn(4, 3)}, torch.ones(4, 2, dtype=torch.bool))
+    classes = {"subtype": torch.tensor([0, 1, 1, -1]), "stage": torch.tensor([2, 0, 1, -1])}
+    survival = {"os": (torch.tensor([True, False, True, True]), torch.tensor([3.0, 4, 20, torch.nan]).double())}
+    losses = net.losses(outputs, classes, survival)
+    first = {name: output[:3] for name, output in outputs.items()}
+    fewer = net.losses(first, {n: c[:3] for n, c in classes.items()}, {"os": tuple(t[:3] for t in survival["os"])})
+    assert losses.keys() == {"subtype", "stage", "os", "os@horizons"}
+    for name in losses:
+        assert torch.allclose(losses[name], fewer[name]), name
+
+
+def test_a_batch_that_knows_nothing_gives_connected_zeros():
+    net = _net(horizons=(12.0,))
+    packed = {"ct": (net.encoders["ct"].encode(torch.rand(4, 1, 8, 8)), torch.tensor([2, 2]))}
+    outputs = net(packed, {"pet": torch.randn(2, 3)}, torch.ones(2, 2, dtype=torch.bool))
+    unknown = torch.tensor([-1, -1])
+    nothing = torch.full((2,), torch.nan, dtype=torch.float64)
+    losses = net.losses(
+        outputs, {"subtype": unknown, "stage": unknown}, {"os": (torch.tensor([False, False]), nothing)}
+    )
+    total = sum(losses.values())
+    assert total.item() == 0
+    total.backward()
+
+
+def test_survival_is_conditioned_on_the_predicted_classes():
+    net = _net().eval()
+    shared = torch.randn(5, 8)
+    before = net.predict(shared)["os"]
+    with torch.no_grad():
+        net.class_embeddings["stage"].mul_(10)
+    assert not torch.allclose(before, net.predict(shared)["os"])
+    assert not _net(class_embedding=0).class_embeddings
+
+
+def test_modality_dropout_always_leaves_one():
+    net = _net(modality_dropout=0.9).train()
+    present = torch.tensor([[True, True], [False, True]]).repeat(200, 1)
+    hidden = net._hide(present)
+    assert hidden.any(dim=1).all()
+    assert not (hidden & ~present).any()
+    assert hidden.float().mean() < present.float().mean()
