@@ -264,8 +264,8 @@ def _check_n_slices(n_slices: int | tuple[int, int]) -> tuple[int, int]:
     whole = len(pair) == 2 and all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair)
     if not whole or not 1 <= pair[0] <= pair[1]:
         raise ValueError(
-            "n_slices must be a number of 1 or more, or a pair (lowest, highest) of such numbers, for example "
-            f"6 or (4, 8); got {n_slices!r}."
+            "n_slices must be a number of 1 or more, or a pair (lowest, highest) of such numbers, as in 6 or "
+            f"(4, 8); got {n_slices!r}."
         )
     return int(pair[0]), int(pair[1])
 

@@ -1,0 +1,1 @@
+"""Measurements on simulated and real cohorts; not part of the installed library."""
