@@ -1,1 +1,19 @@
 """Estimators with scikit-learn's manners; the only place where tables become tensors."""
+
+from mmdls.estimators._comparators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest
+from mmdls.estimators._multimodal import MMDLS, MultimodalClassifier, MultimodalSurvival
+from mmdls.estimators._slices import SliceEncoder
+from mmdls.estimators._tabular import TabularEncoder
+
+__all__ = [
+    "MMDLS",
+    "ClinicalCox",
+    "CoxNet",
+    "MultimodalClassifier",
+    "MultimodalSurvival",
+    "RadiomicsCox",
+    "SliceEncoder",
+    "SurvivalBoosting",
+    "SurvivalForest",
+    "TabularEncoder",
+]

@@ -55,6 +55,7 @@ class _Multimodal(_BaseComposition):
         class_embedding: int = 16,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
+        modality_supervision: float = 1.0,
         horizons: Sequence[float] = (),
         task_weights: Mapping[str, float] | None = None,
         optimizer: str = "adamw",
@@ -85,6 +86,7 @@ class _Multimodal(_BaseComposition):
         self.class_embedding = class_embedding
         self.dropout = dropout
         self.modality_dropout = modality_dropout
+        self.modality_supervision = modality_supervision
         self.horizons = horizons
         self.task_weights = task_weights
         self.optimizer = optimizer
@@ -177,6 +179,9 @@ class _Multimodal(_BaseComposition):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(self.net_)
+        for name, encoder, columns in self.modalities_:
+            if name in inputs.stores:
+                encoder.adopt(self._network.encoders[name], columns)
         self._fit_endpoints(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
 
     def _architecture(self) -> dict[str, Any]:
@@ -192,6 +197,7 @@ class _Multimodal(_BaseComposition):
                 "class_embedding",
                 "dropout",
                 "modality_dropout",
+                "modality_supervision",
                 "horizons",
             )
         }
@@ -394,6 +400,9 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
     dropout : float, default=0.1
     modality_dropout : float, default=0.1
         Chance that a modality is hidden from a patient during training, which prepares for missing ones.
+    modality_supervision : float, default=1.0
+        Weight of the loss of auxiliary heads that read one modality each; 0 turns them off. They keep a modality that
+        is learned fast, such as the clinical table, from leaving the images nothing to learn.
     horizons : tuple of float, default=()
         Months of auxiliary event-by-then losses; patients censored before are left out of them.
     task_weights : dict of str to float, default=None
@@ -534,6 +543,9 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         network = build_network(dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture())
         network.load_state_dict(state)
         self.net_ = CohortNet(network.eval(), criterion=torch.nn.Identity).initialize()
+        for name, encoder, columns in self.modalities_:
+            if name in inputs.stores:
+                encoder.adopt(network.encoders[name], columns)
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
@@ -789,6 +801,7 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
         hidden_features: int = 64,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
+        modality_supervision: float = 1.0,
         horizons: Sequence[float] = (),
         optimizer: str = "adamw",
         max_epochs: int = 150,
@@ -817,6 +830,7 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
             hidden_features=hidden_features,
             dropout=dropout,
             modality_dropout=modality_dropout,
+            modality_supervision=modality_supervision,
             horizons=horizons,
             optimizer=optimizer,
             max_epochs=max_epochs,

@@ -38,6 +38,7 @@ def build_network(
     class_embedding: int,
     dropout: float,
     modality_dropout: float,
+    modality_supervision: float,
     horizons: tuple[float, ...],
 ) -> MultimodalNet:
     """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state."""
@@ -50,25 +51,33 @@ def build_network(
             networks[name] = TabularNet(width, getattr(encoder, "hidden_sizes", ()), dropout)
     widths = {name: network.out_features for name, network in networks.items()}
     fused = make_part(fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths)
-    class_heads, endpoint_heads = {}, {}
     if ordinal not in ("continuation_ratio", "softmax"):
         raise ValueError(f"ordinal must be 'continuation_ratio' or 'softmax'; got {ordinal!r}.")
-    for task in tasks.values():
+
+    def head(task: Task, width: int) -> nn.Module:
         if task.kind == "survival":
-            endpoint_heads[task.name] = make_part(survival_heads, survival, survival_params, hidden_features)
-        else:
-            head = OrdinalHead if task.kind == "ordinal" and ordinal == "continuation_ratio" else ClassHead
-            class_heads[task.name] = head(fused.out_features, len(task.classes))
+            return make_part(survival_heads, survival, survival_params, width)
+        kind = OrdinalHead if task.kind == "ordinal" and ordinal == "continuation_ratio" else ClassHead
+        return kind(width, len(task.classes))
+
+    endpoints = [task for task in tasks.values() if task.kind == "survival"]
+    class_tasks = [task for task in tasks.values() if task.kind != "survival"]
+    supervised = modality_supervision > 0 and len(networks) > 1
     return MultimodalNet(
         networks,
         fused,
-        class_heads,
-        endpoint_heads,
+        {task.name: head(task, fused.out_features) for task in class_tasks},
+        {task.name: head(task, hidden_features) for task in endpoints},
         {name: len(task.classes) for name, task in tasks.items()},
         hidden_features=hidden_features,
         class_embedding=class_embedding,
         dropout=dropout,
         modality_dropout=modality_dropout,
+        modality_heads={
+            name: {task.name: head(task, width) for task in tasks.values()}
+            for name, width in (widths.items() if supervised else ())
+        },
+        modality_supervision=modality_supervision,
         horizons=horizons,
     )
 
@@ -112,9 +121,11 @@ def fit_network(
             for name in still:
                 network.encoders[name].backbone.requires_grad_(False)
                 network.encoders[name].projection.requires_grad_(False)
-        for name, head in network.survival_heads.items():
-            event, time = (part[rows] for part in targets.survival[name])
-            head.prepare(event[~time.isnan()], time[~time.isnan()])
+        for name, (event, time) in targets.survival.items():
+            known = useful & ~np.isnan(time.numpy())
+            heads = [network.survival_heads[name], *(alone[name] for alone in network.modality_heads.values())]
+            for head in heads:
+                head.prepare(event[known], time[known])
         validation = np.empty(0, dtype=int)
         if validation_fraction and len(rows) * validation_fraction >= 1:
             kept, held = stratified_holdout(y.iloc[rows], validation_fraction, random_state=seed)

@@ -89,6 +89,7 @@ def published_parameters() -> dict[str, Any]:
         "class_embedding": 32,
         "dropout": 0.3,
         "modality_dropout": 0.0,
+        "modality_supervision": 0.0,
         "horizons": (12, 36, 60),
         "optimizer": "adam",
         "learning_rate": 1e-4,

@@ -1,6 +1,6 @@
 """Slices of CT or PET to an embedding."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from mmdls.cohort import check_cohort, check_features
 from mmdls.estimators._inputs import Inputs, outcome_table
 from mmdls.estimators._network import fit_network, make_part
-from mmdls.estimators._training import Compute, forward_cohort, history_table
+from mmdls.estimators._training import Compute, embed_patients, history_table
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.registry import backbones, poolings
@@ -222,6 +222,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
                 "class_embedding": 0,
                 "dropout": 0.1,
                 "modality_dropout": 0.0,
+                "modality_supervision": 0.0,
                 "horizons": (),
             },
             training={
@@ -241,11 +242,25 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             seed=check_random_state(self.random_state).randint(2**31 - 1),
             sample_weight=sample_weight,
         )
-        self.network_ = net.module_.encoders["slices"].cpu()
-        self._head_network = net.module_.cpu()
         self.history_ = history_table(net)
-        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        self.n_features_in_ = X.shape[1]
+        return self.adopt(net.module_.encoders["slices"], X.columns)
+
+    def adopt(self, network: SliceNet, columns: Sequence[str]) -> "SliceEncoder":
+        """Become fitted with a network that was trained elsewhere.
+
+        Parameters
+        ----------
+        network : mmdls.modules.SliceNet
+        columns : sequence of str
+            The columns it reads.
+
+        Returns
+        -------
+        SliceEncoder
+        """
+        self.network_ = network
+        self.feature_names_in_ = np.asarray(columns, dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
         return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
@@ -266,8 +281,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         if missing:
             raise ValueError(f"X lacks the columns {missing}, which were there in fit. Columns: {list(X.columns)}.")
         store = self.open_slices(X[list(self.feature_names_in_)], verbose=self.verbose)
-        outputs = forward_cohort(self._head_network, Inputs.of_slices("slices", store), self._compute())
-        embedding = outputs["@embedding:slices"].double().numpy()
+        embedding = embed_patients(self.network_, store, self._compute()).double().numpy()
         embedding[~store.present] = np.nan
         return embedding
 

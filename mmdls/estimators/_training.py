@@ -26,7 +26,7 @@ from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, SliceNet
 
-__all__ = ["CohortNet", "Compute", "forward_cohort", "freeze", "history_table", "seeded", "train"]
+__all__ = ["CohortNet", "Compute", "embed_patients", "forward_cohort", "freeze", "history_table", "seeded", "train"]
 
 # torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
 _RANDOM_STATE_LOCK = threading.RLock()
@@ -118,6 +118,31 @@ class _Replay:
             compute.encode(self.encoder, self.store, self.index[piece]).backward(self.slices.grad[piece])
 
 
+def encode_rows(
+    encoder: SliceNet, store: SliceStore, rows: Tensor, compute: Compute, replays: list[_Replay] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Slice embeddings (K, D) of some patients and their counts (B,); see :func:`pack`."""
+    index, counts = store.slice_index(rows.numpy())
+    slices = torch.empty(len(index), encoder.out_features, device=compute.torch_device)
+    states = []
+    with torch.no_grad():
+        for piece in compute.pieces(encoder, store, len(index)):
+            if replays is not None:
+                states.append(_random_state(compute.torch_device))
+            slices[piece] = compute.encode(encoder, store, index[piece])
+    if replays is not None:
+        replays.append(_Replay(encoder, store, index, slices.requires_grad_(), states))
+    return slices, torch.as_tensor(counts, device=compute.torch_device)
+
+
+def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_patients: int = 256) -> Tensor:
+    """Embeddings (n, D) of all patients of a store, on the CPU."""
+    encoder.to(compute.torch_device).eval()
+    with torch.inference_mode():
+        rows = torch.arange(len(store)).split(n_patients)
+        return torch.cat([encoder.pool(*encode_rows(encoder, store, part, compute)).float().cpu() for part in rows])
+
+
 def pack(
     network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute, replays: list[_Replay] | None = None
 ) -> dict[str, tuple[Tensor, Tensor]]:
@@ -133,20 +158,10 @@ def pack(
     -------
     dict of str to (Tensor of shape (K, D), counts of shape (B,))
     """
-    packed = {}
-    for name, store in inputs.stores.items():
-        encoder = network.encoders[name]
-        index, counts = store.slice_index(rows.numpy())
-        slices = torch.empty(len(index), encoder.out_features, device=compute.torch_device)
-        states = []
-        with torch.no_grad():
-            for piece in compute.pieces(encoder, store, len(index)):
-                if replays is not None:
-                    states.append(_random_state(compute.torch_device))
-                slices[piece] = compute.encode(encoder, store, index[piece])
-        if replays is not None:
-            replays.append(_Replay(encoder, store, index, slices.requires_grad_(), states))
-        packed[name] = slices, torch.as_tensor(counts, device=compute.torch_device)
+    packed = {
+        name: encode_rows(network.encoders[name], store, rows, compute, replays)
+        for name, store in inputs.stores.items()
+    }
     for name, (slices, offsets) in inputs.frozen.items():
         first, counts = offsets[rows.numpy()], np.diff(offsets)[rows.numpy()]
         index = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
@@ -344,8 +359,9 @@ class CohortNet(NeuralNet):
     def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
         tables = {name: table[rows].to(self.device) for name, table in self.inputs.tables.items()}
         targets = self.targets.take(rows, self.device)
-        outputs = self.module_(packed, tables, self.inputs.present[rows].to(self.device))
-        losses = self.module_.losses(outputs, targets.classes, targets.survival, targets.sample_weight)
+        present = self.inputs.present[rows].to(self.device)
+        outputs = self.module_(packed, tables, present)
+        losses = self.module_.losses(outputs, targets.classes, targets.survival, targets.sample_weight, present)
         loss = self.criterion_(losses)
         if not torch.isfinite(loss):
             bad = [name for name, value in losses.items() if not torch.isfinite(value)]

@@ -35,6 +35,11 @@ class MultimodalNet(nn.Module):
         In front of the survival heads.
     modality_dropout : float, default=0.0
         Chance that a present modality is hidden from a patient in training; one always stays.
+    modality_heads : mapping of str to mapping of str to nn.Module, default=None
+        For each modality, one head a task that reads its embedding alone. They are used in training only: without them
+        the modality that is learned fastest, often the clinical table, leaves the images nothing to explain.
+    modality_supervision : float, default=0.0
+        Weight of the mean loss of these heads.
     horizons : sequence of float, default=()
         Months at which auxiliary event-by-then logits are trained beside each survival head (the published model has
         12, 36, 60). They shape the representation; probabilities come from the survival function.
@@ -57,6 +62,8 @@ class MultimodalNet(nn.Module):
         class_embedding: int = 32,
         dropout: float = 0.3,
         modality_dropout: float = 0.0,
+        modality_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
+        modality_supervision: float = 0.0,
         horizons: Sequence[float] = (),
     ):
         super().__init__()
@@ -66,6 +73,8 @@ class MultimodalNet(nn.Module):
         self.class_heads = nn.ModuleDict(class_heads)
         self.survival_heads = nn.ModuleDict(survival_heads)
         self.modality_dropout = modality_dropout
+        self.modality_heads = nn.ModuleDict({n: nn.ModuleDict(heads) for n, heads in (modality_heads or {}).items()})
+        self.modality_supervision = modality_supervision
         self.horizons = tuple(horizons)
         width = fusion.out_features
         self.class_embeddings = nn.ParameterDict()
@@ -110,8 +119,13 @@ class MultimodalNet(nn.Module):
     def forward(
         self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor], present: Tensor
     ) -> dict[str, Tensor]:
-        """Slice embeddings, features and presence (B, M) -> outputs of every task."""
-        return self.predict(self.represent(self.embed(packed, tables), present))
+        """Slice embeddings, features and presence (B, M) -> outputs of every task; in training ``<task>@<modality>`` too."""
+        embeddings = self.embed(packed, tables)
+        outputs = self.predict(self.represent(embeddings, present))
+        if self.training:
+            for modality, heads in self.modality_heads.items():
+                outputs |= {f"{task}@{modality}": head(embeddings[modality]) for task, head in heads.items()}
+        return outputs
 
     def losses(
         self,
@@ -119,6 +133,7 @@ class MultimodalNet(nn.Module):
         classes: Mapping[str, Tensor],
         survival: Mapping[str, tuple[Tensor, Tensor]],
         sample_weight: Tensor | None = None,
+        present: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Loss of every task on the patients whose outcome is known.
 
@@ -131,29 +146,41 @@ class MultimodalNet(nn.Module):
         survival : mapping of str to (event (B,) bool, time (B,) months)
             Time NaN = unknown.
         sample_weight : Tensor of shape (B,), default=None
+        present : Tensor of shape (B, M), default=None
+            Which modalities each patient has; needed for the heads of single modalities.
 
         Returns
         -------
         dict of str to Tensor
             Scalars; a task of which the batch knows nothing gives a zero that is connected to the graph.
         """
+        known = {name: codes >= 0 for name, codes in classes.items()}
+        known |= {name: ~time.isnan() for name, (_, time) in survival.items()}
+        targets = {name: (codes,) for name, codes in classes.items()} | dict(survival)
         found = {}
-        for name, head in self.class_heads.items():
-            found[name] = _known_loss(head, outputs[name], (classes[name],), classes[name] >= 0, sample_weight)
-        for name, head in self.survival_heads.items():
-            event, time = survival[name]
-            found[name] = _known_loss(head, outputs[name], (event, time), ~time.isnan(), sample_weight)
-            if name in self.horizon_heads:
-                logits = outputs[f"{name}@horizons"]
-                target = horizon_targets(event, time, torch.as_tensor(self.horizons).to(time))
-                weight = (~target.isnan()).to(logits)
-                if sample_weight is not None:
-                    weight = weight * sample_weight[:, None]
-                nll = functional.binary_cross_entropy_with_logits(
-                    logits, target.nan_to_num().to(logits), weight=weight, reduction="sum"
-                )
-                found[f"{name}@horizons"] = nll / weight.sum().clamp(min=1e-12)
+        for name, head in [*self.class_heads.items(), *self.survival_heads.items()]:
+            found[name] = _known_loss(head, outputs[name], targets[name], known[name], sample_weight)
+        for name in self.horizon_heads:
+            found[f"{name}@horizons"] = self._horizon_loss(outputs[f"{name}@horizons"], *survival[name], sample_weight)
+        if self.training and self.modality_supervision:
+            share = self.modality_supervision / max(len(self.modality_heads), 1)
+            for modality, heads in self.modality_heads.items():
+                here = present[:, self.names.index(modality)]
+                for name, head in heads.items():
+                    output = outputs[f"{name}@{modality}"]
+                    alone = _known_loss(head, output, targets[name], known[name] & here, sample_weight)
+                    found[f"{name}@{modality}"] = share * alone
         return found
+
+    def _horizon_loss(self, logits: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None) -> Tensor:
+        target = horizon_targets(event, time, torch.as_tensor(self.horizons).to(time))
+        weight = (~target.isnan()).to(logits)
+        if sample_weight is not None:
+            weight = weight * sample_weight[:, None]
+        nll = functional.binary_cross_entropy_with_logits(
+            logits, target.nan_to_num().to(logits), weight=weight, reduction="sum"
+        )
+        return nll / weight.sum().clamp(min=1e-12)
 
     def _hide(self, present: Tensor) -> Tensor:
         kept = present & (torch.rand(present.shape, device=present.device) >= self.modality_dropout)

@@ -1,0 +1,64 @@
+"""Filters of features, learned from the training rows."""
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.feature_selection import SelectorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+__all__ = ["CorrelationFilter", "VarianceFilter"]
+
+
+class VarianceFilter(SelectorMixin, BaseEstimator):
+    """Keep the features whose variance exceeds a threshold; if none does, the one that varies most.
+
+    Parameters
+    ----------
+    threshold : float, default=1e-8
+    """
+
+    def __init__(self, threshold: float = 1e-8):
+        self.threshold = threshold
+
+    def fit(self, X: Any, y: Any = None) -> "VarianceFilter":
+        """Measure the variances of X (n_samples, n_features)."""
+        X = validate_data(self, X)
+        variance = X.var(axis=0)
+        self.kept_ = variance > self.threshold
+        if not self.kept_.any():
+            self.kept_[variance.argmax()] = True
+        return self
+
+    def _get_support_mask(self) -> np.ndarray:
+        check_is_fitted(self, "kept_")
+        return self.kept_
+
+
+class CorrelationFilter(SelectorMixin, BaseEstimator):
+    """Go through the features in order and keep each that correlates little with those kept before.
+
+    Parameters
+    ----------
+    threshold : float, default=0.95
+        Largest absolute Pearson correlation with a kept feature.
+    """
+
+    def __init__(self, threshold: float = 0.95):
+        self.threshold = threshold
+
+    def fit(self, X: Any, y: Any = None) -> "CorrelationFilter":
+        """Measure the correlations of X (n_samples, n_features)."""
+        X = validate_data(self, X)
+        centred = X - X.mean(axis=0)
+        norm = np.sqrt((centred**2).sum(axis=0))
+        centred = centred / np.where(norm > 0, norm, 1.0)
+        correlation = np.abs(centred.T @ centred)
+        self.kept_ = np.zeros(X.shape[1], dtype=bool)
+        for feature in range(X.shape[1]):
+            self.kept_[feature] = not (correlation[feature, self.kept_] > self.threshold).any()
+        return self
+
+    def _get_support_mask(self) -> np.ndarray:
+        check_is_fitted(self, "kept_")
+        return self.kept_
