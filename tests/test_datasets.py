@@ -89,6 +89,9 @@ def test_observed_outcomes_are_the_true_ones_cut_at_censoring(cohort):
         event = cohort.target[f"{name}_event"]
         assert np.allclose(seen[event], np.ceil(true[event] * 10) / 10)
         assert (seen[~event] <= true[~event] + 0.1).all()
+        assert (seen <= 96).all()
+    lost = ~cohort.target["dfs_event"]
+    assert (cohort.target["dfs_time"] == cohort.target["os_time"])[lost].all()
 
 
 def test_without_censoring_every_event_is_seen():
@@ -177,10 +180,15 @@ def test_brightness_spread_and_area_do_not_tell_the_image_factor(cohort, degree)
     assert recovered(features, np.log(cohort.data["clinical_diameter"]), degree) > 0.6
 
 
-def test_radiomics_do_not_tell_the_image_factor(cohort):
+def test_radiomics_tell_size_and_uptake_but_not_the_image_factor(cohort):
     radiomics = cohort.data.filter(like="radiomics_")
     assert recovered(radiomics, cohort.truth["image_factor"], 1) < 0.2
-    assert recovered(radiomics, np.log(cohort.data["clinical_diameter"]), 1) > 0.6
+    for features in (
+        radiomics.iloc[:, : len(cohort.radiomics_names)],
+        radiomics.iloc[:, len(cohort.radiomics_names) :],
+    ):
+        for shown in ("clinical_diameter", "pet_suvmax"):
+            assert recovered(features, np.log(cohort.data[shown]), 1) > 0.6
 
 
 def test_grain_tells_the_image_factor(cohort):
@@ -419,9 +427,12 @@ def test_a_cohort_without_outcomes_or_arrays_is_a_cohort(folder):
 
 
 def test_numbers_as_ids_stay_text(folder):
-    (folder / "P00001").rename(folder / "007")
-    edit(folder, lambda table: table.replace({"patient_id": {"P00001": "007"}}))
-    assert "007" in load_cohort(folder).data.index
+    for number in range(1, 7):
+        (folder / f"P{number:05d}").rename(folder / f"{number:03d}")
+    edit(folder, lambda table: table.assign(patient_id=[f"{number:03d}" for number in range(1, 7)]))
+    X = load_cohort(folder).data
+    assert list(X.index) == ["001", "002", "003", "004", "005", "006"]
+    assert X["lesion_image"].notna().all()
 
 
 def test_the_older_flat_layout_is_read(folder):

@@ -165,7 +165,7 @@ def _read_clinical(path: Path) -> pd.DataFrame:
             f"there is no {path.name} in {str(path.parent)!r}; a cohort needs one row a patient in it."
         )
     names = ("patient_id", "pid")
-    table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"), float_precision="round_trip")
+    table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"))
     name = next((name for name in names if name in table), None)
     if name is None:
         raise ValueError(
