@@ -1,0 +1,73 @@
+"""Metrics: arrays in, numbers out, one value or the values of all resamples.
+
+Arguments follow scikit-survival's order; a risk is higher for an earlier event. Every metric takes ``weights`` of shape
+(n,), or (R, n) for R resamples at once. What is undefined is NaN, and an ``UndefinedMetricWarning`` says why.
+"""
+
+from mmdls.metrics._bootstrap import bca_interval, bootstrap_interval, bootstrap_weights, percentile_interval
+from mmdls.metrics._censoring import (
+    CensoringDistribution,
+    horizon_labels,
+    kaplan_meier,
+    median_follow_up,
+    step_values,
+)
+from mmdls.metrics._classification import (
+    accuracy_score,
+    auc_score,
+    average_precision_score,
+    brier_score_classes,
+    calibration_intercept,
+    calibration_slope,
+    expected_calibration_error,
+    log_loss,
+    negative_predictive_value,
+    quadratic_weighted_kappa,
+    sensitivity,
+    specificity,
+)
+from mmdls.metrics._concordance import concordance_index, concordance_index_ipcw
+from mmdls.metrics._hazard import baseline_cumulative_hazard
+from mmdls.metrics._resamples import UndefinedMetricWarning
+from mmdls.metrics._survival import (
+    brier_score,
+    cumulative_dynamic_auc,
+    horizon_weights,
+    index_of_prediction_accuracy,
+    integrated_brier_score,
+    integrated_prediction_accuracy,
+)
+
+__all__ = [
+    "CensoringDistribution",
+    "UndefinedMetricWarning",
+    "accuracy_score",
+    "auc_score",
+    "average_precision_score",
+    "baseline_cumulative_hazard",
+    "bca_interval",
+    "bootstrap_interval",
+    "bootstrap_weights",
+    "brier_score",
+    "brier_score_classes",
+    "calibration_intercept",
+    "calibration_slope",
+    "concordance_index",
+    "concordance_index_ipcw",
+    "cumulative_dynamic_auc",
+    "expected_calibration_error",
+    "horizon_labels",
+    "horizon_weights",
+    "index_of_prediction_accuracy",
+    "integrated_brier_score",
+    "integrated_prediction_accuracy",
+    "kaplan_meier",
+    "log_loss",
+    "median_follow_up",
+    "negative_predictive_value",
+    "percentile_interval",
+    "quadratic_weighted_kappa",
+    "sensitivity",
+    "specificity",
+    "step_values",
+]

@@ -1,0 +1,151 @@
+"""Kaplan-Meier curves, the distribution of censoring, and what is known by a horizon."""
+
+from typing import Any
+
+import numpy as np
+
+from mmdls.metrics._checks import check_outcome
+
+__all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
+
+
+def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Kaplan-Meier estimate of the survival function.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    time : array of shape (n,)
+        Months.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    times : ndarray of shape (n_times,)
+        The different times, ascending.
+    survival : ndarray of shape (n_times,) or (R, n_times)
+        Probability to live beyond each of them.
+
+    References
+    ----------
+    .. [1] Kaplan EL, Meier P. Nonparametric estimation from incomplete observations. JASA, 1958.
+
+    Examples
+    --------
+    >>> kaplan_meier([True, False, True], [1.0, 2.0, 3.0])
+    (array([1., 2., 3.]), array([0.66666667, 0.66666667, 0.        ]))
+    """
+    event, time = check_outcome(event, time)
+    weights = np.ones(len(time)) if weights is None else np.asarray(weights, dtype=np.float64)
+    times, deaths, _, at_risk = _counts(event, time, weights)
+    return times, _product_limit(deaths, at_risk)
+
+
+def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = False) -> np.ndarray:
+    """Values of a step function that is 1 before ``times[0]``, or its left limits.
+
+    Examples
+    --------
+    >>> step_values(np.array([1.0, 3.0]), np.array([0.5, 0.0]), [0.0, 1.0, 3.0], left=True)
+    array([1. , 1. , 0.5])
+    """
+    place = np.searchsorted(times, at, side="left" if left else "right")
+    start = np.ones((*values.shape[:-1], 1))
+    return np.concatenate([start, values], axis=-1)[..., place]
+
+
+def median_follow_up(event: Any, time: Any) -> float:
+    """Median follow-up by the reverse Kaplan-Meier method: the median time to censoring, in months; NaN if not reached.
+
+    References
+    ----------
+    .. [1] Schemper M, Smith TL. A note on quantifying follow-up in studies of failure time. Controlled Clinical
+       Trials, 1996.
+
+    Examples
+    --------
+    >>> median_follow_up([False, True, False], [10.0, 12.0, 30.0])
+    30.0
+    """
+    event, time = check_outcome(event, time)
+    times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
+    reached = times[_product_limit(censored, at_risk - deaths) <= 0.5]
+    return float(reached[0]) if len(reached) else float("nan")
+
+
+def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
+    """What is known of each patient at a horizon: 1 event by then, 0 event-free, NaN censored before.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    time : array of shape (n,)
+    horizon : float
+        Months. A patient censored exactly then is known to be event-free.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Examples
+    --------
+    >>> horizon_labels([True, False, False], [5.0, 5.0, 20.0], 12.0)
+    array([ 1., nan,  0.])
+    """
+    event, time = check_outcome(event, time)
+    return np.where(event & (time <= horizon), 1.0, np.where(time >= horizon, 0.0, np.nan))
+
+
+class CensoringDistribution:
+    """Probability to be still under observation, by Kaplan-Meier on training rows.
+
+    At a time shared by events and censorings the events come first.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+        Event and time; rows of unknown outcome (NaN) are left out.
+
+    Attributes
+    ----------
+    last : float
+        End of the training follow-up, beyond which there are no weights.
+    """
+
+    def __init__(self, survival_train: np.ndarray) -> None:
+        time = survival_train[survival_train.dtype.names[1]]
+        event, time = check_outcome(survival_train[~np.isnan(time)])
+        if not len(time):
+            raise ValueError("the training rows hold no known outcome; the censoring distribution needs at least one.")
+        self.times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
+        self.observed = _product_limit(censored, at_risk - deaths)
+        self.last = float(self.times[-1])
+
+    def event_weight(self, event: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """``1 / G(t-)`` for events within the training follow-up, 0 for all others, (n,)."""
+        observed = step_values(self.times, self.observed, time, left=True)
+        return np.divide(1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0))
+
+    def horizon_weight(self, horizon: float) -> float:
+        """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the training follow-up."""
+        observed = float(step_values(self.times, self.observed, horizon))
+        return 1 / observed if horizon <= self.last and observed > 0 else float("nan")
+
+
+def _counts(
+    event: np.ndarray, time: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Different times, and events, censorings and patients at risk at each of them (..., n_times)."""
+    order = np.argsort(time, kind="stable")
+    times, first = np.unique(time[order], return_index=True)
+    if not len(times):
+        return times, *3 * [np.zeros((*weights.shape[:-1], 0))]
+    sorted_weights = weights[..., order]
+    total = np.add.reduceat(sorted_weights, first, axis=-1)
+    deaths = np.add.reduceat(sorted_weights * event[order], first, axis=-1)
+    return times, deaths, total - deaths, total[..., ::-1].cumsum(axis=-1)[..., ::-1]
+
+
+def _product_limit(leaving: np.ndarray, at_risk: np.ndarray) -> np.ndarray:
+    share = np.divide(leaving, at_risk, out=np.zeros_like(leaving), where=at_risk > 0)
+    return np.cumprod(1 - share, axis=-1)

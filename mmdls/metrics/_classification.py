@@ -1,0 +1,434 @@
+"""Discrimination, calibration and agreement of class probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from mmdls.metrics._checks import check_labels
+from mmdls.metrics._resamples import over_resamples, ratio
+
+__all__ = [
+    "accuracy_score",
+    "auc_score",
+    "average_precision_score",
+    "brier_score_classes",
+    "calibration_intercept",
+    "calibration_slope",
+    "expected_calibration_error",
+    "log_loss",
+    "negative_predictive_value",
+    "quadratic_weighted_kappa",
+    "sensitivity",
+    "specificity",
+    "weighted_auc",
+]
+
+_ONE_CLASS = "not every class is among the labels: {}."
+_ROUNDS = 25
+
+
+def weighted_auc(score: np.ndarray, order: np.ndarray, case: np.ndarray, control: np.ndarray) -> np.ndarray:
+    """Chance that a case scores higher than a control, ties one half.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n,)
+    order : ndarray of shape (n,)
+        That sorts the scores ascending.
+    case, control : ndarray of shape (R, n)
+        Weights.
+
+    Returns
+    -------
+    ndarray of shape (R,)
+        NaN without cases or without controls.
+    """
+    case, control = case[:, order], control[:, order]
+    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
+    if len(starts) < len(order):
+        case, control = (np.add.reduceat(side, starts, axis=1) for side in (case, control))
+    below = control.cumsum(axis=1)
+    total = below[:, -1].copy()
+    below -= control / 2
+    return ratio(np.einsum("rn,rn->r", case, below), case.sum(axis=1) * total)
+
+
+def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Area under the ROC curve; with more than two classes the mean of one against the rest.
+
+    Parameters
+    ----------
+    labels : array of shape (n,)
+        Class codes: the columns of ``probability``.
+    probability : array of shape (n,) or (n, n_classes)
+        (n,) is any score of class 1.
+    weights : array of shape (n,) or (R, n), default=None
+        A row per resample gives the AUC of every resample.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+        NaN, with an ``UndefinedMetricWarning``, if a class has no patient.
+
+    References
+    ----------
+    .. [1] Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating characteristic curve.
+       Radiology, 1982.
+
+    Examples
+    --------
+    >>> auc_score([0, 1, 1], [0.2, 0.1, 0.9])
+    0.5
+    """
+    codes, probability = check_labels(labels, probability)
+    members, scores = _one_against_rest(codes, probability)
+    orders = [np.argsort(score, kind="stable") for score in scores]
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        each = [
+            weighted_auc(score, order, block * own, block * ~own)
+            for own, score, order in zip(members, scores, orders, strict=True)
+        ]
+        return np.mean(each, axis=0)
+
+    return over_resamples(statistic, weights, len(codes), _absent(codes, probability))
+
+
+def average_precision_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Average precision, the area under the precision-recall curve as a sum of steps; mean over classes if more than two.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    Examples
+    --------
+    >>> average_precision_score([0, 1, 1], [0.2, 0.1, 0.9])
+    0.8333333333333333
+    """
+    codes, probability = check_labels(labels, probability)
+    members, scores = _one_against_rest(codes, probability)
+
+    def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
+        order = np.argsort(-score, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
+        found = np.add.reduceat((block * own)[:, order], starts, axis=1)
+        shown = np.add.reduceat(block[:, order], starts, axis=1).cumsum(axis=1)
+        precision = np.divide(found.cumsum(axis=1), shown, out=np.zeros_like(shown), where=shown > 0)
+        return ratio((precision * found).sum(axis=1), found.sum(axis=1))
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
+
+    return over_resamples(statistic, weights, len(codes), _absent(codes, probability))
+
+
+def brier_score_classes(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Mean squared error of probabilities: of class 1 if there are two, else summed over classes (0 to 2).
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Brier GW. Verification of forecasts expressed in terms of probability. Monthly Weather Review, 1950.
+
+    Examples
+    --------
+    >>> brier_score_classes([0, 1], [0.5, 0.5])
+    0.25
+    """
+    codes, probability = check_labels(labels, probability)
+    error = (probability - np.eye(probability.shape[1])[codes]) ** 2
+    loss = error[:, 1] if error.shape[1] == 2 else error.sum(axis=1)
+    return _mean(loss, weights)
+
+
+def log_loss(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Mean negative logarithm of the probability of the true class; probabilities below 1e-15 count as that.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    Examples
+    --------
+    >>> log_loss([0, 1], [0.5, 0.5])
+    0.6931471805599453
+    """
+    codes, probability = check_labels(labels, probability)
+    return _mean(-np.log(np.clip(probability[np.arange(len(codes)), codes], 1e-15, 1)), weights)
+
+
+def accuracy_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Share of patients whose most probable class is the true one.
+
+    Examples
+    --------
+    >>> accuracy_score([0, 1], [0.2, 0.4])
+    0.5
+    """
+    codes, probability = check_labels(labels, probability)
+    return _mean((probability.argmax(axis=1) == codes).astype(np.float64), weights)
+
+
+def expected_calibration_error(
+    labels: Any, probability: Any, n_bins: int = 10, weights: Any = None
+) -> float | np.ndarray:
+    """Mean distance between confidence and accuracy over bins of equal width.
+
+    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the rest.
+
+    Parameters
+    ----------
+    labels, probability
+        As in :func:`auc_score`.
+    n_bins : int, default=10
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Naeini MP et al. Obtaining well calibrated probabilities using Bayesian binning. AAAI, 2015.
+
+    Examples
+    --------
+    >>> round(expected_calibration_error([0, 1], [0.0, 0.8]), 6)
+    0.1
+    """
+    codes, probability = check_labels(labels, probability)
+    members, scores = _one_against_rest(codes, probability)
+
+    def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
+        bins = np.clip((score * n_bins).astype(int), 0, n_bins - 1)
+        gaps = np.zeros((len(score), n_bins))
+        gaps[np.arange(len(score)), bins] = score - own
+        return ratio(np.abs(block @ gaps).sum(axis=1), block.sum(axis=1))
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
+
+    return over_resamples(statistic, weights, len(codes), "there are no patients.")
+
+
+def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
+    """Share of class 0 whose probability of class 1 is below a threshold.
+
+    Examples
+    --------
+    >>> specificity([0, 0, 1], [0.2, 0.7, 0.9])
+    0.5
+    """
+    codes, score = _binary(labels, probability)
+    return _share(codes == 0, score < threshold, weights, "no patient of class 0.")
+
+
+def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
+    """Share of class 1 whose probability of class 1 reaches a threshold.
+
+    Examples
+    --------
+    >>> sensitivity([0, 0, 1], [0.2, 0.7, 0.9])
+    1.0
+    """
+    codes, score = _binary(labels, probability)
+    return _share(codes == 1, score >= threshold, weights, "no patient of class 1.")
+
+
+def negative_predictive_value(
+    labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None
+) -> float | np.ndarray:
+    """Share of class 0 among those whose probability of class 1 is below a threshold.
+
+    Examples
+    --------
+    >>> negative_predictive_value([0, 0, 1], [0.2, 0.7, 0.9])
+    1.0
+    """
+    codes, score = _binary(labels, probability)
+    return _share(score < threshold, codes == 0, weights, "no patient is below the threshold.")
+
+
+def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Slope of a logistic regression of the outcome on the predicted log odds.
+
+    1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be separated by the
+    prediction, where the slope is infinite.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.repeat([0.2, 0.8], 10)
+    >>> round(calibration_slope(np.r_[[1] * 2, [0] * 8, [1] * 8, [0] * 2], p), 6)
+    1.0
+    """
+    codes, score = _binary(labels, probability)
+    return over_resamples(
+        lambda block: _recalibrate(codes, _log_odds(score), block, slope=True)[:, 1],
+        weights,
+        len(codes),
+        "the slope does not exist: one class only, equal predictions, or separated classes.",
+    )
+
+
+def calibration_intercept(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0 is ideal.
+
+    Positive: the risk is underestimated. Two classes only.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
+
+    Examples
+    --------
+    >>> round(calibration_intercept([0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]), 6)
+    1.098612
+    """
+    codes, score = _binary(labels, probability)
+    return over_resamples(
+        lambda block: _recalibrate(codes, _log_odds(score), block, slope=False)[:, 0],
+        weights,
+        len(codes),
+        "the intercept does not exist: one class only.",
+    )
+
+
+def quadratic_weighted_kappa(
+    labels: Any, predicted: Any, n_classes: int | None = None, weights: Any = None
+) -> float | np.ndarray:
+    """Agreement of ordered classes beyond chance; a disagreement costs the square of its distance.
+
+    Parameters
+    ----------
+    labels, predicted : array of shape (n,)
+        Class codes.
+    n_classes : int, default=None
+        None means the largest code plus one.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+        NaN if both are constant and equal.
+
+    References
+    ----------
+    .. [1] Cohen J. Weighted kappa. Psychological Bulletin, 1968.
+
+    Examples
+    --------
+    >>> quadratic_weighted_kappa([0, 1, 2], [0, 1, 2])
+    1.0
+    """
+    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    size = int(max(labels.max(initial=0), predicted.max(initial=0)) + 1) if n_classes is None else n_classes
+    rows, columns = np.eye(size)[labels], np.eye(size)[predicted]
+    codes = np.arange(size)
+    cost = (codes[:, None] - codes[None, :]) ** 2.0
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        expected = np.einsum("ri,ij,rj->r", block @ rows, cost, block @ columns)
+        return 1 - ratio(block @ cost[labels, predicted] * block.sum(axis=1), expected)
+
+    return over_resamples(statistic, weights, len(labels), "labels and predictions are one and the same class.")
+
+
+def _one_against_rest(codes: np.ndarray, probability: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    classes = [1] if probability.shape[1] == 2 else range(probability.shape[1])
+    return [codes == k for k in classes], [probability[:, k] for k in classes]
+
+
+def _absent(codes: np.ndarray, probability: np.ndarray) -> str:
+    return _ONE_CLASS.format(f"only codes {np.unique(codes).tolist()} of {probability.shape[1]}")
+
+
+def _binary(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
+    codes, probability = check_labels(labels, probability)
+    if probability.shape[1] != 2:
+        raise ValueError(f"this metric needs two classes; probability has {probability.shape[1]} columns.")
+    return codes, probability[:, 1]
+
+
+def _mean(values: np.ndarray, weights: Any) -> float | np.ndarray:
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return ratio(block @ values, block.sum(axis=1))
+
+    return over_resamples(statistic, weights, len(values), "there are no patients.")
+
+
+def _share(of: np.ndarray, that: np.ndarray, weights: Any, undefined: str) -> float | np.ndarray:
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return ratio(block @ (of & that), block @ of)
+
+    return over_resamples(statistic, weights, len(of), undefined)
+
+
+def _log_odds(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
+    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not converge."""
+    estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
+    step = np.full((len(weights), 2), np.inf)
+    for _ in range(_ROUNDS):
+        fitted = 1 / (1 + np.exp(-np.clip(estimate[:, :1] + estimate[:, 1:] * log_odds, -35, 35)))
+        residual = weights * (outcome - fitted)
+        spread = weights * fitted * (1 - fitted)
+        gradient = np.stack([residual.sum(axis=1), residual @ log_odds], axis=1)
+        a, b, c = spread.sum(axis=1), spread @ log_odds, spread @ log_odds**2
+        if slope:
+            determinant = a * c - b**2
+            step = np.stack(
+                [(c * gradient[:, 0] - b * gradient[:, 1]), (a * gradient[:, 1] - b * gradient[:, 0])], axis=1
+            )
+            step = np.where(determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan)
+        else:
+            step = np.stack([gradient[:, 0] / a, np.zeros(len(a))], axis=1)
+        estimate = estimate + np.clip(step, -5, 5)
+        if np.nanmax(np.abs(step), initial=0) < 1e-10:
+            break
+    return np.where((np.abs(step).max(axis=1) < 1e-6)[:, None], estimate, np.nan)

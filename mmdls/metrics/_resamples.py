@@ -1,0 +1,58 @@
+"""Every metric takes patient weights, for one value or for many resamples at once."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+
+__all__ = ["UndefinedMetricWarning", "over_resamples", "ratio"]
+
+_BLOCK = 2**21  # numbers per block of resamples, so that a handful of them stays near 100 MB
+
+
+def over_resamples(
+    statistic: Callable[[np.ndarray], np.ndarray], weights: Any, n: int, undefined: str
+) -> float | np.ndarray:
+    """Evaluate a statistic of patient weights for all resamples, in blocks of them.
+
+    Parameters
+    ----------
+    statistic : callable
+        Maps weights (R, n) to values (R,) or (R, ...); NaN where it is undefined.
+    weights : array of shape (n,) or (R, n), default=None
+        None counts every patient once.
+    n : int
+        Patients.
+    undefined : str
+        Why the value can be undefined. Given as an ``UndefinedMetricWarning`` when a single value is NaN.
+
+    Returns
+    -------
+    float or array
+        One value for weights (n,), R values for weights (R, n).
+    """
+    weights = np.ones(n) if weights is None else np.asarray(weights)
+    if weights.ndim not in (1, 2) or weights.shape[-1] != n:
+        raise ValueError(
+            f"weights must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {weights.shape}."
+        )
+    table = np.atleast_2d(weights)
+    size = max(1, _BLOCK // max(n, 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = np.concatenate(
+            [statistic(table[i : i + size].astype(np.float64)) for i in range(0, len(table), size)]
+        )
+    if weights.ndim == 2:
+        return values
+    value = values[0]
+    if np.isnan(value).any():
+        warnings.warn(undefined, UndefinedMetricWarning, stacklevel=3)
+    return float(value) if value.ndim == 0 else value
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide; NaN where there is nothing to divide by."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominator > 0, numerator / denominator, np.nan)

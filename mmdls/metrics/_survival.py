@@ -1,0 +1,308 @@
+"""Discrimination and error at horizons, weighted for censoring."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
+from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._classification import weighted_auc
+from mmdls.metrics._resamples import over_resamples, ratio
+
+__all__ = [
+    "brier_score",
+    "cumulative_dynamic_auc",
+    "horizon_weights",
+    "index_of_prediction_accuracy",
+    "integrated_brier_score",
+    "integrated_prediction_accuracy",
+]
+
+_BEYOND = (
+    "no patient is known to be event-free at {times} months, or that is beyond the training follow-up: "
+    "censoring weights do not exist there."
+)
+
+
+def horizon_weights(
+    survival_train: np.ndarray, survival_test: np.ndarray, horizon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse-probability-of-censoring weights of what is known at a horizon.
+
+    Parameters
+    ----------
+    survival_train, survival_test : structured array
+        Event and time; the censoring distribution comes from the training rows.
+    horizon : float
+        Months.
+
+    Returns
+    -------
+    case, control : ndarray of shape (n,)
+        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond it, 0 for
+        all others. Controls are NaN where there are no such weights: beyond the training follow-up.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> case, control = horizon_weights(y, y, 3.0)
+    >>> case.round(3), control.round(3)
+    (array([1. , 0. , 1.5, 0. ]), array([0. , 0. , 0. , 1.5]))
+    """
+    censoring = CensoringDistribution(survival_train)
+    event, time = check_outcome(survival_test)
+    case = censoring.event_weight(event & (time <= horizon), time)
+    free = time > horizon
+    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
+
+
+def cumulative_dynamic_auc(
+    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """Time-dependent AUC: those with the event by a horizon against those event-free beyond it.
+
+    NaN, with an ``UndefinedMetricWarning``, where one of the two groups is empty or weights for censoring do not exist.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+        Event and time of the training rows, for the censoring distribution.
+    survival_test : structured array of shape (n,)
+        Event and time.
+    risk : array of shape (n,) or (n, n_times)
+        Higher = earlier event; one column a horizon if it changes with time.
+    times : float or array of shape (n_times,)
+        Horizons in months.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float or ndarray of shape (n_times,), (R,) or (R, n_times)
+
+    References
+    ----------
+    .. [1] Uno H et al. Evaluating prediction rules for t-year survivors with censored regression models. JASA, 2007.
+    .. [2] Hung H, Chiang CT. Estimation methods for time-dependent AUC models with survival data. Canadian Journal of
+       Statistics, 2010.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> round(cumulative_dynamic_auc(y, y, [4.0, 2.0, 1.0, 3.0], 3.0), 6)
+    0.4
+    """
+    event, time = check_outcome(survival_test)
+    grid = _grid(times)
+    risk = np.asarray(risk, dtype=np.float64)
+    if risk.ndim == 1:
+        risk = np.repeat(risk[:, None], len(grid), axis=1)
+    risk = check_predictions(risk, (len(time), len(grid)), "risk")
+    sides = [horizon_weights(survival_train, survival_test, horizon) for horizon in grid]
+    orders = [np.argsort(column, kind="stable") for column in risk.T]
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        columns = [
+            weighted_auc(risk[:, k], orders[k], block * case, block * control)
+            for k, (case, control) in enumerate(sides)
+        ]
+        return _shaped(np.stack(columns, axis=-1), times)
+
+    return over_resamples(statistic, weights, len(time), "no events by, or " + _BEYOND.format(times=grid.tolist()))
+
+
+def brier_score(
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """Squared error of survival probabilities at horizons, weighted for censoring.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+        Event and time of the training rows, for the censoring distribution.
+    survival_test : structured array of shape (n,)
+        Event and time.
+    survival : array of shape (n,) or (n, n_times)
+        Probability to be event-free at each horizon.
+    times : float or array of shape (n_times,)
+        Horizons in months.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float or ndarray of shape (n_times,), (R,) or (R, n_times)
+        NaN at a horizon without censoring weights.
+
+    References
+    ----------
+    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data. Statistics in
+       Medicine, 1999.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> brier_score(y, y, [0.0, 0.5, 0.0, 1.0], 3.0)
+    0.0
+    """
+    loss = _brier_losses(survival_train, survival_test, survival, times)
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return _shaped(ratio(_product(block, loss), block.sum(axis=1)[:, None]), times)
+
+    return over_resamples(statistic, weights, len(loss), _BEYOND.format(times=_grid(times).tolist()))
+
+
+def integrated_brier_score(
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """Brier score averaged over a span of time by the trapezoidal rule.
+
+    Times without censoring weights are left out: the span is clipped at the last usable one, with a warning.
+
+    Parameters
+    ----------
+    survival_train, survival_test : structured array
+        As in :func:`brier_score`.
+    survival : array of shape (n, n_times)
+        Probability to be event-free at each time.
+    times : array of shape (n_times,)
+        At least two times in months, ascending.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data. Statistics in
+       Medicine, 1999.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> integrated_brier_score(y, y, [[0.5, 0.5]] * 4, [1.0, 3.0])
+    0.25
+    """
+    loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return _mean_over_time(ratio(_product(block, loss), block.sum(axis=1)[:, None]), grid)
+
+    return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
+
+
+def index_of_prediction_accuracy(
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """One minus the Brier score relative to that of Kaplan-Meier on the training rows, which ignores the patient.
+
+    1 is perfect, 0 no better than giving everybody the training curve, negative worse.
+
+    Parameters
+    ----------
+    survival_train, survival_test, survival, times, weights
+        As in :func:`brier_score`.
+
+    Returns
+    -------
+    float or ndarray of shape (n_times,), (R,) or (R, n_times)
+
+    References
+    ----------
+    .. [1] Kattan MW, Gerds TA. The index of prediction accuracy: an intuitive measure useful for evaluating risk
+       prediction models. Diagnostic and Prognostic Research, 2018.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> index_of_prediction_accuracy(y, y, [0.0, 0.5, 0.0, 1.0], 3.0)
+    1.0
+    """
+    loss = _brier_losses(survival_train, survival_test, survival, times)
+    null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), times), times)
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return _shaped(1 - ratio(_product(block, loss), _product(block, null)), times)
+
+    return over_resamples(statistic, weights, len(loss), _BEYOND.format(times=_grid(times).tolist()))
+
+
+def integrated_prediction_accuracy(
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """One minus the integrated Brier score relative to that of Kaplan-Meier on the training rows.
+
+    Parameters
+    ----------
+    survival_train, survival_test, survival, times, weights
+        As in :func:`integrated_brier_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> round(integrated_prediction_accuracy(y, y, [[0.0, 0.0], [1.0, 0.5], [1.0, 0.0], [1.0, 1.0]], [1.0, 3.0]), 3)
+    1.0
+    """
+    loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))
+    null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), grid), grid)
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
+
+    return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
+
+
+def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any) -> np.ndarray:
+    """Weighted squared errors (n, n_times), NaN where there are no weights."""
+    grid = _grid(times)
+    survival = np.asarray(survival, dtype=np.float64)
+    if survival.ndim == 1:
+        survival = survival[:, None]
+    survival = check_predictions(survival, (len(survival_test), len(grid)), "survival")
+    loss = np.empty_like(survival)
+    for k, horizon in enumerate(grid):
+        case, control = horizon_weights(survival_train, survival_test, horizon)
+        loss[:, k] = case * survival[:, k] ** 2 + control * (1 - survival[:, k]) ** 2
+    return loss
+
+
+def _null_model(survival_train: np.ndarray, n: int, times: Any) -> np.ndarray:
+    time = survival_train[survival_train.dtype.names[1]]
+    curve = kaplan_meier(*check_outcome(survival_train[~np.isnan(time)]))
+    return np.tile(step_values(*curve, _grid(times)), (n, 1))
+
+
+def _product(block: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """``block @ loss`` where a column that is NaN anywhere stays NaN, and nothing else does."""
+    return np.where(np.isnan(loss).any(axis=0), np.nan, block @ np.nan_to_num(loss))
+
+
+def _usable(loss: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = ~np.isnan(loss).any(axis=0)
+    if not known.all():
+        end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
+        warnings.warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
+    return loss[:, known], grid[known]
+
+
+def _mean_over_time(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    if len(grid) < 2:
+        return np.full(len(values), np.nan)
+    return np.trapezoid(values, grid, axis=1) / (grid[-1] - grid[0])
+
+
+def _grid(times: Any) -> np.ndarray:
+    grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
+        raise ValueError(f"times must be finite months, ascending; got {times}.")
+    return grid
+
+
+def _shaped(values: np.ndarray, times: Any) -> np.ndarray:
+    """Drop the axis of times if a single number was asked for."""
+    return values[:, 0] if np.ndim(times) == 0 else values
