@@ -141,11 +141,11 @@ def _features(table: pd.DataFrame, root: Path) -> pd.DataFrame:
         }
     )
     for column, part in (("ct_image", "ct"), ("lung_mask", "lung_mask")):
-        data[column] = pd.Series(index=table.index, dtype=object)
-        data[column] = [
+        folders = [
             _slices(root / "images" / patient / part) if there else None
             for patient, there in table["has_ct_slices"].items()
         ]
+        data[column] = pd.Series(folders, index=table.index, dtype=object)
     data["collection"] = table.index.str[:3]
     return data
 
