@@ -59,11 +59,11 @@ def bootstrap_weights(
 
 def _draw(members: np.ndarray, n: int, n_resamples: int, generator: np.random.Generator) -> np.ndarray:
     weights = np.empty((n_resamples, n), dtype=np.uint16)
-    rows = max(1, 2**22 // max(n, 1))
+    rows = max(1, 2**17 // max(n, 1))
     for start in range(0, n_resamples, rows):
         size = min(rows, n_resamples - start)
-        drawn = members[generator.integers(len(members), size=(size, len(members)))]
-        drawn = drawn + np.arange(size)[:, None] * n
+        drawn = members[generator.integers(len(members), size=(size, len(members)), dtype=np.uint32)]
+        drawn += np.arange(size)[:, None] * n
         weights[start : start + size] = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
     return weights
 

@@ -1,5 +1,6 @@
 """Discrimination, calibration and agreement of class probabilities."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,30 +28,36 @@ _ONE_CLASS = "not every class is among the labels: {}."
 _ROUNDS = 25
 
 
-def weighted_auc(score: np.ndarray, order: np.ndarray, case: np.ndarray, control: np.ndarray) -> np.ndarray:
-    """Chance that a case scores higher than a control, ties one half.
+def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Chance that a case scores higher than a control, ties one half, as a function of patient weights.
 
     Parameters
     ----------
     score : ndarray of shape (n,)
-    order : ndarray of shape (n,)
-        That sorts the scores ascending.
-    case, control : ndarray of shape (R, n)
-        Weights.
+    case, control : ndarray of shape (n,)
+        What a patient counts as one and as the other, at weight 1.
 
     Returns
     -------
-    ndarray of shape (R,)
-        NaN without cases or without controls.
+    callable
+        Maps weights (R, n) to values (R,), NaN without cases or without controls.
     """
-    case, control = case[:, order], control[:, order]
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
-    if len(starts) < len(order):
-        case, control = (np.add.reduceat(side, starts, axis=1) for side in (case, control))
-    below = control.cumsum(axis=1)
-    total = below[:, -1].copy()
-    below -= control / 2
-    return ratio(np.einsum("rn,rn->r", case, below), case.sum(axis=1) * total)
+    cases, controls = np.flatnonzero(case), np.flatnonzero(control)
+    controls = controls[np.argsort(score[controls], kind="stable")]
+    below = np.searchsorted(score[controls], score[cases], side="left")
+    upto = np.searchsorted(score[controls], score[cases], side="right")
+    tied = (below != upto).any()
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        running = np.zeros((len(weights), len(controls) + 1))
+        np.cumsum(weights[:, controls] * control[controls], axis=1, out=running[:, 1:])
+        own = weights[:, cases] * case[cases]
+        won = running[:, below]
+        if tied:
+            won = (won + running[:, upto]) / 2
+        return ratio(np.einsum("rn,rn->r", own, won), own.sum(axis=1) * running[:, -1])
+
+    return statistic
 
 
 def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
@@ -82,14 +89,10 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
     """
     codes, probability = check_labels(labels, probability)
     members, scores = _one_against_rest(codes, probability)
-    orders = [np.argsort(score, kind="stable") for score in scores]
+    each = [weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)]
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        each = [
-            weighted_auc(score, order, block * own, block * ~own)
-            for own, score, order in zip(members, scores, orders, strict=True)
-        ]
-        return np.mean(each, axis=0)
+        return np.mean([one(block) for one in each], axis=0)
 
     return over_resamples(statistic, weights, len(codes), _absent(codes, probability))
 

@@ -9,7 +9,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 __all__ = ["UndefinedMetricWarning", "over_resamples", "ratio"]
 
-_BLOCK = 2**21  # numbers per block of resamples, so that a handful of them stays near 100 MB
+_BLOCK = 2**17  # numbers per block of resamples, so that a block stays in the processor's cache
 
 
 def over_resamples(

@@ -98,15 +98,13 @@ def cumulative_dynamic_auc(
     if risk.ndim == 1:
         risk = np.repeat(risk[:, None], len(grid), axis=1)
     risk = check_predictions(risk, (len(time), len(grid)), "risk")
-    sides = [horizon_weights(survival_train, survival_test, horizon) for horizon in grid]
-    orders = [np.argsort(column, kind="stable") for column in risk.T]
+    each = [
+        weighted_auc(column, *horizon_weights(survival_train, survival_test, horizon))
+        for column, horizon in zip(risk.T, grid, strict=True)
+    ]
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        columns = [
-            weighted_auc(risk[:, k], orders[k], block * case, block * control)
-            for k, (case, control) in enumerate(sides)
-        ]
-        return _shaped(np.stack(columns, axis=-1), times)
+        return _shaped(np.stack([one(block) for one in each], axis=-1), times)
 
     return over_resamples(statistic, weights, len(time), "no events by, or " + _BEYOND.format(times=grid.tolist()))
 
