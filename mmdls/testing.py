@@ -157,8 +157,8 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
             loss = net.loss(net(features), event, time)
             loss.backward()
             optimizer.step()
-            first = float(loss) if first is None else first
-        assert float(loss) < first, "training must lower the loss"
+            first = loss.item() if first is None else first
+        assert loss.item() < first, "training must lower the loss"
         parameters = net(features).detach()
         order = torch.randperm(n)
         permuted = net.loss(parameters[order], event[order], time[order])

@@ -90,7 +90,7 @@ def test_breslow_baseline_equals_scikit_survival(survival_data):
     oracle = BreslowEstimator().fit(log_hazard[:, 0].numpy(), event.numpy(), time.numpy())
     step = oracle.cum_baseline_hazard_
     assert torch.allclose(head.times, torch.as_tensor(step.x))
-    assert torch.allclose(head.cumulative_hazard, torch.as_tensor(step.y), rtol=1e-10)
+    assert torch.allclose(head.log_cumulative_hazard.exp(), torch.as_tensor(step.y), rtol=1e-10)
 
 
 def test_efron_baseline_by_hand():
@@ -98,12 +98,16 @@ def test_efron_baseline_by_hand():
     head = CoxHead(1)
     log_hazard = torch.tensor([[1.0], [2.0], [4.0]]).log()
     head.fit_baseline(log_hazard, torch.tensor([True, True, False]), torch.tensor([1.0, 1.0, 2.0]))
-    assert head.cumulative_hazard[0].item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
-    assert head.cumulative_hazard[1].item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
+    assert head.log_cumulative_hazard[0].exp().item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
+    assert head.log_cumulative_hazard[1].exp().item() == pytest.approx(1 / 7 + 1 / 5.5, rel=1e-6)
 
 
 def test_baseline_survives_extreme_hazards(survival_data):
     log_hazard, event, time = survival_data
+    wild = CoxHead(3)
+    wild.fit_baseline(log_hazard * 1000, event, time)
+    survival = wild.survival_function(log_hazard * 1000, wild.times)
+    assert torch.isfinite(survival).all() and (survival.diff(dim=1) <= 0).all()
     head = CoxHead(3)
     head.fit_baseline(log_hazard + 300, event, time)
     moderate = CoxHead(3)

@@ -30,7 +30,7 @@ from mmdls.estimators._published import (
 )
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._training import CohortNet, Compute, forward_cohort, history_table
+from mmdls.estimators._training import CohortNet, Compute, forward_cohort, history_table, ready_to_predict
 from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import MultimodalNet
 from mmdls.registry import estimators as estimator_registry
@@ -39,6 +39,9 @@ __all__ = ["MMDLS", "MultimodalClassifier", "MultimodalSurvival"]
 
 class _Multimodal(_BaseComposition):
     """What the three estimators share: parameters, fitting, and the way from a table to the network's outputs."""
+
+    # Columns are found by name; only scikit-learn's own contract for classifiers asks for their order too.
+    _columns_in_order = False
 
     def __init__(
         self,
@@ -109,7 +112,10 @@ class _Multimodal(_BaseComposition):
 
     @property
     def _encoders(self) -> list[tuple[str, Any]]:
-        return [] if isinstance(self.modalities, str) else [(name, encoder) for name, encoder, _ in self.modalities]
+        try:
+            return [(name, encoder) for name, encoder, _ in self.modalities]
+        except (TypeError, ValueError):  # "auto", or what fit will refuse
+            return []
 
     @_encoders.setter
     def _encoders(self, encoders: list[tuple[str, Any]]) -> None:
@@ -215,11 +221,11 @@ class _Multimodal(_BaseComposition):
             self._network.to(self._compute().torch_device)
             self._times[name] = head.times.cpu().numpy()
             self.outcomes_[name] = outcome[known.numpy()]
-            risk = head.cpu().risk(outputs[name][rows]).double().numpy()
+            risk = head.cpu().risk(outputs[name][rows]).numpy()
             self.risk_cutpoints_[name] = np.quantile(risk, [1 / 3, 2 / 3])
 
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
-        if isinstance(self.modalities, str):
+        if not self._encoders:
             if self.modalities != "auto":
                 raise ValueError(
                     f"modalities must be 'auto' or a list of (name, encoder, columns); got {self.modalities!r}."
@@ -244,6 +250,7 @@ class _Multimodal(_BaseComposition):
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """The gate for X: a table of patients, or a plain numeric array as one block."""
+        X = _plain(X)
         if isinstance(X, pd.DataFrame):
             check_features(X)
             if reset:
@@ -262,7 +269,7 @@ class _Multimodal(_BaseComposition):
         """Every column used in fit must be there; a feature column that fit did not see is refused."""
         missing = [c for c in self.feature_names_in_ if c not in X.columns]
         known = set(self.feature_names_in_)
-        if isinstance(self.modalities, str):
+        if not self._encoders:
             features = {c for columns in modalities(X).values() for c in columns}
             shown = X[[c for c in X.columns if c in known or c in features]]
         else:
@@ -276,6 +283,8 @@ class _Multimodal(_BaseComposition):
                 + "".join(f"- {c}\n" for c in missing)
                 + f"They belong to the modalities {gone}; for patients without them, fill the columns with NaN or None."
             )
+        if not self._columns_in_order:
+            shown = shown[sorted(shown.columns, key=lambda c: list(self.feature_names_in_).index(c) if c in known else -1)]
         _check_feature_names(self, shown, reset=False)
 
     def _inputs(self, X: pd.DataFrame, *, fitting: bool = False) -> Inputs:
@@ -337,10 +346,10 @@ class _Multimodal(_BaseComposition):
     # -- answers by task ------------------------------------------------------------------------------------------
 
     def _probabilities(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
-        return self._network.class_heads[task].probabilities(outputs[task].double()).numpy()
+        return self._network.class_heads[task].probabilities(outputs[task]).numpy()
 
     def _risk(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
-        return self._network.survival_heads[task].cpu().risk(outputs[task]).double().numpy()
+        return self._network.survival_heads[task].cpu().risk(outputs[task]).numpy()
 
     def _survival(self, outputs: Mapping[str, Tensor], task: str, times: np.ndarray) -> np.ndarray:
         head = self._network.survival_heads[task].cpu()
@@ -542,7 +551,7 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
             self.modalities_.append((name, encoder, list(columns)))
         network = build_network(dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture())
         network.load_state_dict(state)
-        self.net_ = CohortNet(network.eval(), criterion=torch.nn.Identity).initialize()
+        self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
                 encoder.adopt(network.encoders[name], columns)
@@ -631,7 +640,7 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
 
     def transform(self, X: Any) -> np.ndarray:
         """Patient embeddings: the shared representation, (n_patients, hidden_features)."""
-        return self._outputs(X)["@shared"].double().numpy()
+        return self._outputs(X)["@shared"].numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns."""
@@ -653,10 +662,10 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         outputs = forward_cohort(self._network, inputs, self._compute())
         table = pd.DataFrame(index=X.index)
         if "@modalities" in outputs:
-            table[inputs.names] = outputs["@modalities"].double().numpy()
+            table[inputs.names] = outputs["@modalities"].numpy()
         for name, store in inputs.stores.items():
             if f"@slices:{name}" in outputs:
-                weights = outputs[f"@slices:{name}"].double().numpy()
+                weights = outputs[f"@slices:{name}"].numpy()
                 table[f"{name}_slices"] = pd.Series(np.split(weights, store.offsets[1:-1]), index=X.index)
         if table.empty:
             raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there is no attention.")
@@ -705,6 +714,8 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal, BaseEstimator):
     True
     """
 
+    _columns_in_order = True
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultimodalClassifier":
         """Train on labels.
 
@@ -720,6 +731,7 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal, BaseEstimator):
         """
         if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
             y = y.iloc[:, 0]
+        X = _plain(X)
         if isinstance(X, pd.DataFrame):
             _, labels = validate_data(self, X, y, skip_check_array=True), np.asarray(y)
         else:
@@ -863,6 +875,7 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
         -------
         MultimodalSurvival
         """
+        X = _plain(X)
         if isinstance(X, pd.DataFrame):
             check_features(X)
             index = X.index
@@ -927,6 +940,13 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.target_tags.required = True
         return tags
+
+
+def _plain(X: Any) -> Any:
+    """A table whose columns have no names, only numbers, is a plain array."""
+    if isinstance(X, pd.DataFrame) and not any(isinstance(column, str) for column in X.columns):
+        return X.to_numpy()
+    return X
 
 
 def _cumulative_hazard(survival: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from torch import nn
 
 from mmdls.cohort import Task
 from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._training import CohortNet, Compute, freeze, seeded, standardize_features, train
+from mmdls.estimators._training import CohortNet, Compute, freeze, ready_to_predict, seeded, standardize_features, train
 from mmdls.model_selection import stratified_holdout
 from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
 from mmdls.registry import fusions, survival_heads
@@ -100,7 +100,7 @@ def fit_network(
     Returns
     -------
     CohortNet
-        Its ``module_`` is the trained network, with baselines fitted by :func:`fit_baselines`.
+        Its ``module_`` is the trained network.
     """
     targets = Targets.from_table(y, tasks, sample_weight)
     useful = inputs.present.any(dim=1).numpy() & _has_outcome(targets)
@@ -131,9 +131,11 @@ def fit_network(
             kept, held = stratified_holdout(y.iloc[rows], validation_fraction, random_state=seed)
             rows, validation = rows[kept], rows[held]
         factors = {name: encoders[name].backbone_learning_rate for name in inputs.stores}
-        return train(
+        net = train(
             network, inputs, targets, rows, validation, backbone_learning_rates=factors, compute=compute, **training
         )
+        ready_to_predict(net.module_)
+        return net
 
 
 def _has_outcome(targets: Targets) -> np.ndarray:

@@ -84,6 +84,7 @@ def published_parameters() -> dict[str, Any]:
         "fusion": "concat",
         "fusion_params": {"hidden_features": 256, "dropout": 0.3},
         "survival": "cox",
+        "survival_params": {"bias": True},
         "ordinal": "softmax",
         "hidden_features": 128,
         "class_embedding": 32,

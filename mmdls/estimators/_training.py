@@ -26,7 +26,7 @@ from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, SliceNet
 
-__all__ = ["CohortNet", "Compute", "embed_patients", "forward_cohort", "freeze", "history_table", "seeded", "train"]
+__all__ = ["CohortNet", "Compute", "embed_patients", "forward_cohort", "freeze", "history_table", "ready_to_predict", "seeded", "train"]
 
 # torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
 _RANDOM_STATE_LOCK = threading.RLock()
@@ -140,7 +140,11 @@ def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_pat
     encoder.to(compute.torch_device).eval()
     with torch.inference_mode():
         rows = torch.arange(len(store)).split(n_patients)
-        return torch.cat([encoder.pool(*encode_rows(encoder, store, part, compute)).float().cpu() for part in rows])
+        pieces = []
+        for part in rows:
+            slices, counts = encode_rows(encoder, store, part, compute)
+            pieces.append(encoder.pool(slices.double(), counts).cpu())
+        return torch.cat(pieces)
 
 
 def pack(
@@ -281,15 +285,29 @@ def history_table(net: "CohortNet") -> pd.DataFrame:
     return table.set_index("epoch")
 
 
+def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
+    """Everything behind the slices' encoders in double precision.
+
+    Matrix products in single precision differ in the last digits with the number of rows; in double precision a patient
+    alone gets the same answer as among others.
+    """
+    network.double().eval()
+    for encoder in network.encoders.values():
+        if isinstance(encoder, SliceNet):
+            encoder.backbone.float()
+            encoder.projection.float()
+    return network
+
+
 def forward_cohort(
     network: MultimodalNet, inputs: Inputs, compute: Compute, n_patients: int = 256
 ) -> dict[str, Tensor]:
-    """Outputs of every task for every patient.
+    """Outputs of every task for every patient, by a network that is :func:`ready_to_predict`.
 
     Returns
     -------
     dict of str to Tensor
-        On the CPU: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and, where the parts weigh,
+        On the CPU, float64: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and, where the parts weigh,
         ``@modalities`` (n, M) and packed ``@slices:<modality>`` (K,).
     """
     network.to(compute.torch_device).eval()
@@ -297,7 +315,8 @@ def forward_cohort(
     with torch.inference_mode():
         for rows in torch.arange(len(inputs)).split(n_patients):
             packed = pack(network, inputs, rows, compute)
-            tables = {name: table[rows].to(compute.torch_device) for name, table in inputs.tables.items()}
+            packed = {name: (slices.double(), counts) for name, (slices, counts) in packed.items()}
+            tables = {name: table[rows].double().to(compute.torch_device) for name, table in inputs.tables.items()}
             present = inputs.present[rows].to(compute.torch_device)
             embeddings = network.embed(packed, tables)
             shared = network.represent(embeddings, present)
@@ -309,7 +328,7 @@ def forward_cohort(
                 if hasattr(network.encoders[name].pooling, "attention"):
                     outputs[f"@slices:{name}"] = network.encoders[name].attention(*slices)
             for name, output in outputs.items():
-                found.setdefault(name, []).append(output.float().cpu())
+                found.setdefault(name, []).append(output.cpu())
     return {name: torch.cat(pieces) for name, pieces in found.items()}
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.losses import cox_loss
+from mmdls.modules.losses import CoxRiskSet, cox_loss
 from mmdls.registry import survival_heads
 
 __all__ = ["ClassHead", "CoxHead", "LogisticHazardHead", "OrdinalHead"]
@@ -95,6 +95,8 @@ class CoxHead(nn.Module):
     ----------
     in_features : int
     ties : {"efron", "breslow"}, default="efron"
+    bias : bool, default=False
+        The baseline hazard takes up any constant, so a bias cannot be learned; the published network has one.
 
     References
     ----------
@@ -103,14 +105,14 @@ class CoxHead(nn.Module):
     .. [3] Breslow N. Covariance analysis of censored survival data. Biometrics, 1974.
     """
 
-    def __init__(self, in_features: int, ties: str = "efron"):
+    def __init__(self, in_features: int, ties: str = "efron", bias: bool = False):
         super().__init__()
         if ties not in ("efron", "breslow"):
             raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
-        self.linear = nn.Linear(in_features, 1)
+        self.linear = nn.Linear(in_features, 1, bias=bias)
         self.ties = ties
         self.register_buffer("times", None, persistent=False)
-        self.register_buffer("cumulative_hazard", None, persistent=False)
+        self.register_buffer("log_cumulative_hazard", None, persistent=False)
 
     def prepare(self, event: Tensor, time: Tensor) -> None:
         """Nothing to prepare."""
@@ -131,31 +133,26 @@ class CoxHead(nn.Module):
 
     def fit_baseline(self, parameters: Tensor, event: Tensor, time: Tensor) -> None:
         """Estimate the cumulative baseline hazard at the times seen in the training rows."""
-        log_hazard, time = parameters[:, 0].double(), time.double()
-        times, place = torch.unique(time, return_inverse=True)
-        # Scaled by the largest hazard so that no exponential overflows; the scale is put back below.
-        shift = log_hazard.max()
-        hazard = (log_hazard - shift).exp()
-        n_events = _sum_by(place, event.double(), len(times))
-        at_risk = _sum_by(place, hazard, len(times)).flip(0).cumsum(0).flip(0)
-        tied = _sum_by(place, hazard * event, len(times))
-        if self.ties == "breslow":
-            increments = n_events / at_risk
-        else:
-            increments = torch.zeros_like(at_risk)
-            for step in range(int(n_events.max())):
-                left = at_risk - step / n_events.clamp(min=1) * tied
-                increments += torch.where(step < n_events, 1 / left, 0.0)
-        self.times = times
-        self.cumulative_hazard = increments.cumsum(0) * (-shift).exp()
+        # In logarithms, so that hazards of any size and spread neither overflow nor vanish.
+        risk_set = CoxRiskSet.of(event, time)
+        log_hazard = parameters[:, 0].double()[risk_set.order]
+        log_left = torch.logcumsumexp(log_hazard, 0)[risk_set.last][risk_set.events]
+        if self.ties == "efron":
+            relative = (log_hazard[risk_set.events] - log_left).exp()
+            tied = relative.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, relative)[risk_set.group]
+            log_left = log_left + torch.log1p(-risk_set.rank / risk_set.size.double() * tied)
+        self.times = torch.unique(time.double())
+        event_time = time.double()[risk_set.order][risk_set.events].flip(0)
+        summed = functional.pad(torch.logcumsumexp(-log_left.flip(0), 0), (1, 0), value=-torch.inf)
+        self.log_cumulative_hazard = summed[torch.searchsorted(event_time, self.times, right=True)]
 
     def survival_function(self, parameters: Tensor, time: Tensor) -> Tensor:
         """Log hazard (B, 1), times (T,) -> survival probability (B, T)."""
         if self.times is None:
             raise RuntimeError("the baseline hazard is unknown; call fit_baseline with training rows first.")
         place = torch.searchsorted(self.times, time.to(self.times), right=True)
-        baseline = functional.pad(self.cumulative_hazard, (1, 0))[place]
-        return torch.exp(-baseline * parameters[:, :1].double().exp())
+        baseline = functional.pad(self.log_cumulative_hazard, (1, 0), value=-torch.inf)[place]
+        return torch.exp(-torch.exp(baseline + parameters[:, :1].double()))
 
 
 @survival_heads.register("logistic_hazard")
@@ -242,6 +239,3 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
         return values.mean()
     return (values * sample_weight).sum() / sample_weight.sum().clamp(min=1e-12)
 
-
-def _sum_by(place: Tensor, values: Tensor, n: int) -> Tensor:
-    return torch.zeros(n, dtype=values.dtype, device=values.device).index_add(0, place, values)

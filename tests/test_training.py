@@ -1,0 +1,232 @@
+"""The cut at the slice embeddings gives the exact gradient of the whole batch; training is safe and repeatable."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
+from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._network import build_network
+from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
+from mmdls.cohort import check_cohort
+from mmdls.registry import backbones
+
+
+class DropoutBackbone(backbones["conv"]):
+    """A backbone that draws random numbers in training."""
+
+    def __init__(self, in_channels=1):
+        super().__init__(in_channels, (4, 6), (2, 1))
+
+    def forward(self, image):
+        return [torch.nn.functional.dropout(m, 0.3, self.training) for m in super().forward(image)]
+
+
+@pytest.fixture
+def pieces(cohort):
+    """A double-precision network with two image modalities, its inputs and targets."""
+    X, y = cohort.data, cohort.target
+    encoders = {
+        name: SliceEncoder(backbone=DropoutBackbone, pooling="gated_attention", embedding_dim=8)
+        for name in ("lesion", "lung")
+    }
+    stores = {name: encoder.open_slices(X[[f"{name}_image"]]) for name, encoder in encoders.items()}
+    ages = torch.as_tensor(X[["clinical_age"]].fillna(60).to_numpy() / 60)
+    present = [torch.as_tensor(stores[name].present.copy()) for name in encoders]
+    present.append(torch.ones(len(X), dtype=torch.bool))
+    inputs = Inputs(["lesion", "lung", "clinical"], stores, tables={"clinical": ages}, present=torch.stack(present, 1))
+    tasks = check_cohort(X, y)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = build_network(
+            {**encoders, "clinical": None},
+            inputs,
+            tasks,
+            fusion="gated",
+            fusion_params=None,
+            survival="cox",
+            survival_params=None,
+            ordinal="continuation_ratio",
+            hidden_features=16,
+            class_embedding=4,
+            dropout=0.2,
+            modality_dropout=0.2,
+            modality_supervision=1.0,
+            horizons=(12.0,),
+        ).double()
+    return network, inputs, Targets.from_table(y, tasks)
+
+
+def _gradients(network, inputs, targets, micro_batch_size, plain=False):
+    """Gradients of one step over all patients, by the cut or by one plain graph."""
+    network.zero_grad()
+    compute = _Double(micro_batch_size=micro_batch_size)
+    net = CohortNet(
+        network,
+        criterion=_WeightedSum,
+        criterion__weights={},
+        inputs=inputs,
+        targets=targets,
+        compute=compute,
+        iterator_train=_Batches,
+    ).initialize()
+    rows = torch.arange(len(inputs))
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        if plain:
+            network.train()
+            packed = {}
+            for name, store in inputs.stores.items():
+                index, counts = store.slice_index(rows.numpy())
+                encoder = network.encoders[name]
+                parts = [compute.encode(encoder, store, index[p]) for p in compute.pieces(encoder, store, len(index))]
+                packed[name] = torch.cat(parts), torch.as_tensor(counts)
+            loss, _ = net._loss(rows, packed)
+            loss.backward()
+        else:
+            loss = net.train_step_single((rows, rows))["loss"]
+        after = torch.get_rng_state()
+    return loss.item(), {name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None}, after
+
+
+class _Double(Compute):
+    def encode(self, encoder, store, index):
+        return encoder.encode(self.read(store, index).double())
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 7, 1000])
+def test_the_cut_gives_the_gradient_of_the_full_batch(pieces, micro_batch_size, monkeypatch):
+    """Dropout in the backbone, in the heads and over modalities; two image modalities; any micro-batch."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        cut = _gradients(*pieces, micro_batch_size)
+        plain = _gradients(*pieces, micro_batch_size, plain=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert cut[0] == pytest.approx(plain[0], rel=1e-12)
+    assert cut[1].keys() == plain[1].keys()
+    assert any("backbone" in name and gradient.abs().max() > 0 for name, gradient in cut[1].items())
+    for name, gradient in plain[1].items():
+        assert torch.allclose(cut[1][name], gradient, rtol=1e-6, atol=1e-12), name
+
+
+def test_micro_batches_change_memory_not_the_model(cohort):
+    X, y = cohort.data[["lesion_image", "clinical_age"]], cohort.target[["os_time", "os_event"]]
+    risks = [
+        MultimodalSurvival(max_epochs=3, micro_batch_size=size, random_state=0).fit(X, y).predict(X)
+        for size in (1, 16, "auto")
+    ]
+    assert np.allclose(risks[0], risks[1], atol=1e-4)
+    assert np.allclose(risks[0], risks[2], atol=1e-4)
+
+
+def test_frozen_backbones_stay_as_they_were_drawn(cohort):
+    X, y = cohort.data, cohort.target[["os_time", "os_event"]]
+    model = MultimodalSurvival(
+        [("lesion", SliceEncoder(trainable=False), ["lesion_image"])], max_epochs=3, random_state=0
+    )
+    weights = []
+    for epochs in (1, 4):
+        fitted = model.set_params(max_epochs=epochs).fit(X, y)
+        weights.append(fitted.net_.module_.encoders["lesion"].backbone.state_dict())
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+def test_batches_share_the_events_and_see_everybody_once():
+    events = np.r_[np.ones(20, int), np.zeros(80, int)]
+    batches = _Batches(_Rows(np.arange(100)), events, 30)
+    assert len(batches) == 4
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        drawn = [rows.numpy() for rows, _ in batches]
+    assert sorted(np.concatenate(drawn)) == list(range(100))
+    assert all(events[rows].sum() == 5 for rows in drawn)
+    whole = list(_Batches(_Rows(np.arange(100)), events, 512))
+    assert len(whole) == 1 and len(whole[0][0]) == 100
+
+
+def test_divergence_stops_with_a_clear_error(cohort):
+    X, y = cohort.data[["clinical_age"]], cohort.target[["os_time", "os_event"]]
+    model = MultimodalSurvival(learning_rate=1e30, gradient_clip=None, schedule=None, patience=None, random_state=0)
+    with pytest.raises(FloatingPointError, match=r"training diverged in epoch \d+: .*Lower learning_rate \(now 1e\+30\)"):
+        model.fit(X, y)
+
+
+def test_early_stopping_restores_the_best_weights(cohort):
+    X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
+    model = MultimodalSurvival(learning_rate=0.1, patience=3, max_epochs=100, random_state=0).fit(X, y)
+    history = model.history_
+    assert len(history) < 100
+    assert history["valid_loss"].idxmin() == len(history) - 3
+    assert {"train_loss", "valid_loss", "train_os_loss", "valid_os_loss"} <= set(history.columns)
+
+
+def test_a_fitted_model_carries_no_patients(cohort):
+    X, y = cohort.data, cohort.target
+    model = MMDLS(max_epochs=1, random_state=0).fit(X, y)
+    assert model.net_.inputs is None and model.net_.targets is None and model.net_.train_split is None
+
+
+def test_threads_do_not_disturb_one_another(cohort):
+    from joblib import Parallel, delayed
+
+    X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
+
+    def risk(seed):
+        return MultimodalSurvival(max_epochs=3, random_state=seed).fit(X, y).predict(X)
+
+    alone = [risk(seed) for seed in range(3)]
+    together = Parallel(n_jobs=3, backend="threading")(delayed(risk)(seed) for seed in range(3))
+    assert all(np.array_equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+def test_weights_count(cohort):
+    X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target
+    model = MMDLS(max_epochs=3, dropout=0.0, modality_dropout=0.0, validation_fraction=0, random_state=0)
+    plain = model.fit(X, y).transform(X)
+    ones = model.fit(X, y, sample_weight=np.ones(len(X))).transform(X)
+    assert np.allclose(plain, ones, atol=1e-5)
+    others = model.fit(X, y, sample_weight=np.linspace(0, 3, len(X))).transform(X)
+    assert not np.allclose(plain, others, atol=1e-3)
+    with pytest.raises(ValueError, match="Negative"):
+        model.fit(X, y, sample_weight=-np.ones(len(X)))
+
+
+def test_the_device_must_be_there(cohort):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(ValueError, match="torch sees no CUDA device"):
+        MMDLS(device="cuda").fit(cohort.data, cohort.target)
+
+
+def test_packing_gathers_only_real_slices(pieces):
+    network, inputs, _ = pieces
+    rows = torch.tensor([5, 2, 9])
+    packed = pack(network.float(), inputs, rows, Compute())
+    for name, store in inputs.stores.items():
+        slices, counts = packed[name]
+        assert counts.tolist() == store.counts[rows.numpy()].tolist()
+        assert len(slices) == counts.sum()
+
+
+def test_progress_is_shown_when_asked(cohort, capsys):
+    X, y = cohort.data[["clinical_age"]], cohort.target[["os_time", "os_event"]]
+    MultimodalSurvival(max_epochs=2, verbose=1, random_state=0).fit(X, y)
+    assert "training" in capsys.readouterr().err
+    MultimodalSurvival(max_epochs=2, random_state=0).fit(X, y)
+    assert capsys.readouterr().err == ""
+
+
+def test_unknown_choices_are_named(cohort):
+    X, y = cohort.data[["clinical_age"]], cohort.target
+    with pytest.raises(KeyError, match="fusions has no 'gatd'; did you mean 'gated'"):
+        MMDLS(fusion="gatd").fit(X, y)
+    for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"ordinal": "probit"}, {"precision": "half"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            MMDLS(**wrong).fit(X, y)
+    with pytest.raises(ValueError, match="modalities must be 'auto' or a list"):
+        MMDLS("images").fit(X, y)
+    with pytest.raises(ValueError, match="no feature columns"):
+        MMDLS().fit(X.rename(columns={"clinical_age": "age"}), y)
+    pd.testing.assert_frame_equal(X, cohort.data[["clinical_age"]])
