@@ -1,0 +1,300 @@
+"""All slices of a cohort in one contiguous array."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from mmdls.images._reading import is_missing, read_image, read_mask
+
+__all__ = ["SliceStore"]
+
+_FORMAT = 1
+
+
+class SliceStore:
+    """Slices of all patients, one after the other, ready to be gathered.
+
+    Make it with :meth:`build`. ``len(store)`` is the number of patients.
+
+    Parameters
+    ----------
+    data : ndarray or memmap of shape (N, H, W)
+        uint8 (value / 255), or floats in [0, 1].
+    counts : ndarray of shape (n,)
+        Slices of each patient; 0 = image missing.
+    mean, std : float
+        Of all pixels, scaled to [0, 1].
+    key : str
+        Hash of contents and settings.
+    """
+
+    def __init__(self, data: np.ndarray, counts: np.ndarray, mean: float, std: float, key: str):
+        self.data = data
+        self.counts = np.asarray(counts, dtype=np.int64)
+        self.offsets = np.r_[0, np.cumsum(self.counts)]
+        self.present = self.counts > 0
+        self.mean = mean
+        self.std = std
+        self.key = key
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of every slice."""
+        return self.data.shape[1], self.data.shape[2]
+
+    @classmethod
+    def build(
+        cls,
+        images: Sequence[Any],
+        masks: Sequence[Any] | None = None,
+        patients: Sequence[Any] | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        intensity_range: tuple[float, float] | None = None,
+        max_slices: int | None = None,
+        dtype: str = "auto",
+        memory: Any = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> "SliceStore":
+        """Read, window, crop and resize the images of a cohort.
+
+        Parameters
+        ----------
+        images : sequence of n cells
+            See :func:`read_image`; None or NaN = missing.
+        masks : sequence of n cells, default=None
+            Pixels outside become 0, and the stack is cropped to the square around the mask with a margin of 5%. A
+            patient with an image and no mask keeps the image as it is.
+        patients : sequence of n ids, default=None
+            For messages.
+        image_size : int or (int, int), default=None
+            Resize with antialiasing; None keeps the size, which must then be the same for all.
+        intensity_range : (float, float), default=None
+            Values mapped to [0, 1] and clipped. None keeps 8-bit greys and booleans, takes floats that lie in [0, 1],
+            and refuses the rest.
+        max_slices : int, default=None
+            Evenly spaced slices kept of longer stacks.
+        dtype : {"auto", "float16", "float32"}, default="auto"
+            ``"auto"`` keeps 8-bit greys exactly and others in half precision.
+        memory : str or joblib.Memory, default=None
+            Keep the finished store there, memory-mapped, and find it again when contents and settings are the same.
+        n_jobs : int, default=None
+            Threads that decode.
+        verbose : int, default=0
+            1 shows a progress bar.
+
+        Returns
+        -------
+        SliceStore
+        """
+        patients = list(range(len(images))) if patients is None else list(patients)
+        masks = [None] * len(images) if masks is None else list(masks)
+        if isinstance(image_size, (int, np.integer)):
+            image_size = (int(image_size), int(image_size))
+        settings = (image_size, intensity_range, max_slices, dtype)
+        root = getattr(memory, "location", memory)
+        key = "" if root is None else _key(images, masks, patients, settings)
+        folder = None if root is None else Path(root) / "mmdls-slices" / key
+        if folder is not None and (folder / "store.json").is_file():
+            return cls._open(folder)
+        work = (
+            joblib.delayed(_prepare)(image, mask, patient, *settings)
+            for image, mask, patient in zip(images, masks, patients, strict=True)
+        )
+        bar = tqdm(total=len(images), desc="reading images", unit="patient", disable=not verbose, leave=False)
+        stacks = []
+        with bar:
+            for stack in joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(work):
+                stacks.append(stack)
+                bar.update()
+        store = cls._join(stacks, patients, image_size, dtype, key)
+        return store if folder is None else store._keep(folder)
+
+    @classmethod
+    def _join(cls, stacks: list, patients: list, image_size: tuple[int, int] | None, dtype: str, key: str) -> "SliceStore":
+        counts = np.asarray([0 if stack is None else len(stack) for stack in stacks], dtype=np.int64)
+        real = [stack for stack in stacks if stack is not None]
+        if not real:
+            return cls(np.empty((0, *(image_size or (1, 1))), dtype=np.uint8), counts, 0.0, 1.0, key)
+        sizes = {stack.shape[1:]: patient for stack, patient in zip(stacks, patients, strict=True) if stack is not None}
+        if len(sizes) > 1:
+            raise ValueError(
+                f"images have different sizes, for example { {p: s for s, p in list(sizes.items())[:3]} } by patient; "
+                "pass image_size to bring all to one."
+            )
+        exact = all(stack.dtype == np.uint8 for stack in real)
+        kind = np.uint8 if exact and dtype == "auto" else np.float16 if dtype == "auto" else np.dtype(dtype)
+        data = np.empty((counts.sum(), *real[0].shape[1:]), dtype=kind)
+        start, total, squares = 0, 0.0, 0.0
+        for i, stack in enumerate(real):
+            real[i] = None  # the copy in the store is enough
+            scaled = stack / np.float32(255) if stack.dtype == np.uint8 else stack
+            data[start : start + len(stack)] = stack if exact and dtype == "auto" else scaled
+            total += scaled.sum(dtype=np.float64)
+            squares += np.square(scaled, dtype=np.float64).sum()
+            start += len(stack)
+        mean = total / data.size
+        return cls(data, counts, mean, float(np.sqrt(max(squares / data.size - mean**2, 0.0))), key)
+
+    def _keep(self, folder: Path) -> "SliceStore":
+        """Write beside the place and move there at once, so that a killed build leaves nothing that looks whole."""
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
+        try:
+            np.save(building / "data.npy", self.data)
+            facts = {"counts": self.counts.tolist(), "mean": self.mean, "std": self.std, "key": self.key}
+            (building / "store.json").write_text(json.dumps(facts))
+            try:
+                os.replace(building, folder)
+            except OSError:
+                # Another process has finished the same store in the meantime.
+                if not (folder / "store.json").is_file():
+                    raise
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        return self._open(folder)
+
+    @classmethod
+    def _open(cls, folder: Path) -> "SliceStore":
+        facts = json.loads((folder / "store.json").read_text())
+        data = np.load(folder / "data.npy", mmap_mode="r")
+        store = cls(data, np.asarray(facts["counts"], dtype=np.int64), facts["mean"], facts["std"], facts["key"])
+        store._folder = folder
+        return store
+
+    def __reduce__(self) -> tuple:
+        if hasattr(self, "_folder"):
+            return SliceStore._open, (self._folder,)
+        return SliceStore, (self.data, self.counts, self.mean, self.std, self.key)
+
+    def slice_index(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which slices belong to some patients.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (B,)
+
+        Returns
+        -------
+        indices : ndarray of shape (K,), int64
+            Packed, in the order of the rows.
+        counts : ndarray of shape (B,), int64
+        """
+        counts = self.counts[rows]
+        shift = self.offsets[rows] - (np.cumsum(counts) - counts)
+        return np.repeat(shift, counts) + np.arange(counts.sum()), counts
+
+    def gather(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+        """Slices as floats in [0, 1].
+
+        Parameters
+        ----------
+        indices : ndarray of shape (k,)
+        device : torch.device or str, default="cpu"
+
+        Returns
+        -------
+        Tensor of shape (k, 1, H, W), float32
+        """
+        run = len(indices) and indices[-1] - indices[0] == len(indices) - 1 and (np.diff(indices) == 1).all()
+        slices = self.data[indices[0] : indices[-1] + 1].copy() if run else self.data[indices]
+        image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)[:, None]
+        return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
+
+
+def _prepare(
+    cell: Any,
+    mask_cell: Any,
+    patient: Any,
+    image_size: tuple[int, int] | None,
+    intensity_range: tuple[float, float] | None,
+    max_slices: int | None,
+    dtype: str,
+) -> np.ndarray | None:
+    """One patient's stack, uint8 or float32 in [0, 1]; None if missing."""
+    if is_missing(cell):
+        return None
+    image = read_image(cell, patient)
+    if not is_missing(mask_cell):
+        image = _cut_out(image, read_mask(mask_cell, patient, image.shape))
+    if max_slices is not None and len(image) > max_slices:
+        image = image[np.linspace(0, len(image) - 1, max_slices).round().astype(int)]
+    image = _to_grey(image, intensity_range, patient)
+    if image_size is not None and image.shape[1:] != image_size:
+        resized = functional.interpolate(
+            torch.as_tensor(image.astype(np.float32))[:, None], image_size, mode="bilinear", antialias=True
+        )[:, 0].numpy()
+        image = resized.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else resized.clip(0, 1)
+    return np.ascontiguousarray(image)
+
+
+def _to_grey(image: np.ndarray, intensity_range: tuple[float, float] | None, patient: Any) -> np.ndarray:
+    if intensity_range is not None:
+        low, high = intensity_range
+        if not low < high:
+            raise ValueError(f"intensity_range must be (low, high) with low < high; got {intensity_range}.")
+        return ((image.astype(np.float32) - low) / (high - low)).clip(0, 1)
+    if image.dtype == np.uint8:
+        return image
+    if image.dtype == bool:
+        return image.astype(np.uint8) * 255
+    if image.dtype.kind == "f" and image.min() >= 0 and image.max() <= 1:
+        return image.astype(np.float32)
+    raise ValueError(
+        f"the image of patient {patient!r} holds {image.dtype} from {image.min():g} to {image.max():g}; without "
+        "intensity_range only 8-bit greys and floats in [0, 1] are understood. Pass intensity_range=(low, high), for "
+        "example (-1350, 150) for lung CT in HU."
+    )
+
+
+def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The image inside its mask, on the square around it."""
+    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
+    side = max(np.ptp(rows), np.ptp(columns)) + 1
+    side = min(int(np.ceil(side * 1.1)), *image.shape[1:])
+    windows = []
+    for inside, size in ((rows, image.shape[1]), (columns, image.shape[2])):
+        first = int(round((inside[0] + inside[-1] + 1 - side) / 2))
+        first = min(max(first, 0), size - side)
+        windows.append(slice(first, first + side))
+    outside = image.min() if image.dtype.kind == "i" or (image.dtype.kind == "f" and image.min() < 0) else 0
+    return np.where(mask, image, outside).astype(image.dtype)[:, windows[0], windows[1]]
+
+
+def _key(images: Sequence[Any], masks: Sequence[Any], patients: list, settings: tuple) -> str:
+    digest = hashlib.blake2b(repr((_FORMAT, settings, len(images))).encode(), digest_size=16)
+    for cell, mask in zip(images, masks, strict=True):
+        for part in (cell, mask):
+            digest.update(_content(part))
+    return digest.hexdigest()
+
+
+def _content(cell: Any) -> bytes:
+    """A hash of what a cell holds; files are read, not decoded."""
+    if is_missing(cell):
+        return b"missing"
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(cell, np.ndarray):
+        digest.update(repr((cell.shape, cell.dtype.str)).encode())
+        digest.update(np.ascontiguousarray(cell).tobytes())
+        return digest.digest()
+    path = Path(cell)
+    for file in sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.digest()

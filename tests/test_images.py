@@ -1,0 +1,193 @@
+"""Images: what can be read, what is refused with which words, and the store of all slices."""
+
+import pickle
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import mmdls.images._store as store_module
+from mmdls.images import SliceStore, is_missing, read_image, read_mask
+
+
+def write_slices(folder, stack, name="slice_{}.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i, image in enumerate(stack):
+        Image.fromarray(image).save(folder / name.format(i))
+    return folder
+
+
+@pytest.fixture
+def stacks():
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (count, 12, 10), dtype=np.uint8) for count in (3, 1, 11)]
+
+
+def test_a_folder_of_slices_is_read_in_natural_order(tmp_path, stacks):
+    folder = write_slices(tmp_path / "p", stacks[2])
+    assert np.array_equal(read_image(folder), stacks[2])
+    assert np.array_equal(read_image(str(folder)), stacks[2])
+
+
+def test_npy_and_arrays_are_read(tmp_path, stacks):
+    np.save(tmp_path / "a.npy", stacks[0])
+    assert np.array_equal(read_image(tmp_path / "a.npy"), stacks[0])
+    assert read_image(stacks[0][0]).shape == (1, 12, 10)
+
+
+def test_sixteen_bit_slices_keep_their_values(tmp_path):
+    image = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
+    assert np.array_equal(read_image(write_slices(tmp_path / "p", [image]))[0], image)
+
+
+@pytest.mark.parametrize("cell", [None, np.nan, pd.NA, pd.NaT, float("nan")])
+def test_missing_cells(cell):
+    assert is_missing(cell)
+    assert not is_missing("path") and not is_missing(np.zeros((1, 2, 2)))
+
+
+def test_what_cannot_be_read_is_refused_with_patient_and_cure(tmp_path, stacks):
+    with pytest.raises(FileNotFoundError, match=r"no image at .*gone' of patient 'P1'; correct the path, or use None"):
+        read_image(tmp_path / "gone", "P1")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"empty' of patient 'P1' has no PNG slice; it holds nothing"):
+        read_image(tmp_path / "empty", "P1")
+    broken = write_slices(tmp_path / "broken", stacks[0])
+    data = (broken / "slice_1.png").read_bytes()
+    (broken / "slice_1.png").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match=r"'slice_1.png' in .*broken' of patient 'P1' is damaged"):
+        read_image(broken, "P1")
+    (broken / "slice_1.png").write_text("no image")
+    with pytest.raises(ValueError, match=r"'slice_1.png' in .* is no image; remove it or replace it"):
+        read_image(broken, "P1")
+    (tmp_path / "scan.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"scan.txt'.* is no image that can be read: expected a folder .* got '.txt'"):
+        read_image(tmp_path / "scan.txt")
+    colour = write_slices(tmp_path / "colour", [np.zeros((4, 4, 3), np.uint8)])
+    with pytest.raises(ValueError, match=r"is a colour image \(mode RGB\); slices must be grey"):
+        read_image(colour)
+    mixed = write_slices(tmp_path / "mixed", [np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)])
+    with pytest.raises(ValueError, match=r"slices in .* have different sizes \[\(4, 4\), \(4, 5\)\]"):
+        read_image(mixed)
+    with pytest.raises(ValueError, match="1 pixels that are NaN or infinite"):
+        read_image(np.array([[0.1, np.nan]]))
+    with pytest.raises(ValueError, match=r"must have shape \(S, H, W\) with at least one slice; got \(2, 3, 4, 5\)"):
+        read_image(np.zeros((2, 3, 4, 5)))
+    with pytest.raises(TypeError, match="an image of patient 'P1' is a path, an array .*; got dict"):
+        read_image({}, "P1")
+    np.save(tmp_path / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="is no array of numbers"):
+        read_image(tmp_path / "pickled.npy")
+
+
+def test_masks_must_fit_and_hold_two_values():
+    mask = np.zeros((2, 4, 4), np.uint8)
+    mask[:, 1:3, 1:3] = 255
+    assert read_mask(mask).sum() == 8
+    with pytest.raises(ValueError, match=r"mask of patient 'P' has shape \(2, 4, 4\) and its image \(2, 5, 4\)"):
+        read_mask(mask, "P", (2, 5, 4))
+    with pytest.raises(ValueError, match=r"holds the values \[0, 1, 255\]; expected 0 outside and one other"):
+        read_mask(np.where(np.arange(4) == 0, 1, mask))
+    with pytest.raises(ValueError, match="mask of patient 'P' is empty"):
+        read_mask(np.zeros((1, 4, 4)), "P")
+
+
+def test_eight_bit_slices_are_kept_exactly_and_packed(stacks):
+    store = SliceStore.build([stacks[0], None, stacks[1], stacks[2]])
+    assert store.data.dtype == np.uint8 and store.data.shape == (15, 12, 10) and len(store) == 4
+    assert store.present.tolist() == [True, False, True, True]
+    index, counts = store.slice_index(np.array([3, 1, 0]))
+    assert counts.tolist() == [11, 0, 3]
+    expected = torch.as_tensor(np.concatenate([stacks[2], stacks[0]])[:, None] / np.float32(255))
+    assert torch.equal(store.gather(index), expected)
+    assert torch.equal(store.gather(index[:5]), expected[:5])
+    pixels = np.concatenate(stacks) / 255
+    assert store.mean == pytest.approx(pixels.mean()) and store.std == pytest.approx(pixels.std())
+
+
+def test_a_cohort_without_images_has_an_empty_store():
+    store = SliceStore.build([None, np.nan], image_size=8)
+    assert store.data.shape == (0, 8, 8) and not store.present.any()
+    assert store.slice_index(np.array([0, 1]))[0].shape == (0,)
+
+
+def test_greys_are_never_guessed():
+    hounsfield = np.array([[[-1000, 400]]], dtype=np.int16)
+    with pytest.raises(ValueError, match=r"patient 'P' holds int16 from -1000 to 400.*Pass intensity_range"):
+        SliceStore.build([hounsfield], patients=["P"])
+    store = SliceStore.build([hounsfield], intensity_range=(-1000, 400))
+    assert store.gather(np.array([0])).flatten().tolist() == [0, 1]
+    clipped = SliceStore.build([hounsfield], intensity_range=(-500, 0))
+    assert clipped.gather(np.array([0])).flatten().tolist() == [0, 1]
+
+
+def test_sizes_must_agree_or_be_chosen(stacks):
+    other = np.full((2, 30, 20), 100, np.uint8)
+    with pytest.raises(ValueError, match="images have different sizes.*pass image_size"):
+        SliceStore.build([stacks[0], other])
+    store = SliceStore.build([stacks[0], other], image_size=(16, 8))
+    assert store.image_size == (16, 8)
+    assert (store.data[3:] == 100).all()
+
+
+def test_long_stacks_are_thinned_evenly(stacks):
+    store = SliceStore.build(stacks, max_slices=3)
+    assert store.counts.tolist() == [3, 1, 3]
+    assert np.array_equal(store.data[4:], stacks[2][[0, 5, 10]])
+
+
+def test_a_mask_cuts_its_region_out():
+    image = np.full((1, 20, 30), 50, np.uint8)
+    mask = np.zeros((1, 20, 30), bool)
+    mask[0, 5:15, 8:14] = True
+    store = SliceStore.build([image, image], masks=[mask, mask])
+    assert store.image_size == (11, 11)
+    assert (store.data[0] == 50).sum() == 60
+
+
+def test_memory_decodes_nothing_twice(tmp_path, stacks, monkeypatch):
+    cells = [write_slices(tmp_path / str(i), stack) for i, stack in enumerate(stacks)]
+    reads = []
+    reader = store_module.read_image
+    monkeypatch.setattr(store_module, "read_image", lambda *a: reads.append(a) or reader(*a))
+    first = SliceStore.build(cells, memory=tmp_path / "memory")
+    assert len(reads) == 3 and isinstance(first.data, np.memmap)
+    for memory in (str(tmp_path / "memory"), joblib.Memory(tmp_path / "memory", verbose=0)):
+        assert np.array_equal(SliceStore.build(cells, memory=memory).data, first.data)
+    assert len(reads) == 3
+    reads.clear()
+    SliceStore.build(cells, memory=tmp_path / "memory", max_slices=2)
+    assert len(reads) == 3, "other settings are another store"
+    Image.fromarray(255 - stacks[0][0]).save(cells[0] / "slice_0.png")
+    changed = SliceStore.build(cells, memory=tmp_path / "memory")
+    assert not np.array_equal(changed.data, first.data), "other contents are another store"
+    assert len(pickle.dumps(first)) < 1000
+    assert np.array_equal(pickle.loads(pickle.dumps(first)).data, first.data)
+
+
+def test_a_killed_build_is_not_taken_for_a_whole_one(tmp_path, stacks, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_module.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        SliceStore.build(stacks, memory=tmp_path)
+    assert not list(tmp_path.rglob("store.json"))
+    monkeypatch.undo()
+    assert np.array_equal(SliceStore.build(stacks, memory=tmp_path).data, np.concatenate(stacks))
+
+
+def test_two_processes_may_build_at_once(tmp_path, stacks):
+    stores = joblib.Parallel(n_jobs=2)(joblib.delayed(SliceStore.build)(stacks, memory=tmp_path) for _ in range(4))
+    assert all(np.array_equal(store.data, np.concatenate(stacks)) for store in stores)
+    assert len(list((tmp_path / "mmdls-slices").iterdir())) == 1
+
+
+def test_threads_and_one_worker_agree(tmp_path, stacks, capsys):
+    cells = [write_slices(tmp_path / str(i), stack) for i, stack in enumerate(stacks)]
+    one, two = SliceStore.build(cells), SliceStore.build(cells, n_jobs=2, verbose=1)
+    assert np.array_equal(one.data, two.data)
+    assert "reading images" in capsys.readouterr().err
