@@ -5,6 +5,7 @@ Arguments follow scikit-survival's order; a risk is higher for an earlier event.
 """
 
 from mmdls.metrics._bootstrap import bca_interval, bootstrap_interval, bootstrap_weights, percentile_interval
+from mmdls.metrics._calibration import observed_expected_ratio, survival_calibration_slope
 from mmdls.metrics._censoring import (
     CensoringDistribution,
     horizon_labels,
@@ -26,6 +27,7 @@ from mmdls.metrics._classification import (
     sensitivity,
     specificity,
 )
+from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_correction
 from mmdls.metrics._concordance import concordance_index, concordance_index_ipcw
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._resamples import UndefinedMetricWarning
@@ -47,6 +49,7 @@ __all__ = [
     "baseline_cumulative_hazard",
     "bca_interval",
     "bootstrap_interval",
+    "bootstrap_p_value",
     "bootstrap_weights",
     "brier_score",
     "brier_score_classes",
@@ -55,7 +58,9 @@ __all__ = [
     "concordance_index",
     "concordance_index_ipcw",
     "cumulative_dynamic_auc",
+    "delong_test",
     "expected_calibration_error",
+    "holm_correction",
     "horizon_labels",
     "horizon_weights",
     "index_of_prediction_accuracy",
@@ -65,9 +70,11 @@ __all__ = [
     "log_loss",
     "median_follow_up",
     "negative_predictive_value",
+    "observed_expected_ratio",
     "percentile_interval",
     "quadratic_weighted_kappa",
     "sensitivity",
     "specificity",
     "step_values",
+    "survival_calibration_slope",
 ]

@@ -1,0 +1,248 @@
+"""Evaluation tables, paired comparisons and scorers, on small fake models and on scikit-survival's."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.metrics import concordance_index_ipcw
+
+from mmdls import metrics
+from mmdls.cohort import find_tasks, survival_target
+from mmdls.evaluation import compare, evaluate, evaluate_predictions, make_scorers, predict_tasks, training_outcomes
+
+
+def make_cohort(n=240, seed=0):
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame(rng.normal(size=(n, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
+    X.index = [f"p{i:04d}" for i in range(n)]
+    death = rng.exponential(40 * np.exp(-X["clinical_a"]))
+    relapse = np.minimum(rng.exponential(30 * np.exp(-X["clinical_b"])), death)
+    leaving = rng.uniform(5, 120, size=n)
+    y = pd.DataFrame(index=X.index)
+    y["subtype"] = np.where(X["clinical_b"] + rng.normal(size=n) > 0, "LUSC", "LUAD")
+    grade = pd.cut(X["clinical_c"] + rng.normal(size=n), [-9, -0.5, 0.7, 9], labels=["I-II", "III", "IV"])
+    y["stage"] = pd.Categorical(grade, categories=["I-II", "III", "IV"], ordered=True)
+    for name, time in (("dfs", relapse), ("os", death)):
+        y[f"{name}_time"], y[f"{name}_event"] = np.minimum(time, leaving), (time <= leaving).astype(int)
+    y.loc[y.index[:5], "subtype"] = None
+    y.loc[y.index[5:9], ["os_time", "os_event"]] = np.nan
+    return X, y
+
+
+class Several(BaseEstimator):
+    """A multi-task model of plain scikit-learn and scikit-survival parts."""
+
+    def fit(self, X, y):
+        self.tasks_ = find_tasks(y)
+        self.classes_, self.outcomes_, self.models_ = {}, {}, {}
+        for task in self.tasks_.values():
+            if task.kind == "survival":
+                outcome = survival_target(y, task.name)
+                known = ~np.isnan(outcome["time"])
+                self.outcomes_[task.name] = outcome[known]
+                self.models_[task.name] = CoxPHSurvivalAnalysis(alpha=1.0).fit(X[known], outcome[known])
+            else:
+                known = y[task.name].notna()
+                model = LogisticRegression().fit(X[known], np.asarray(y.loc[known, task.name]))
+                self.models_[task.name], self.classes_[task.name] = model, model.classes_
+        return self
+
+    def predict(self, X):
+        return pd.DataFrame({name: model.predict(X) for name, model in self.models_.items()}, index=X.index)
+
+    def predict_proba(self, X, task):
+        return self.models_[task].predict_proba(X)
+
+    def predict_survival_function(self, X, task):
+        return self.models_[task].predict_survival_function(X)
+
+
+class Single(BaseEstimator):
+    """A model of one endpoint that takes the table and remembers its training outcomes."""
+
+    def __init__(self, endpoint="os", alpha=1.0):
+        self.endpoint = endpoint
+        self.alpha = alpha
+
+    def fit(self, X, y):
+        outcome = survival_target(y, self.endpoint)
+        known = ~np.isnan(outcome["time"])
+        self.model_ = CoxPHSurvivalAnalysis(alpha=self.alpha).fit(np.asarray(X)[known], outcome[known])
+        self.outcomes_ = {self.endpoint: outcome[known]}
+        return self
+
+    def predict(self, X):
+        return self.model_.predict(np.asarray(X))
+
+    def predict_survival_function(self, X):
+        return self.model_.predict_survival_function(np.asarray(X))
+
+    def score(self, X, y):
+        return 0.0
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_cohort()
+
+
+@pytest.fixture(scope="module")
+def fitted(cohort):
+    X, y = cohort
+    return Several().fit(X.iloc[:160], y.iloc[:160])
+
+
+def test_evaluate_reports_every_task_with_intervals_around_the_value(cohort, fitted):
+    X, y = cohort
+    table = evaluate(fitted, X, y, n_resamples=200)
+    assert list(table.columns) == ["task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
+    assert set(table["task"]) == {"subtype", "stage", "dfs", "os"}
+    assert not table.duplicated(["task", "metric", "horizon"]).any()
+    ranked = table[table["metric"].isin(["concordance_index", "auc", "brier_score", "integrated_brier_score"])]
+    assert ((ranked["low"] <= ranked["value"]) & (ranked["value"] <= ranked["high"])).all()
+    assert table.set_index("task")["n"].to_dict() == {"subtype": 235, "stage": 240, "dfs": 240, "os": 236}
+    undefined = table[table["value"].isna()]
+    assert (undefined["note"] != "").all()
+
+
+def test_evaluate_takes_the_censoring_from_the_training_rows(cohort, fitted):
+    X, y = cohort
+    X, y = X.iloc[160:], y.iloc[160:]
+    table = evaluate(fitted, X, y, n_resamples=0)
+    value = table.query("task == 'os' and metric == 'concordance_index_ipcw'")["value"].item()
+    train, test = fitted.outcomes_["os"], survival_target(y, "os")
+    risk = fitted.predict(X)["os"].to_numpy()
+    end = np.nextafter(train["time"].max(), np.inf)
+    assert value == pytest.approx(concordance_index_ipcw(train, test, risk, tau=end)[0])
+
+
+def test_evaluate_predictions_equals_evaluate(cohort, fitted):
+    X, y = cohort
+    predictions = predict_tasks(fitted, X, y)
+    table = evaluate_predictions(predictions, y, outcomes=training_outcomes(fitted), n_resamples=50)
+    pd.testing.assert_frame_equal(table, evaluate(fitted, X, y, n_resamples=50))
+
+
+def test_predictions_of_some_patients_in_any_order_are_enough(cohort, fitted):
+    X, y = cohort
+    predictions = predict_tasks(fitted, X, y)
+    order = np.random.default_rng(0).permutation(240)[:150]
+    some = {name: table.iloc[order] for name, table in predictions.items()}
+    sorted_ = {name: table.iloc[np.sort(order)] for name, table in predictions.items()}
+    a, b = (evaluate_predictions(p, y, n_resamples=0) for p in (some, sorted_))
+    np.testing.assert_allclose(a["value"], b["value"])
+    assert a["n"].max() == 150
+
+
+def test_horizons_beyond_follow_up_are_undefined_and_say_so(cohort, fitted):
+    X, y = cohort
+    table = evaluate(fitted, X, y, horizons=(12, 600), n_resamples=20)
+    late = table[table["horizon"] == 600]
+    assert len(late) and late["value"].isna().all() and late["low"].isna().all()
+    assert late["note"].str.contains("600 months").all()
+    brier = table[(table["metric"] == "integrated_brier_score")]
+    assert brier["value"].notna().all()
+
+
+def test_a_fold_without_events_or_classes_is_undefined_not_an_error(cohort, fitted):
+    X, y = cohort
+    y = y.copy()
+    y[["os_event", "dfs_event"]] *= 0
+    y["subtype"] = "LUAD"
+    table = evaluate(fitted, X, y, n_resamples=20).set_index(["task", "metric"])
+    for key in (("os", "concordance_index"), ("subtype", "auc")):
+        row = table.loc[[key]].iloc[0]
+        assert np.isnan(row["value"]) and row["note"]
+
+
+def test_compare_is_antisymmetric_and_finds_the_better_model(cohort, fitted):
+    X, y = cohort
+    predictions = predict_tasks(fitted, X, y)
+    noise = {name: table.sample(frac=1, random_state=0).set_index(table.index) for name, table in predictions.items()}
+    forth = compare(predictions, noise, y, n_resamples=200)
+    back = compare(noise, predictions, y, n_resamples=200)
+    np.testing.assert_allclose(forth["difference"], -back["difference"])
+    np.testing.assert_allclose(forth["low"], -back["high"])
+    np.testing.assert_allclose(forth["p"], back["p"])
+    assert forth.query("task == 'os' and metric == 'concordance_index'")["p"].item() < 0.05
+    assert (forth["p_holm"].dropna() >= forth["p"].dropna()).all()
+    assert forth.query("task == 'subtype' and metric == 'auc'")["test"].item() == "DeLong"
+
+
+def test_comparing_a_model_with_itself_finds_nothing(cohort, fitted):
+    X, y = cohort
+    table = compare(fitted, fitted, y, X, n_resamples=50)
+    known = table.dropna(subset=["difference"])
+    assert (known["difference"] == 0).all() and (known["p"].dropna() == 1).all()
+
+
+def test_comparison_is_paired_by_patient_not_by_row(cohort, fitted):
+    X, y = cohort
+    predictions = predict_tasks(fitted, X, y)
+    shuffled = {name: table.sample(frac=1, random_state=3) for name, table in predictions.items()}
+    table = compare(predictions, shuffled, y, n_resamples=0)
+    np.testing.assert_allclose(table["difference"].dropna(), 0, atol=1e-12)
+
+
+def test_scorers_work_inside_cross_validation_and_survive_pickling(cohort):
+    X, y = cohort
+    scorers = make_scorers(y)
+    assert {"subtype_auc", "stage_auc", "stage_kappa", "os_cindex", "os_uno", "os_ibs", "dfs_ipa"} <= scorers.keys()
+    pickle.loads(pickle.dumps(scorers))
+    results = cross_validate(Several(), X, y, scoring=scorers, cv=3, error_score="raise")
+    for name in scorers:
+        assert np.isfinite(results[f"test_{name}"]).all(), name
+    assert (results["test_os_ibs"] < 0).all() and (results["test_os_cindex"] > 0.5).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_scorers_reach_through_pipelines_and_searches(cohort):
+    X, y = cohort
+    y = y[["os_time", "os_event"]]
+    scorers = make_scorers(y)
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Single()), {"single__alpha": [0.1, 10.0]}, scoring=scorers, refit="os_cindex", cv=3
+    ).fit(X, y)
+    assert training_outcomes(search)["os"].shape == (236,)
+    plain = Single().fit(StandardScaler().fit_transform(X), y)
+    scaled = StandardScaler().fit_transform(X)
+    search.best_estimator_[-1].set_params(alpha=1.0)
+    refit = search.best_estimator_.fit(X, y)
+    for scorer in scorers.values():
+        assert scorer(refit, X, y) == pytest.approx(scorer(plain, scaled, y))
+
+
+def test_scorers_take_scikit_survival_targets_and_plain_labels(cohort):
+    X, y = cohort
+    known = y["os_time"].notna() & y["subtype"].notna()
+    X, y = X[known], y[known]
+    scorers = make_scorers(y)
+    outcome = survival_target(y, "os")
+    cox = CoxPHSurvivalAnalysis(alpha=1.0).fit(X, outcome)
+    assert scorers["os_cindex"](cox, X, outcome) == cox.score(X, outcome)
+    labels = y["subtype"].to_numpy()
+    logistic = LogisticRegression().fit(X, labels)
+    expected = metrics.auc_score(pd.Categorical(labels).codes, logistic.predict_proba(X))
+    assert scorers["subtype_auc"](logistic, X, labels) == expected
+
+
+@pytest.mark.parametrize(
+    ("predictions", "error", "words"),
+    [
+        ({"pfs": pd.Series([1.0], ["p0001"])}, KeyError, "pfs"),
+        ({"os": pd.Series([1.0], ["nobody"])}, KeyError, "nobody"),
+        ({"os": pd.DataFrame({12.0: [1.0]}, ["p0011"])}, ValueError, "'risk'"),
+        ({"subtype": pd.DataFrame({"LUAD": [1.0]}, ["p0011"])}, ValueError, "one column of probabilities a class"),
+        ({"os": pd.Series([np.nan, 1.0], ["p0011", "p0012"])}, ValueError, "NaN or infinite"),
+    ],
+)
+def test_predictions_that_cannot_be_read_are_refused(cohort, predictions, error, words):
+    with pytest.raises(error, match=words):
+        evaluate_predictions(predictions, cohort[1], n_resamples=0)

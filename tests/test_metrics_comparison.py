@@ -1,0 +1,130 @@
+"""DeLong's test, Holm's correction, bootstrap weights and intervals, calibration at a horizon."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lifelines import KaplanMeierFitter
+from sklearn.linear_model import LogisticRegression
+
+from mmdls import metrics
+
+
+def test_delong_variance_equals_its_definition():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 60)
+    scores = np.round(rng.normal(size=(2, 60)) + labels, 1)
+    structure = []
+    for score in scores:
+        a, b = score[labels == 1][:, None], score[labels == 0][None, :]
+        structure.append((a > b) + 0.5 * (a == b))
+    wins, losses = [s.mean(axis=1) for s in structure], [s.mean(axis=0) for s in structure]
+    covariance = np.cov(wins) / (labels == 1).sum() + np.cov(losses) / (labels == 0).sum()
+    difference, error, p = metrics.delong_test(labels, *scores)
+    assert difference == pytest.approx(structure[0].mean() - structure[1].mean())
+    assert error == pytest.approx(np.sqrt([1, -1] @ covariance @ [1, -1]))
+    assert metrics.delong_test(labels, scores[1], scores[0])[2] == pytest.approx(p)
+
+
+def test_delong_has_no_answer_where_nothing_differs():
+    assert np.isnan(metrics.delong_test([0, 1, 0, 1], [1, 2, 3, 4], [1, 2, 3, 4])[2])
+    assert np.isnan(metrics.delong_test([1, 1, 1], [1, 2, 3], [3, 2, 1])[0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_monotone_and_between_none_and_bonferroni(p_values):
+    p_values = np.array(p_values)
+    corrected = metrics.holm_correction(p_values)
+    assert (corrected >= p_values).all()
+    assert (corrected <= np.minimum(p_values * len(p_values), 1) + 1e-15).all()
+    order = np.argsort(p_values, kind="stable")
+    assert (np.diff(corrected[order]) >= 0).all()
+
+
+def test_holm_leaves_undefined_alone():
+    np.testing.assert_allclose(metrics.holm_correction([0.01, np.nan, 0.04]), [0.02, np.nan, 0.04])
+
+
+def test_bootstrap_weights_keep_strata_and_clusters():
+    strata = np.repeat([0, 1, 1, 2], 10)
+    weights = metrics.bootstrap_weights(40, 50, strata=strata, random_state=0)
+    for value in (0, 1, 2):
+        assert (weights[:, strata == value].sum(axis=1) == (strata == value).sum()).all()
+    centres = np.repeat(np.arange(8), 5)
+    drawn = metrics.bootstrap_weights(40, 50, clusters=centres, random_state=0).reshape(50, 8, 5)
+    assert (drawn == drawn[:, :, :1]).all() and (drawn[:, :, 0].sum(axis=1) == 8).all()
+    again = metrics.bootstrap_weights(40, 50, strata=strata, random_state=0)
+    np.testing.assert_array_equal(weights, again)
+
+
+def test_bootstrap_weights_are_multinomial():
+    weights = metrics.bootstrap_weights(7, 40_000, random_state=1).astype(float)
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.03)
+    np.testing.assert_allclose(weights.var(axis=0), 6 / 7, atol=0.03)
+
+
+def test_intervals_equal_scipy():
+    from scipy.stats import bootstrap
+
+    rng = np.random.default_rng(0)
+    values = rng.exponential(size=80)
+
+    def mean(weights):
+        return values.mean() if weights is None else weights @ values / weights.sum(axis=1)
+
+    weights = metrics.bootstrap_weights(80, 20_000, random_state=0)
+    for method in ("percentile", "bca"):
+        expected = bootstrap((values,), np.mean, n_resamples=20_000, method=method, random_state=1)
+        value, low, high, _ = metrics.bootstrap_interval(mean, weights, method=method)
+        assert value == pytest.approx(values.mean())
+        assert (low, high) == pytest.approx(tuple(expected.confidence_interval), abs=0.006)
+
+
+def test_intervals_of_mostly_undefined_resamples_are_undefined():
+    assert np.isnan(metrics.percentile_interval([np.nan, np.nan, 1.0])).all()
+    assert not np.isnan(metrics.percentile_interval([np.nan, 2.0, 1.0])).any()
+
+
+def test_observed_expected_ratio_equals_kaplan_meier_over_mean_risk():
+    rng = np.random.default_rng(0)
+    time, event = rng.exponential(20, 200), rng.random(200) < 0.6
+    survival = rng.random(200)
+    observed = 1 - KaplanMeierFitter().fit(time, event).predict(12.0)
+    expected = observed / (1 - survival).mean()
+    assert metrics.observed_expected_ratio(event, time, survival, 12.0) == pytest.approx(expected)
+    with pytest.warns(metrics.UndefinedMetricWarning, match="followed for 900 months"):
+        assert np.isnan(metrics.observed_expected_ratio(event, time, survival, 900.0))
+
+
+def test_calibration_slope_at_a_horizon_is_a_weighted_logistic_regression():
+    rng = np.random.default_rng(1)
+    log_odds = rng.normal(size=500)
+    true = rng.exponential(30 * np.exp(-log_odds))
+    leaving = rng.exponential(60, 500)
+    y = np.rec.fromarrays([true <= leaving, np.minimum(true, leaving)], names="event,time")
+    y = np.array(y, dtype=[("event", bool), ("time", float)])
+    case, control = metrics.horizon_weights(y, y, 24.0)
+    model = LogisticRegression(C=np.inf, tol=1e-10).fit(log_odds[:, None], case > 0, case + control)
+    slope = metrics.survival_calibration_slope(y, y, 1 / (1 + np.exp(log_odds)), 24.0)
+    assert slope == pytest.approx(model.coef_[0, 0], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_intervals_of_the_concordance_index_cover():
+    """400 cohorts of 200 patients, 400 resamples each; the truth from 40,000 patients."""
+    rng = np.random.default_rng(0)
+
+    def cohort(n):
+        risk = rng.normal(size=n)
+        true, leaving = rng.exponential(np.exp(-risk)), rng.exponential(2.0, size=n)
+        return true <= leaving, np.minimum(true, leaving), risk
+
+    truth = np.mean([metrics.concordance_index(*cohort(40_000)) for _ in range(5)])
+    covered = 0
+    for k in range(400):
+        sample = cohort(200)
+        weights = metrics.bootstrap_weights(200, 400, random_state=k)
+        low, high = metrics.percentile_interval(metrics.concordance_index(*sample, weights))
+        covered += low <= truth <= high
+    assert 0.93 <= covered / 400 <= 0.97, covered / 400
