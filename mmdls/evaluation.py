@@ -12,7 +12,14 @@ from sklearn.pipeline import Pipeline
 from mmdls import metrics
 from mmdls.cohort import Task, check_target, find_tasks, survival_target
 
-__all__ = ["compare", "evaluate", "evaluate_predictions", "make_scorers", "predict_tasks", "training_outcomes"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "evaluate_predictions",
+    "make_scorers",
+    "predict_tasks",
+    "training_outcomes",
+]
 
 _HORIZONS = (12, 36, 60)
 _GRID_POINTS = 30
@@ -147,11 +154,25 @@ def evaluate_predictions(
     for case in _cases(predictions, y, outcomes, clusters):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(horizons):
-            (value, low, high, draws), note = _noted(lambda s=statistic, w=weights, c=case: _interval(s, w, level, method, c))
+            (value, low, high, draws), note = _noted(
+                lambda s=statistic, w=weights, c=case: _interval(s, w, level, method, c)
+            )
             n_lost = int(np.isnan(draws).sum())
             if n_lost and not np.isnan(value):
                 note = "; ".join(filter(None, [note, f"undefined in {n_lost} of {len(draws)} resamples"]))
-            rows.append((case.name, statistic.metric, statistic.horizon, value, low, high, case.n, case.n_events, note))
+            rows.append(
+                (
+                    case.name,
+                    statistic.metric,
+                    statistic.horizon,
+                    value,
+                    low,
+                    high,
+                    case.n,
+                    case.n_events,
+                    note,
+                )
+            )
     columns = ["task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -206,10 +227,14 @@ def compare(
         first, second = (predict_tasks(model, X, y, horizons=horizons) for model in (first, second))
     shared = [name for name in first if name in second]
     if not shared:
-        raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
+        raise ValueError(
+            f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}."
+        )
     pair = []
     for predictions, other in ((first, second), (second, first)):
-        both = {name: predictions[name].loc[predictions[name].index.isin(other[name].index)] for name in shared}
+        both = {
+            name: predictions[name].loc[predictions[name].index.isin(other[name].index)] for name in shared
+        }
         pair.append(both)
     pair[1] = {name: pair[1][name].loc[pair[0][name].index] for name in shared}
     rows = []
@@ -222,7 +247,21 @@ def compare(
                 continue
             row, note = _noted(lambda a=statistic, b=other, w=weights: _difference(a, b, w, level))
             rows.append((one.name, statistic.metric, statistic.horizon, *row, one.n, one.n_events, note))
-    columns = ["task", "metric", "horizon", "first", "second", "difference", "low", "high", "p", "test", "n", "n_events", "note"]
+    columns = [
+        "task",
+        "metric",
+        "horizon",
+        "first",
+        "second",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "test",
+        "n",
+        "n_events",
+        "note",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     table.insert(9, "p_holm", _holm(table["p"]))
     return table
@@ -256,7 +295,9 @@ def training_outcomes(model: Any) -> dict[str, np.ndarray]:
     return dict(getattr(final, "outcomes_", {}))
 
 
-def make_scorers(y: pd.DataFrame, *, horizons: Sequence[float] = _HORIZONS) -> dict[str, Callable[[Any, Any, Any], float]]:
+def make_scorers(
+    y: pd.DataFrame, *, horizons: Sequence[float] = _HORIZONS
+) -> dict[str, Callable[[Any, Any, Any], float]]:
     """Scorers for the tasks of ``y``, for ``scoring=`` of scikit-learn's ``cross_validate`` and searches.
 
     Higher is better for all: errors are negative, as in scikit-learn's ``neg_*`` scorers. An undefined score is NaN. The
@@ -320,7 +361,13 @@ class Scorer:
         curves = self.metric not in ("concordance_index", "concordance_index_ipcw", "cumulative_dynamic_auc")
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
         table = _predict_task(estimator, X, self.task, _grid(self.horizons) if curves else np.array([]))
-        case = _case(self.task, table.set_axis(index), _as_table(y, self.task, index), training_outcomes(estimator), None)
+        case = _case(
+            self.task,
+            table.set_axis(index),
+            _as_table(y, self.task, index),
+            training_outcomes(estimator),
+            None,
+        )
         values = [s.compute(None) for s in case.statistics(self.horizons) if s.metric == self.metric]
         return self.sign * float(np.mean(values)) if values else float("nan")
 
@@ -348,7 +395,9 @@ def _tasks_of(model: Any, y: pd.DataFrame) -> dict[str, Task]:
         return {name: task for name, task in final.tasks_.items() if name in tasks}
     endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
     if hasattr(final, "classes_") and hasattr(final, "predict_proba"):
-        fitting = [n for n, t in tasks.items() if t.classes and set(t.classes) <= set(np.ravel(final.classes_))]
+        fitting = [
+            n for n, t in tasks.items() if t.classes and set(t.classes) <= set(np.ravel(final.classes_))
+        ]
     else:
         fitting = [name for name in getattr(final, "outcomes_", {}) if name in endpoints] or endpoints
     if len(fitting) != 1:
@@ -391,7 +440,9 @@ def _values(function: Any, times: np.ndarray, end: float) -> np.ndarray:
 def _grid(horizons: Sequence[float]) -> np.ndarray:
     if not len(horizons):
         return np.array([])
-    return np.union1d(np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64))
+    return np.union1d(
+        np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64)
+    )
 
 
 def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
@@ -400,7 +451,9 @@ def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
         return y[list(task.columns)].set_axis(index)
     if task.kind == "survival":
         outcome = survival_target(y)
-        return pd.DataFrame({task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index)
+        return pd.DataFrame(
+            {task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index
+        )
     return pd.DataFrame({task.name: np.asarray(y)}, index=index)
 
 
@@ -441,19 +494,27 @@ class _Endpoint:
         return int(self.outcome["event"].sum())
 
     def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
-        return _weights(self.n, n_resamples, self.outcome["event"] if stratify else None, self.clusters, random_state)
+        return _weights(
+            self.n, n_resamples, self.outcome["event"] if stratify else None, self.clusters, random_state
+        )
 
     def statistics(self, horizons: Sequence[float]) -> Iterator[_Statistic]:
         event, time = self.outcome["event"], self.outcome["time"]
         train, test, risk = self.training, self.outcome, self.risk
         nowhere = float("nan")
-        yield _Statistic("concordance_index", nowhere, lambda w: metrics.concordance_index(event, time, risk, w))
         yield _Statistic(
-            "concordance_index_ipcw", nowhere, lambda w: metrics.concordance_index_ipcw(train, test, risk, None, w)
+            "concordance_index", nowhere, lambda w: metrics.concordance_index(event, time, risk, w)
+        )
+        yield _Statistic(
+            "concordance_index_ipcw",
+            nowhere,
+            lambda w: metrics.concordance_index_ipcw(train, test, risk, None, w),
         )
         for h in map(float, horizons):
             yield _Statistic(
-                "cumulative_dynamic_auc", h, lambda w, h=h: metrics.cumulative_dynamic_auc(train, test, risk, h, w)
+                "cumulative_dynamic_auc",
+                h,
+                lambda w, h=h: metrics.cumulative_dynamic_auc(train, test, risk, h, w),
             )
         for h in map(float, horizons):
             if h not in self.survival.columns:
@@ -464,7 +525,9 @@ class _Endpoint:
                 ("index_of_prediction_accuracy", metrics.index_of_prediction_accuracy),
                 ("calibration_slope", metrics.survival_calibration_slope),
             ):
-                yield _Statistic(name, h, _guarded(at, h, lambda w, f=function, s=at, h=h: f(train, test, s, h, w)))
+                yield _Statistic(
+                    name, h, _guarded(at, h, lambda w, f=function, s=at, h=h: f(train, test, s, h, w))
+                )
             yield _Statistic(
                 "observed_expected_ratio",
                 h,
@@ -475,7 +538,15 @@ class _Endpoint:
             grid, values = whole.columns.to_numpy(dtype=np.float64), whole.to_numpy()
             for name in ("integrated_brier_score", "integrated_prediction_accuracy"):
                 function = getattr(metrics, name)
-                yield _Statistic(name, nowhere, lambda w, f=function: f(train, test, values, grid, w))
+
+                def integrated(weights: Any, function: Any = function) -> Any:
+                    if weights is None and whole.shape[1] < self.survival.shape[1]:
+                        warnings.warn(
+                            f"integrated to {grid[-1]:g} months, where predicted curves end.", stacklevel=2
+                        )
+                    return function(train, test, values, grid, weights)
+
+                yield _Statistic(name, nowhere, integrated)
 
 
 @dataclass(frozen=True)
@@ -521,7 +592,13 @@ class _Classes:
             yield of("negative_predictive_value", metrics.negative_predictive_value, codes, probability, 0.5)
         if self.ordinal:
             predicted = probability.argmax(axis=1)
-            yield of("quadratic_weighted_kappa", metrics.quadratic_weighted_kappa, codes, predicted, len(self.classes))
+            yield of(
+                "quadratic_weighted_kappa",
+                metrics.quadratic_weighted_kappa,
+                codes,
+                predicted,
+                len(self.classes),
+            )
         yield of("brier_score", metrics.brier_score_classes, codes, probability)
         yield of("log_loss", metrics.log_loss, codes, probability)
         yield of("expected_calibration_error", metrics.expected_calibration_error, codes, probability, 10)
@@ -537,7 +614,9 @@ def _cases(predictions: Mapping[str, Any], y: pd.DataFrame, outcomes: Any, clust
     for name, table in predictions.items():
         unknown = table.index.difference(y.index)
         if len(unknown):
-            raise KeyError(f"y lacks {len(unknown)} of the patients predicted for {name!r}, such as {list(unknown[:3])}.")
+            raise KeyError(
+                f"y lacks {len(unknown)} of the patients predicted for {name!r}, such as {list(unknown[:3])}."
+            )
         yield _case(tasks[name], table, y.loc[table.index], outcomes or {}, clusters, y)
 
 
@@ -556,7 +635,11 @@ def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any,
         columns = (*classes, *[c for c in columns if c not in classes]) if task.kind == "ordinal" else columns
         codes = pd.Index(columns).get_indexer(np.asarray(y[task.name])[known])
         return _Classes(
-            task.name, task.kind == "ordinal", codes, table.loc[known, list(columns)].to_numpy(np.float64), columns,
+            task.name,
+            task.kind == "ordinal",
+            codes,
+            table.loc[known, list(columns)].to_numpy(np.float64),
+            columns,
             None if chosen is None else chosen[known],
         )
     outcome = survival_target(y, task.name)
@@ -567,7 +650,9 @@ def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any,
     if isinstance(table, pd.Series):
         table = table.to_frame("risk")
     if "risk" not in table.columns:
-        raise ValueError(f"predictions of {task.name!r} need a column 'risk'; they have {list(table.columns)}.")
+        raise ValueError(
+            f"predictions of {task.name!r} need a column 'risk'; they have {list(table.columns)}."
+        )
     numbers = sorted(c for c in table.columns if isinstance(c, int | float | np.number))
     return _Endpoint(
         task.name,
@@ -581,7 +666,11 @@ def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any,
 
 def _weights(n: int, n_resamples: int, strata: Any, clusters: Any, random_state: Any) -> np.ndarray:
     return metrics.bootstrap_weights(
-        n, n_resamples, strata=None if clusters is not None else strata, clusters=clusters, random_state=random_state
+        n,
+        n_resamples,
+        strata=None if clusters is not None else strata,
+        clusters=clusters,
+        random_state=random_state,
     )
 
 
@@ -605,7 +694,9 @@ def _guarded(survival: np.ndarray, horizon: float, compute: Callable[[Any], Any]
 def _interval(statistic: _Statistic, weights: np.ndarray, level: float, method: str, case: Any) -> tuple:
     if not len(weights):
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
-    return metrics.bootstrap_interval(statistic.compute, weights, level=level, method=method, clusters=case.clusters)
+    return metrics.bootstrap_interval(
+        statistic.compute, weights, level=level, method=method, clusters=case.clusters
+    )
 
 
 def _difference(one: _Statistic, two: _Statistic, weights: np.ndarray, level: float) -> tuple:
@@ -630,4 +721,6 @@ def _noted(compute: Callable[[], Any]) -> tuple[Any, str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = compute()
-    return result, "; ".join(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
+    return result, "; ".join(
+        dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    )

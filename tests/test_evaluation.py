@@ -15,7 +15,14 @@ from sksurv.metrics import concordance_index_ipcw
 
 from mmdls import metrics
 from mmdls.cohort import find_tasks, survival_target
-from mmdls.evaluation import compare, evaluate, evaluate_predictions, make_scorers, predict_tasks, training_outcomes
+from mmdls.evaluation import (
+    compare,
+    evaluate,
+    evaluate_predictions,
+    make_scorers,
+    predict_tasks,
+    training_outcomes,
+)
 
 
 def make_cohort(n=240, seed=0):
@@ -102,10 +109,22 @@ def fitted(cohort):
 def test_evaluate_reports_every_task_with_intervals_around_the_value(cohort, fitted):
     X, y = cohort
     table = evaluate(fitted, X, y, n_resamples=200)
-    assert list(table.columns) == ["task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
+    assert list(table.columns) == [
+        "task",
+        "metric",
+        "horizon",
+        "value",
+        "low",
+        "high",
+        "n",
+        "n_events",
+        "note",
+    ]
     assert set(table["task"]) == {"subtype", "stage", "dfs", "os"}
     assert not table.duplicated(["task", "metric", "horizon"]).any()
-    ranked = table[table["metric"].isin(["concordance_index", "auc", "brier_score", "integrated_brier_score"])]
+    ranked = table[
+        table["metric"].isin(["concordance_index", "auc", "brier_score", "integrated_brier_score"])
+    ]
     assert ((ranked["low"] <= ranked["value"]) & (ranked["value"] <= ranked["high"])).all()
     assert table.set_index("task")["n"].to_dict() == {"subtype": 235, "stage": 240, "dfs": 240, "os": 236}
     undefined = table[table["value"].isna()]
@@ -165,7 +184,10 @@ def test_a_fold_without_events_or_classes_is_undefined_not_an_error(cohort, fitt
 def test_compare_is_antisymmetric_and_finds_the_better_model(cohort, fitted):
     X, y = cohort
     predictions = predict_tasks(fitted, X, y)
-    noise = {name: table.sample(frac=1, random_state=0).set_index(table.index) for name, table in predictions.items()}
+    noise = {
+        name: table.sample(frac=1, random_state=0).set_index(table.index)
+        for name, table in predictions.items()
+    }
     forth = compare(predictions, noise, y, n_resamples=200)
     back = compare(noise, predictions, y, n_resamples=200)
     np.testing.assert_allclose(forth["difference"], -back["difference"])
@@ -194,7 +216,15 @@ def test_comparison_is_paired_by_patient_not_by_row(cohort, fitted):
 def test_scorers_work_inside_cross_validation_and_survive_pickling(cohort):
     X, y = cohort
     scorers = make_scorers(y)
-    assert {"subtype_auc", "stage_auc", "stage_kappa", "os_cindex", "os_uno", "os_ibs", "dfs_ipa"} <= scorers.keys()
+    assert {
+        "subtype_auc",
+        "stage_auc",
+        "stage_kappa",
+        "os_cindex",
+        "os_uno",
+        "os_ibs",
+        "dfs_ipa",
+    } <= scorers.keys()
     pickle.loads(pickle.dumps(scorers))
     results = cross_validate(Several(), X, y, scoring=scorers, cv=3, error_score="raise")
     for name in scorers:
@@ -208,7 +238,11 @@ def test_scorers_reach_through_pipelines_and_searches(cohort):
     y = y[["os_time", "os_event"]]
     scorers = make_scorers(y)
     search = GridSearchCV(
-        make_pipeline(StandardScaler(), Single()), {"single__alpha": [0.1, 10.0]}, scoring=scorers, refit="os_cindex", cv=3
+        make_pipeline(StandardScaler(), Single()),
+        {"single__alpha": [0.1, 10.0]},
+        scoring=scorers,
+        refit="os_cindex",
+        cv=3,
     ).fit(X, y)
     assert training_outcomes(search)["os"].shape == (236,)
     plain = Single().fit(StandardScaler().fit_transform(X), y)
@@ -239,7 +273,11 @@ def test_scorers_take_scikit_survival_targets_and_plain_labels(cohort):
         ({"pfs": pd.Series([1.0], ["p0001"])}, KeyError, "pfs"),
         ({"os": pd.Series([1.0], ["nobody"])}, KeyError, "nobody"),
         ({"os": pd.DataFrame({12.0: [1.0]}, ["p0011"])}, ValueError, "'risk'"),
-        ({"subtype": pd.DataFrame({"LUAD": [1.0]}, ["p0011"])}, ValueError, "one column of probabilities a class"),
+        (
+            {"subtype": pd.DataFrame({"LUAD": [1.0]}, ["p0011"])},
+            ValueError,
+            "one column of probabilities a class",
+        ),
         ({"os": pd.Series([np.nan, 1.0], ["p0011", "p0012"])}, ValueError, "NaN or infinite"),
     ],
 )

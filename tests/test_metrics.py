@@ -99,7 +99,9 @@ def test_uno_clips_at_the_end_of_training_follow_up_and_says_so():
 
 
 def test_uno_weighs_by_the_left_limit_where_events_and_censorings_tie():
-    y = np.array([(True, 2.0), (False, 2.0), (True, 3.0), (False, 4.0)], dtype=[("event", bool), ("time", float)])
+    y = np.array(
+        [(True, 2.0), (False, 2.0), (True, 3.0), (False, 4.0)], dtype=[("event", bool), ("time", float)]
+    )
     # At 2 months nobody has left yet, so the first event weighs 1.
     case, _ = metrics.horizon_weights(y, y, 3.0)
     np.testing.assert_allclose(case, [1.0, 0.0, 1.5, 0.0])
@@ -117,16 +119,24 @@ def test_survival_metrics_equal_scikit_survival():
         rtol=1e-12,
     )
     np.testing.assert_allclose(
-        metrics.brier_score(train, test, survival, grid), sks.brier_score(train, test, survival, grid)[1], rtol=1e-12
+        metrics.brier_score(train, test, survival, grid),
+        sks.brier_score(train, test, survival, grid)[1],
+        rtol=1e-12,
     )
     assert metrics.integrated_brier_score(train, test, survival, grid) == pytest.approx(
         sks.integrated_brier_score(train, test, survival, grid), rel=1e-12
     )
     times, curve = kaplan_meier_estimator(train["event"], train["time"])
     null = np.tile(curve[np.searchsorted(times, grid, side="right") - 1], (len(test), 1))
-    expected = 1 - sks.brier_score(train, test, survival, grid)[1] / sks.brier_score(train, test, null, grid)[1]
-    np.testing.assert_allclose(metrics.index_of_prediction_accuracy(train, test, survival, grid), expected, rtol=1e-10)
-    assert metrics.index_of_prediction_accuracy(train, test, null, grid) == pytest.approx(np.zeros(12), abs=1e-12)
+    expected = (
+        1 - sks.brier_score(train, test, survival, grid)[1] / sks.brier_score(train, test, null, grid)[1]
+    )
+    np.testing.assert_allclose(
+        metrics.index_of_prediction_accuracy(train, test, survival, grid), expected, rtol=1e-10
+    )
+    assert metrics.index_of_prediction_accuracy(train, test, null, grid) == pytest.approx(
+        np.zeros(12), abs=1e-12
+    )
 
 
 def test_weights_are_repetitions_for_every_metric():
@@ -177,11 +187,17 @@ def test_classification_metrics_equal_scikit_learn(n, n_classes, seed):
     proba /= proba.sum(axis=1, keepdims=True)
     binary = n_classes == 2
     against = proba[:, 1] if binary else proba
-    assert metrics.auc_score(labels, proba) == pytest.approx(skm.roc_auc_score(labels, against, multi_class="ovr"))
+    assert metrics.auc_score(labels, proba) == pytest.approx(
+        skm.roc_auc_score(labels, against, multi_class="ovr")
+    )
     members = labels if binary else np.eye(n_classes)[labels]
-    assert metrics.average_precision_score(labels, proba) == pytest.approx(skm.average_precision_score(members, against))
+    assert metrics.average_precision_score(labels, proba) == pytest.approx(
+        skm.average_precision_score(members, against)
+    )
     assert metrics.log_loss(labels, proba) == pytest.approx(skm.log_loss(labels, proba))
-    brier = skm.brier_score_loss(labels, proba[:, 1]) if binary else ((proba - members) ** 2).sum(axis=1).mean()
+    brier = (
+        skm.brier_score_loss(labels, proba[:, 1]) if binary else ((proba - members) ** 2).sum(axis=1).mean()
+    )
     assert metrics.brier_score_classes(labels, proba) == pytest.approx(brier)
     predicted = proba.argmax(axis=1)
     kappa = skm.cohen_kappa_score(labels, predicted, weights="quadratic", labels=range(n_classes))
@@ -247,7 +263,10 @@ def test_integrated_scores_are_clipped_where_weights_end():
         (lambda: metrics.concordance_index([1, 2], [1.0, 2.0], [0.1, 0.2]), "0 and 1"),
         (lambda: metrics.concordance_index([1, 0], [1.0, 2.0], [0.1, np.nan]), "NaN or infinite"),
         (lambda: metrics.concordance_index([1, 0], [1.0, 2.0], [0.1]), "shape"),
-        (lambda: metrics.concordance_index([1, 0], [1.0, 2.0], [0.1, 0.3], np.ones(3)), "one weight a patient"),
+        (
+            lambda: metrics.concordance_index([1, 0], [1.0, 2.0], [0.1, 0.3], np.ones(3)),
+            "one weight a patient",
+        ),
         (lambda: metrics.auc_score([0, 5], [[0.5, 0.5]] * 2), "class codes 0 to 1"),
     ],
 )
@@ -282,8 +301,12 @@ def test_baseline_hazard_equals_scikit_survival_and_lifelines():
     table = table[~table.duplicated("time")]
     fitted = CoxPHFitter().fit(table, "time", "event")
     centred = table["risk"] * fitted.params_["risk"] - fitted.params_["risk"] * table["risk"].mean()
-    ours = metrics.baseline_cumulative_hazard(table["event"].to_numpy(), table["time"].to_numpy(), centred.to_numpy())
-    np.testing.assert_allclose(ours[1], fitted.baseline_cumulative_hazard_.loc[ours[0]].to_numpy()[:, 0], rtol=1e-6)
+    ours = metrics.baseline_cumulative_hazard(
+        table["event"].to_numpy(), table["time"].to_numpy(), centred.to_numpy()
+    )
+    np.testing.assert_allclose(
+        ours[1], fitted.baseline_cumulative_hazard_.loc[ours[0]].to_numpy()[:, 0], rtol=1e-6
+    )
 
 
 def test_baseline_hazard_weights_are_repetitions():
@@ -299,7 +322,9 @@ def test_reverse_kaplan_meier_median_equals_lifelines():
     from lifelines import KaplanMeierFitter
 
     event, time, _ = outcomes(300, 9, censoring=1.0)
-    assert metrics.median_follow_up(event, time) == KaplanMeierFitter().fit(time, ~event).median_survival_time_
+    assert (
+        metrics.median_follow_up(event, time) == KaplanMeierFitter().fit(time, ~event).median_survival_time_
+    )
 
 
 @pytest.mark.slow

@@ -4,8 +4,16 @@ Arguments follow scikit-survival's order; a risk is higher for an earlier event.
 (n,), or (R, n) for R resamples at once. What is undefined is NaN, and an ``UndefinedMetricWarning`` says why.
 """
 
-from mmdls.metrics._bootstrap import bca_interval, bootstrap_interval, bootstrap_weights, percentile_interval
-from mmdls.metrics._calibration import observed_expected_ratio, survival_calibration_slope
+from mmdls.metrics._bootstrap import (
+    bca_interval,
+    bootstrap_interval,
+    bootstrap_weights,
+    percentile_interval,
+)
+from mmdls.metrics._calibration import (
+    observed_expected_ratio,
+    survival_calibration_slope,
+)
 from mmdls.metrics._censoring import (
     CensoringDistribution,
     horizon_labels,
@@ -29,6 +37,13 @@ from mmdls.metrics._classification import (
 )
 from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_correction
 from mmdls.metrics._concordance import concordance_index, concordance_index_ipcw
+from mmdls.metrics._cox import (
+    CoxFit,
+    cox_regression,
+    hazard_ratios,
+    likelihood_ratio_test,
+    logrank_test,
+)
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._resamples import UndefinedMetricWarning
 from mmdls.metrics._survival import (
@@ -42,6 +57,7 @@ from mmdls.metrics._survival import (
 
 __all__ = [
     "CensoringDistribution",
+    "CoxFit",
     "UndefinedMetricWarning",
     "accuracy_score",
     "auc_score",
@@ -57,9 +73,11 @@ __all__ = [
     "calibration_slope",
     "concordance_index",
     "concordance_index_ipcw",
+    "cox_regression",
     "cumulative_dynamic_auc",
     "delong_test",
     "expected_calibration_error",
+    "hazard_ratios",
     "holm_correction",
     "horizon_labels",
     "horizon_weights",
@@ -67,7 +85,9 @@ __all__ = [
     "integrated_brier_score",
     "integrated_prediction_accuracy",
     "kaplan_meier",
+    "likelihood_ratio_test",
     "log_loss",
+    "logrank_test",
     "median_follow_up",
     "negative_predictive_value",
     "observed_expected_ratio",

@@ -54,7 +54,10 @@ def observed_expected_ratio(
         return ratio(observed, expected) if reached else np.full(len(block), np.nan)
 
     return over_resamples(
-        statistic, weights, len(time), f"nobody is followed for {horizon:g} months, or nobody is at any predicted risk."
+        statistic,
+        weights,
+        len(time),
+        f"nobody is followed for {horizon:g} months, or nobody is at any predicted risk.",
     )
 
 

@@ -116,7 +116,9 @@ class CensoringDistribution:
         time = survival_train[survival_train.dtype.names[1]]
         event, time = check_outcome(survival_train[~np.isnan(time)])
         if not len(time):
-            raise ValueError("the training rows hold no known outcome; the censoring distribution needs at least one.")
+            raise ValueError(
+                "the training rows hold no known outcome; the censoring distribution needs at least one."
+            )
         self.times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
         self.observed = _product_limit(censored, at_risk - deaths)
         self.last = float(self.times[-1])
@@ -124,7 +126,9 @@ class CensoringDistribution:
     def event_weight(self, event: np.ndarray, time: np.ndarray) -> np.ndarray:
         """``1 / G(t-)`` for events within the training follow-up, 0 for all others, (n,)."""
         observed = step_values(self.times, self.observed, time, left=True)
-        return np.divide(1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0))
+        return np.divide(
+            1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0)
+        )
 
     def horizon_weight(self, horizon: float) -> float:
         """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the training follow-up."""

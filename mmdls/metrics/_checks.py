@@ -51,7 +51,9 @@ def check_labels(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]
             f"labels (n,) and probability (n,) or (n, n_classes) are needed; got {labels.shape} and {probability.shape}."
         )
     if not np.isfinite(probability).all():
-        raise ValueError(f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite.")
+        raise ValueError(
+            f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite."
+        )
     codes = labels.astype(np.int64)
     if not (codes == labels).all() or (codes < 0).any() or (codes >= probability.shape[1]).any():
         raise ValueError(

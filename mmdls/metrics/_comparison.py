@@ -53,7 +53,9 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
         wins.append((overall[positive] - rankdata(values[positive])) / n_negative)
         losses.append(1 - (overall[~positive] - rankdata(values[~positive])) / n_positive)
     difference = float(wins[0].mean() - wins[1].mean())
-    variance = np.var(wins[0] - wins[1], ddof=1) / n_positive + np.var(losses[0] - losses[1], ddof=1) / n_negative
+    variance = (
+        np.var(wins[0] - wins[1], ddof=1) / n_positive + np.var(losses[0] - losses[1], ddof=1) / n_negative
+    )
     if variance <= 0:
         return difference, 0.0, float("nan")
     error = float(np.sqrt(variance))

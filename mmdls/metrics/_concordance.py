@@ -51,7 +51,11 @@ def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> 
 
 
 def concordance_index_ipcw(
-    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, tau: float | None = None, weights: Any = None
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    risk: Any,
+    tau: float | None = None,
+    weights: Any = None,
 ) -> float | np.ndarray:
     """Uno's C: concordance that does not depend on the censoring, up to a time tau.
 
@@ -113,7 +117,10 @@ def _concordance(
         return ratio((own * lower).sum(axis=1), (own * later).sum(axis=1))
 
     return over_resamples(
-        statistic, weights, len(time), "no pair of patients can be compared: no event precedes another patient's time."
+        statistic,
+        weights,
+        len(time),
+        "no pair of patients can be compared: no event precedes another patient's time.",
     )
 
 

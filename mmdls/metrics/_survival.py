@@ -19,11 +19,6 @@ __all__ = [
     "integrated_prediction_accuracy",
 ]
 
-_BEYOND = (
-    "no patient is known to be event-free at {times} months, or that is beyond the training follow-up: "
-    "censoring weights do not exist there."
-)
-
 
 def horizon_weights(
     survival_train: np.ndarray, survival_test: np.ndarray, horizon: float
@@ -54,7 +49,9 @@ def horizon_weights(
     event, time = check_outcome(survival_test)
     case = censoring.event_weight(event & (time <= horizon), time)
     free = time > horizon
-    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
+    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(
+        len(time), np.nan
+    )
 
 
 def cumulative_dynamic_auc(
@@ -106,7 +103,7 @@ def cumulative_dynamic_auc(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(np.stack([one(block) for one in each], axis=-1), times)
 
-    return over_resamples(statistic, weights, len(time), "no events by, or " + _BEYOND.format(times=grid.tolist()))
+    return over_resamples(statistic, weights, len(time), "no events by then, or " + _beyond(times))
 
 
 def brier_score(
@@ -147,7 +144,7 @@ def brier_score(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(ratio(_product(block, loss), block.sum(axis=1)[:, None]), times)
 
-    return over_resamples(statistic, weights, len(loss), _BEYOND.format(times=_grid(times).tolist()))
+    return over_resamples(statistic, weights, len(loss), _beyond(times))
 
 
 def integrated_brier_score(
@@ -223,7 +220,7 @@ def index_of_prediction_accuracy(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(1 - ratio(_product(block, loss), _product(block, null)), times)
 
-    return over_resamples(statistic, weights, len(loss), _BEYOND.format(times=_grid(times).tolist()))
+    return over_resamples(statistic, weights, len(loss), _beyond(times))
 
 
 def integrated_prediction_accuracy(
@@ -250,12 +247,23 @@ def integrated_prediction_accuracy(
     null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), grid), grid)
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
+        return 1 - ratio(
+            _mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid)
+        )
 
     return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
 
 
-def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any) -> np.ndarray:
+def _beyond(times: Any) -> str:
+    return (
+        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in _grid(times))} months, or that is beyond the "
+        "training follow-up: censoring weights do not exist there."
+    )
+
+
+def _brier_losses(
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any
+) -> np.ndarray:
     """Weighted squared errors (n, n_times), NaN where there are no weights."""
     grid = _grid(times)
     survival = np.asarray(survival, dtype=np.float64)
@@ -284,7 +292,9 @@ def _usable(loss: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     known = ~np.isnan(loss).any(axis=0)
     if not known.all():
         end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
-        warnings.warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
+        warnings.warn(
+            f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3
+        )
     return loss[:, known], grid[known]
 
 

@@ -1,0 +1,234 @@
+"""Cox regression on a few covariates, for hazard ratios and tests."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+from scipy.stats import chi2
+from sksurv.compare import compare_survival
+
+from mmdls.metrics._checks import check_outcome
+from mmdls.metrics._resamples import UndefinedMetricWarning
+
+__all__ = ["CoxFit", "cox_regression", "hazard_ratios", "likelihood_ratio_test", "logrank_test"]
+
+_ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class CoxFit:
+    """Result of :func:`cox_regression`.
+
+    Parameters
+    ----------
+    coefficients : ndarray of shape (p,)
+        Log hazard ratios; NaN if the fit does not converge, for example when a group has no event.
+    covariance : ndarray of shape (p, p)
+    log_likelihood, null_log_likelihood : float
+        Partial, with and without the covariates.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    null_log_likelihood: float
+
+
+def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") -> CoxFit:
+    """Fit a Cox model without penalty by Newton's method.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    time : array of shape (n,)
+        Months.
+    covariates : array of shape (n,) or (n, p)
+    ties : {"efron", "breslow"}, default="efron"
+
+    Returns
+    -------
+    CoxFit
+
+    References
+    ----------
+    .. [1] Cox DR. Regression models and life-tables. Journal of the Royal Statistical Society B, 1972.
+    .. [2] Therneau TM, Grambsch PM. Modeling survival data: extending the Cox model. Springer, 2000.
+
+    Examples
+    --------
+    >>> time, event, x = [1, 1, 6, 6, 8, 9], [1, 0, 1, 1, 0, 1], [1, 1, 1, 0, 0, 0]
+    >>> cox_regression(event, time, x, ties="breslow").coefficients.round(6)
+    array([1.475285])
+    """
+    if ties not in ("efron", "breslow"):
+        raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
+    event, time = check_outcome(event, time)
+    covariates = np.asarray(covariates, dtype=np.float64)
+    covariates = covariates[:, None] if covariates.ndim == 1 else covariates
+    if len(covariates) != len(time) or not np.isfinite(covariates).all():
+        raise ValueError(
+            f"covariates must be {len(time)} rows of finite numbers; got shape {covariates.shape}."
+        )
+    centre, scale = covariates.mean(axis=0), covariates.std(axis=0)
+    p = covariates.shape[1]
+    lost = CoxFit(np.full(p, np.nan), np.full((p, p), np.nan), float("nan"), float("nan"))
+    if not event.any() or (scale == 0).any():
+        return lost
+    likelihood = _PartialLikelihood(event, time, (covariates - centre) / scale, ties)
+    beta = np.zeros(p)
+    value, gradient, information = likelihood(beta)
+    null = value
+    for _ in range(_ROUNDS):
+        try:
+            step = np.linalg.solve(information, gradient)
+        except np.linalg.LinAlgError:
+            return lost
+        while (proposed := likelihood(beta + step))[0] < value - 1e-9 * abs(value) and np.abs(
+            step
+        ).max() > 1e-12:
+            step = step / 2
+        beta, (value, gradient, information) = beta + step, proposed
+        if np.abs(step).max() < 1e-10:
+            break
+    # A separated group drives its coefficient towards infinity, where the information vanishes.
+    if np.abs(step).max() > 1e-6 or np.linalg.cond(information) > 1e10 or np.diag(information).min() < 1e-6:
+        return lost
+    covariance = np.linalg.inv(information) / np.outer(scale, scale)
+    return CoxFit(beta / scale, covariance, value, null)
+
+
+class _PartialLikelihood:
+    """Log partial likelihood, gradient and information; sorted once."""
+
+    def __init__(self, event: np.ndarray, time: np.ndarray, covariates: np.ndarray, ties: str) -> None:
+        order = np.argsort(-time, kind="stable")
+        self.x, event, time = covariates[order], event[order], time[order]
+        _, group, counts = np.unique(-time, return_inverse=True, return_counts=True)
+        self.at = np.flatnonzero(event)
+        self.last = np.cumsum(counts)[group[self.at]] - 1
+        self.group = group[self.at]
+        tied = np.bincount(self.group, minlength=len(counts))
+        rank = np.arange(len(self.at)) - (np.cumsum(tied) - tied)[self.group]
+        self.share = rank / tied[self.group] if ties == "efron" else np.zeros(len(self.at))
+        self.n_groups = len(counts)
+
+    def __call__(self, beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        eta = self.x @ beta
+        shift = eta.max()
+        hazard = np.exp(eta - shift)
+        moments = [hazard[:, None], hazard[:, None] * self.x]
+        moments.append((moments[1][:, :, None] * self.x[:, None, :]).reshape(len(eta), -1))
+        zero, one, two = (self._at_risk(moment) for moment in moments)
+        mean = one / zero
+        p = len(beta)
+        spread = (two / zero).reshape(-1, p, p) - mean[:, :, None] * mean[:, None, :]
+        value = float((eta[self.at] - shift - np.log(zero[:, 0])).sum())
+        return value, (self.x[self.at] - mean).sum(axis=0), spread.sum(axis=0)
+
+    def _at_risk(self, moment: np.ndarray) -> np.ndarray:
+        summed = moment.cumsum(axis=0)[self.last]
+        if not self.share.any():
+            return summed
+        tied = np.zeros((self.n_groups, moment.shape[1]))
+        np.add.at(tied, self.group, moment[self.at])
+        return summed - self.share[:, None] * tied[self.group]
+
+
+def hazard_ratios(
+    event: Any, time: Any, covariates: Any, level: float = 0.95, ties: str = "efron"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Hazard ratios with Wald intervals, from one Cox model of all covariates.
+
+    Parameters
+    ----------
+    event, time : array of shape (n,)
+    covariates : array of shape (n,) or (n, p)
+        For groups give dummies (one column for each group but the reference), not their number; for a ratio per standard
+        deviation standardise first.
+    level : float, default=0.95
+    ties : {"efron", "breslow"}, default="efron"
+
+    Returns
+    -------
+    ratio, low, high, p_value : ndarray of shape (p,)
+        NaN, with an ``UndefinedMetricWarning``, where the model has no finite maximum.
+
+    Examples
+    --------
+    >>> time, event, x = [1, 1, 6, 6, 8, 9], [1, 0, 1, 1, 0, 1], [1, 1, 1, 0, 0, 0]
+    >>> [values.round(3).item() for values in hazard_ratios(event, time, x)]
+    [5.349, 0.437, 65.427, 0.189]
+    """
+    fit = cox_regression(event, time, covariates, ties)
+    if np.isnan(fit.coefficients).any():
+        warnings.warn(
+            "no finite hazard ratio: no event at all or in one of the groups, or a constant covariate.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+    error = np.sqrt(np.diag(fit.covariance))
+    margin = ndtri((1 + level) / 2) * error
+    beta = fit.coefficients
+    return np.exp(beta), np.exp(beta - margin), np.exp(beta + margin), 2 * ndtr(-np.abs(beta) / error)
+
+
+def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float]:
+    """Test what covariates add to a nested Cox model of the same patients.
+
+    Returns
+    -------
+    statistic, p_value : float
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(200, 2))
+    >>> time = rng.exponential(np.exp(-x[:, 1]))
+    >>> one, two = (cox_regression(np.ones(200), time, x[:, :k]) for k in (1, 2))
+    >>> likelihood_ratio_test(one, two)[1] < 0.001
+    True
+    """
+    added = len(larger.coefficients) - len(smaller.coefficients)
+    if added < 1:
+        raise ValueError(
+            f"larger must have more covariates than smaller; got {len(larger.coefficients)} and "
+            f"{len(smaller.coefficients)}."
+        )
+    statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
+    return float(statistic), float(chi2.sf(max(statistic, 0), added)) if np.isfinite(statistic) else float(
+        "nan"
+    )
+
+
+def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
+    """Log-rank test that groups have one survival function.
+
+    Returns
+    -------
+    statistic, p_value : float
+        NaN, with an ``UndefinedMetricWarning``, with fewer than two groups or without an event.
+
+    References
+    ----------
+    .. [1] Mantel N. Evaluation of survival data and two new rank order statistics arising in its consideration. Cancer
+       Chemotherapy Reports, 1966.
+
+    Examples
+    --------
+    >>> statistic, p = logrank_test([1, 1, 1, 1], [1.0, 2.0, 3.0, 4.0], ["high", "high", "low", "low"])
+    >>> round(statistic, 3), round(p, 3)
+    (2.882, 0.09)
+    """
+    event, time = check_outcome(event, time)
+    group = np.asarray(group)
+    if len(np.unique(group)) < 2 or not event.any():
+        warnings.warn(
+            "the log-rank test needs two groups and an event.", UndefinedMetricWarning, stacklevel=2
+        )
+        return float("nan"), float("nan")
+    outcome = np.empty(len(time), dtype=[("event", bool), ("time", np.float64)])
+    outcome["event"], outcome["time"] = event, time
+    statistic, p_value = compare_survival(outcome, group)
+    return float(statistic), float(p_value)
