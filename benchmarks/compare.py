@@ -20,7 +20,6 @@ import optuna
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
-from sksurv.metrics import concordance_index_censored
 from tqdm.auto import tqdm
 
 from benchmarks.cohorts import load_r01
@@ -28,11 +27,12 @@ from mmdls.cohort import find_tasks, modalities, survival_target
 from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.estimators import MMDLS, ClinicalCox, RadiomicsCox, SliceEncoder, TabularEncoder
 from mmdls.evaluation import compare, evaluate_predictions
+from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.model_selection import CohortKFold, stratified_holdout
-from mmdls.plotting import kaplan_meier
 
 HORIZONS = (12, 36, 60)
 BASELINE = "clinical-only"
+SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
 
 
 @dataclass(frozen=True)
@@ -231,21 +231,18 @@ def run(
     return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in answers.items()}
 
 
-def tabulate(
-    answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000
-) -> pd.DataFrame:
+def tabulate(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
     """One row an arm and task: the metric with its interval, and the difference to clinical-only."""
     rows = []
     tasks = find_tasks(y)
     for name, tables in answers.items():
         predictions = _as_predictions(tables, tasks)
         scores = evaluate_predictions(predictions, y, horizons=(), n_resamples=n_resamples, random_state=0)
-        scores = scores[scores["metric"].isin(["concordance_index", "auc"])]
+        scores = scores[scores["metric"].isin(SHOWN)]
         if name != BASELINE and BASELINE in answers:
-            differences = compare(
-                predictions, _as_predictions(answers[BASELINE], tasks), y, n_resamples=n_resamples, random_state=0
-            )
-            differences = differences[differences["metric"].isin(["concordance_index", "auc"])].set_index("task")
+            baseline = _as_predictions(answers[BASELINE], tasks)
+            differences = compare(predictions, baseline, y, horizons=(), metrics=list(SHOWN), n_resamples=n_resamples)
+            differences = differences.set_index("task")
         for row in scores.itertuples():
             new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
@@ -264,7 +261,7 @@ def show(table: pd.DataFrame) -> str:
     lines = [f"{'task':8} {'arm':14} {'':7} {'value [95% interval]':22} difference to {BASELINE}"]
     previous = None
     for row in table.to_dict("records"):
-        label = {"concordance_index": "C-index", "auc": "AUC"}[row["metric"]]
+        label = SHOWN[row["metric"]]
         line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:14} {label:7} "
         line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         if np.isfinite(row.get("difference", np.nan)):
@@ -280,6 +277,8 @@ def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+
+    from mmdls.plotting import kaplan_meier
 
     shown = [name for name in answers if task in answers[name]]
     figure, axes = plt.subplots(1, len(shown), figsize=(5.2 * len(shown), 5.4), squeeze=False)
@@ -333,8 +332,11 @@ def main(argv: list[str] | None = None) -> None:
         cohort = load_cohort(options.cohort)
         settings = Settings(options.folds, options.trials, options.epochs, options.seed, image_size=64, max_slices=16)
     X, y = cohort.data, cohort.target
+    X = X.drop(columns=[c for c in X.columns if str(c).endswith("_mask")])
     events = ", ".join(
-        f"{int(y[f'{t.name}_event'].sum())} {t.name.upper()} events" for t in find_tasks(y).values() if t.kind == "survival"
+        f"{int(y[f'{t.name}_event'].sum())} {t.name.upper()} events"
+        for t in find_tasks(y).values()
+        if t.kind == "survival"
     )
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
     answers = run(X, y, cohort.groups, settings, options.out, options.workers)
@@ -348,7 +350,7 @@ def main(argv: list[str] | None = None) -> None:
     if oracle is not None:
         for task in ("os", "dfs"):
             outcome = survival_target(y, task)
-            best = concordance_index_censored(outcome["event"], outcome["time"], oracle[f"{task}_risk"].to_numpy())[0]
+            best = concordance_index(outcome["event"], outcome["time"], oracle[f"{task}_risk"].to_numpy())
             print(f"{task:8} {'oracle':14} C-index {best:.3f}   (knows every covariate and the image factor)")
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
     draw(answers, y, last, options.out / "kaplan_meier.png")
@@ -403,12 +405,21 @@ def _as_predictions(tables: dict[str, pd.DataFrame], tasks: dict[str, Any]) -> d
 
 
 def _mean_score(answers: dict[str, pd.DataFrame], y: pd.DataFrame, tasks: dict[str, Any]) -> float:
-    predictions = _as_predictions(answers, tasks)
+    """Mean C-index and AUC over the tasks; what is undefined is left out."""
+    scores = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        table = evaluate_predictions(predictions, y, horizons=(), n_resamples=0)
-    table = table[table["metric"].isin(["concordance_index", "auc"])]
-    return float(table["value"].mean())
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        for name, table in answers.items():
+            if tasks[name].kind == "survival":
+                outcome = survival_target(y, name)
+                known = ~np.isnan(outcome["time"])
+                risk = table["risk"].to_numpy()[known]
+                scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk))
+            else:
+                known = y[name].notna().to_numpy()
+                codes = pd.Categorical(y[name], categories=tasks[name].classes).codes[known]
+                scores.append(auc_score(codes, table[[str(c) for c in tasks[name].classes]].to_numpy()[known]))
+    return float(np.nanmean(scores))
 
 
 def _per_patient(answers: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:

@@ -358,6 +358,8 @@ def _some(items: Sequence[Any] | pd.Index, most: int = 5) -> str:
 def _describe(value: Any) -> str:
     shape = getattr(value, "shape", None)
     dtype = getattr(value, "dtype", None)
-    return f"{type(value).__name__}" + (f" of shape {shape}" if shape is not None else "") + (
-        f" and dtype {dtype}" if dtype is not None else ""
+    return (
+        f"{type(value).__name__}"
+        + (f" of shape {shape}" if shape is not None else "")
+        + (f" and dtype {dtype}" if dtype is not None else "")
     )

@@ -45,8 +45,8 @@ def evaluate(
     Parameters
     ----------
     model : fitted estimator
-        One of this library, of scikit-learn or of scikit-survival; may be the last step of a ``Pipeline`` or inside a
-        search.
+        One of this library, of scikit-learn or of scikit-survival; may be the last step of a ``Pipeline`` or
+        inside a search.
     X, y : pandas.DataFrame
         A cohort; patients of unknown outcome are left out task by task.
     horizons : sequence of float, default=(12, 36, 60)
@@ -108,14 +108,15 @@ def evaluate_predictions(
     Parameters
     ----------
     predictions : dict of str to DataFrame or Series
-        By task, with the patients as index. A class task: a DataFrame of probabilities, one column a class. An endpoint:
-        a Series of risks (higher = earlier event), or a DataFrame with a column ``risk`` and, for horizon metrics, one
-        column of survival probabilities per time, whose name is the months (a number).
+        By task, with the patients as index. A class task: a DataFrame of probabilities, one column a class.
+        An endpoint: a Series of risks (higher = earlier event), or a DataFrame with a column ``risk`` and,
+        for horizon metrics, one column of survival probabilities per time, whose name is the months (a
+        number).
     y : pandas.DataFrame
         Outcomes of at least these patients.
     outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint, for the censoring distribution and the Kaplan-Meier reference. An endpoint that is
-        not given uses ``y`` itself, which suits out-of-fold predictions.
+        Training outcomes by endpoint, for the censoring distribution and the Kaplan-Meier reference. An
+        endpoint that is not given uses ``y`` itself, which suits out-of-fold predictions.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
     n_resamples : int, default=1000
@@ -131,8 +132,8 @@ def evaluate_predictions(
     Returns
     -------
     pandas.DataFrame
-        One row a metric: task, metric, horizon (months or NaN), value, low, high, n, n_events (patients outside the first
-        class for a class task), note. An undefined value is NaN and the note says why.
+        One row a metric: task, metric, horizon (months or NaN), value, low, high, n, n_events (patients
+        outside the first class for a class task), note. An undefined value is NaN and the note says why.
 
     Raises
     ------
@@ -194,8 +195,9 @@ def compare(
 ) -> pd.DataFrame:
     """Compare two models on the same patients: differences, intervals, p-values.
 
-    Both models meet the same resamples. The p-value of a binary AUC is DeLong's, all others are those of the paired
-    bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the metrics that were planned.
+    Both models meet the same resamples. The p-value of a binary AUC is DeLong's, all others are those of the
+    paired bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the metrics that were
+    planned.
 
     Parameters
     ----------
@@ -211,8 +213,8 @@ def compare(
     Returns
     -------
     pandas.DataFrame
-        Columns task, metric, horizon, first, second, difference (first minus second), low, high, p, p_holm, test, n,
-        n_events, note.
+        Columns task, metric, horizon, first, second, difference (first minus second), low, high, p, p_holm,
+        test, n, n_events, note.
 
     Examples
     --------
@@ -227,14 +229,10 @@ def compare(
         first, second = (predict_tasks(model, X, y, horizons=horizons) for model in (first, second))
     shared = [name for name in first if name in second]
     if not shared:
-        raise ValueError(
-            f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}."
-        )
+        raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
     pair = []
     for predictions, other in ((first, second), (second, first)):
-        both = {
-            name: predictions[name].loc[predictions[name].index.isin(other[name].index)] for name in shared
-        }
+        both = {name: predictions[name].loc[predictions[name].index.isin(other[name].index)] for name in shared}
         pair.append(both)
     pair[1] = {name: pair[1][name].loc[pair[0][name].index] for name in shared}
     rows = []
@@ -300,9 +298,9 @@ def make_scorers(
 ) -> dict[str, Callable[[Any, Any, Any], float]]:
     """Scorers for the tasks of ``y``, for ``scoring=`` of scikit-learn's ``cross_validate`` and searches.
 
-    Higher is better for all: errors are negative, as in scikit-learn's ``neg_*`` scorers. An undefined score is NaN. The
-    censoring distribution comes from the training outcomes that the fitted estimator carries (``outcomes_``), else from
-    the rows that are scored.
+    Higher is better for all: errors are negative, as in scikit-learn's ``neg_*`` scorers. An undefined score
+    is NaN. The censoring distribution comes from the training outcomes that the fitted estimator carries
+    (``outcomes_``), else from the rows that are scored.
 
     Parameters
     ----------
@@ -314,8 +312,9 @@ def make_scorers(
     Returns
     -------
     dict of str to callable
-        ``<task>_auc``, ``<task>_log_loss``, ``<task>_brier``, ``<task>_kappa`` (ordinal) for classes; ``<task>_cindex``,
-        ``<task>_uno``, ``<task>_tauc`` (mean over horizons), ``<task>_ibs``, ``<task>_ipa`` for endpoints.
+        ``<task>_auc``, ``<task>_log_loss``, ``<task>_brier``, ``<task>_kappa`` (ordinal) for classes;
+        ``<task>_cindex``, ``<task>_uno``, ``<task>_tauc`` (mean over horizons), ``<task>_ibs``,
+        ``<task>_ipa`` for endpoints.
 
     Examples
     --------
@@ -395,15 +394,13 @@ def _tasks_of(model: Any, y: pd.DataFrame) -> dict[str, Task]:
         return {name: task for name, task in final.tasks_.items() if name in tasks}
     endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
     if hasattr(final, "classes_") and hasattr(final, "predict_proba"):
-        fitting = [
-            n for n, t in tasks.items() if t.classes and set(t.classes) <= set(np.ravel(final.classes_))
-        ]
+        fitting = [n for n, t in tasks.items() if t.classes and set(t.classes) <= set(np.ravel(final.classes_))]
     else:
         fitting = [name for name in getattr(final, "outcomes_", {}) if name in endpoints] or endpoints
     if len(fitting) != 1:
         raise ValueError(
-            f"{type(final).__name__} predicts one task, and y offers {fitting or list(tasks)}; give y only the columns of "
-            "the task that the model was fitted for."
+            f"{type(final).__name__} predicts one task, and y offers {fitting or list(tasks)}; give y only the columns "
+            "of the task that the model was fitted for."
         )
     return {fitting[0]: tasks[fitting[0]]}
 
@@ -440,9 +437,7 @@ def _values(function: Any, times: np.ndarray, end: float) -> np.ndarray:
 def _grid(horizons: Sequence[float]) -> np.ndarray:
     if not len(horizons):
         return np.array([])
-    return np.union1d(
-        np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64)
-    )
+    return np.union1d(np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64))
 
 
 def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
@@ -451,9 +446,7 @@ def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
         return y[list(task.columns)].set_axis(index)
     if task.kind == "survival":
         outcome = survival_target(y)
-        return pd.DataFrame(
-            {task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index
-        )
+        return pd.DataFrame({task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index)
     return pd.DataFrame({task.name: np.asarray(y)}, index=index)
 
 
@@ -462,7 +455,8 @@ def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Statistic:
-    """One metric of one task, as a function of patient weights; labels and scores if DeLong's test applies."""
+    """One metric of one task, as a function of patient weights; labels and scores if DeLong's test
+    applies."""
 
     metric: str
     horizon: float
@@ -494,17 +488,13 @@ class _Endpoint:
         return int(self.outcome["event"].sum())
 
     def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
-        return _weights(
-            self.n, n_resamples, self.outcome["event"] if stratify else None, self.clusters, random_state
-        )
+        return _weights(self.n, n_resamples, self.outcome["event"] if stratify else None, self.clusters, random_state)
 
     def statistics(self, horizons: Sequence[float]) -> Iterator[_Statistic]:
         event, time = self.outcome["event"], self.outcome["time"]
         train, test, risk = self.training, self.outcome, self.risk
         nowhere = float("nan")
-        yield _Statistic(
-            "concordance_index", nowhere, lambda w: metrics.concordance_index(event, time, risk, w)
-        )
+        yield _Statistic("concordance_index", nowhere, lambda w: metrics.concordance_index(event, time, risk, w))
         yield _Statistic(
             "concordance_index_ipcw",
             nowhere,
@@ -525,9 +515,7 @@ class _Endpoint:
                 ("index_of_prediction_accuracy", metrics.index_of_prediction_accuracy),
                 ("calibration_slope", metrics.survival_calibration_slope),
             ):
-                yield _Statistic(
-                    name, h, _guarded(at, h, lambda w, f=function, s=at, h=h: f(train, test, s, h, w))
-                )
+                yield _Statistic(name, h, _guarded(at, h, lambda w, f=function, s=at, h=h: f(train, test, s, h, w)))
             yield _Statistic(
                 "observed_expected_ratio",
                 h,
@@ -541,9 +529,7 @@ class _Endpoint:
 
                 def integrated(weights: Any, function: Any = function) -> Any:
                     if weights is None and whole.shape[1] < self.survival.shape[1]:
-                        warnings.warn(
-                            f"integrated to {grid[-1]:g} months, where predicted curves end.", stacklevel=2
-                        )
+                        warnings.warn(f"integrated to {grid[-1]:g} months, where predicted curves end.", stacklevel=2)
                     return function(train, test, values, grid, weights)
 
                 yield _Statistic(name, nowhere, integrated)
@@ -650,9 +636,7 @@ def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any,
     if isinstance(table, pd.Series):
         table = table.to_frame("risk")
     if "risk" not in table.columns:
-        raise ValueError(
-            f"predictions of {task.name!r} need a column 'risk'; they have {list(table.columns)}."
-        )
+        raise ValueError(f"predictions of {task.name!r} need a column 'risk'; they have {list(table.columns)}.")
     numbers = sorted(c for c in table.columns if isinstance(c, int | float | np.number))
     return _Endpoint(
         task.name,
@@ -683,9 +667,7 @@ def _guarded(survival: np.ndarray, horizon: float, compute: Callable[[Any], Any]
     def undefined(weights: Any) -> Any:
         if weights is not None:
             return np.full(len(weights), np.nan)
-        warnings.warn(
-            _EXTRAPOLATED.format(n=n_short, horizon=horizon), metrics.UndefinedMetricWarning, stacklevel=2
-        )
+        warnings.warn(_EXTRAPOLATED.format(n=n_short, horizon=horizon), metrics.UndefinedMetricWarning, stacklevel=2)
         return float("nan")
 
     return undefined
@@ -694,9 +676,7 @@ def _guarded(survival: np.ndarray, horizon: float, compute: Callable[[Any], Any]
 def _interval(statistic: _Statistic, weights: np.ndarray, level: float, method: str, case: Any) -> tuple:
     if not len(weights):
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
-    return metrics.bootstrap_interval(
-        statistic.compute, weights, level=level, method=method, clusters=case.clusters
-    )
+    return metrics.bootstrap_interval(statistic.compute, weights, level=level, method=method, clusters=case.clusters)
 
 
 def _difference(one: _Statistic, two: _Statistic, weights: np.ndarray, level: float) -> tuple:
@@ -721,6 +701,4 @@ def _noted(compute: Callable[[], Any]) -> tuple[Any, str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         result = compute()
-    return result, "; ".join(
-        dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
-    )
+    return result, "; ".join(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))

@@ -191,7 +191,7 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     if not hasattr(model, "predict") and hasattr(model, "transform") and not _reads_images_only(model):
         X = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
     parameters = repr(model.get_params())
-    X_before, y_before, state = X.copy(), y.copy(), (torch.get_rng_state(), np.random.get_state()[1].copy())
+    X_before, y_before, state = X.copy(), y.copy(), (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = clone(model).fit(X, target)
@@ -201,7 +201,7 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
         pd.testing.assert_frame_equal(X.drop(columns=_objects(X)), X_before.drop(columns=_objects(X)))
         pd.testing.assert_frame_equal(y, y_before)
         assert torch.equal(torch.get_rng_state(), state[0]), "torch's global random state was moved"
-        assert np.array_equal(np.random.get_state()[1], state[1]), "NumPy's global random state was moved"
+        assert np.array_equal(np.random.get_state()[1], state[1]), "NumPy's global random state was moved"  # noqa: NPY002
         _same(answer, again, 0, "equal seeds must give equal answers")
         order = np.random.default_rng(0).permutation(len(X))
         _same(answer[order], _answers(fitted, X.iloc[order]), 1e-4, "the order of patients changed their answers")

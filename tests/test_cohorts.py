@@ -9,16 +9,12 @@ import pytest
 from benchmarks.cohorts import LEFT_OUT, load_r01
 from mmdls.cohort import check_cohort, find_tasks, modalities
 
-needs_data = pytest.mark.skipif(
-    "MMDLS_DATA" not in os.environ, reason="MMDLS_DATA is not set: no real data here"
-)
+needs_data = pytest.mark.skipif("MMDLS_DATA" not in os.environ, reason="MMDLS_DATA is not set: no real data here")
 
 
 @needs_data
 def test_negative_follow_up_is_refused_unless_dropped():
-    with pytest.raises(
-        ValueError, match=r"\['AMC-044', 'R01-106'\] have a negative follow-up time.*drop_invalid=True"
-    ):
+    with pytest.raises(ValueError, match=r"\['AMC-044', 'R01-106'\] have a negative follow-up time.*drop_invalid=True"):
         load_r01()
     cohort = load_r01(drop_invalid=True)
     assert list(cohort.dropped.index) == ["AMC-044", "R01-106"]

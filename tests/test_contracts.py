@@ -12,5 +12,7 @@ def test_contract(kind, name):
 
 
 def test_the_registries_hold_what_is_promised():
-    assert {"mmdls", "multimodal_classifier", "multimodal_survival", "slice_encoder", "tabular_encoder"} <= set(estimators)
+    assert {"mmdls", "multimodal_classifier", "multimodal_survival", "slice_encoder", "tabular_encoder"} <= set(
+        estimators
+    )
     assert {"clinical_cox", "radiomics_cox", "coxnet", "survival_forest", "survival_boosting"} <= set(estimators)

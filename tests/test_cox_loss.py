@@ -63,9 +63,7 @@ def test_integer_weights_are_repetitions_without_ties(ties):
     assert weighted.item() == pytest.approx(cox_loss(eta[rows], event[rows], time[rows], ties).item(), rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("ties", "beta"), [("breslow", math.log((3 + math.sqrt(33)) / 2)), ("efron", 1.6768575)]
-)
+@pytest.mark.parametrize(("ties", "beta"), [("breslow", math.log((3 + math.sqrt(33)) / 2)), ("efron", 1.6768575)])
 def test_therneau_and_grambsch_example(ties, beta):
     """The six patients of Therneau and Grambsch (2000), appendix E, whose estimates have closed forms."""
     time = torch.tensor([1.0, 1, 6, 6, 8, 9])

@@ -150,9 +150,7 @@ def test_no_score_ranks_better_than_the_oracle(cohort):
 
 
 def test_image_factor_adds_to_tables(cohort):
-    tables = np.log(cohort.data[["clinical_diameter", "pet_suvmax", "pet_mtv"]]).assign(
-        age=cohort.data["clinical_age"]
-    )
+    tables = np.log(cohort.data[["clinical_diameter", "pet_suvmax", "pet_mtv"]]).assign(age=cohort.data["clinical_age"])
     tables = (tables - tables.mean()) / tables.std()
     outcome = survival_target(cohort.target, "os")
     without = CoxPHSurvivalAnalysis().fit(tables, outcome).score(tables, outcome)
@@ -225,10 +223,10 @@ def test_lung_shows_something_else_than_the_lesion(cohort):
 
 
 def test_one_seed_gives_one_cohort_and_leaves_the_global_state_alone():
-    before = np.random.get_state()[1].copy()
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
     first, second = (make_nsclc_cohort(20, random_state=7) for _ in range(2))
     other = make_nsclc_cohort(20, random_state=8)
-    assert np.array_equal(before, np.random.get_state()[1])
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
     pd.testing.assert_frame_equal(first.data.drop(columns=IMAGES), second.data.drop(columns=IMAGES))
     pd.testing.assert_frame_equal(first.target, second.target)
     for name in IMAGES:

@@ -122,9 +122,7 @@ def test_evaluate_reports_every_task_with_intervals_around_the_value(cohort, fit
     ]
     assert set(table["task"]) == {"subtype", "stage", "dfs", "os"}
     assert not table.duplicated(["task", "metric", "horizon"]).any()
-    ranked = table[
-        table["metric"].isin(["concordance_index", "auc", "brier_score", "integrated_brier_score"])
-    ]
+    ranked = table[table["metric"].isin(["concordance_index", "auc", "brier_score", "integrated_brier_score"])]
     assert ((ranked["low"] <= ranked["value"]) & (ranked["value"] <= ranked["high"])).all()
     assert table.set_index("task")["n"].to_dict() == {"subtype": 235, "stage": 240, "dfs": 240, "os": 236}
     undefined = table[table["value"].isna()]
@@ -184,10 +182,7 @@ def test_a_fold_without_events_or_classes_is_undefined_not_an_error(cohort, fitt
 def test_compare_is_antisymmetric_and_finds_the_better_model(cohort, fitted):
     X, y = cohort
     predictions = predict_tasks(fitted, X, y)
-    noise = {
-        name: table.sample(frac=1, random_state=0).set_index(table.index)
-        for name, table in predictions.items()
-    }
+    noise = {name: table.sample(frac=1, random_state=0).set_index(table.index) for name, table in predictions.items()}
     forth = compare(predictions, noise, y, n_resamples=200)
     back = compare(noise, predictions, y, n_resamples=200)
     np.testing.assert_allclose(forth["difference"], -back["difference"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifelines import KaplanMeierFitter
 from sklearn.linear_model import LogisticRegression
+from sksurv.nonparametric import kaplan_meier_estimator
 
 from mmdls import metrics
 
@@ -90,7 +90,8 @@ def test_observed_expected_ratio_equals_kaplan_meier_over_mean_risk():
     rng = np.random.default_rng(0)
     time, event = rng.exponential(20, 200), rng.random(200) < 0.6
     survival = rng.random(200)
-    observed = 1 - KaplanMeierFitter().fit(time, event).predict(12.0)
+    times, surviving = kaplan_meier_estimator(event, time)
+    observed = 1 - surviving[times <= 12.0][-1]
     expected = observed / (1 - survival).mean()
     assert metrics.observed_expected_ratio(event, time, survival, 12.0) == pytest.approx(expected)
     with pytest.warns(metrics.UndefinedMetricWarning, match="followed for 900 months"):
@@ -128,3 +129,49 @@ def test_intervals_of_the_concordance_index_cover():
         low, high = metrics.percentile_interval(metrics.concordance_index(*sample, weights))
         covered += low <= truth <= high
     assert 0.93 <= covered / 400 <= 0.97, covered / 400
+
+
+def simulated(n, seed=0, spread=1.0):
+    """Outcomes whose true survival at 24 months is known; predictions too extreme by ``spread``."""
+    rng = np.random.default_rng(seed)
+    risk = rng.normal(size=n)
+    true, leaving = rng.exponential(30 * np.exp(-risk)), rng.uniform(0, 90, n)
+    y = np.empty(n, dtype=[("event", bool), ("time", float)])
+    y["event"], y["time"] = true <= leaving, np.minimum(true, leaving)
+    return y, np.exp(-np.exp(spread * risk) * 24 / 30), true
+
+
+def test_calibration_errors_are_small_only_for_calibrated_predictions():
+    y, survival, _ = simulated(3000)
+    ici, e50, e90 = metrics.calibration_errors(y["event"], y["time"], survival, 24.0)
+    assert ici < 0.02 and e50 <= e90 < 0.05
+    y, extreme, _ = simulated(3000, spread=2.5)
+    assert metrics.calibration_errors(y["event"], y["time"], extreme, 24.0)[0] > 3 * ici
+    with pytest.warns(metrics.UndefinedMetricWarning, match="no calibration curve"):
+        assert np.isnan(metrics.calibration_errors(y["event"], y["time"], np.full(3000, 0.5), 24.0)).all()
+
+
+def test_d_calibration_is_a_test_of_its_level():
+    p_values = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        uniform, leaving = rng.random(300), rng.random(300)  # S(T) and S(C) under the true model
+        p_values.append(metrics.d_calibration(uniform >= leaving, np.maximum(uniform, leaving))[1])
+    assert 0.0 <= np.mean(np.array(p_values) < 0.05) < 0.08
+    assert metrics.d_calibration(np.ones(300), rng.random(300) ** 3)[1] < 1e-6
+
+
+def test_net_benefit_equals_its_definition_on_uncensored_patients():
+    y, survival, true = simulated(400)
+    y["event"], y["time"] = True, true
+    for threshold in (0.1, 0.5, 0.8):
+        treated, case = 1 - survival >= threshold, true <= 24
+        expected = (treated & case).mean() - (treated & ~case).mean() * threshold / (1 - threshold)
+        assert metrics.net_benefit(y, y, survival, 24.0, threshold) == pytest.approx(expected)
+
+
+def test_net_benefit_under_censoring_estimates_the_uncensored_one():
+    y, survival, true = simulated(20_000)
+    treated, case = 1 - survival >= 0.6, true <= 24
+    expected = (treated & case).mean() - (treated & ~case).mean() * 1.5
+    assert metrics.net_benefit(y, y, survival, 24.0, 0.6) == pytest.approx(expected, abs=0.015)

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
+from mmdls.cohort import check_cohort
 from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
 from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.estimators._network import build_network
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
-from mmdls.cohort import check_cohort
 from mmdls.registry import backbones
 
 
@@ -149,7 +149,9 @@ def test_batches_share_the_events_and_see_everybody_once():
 def test_divergence_stops_with_a_clear_error(cohort):
     X, y = cohort.data[["clinical_age"]], cohort.target[["os_time", "os_event"]]
     model = MultimodalSurvival(learning_rate=1e30, gradient_clip=None, schedule=None, patience=None, random_state=0)
-    with pytest.raises(FloatingPointError, match=r"training diverged in epoch \d+: .*Lower learning_rate \(now 1e\+30\)"):
+    with pytest.raises(
+        FloatingPointError, match=r"training diverged in epoch \d+: .*Lower learning_rate \(now 1e\+30\)"
+    ):
         model.fit(X, y)
 
 

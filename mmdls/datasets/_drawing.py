@@ -63,9 +63,7 @@ def draw_slices(
     cavity = (rng.random(len(patients)) < np.where(lusc, 0.3, 0.04))[of]
     fine = expit(_FINE_PER_FACTOR * shown_factor)[of]
     place = _place_in_lung(lusc, rng)[:, of]
-    emphysema = expit((patients["smoking_duration"].to_numpy() - 40) / 10 + rng.normal(0, 1, len(patients)))[
-        of
-    ]
+    emphysema = expit((patients["smoking_duration"].to_numpy() - 40) / 10 + rng.normal(0, 1, len(patients)))[of]
 
     looks = pd.DataFrame(
         {

@@ -24,9 +24,7 @@ _STAGE_CODES = {"0": "I-II", "1": "III", "2": "IV", "i-ii": "I-II"} | {
     for digit in ("", "1", "2", "3")
     if letter or not digit
 }
-_TREATMENT_CODES = {"0": "immunotherapy", "1": "chemotherapy"} | {
-    t: t for t in ("immunotherapy", "chemotherapy")
-}
+_TREATMENT_CODES = {"0": "immunotherapy", "1": "chemotherapy"} | {t: t for t in ("immunotherapy", "chemotherapy")}
 _SLICE_FOLDERS = {
     "lesion": "lesion_image",
     "space": "lung_image",
@@ -37,9 +35,7 @@ _SLICE_FOLDERS = {
 _FLAT_FOLDERS = {"images": "ct_image", "lung_masks": "lung_mask", "lesion_masks": "lesion_mask"}
 
 
-def load_cohort(
-    folder: str | PathLike, *, return_X_y: bool = False
-) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
+def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Load a cohort from a folder in the published layout.
 
     ``clinical.csv`` has a row a patient: ``patient_id`` (or ``pid``), the clinical variables (``age``,
@@ -103,9 +99,7 @@ def load_cohort(
         if block is not None:
             given = [column for column in data if column.startswith(f"{name}_")]
             if given:
-                raise ValueError(
-                    f"{name}.npy and clinical.csv both hold {name} features ({given[:3]}); keep one."
-                )
+                raise ValueError(f"{name}.npy and clinical.csv both hold {name} features ({given[:3]}); keep one.")
             data = data.join(block)
     carried = [column for column in ("centre", "treatment") if column in data]
     images = _read_flat(root, data.index) if _is_flat(root) else _find_slices(root, data.index)
@@ -132,9 +126,7 @@ def write_cohort(folder: str | PathLike, data: pd.DataFrame, target: pd.DataFram
     """
     root = Path(folder)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise FileExistsError(
-            f"{str(root)!r} exists and is not empty; choose a new folder, nothing is overwritten."
-        )
+        raise FileExistsError(f"{str(root)!r} exists and is not empty; choose a new folder, nothing is overwritten.")
     image = _pillow()
     root.mkdir(parents=True, exist_ok=True)
     for part, column in _SLICE_FOLDERS.items():
@@ -168,21 +160,15 @@ def _read_clinical(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"))
     name = next((name for name in names if name in table), None)
     if name is None:
-        raise ValueError(
-            f"{path.name} lacks the column 'patient_id' (or 'pid'). Columns: {list(table.columns)}."
-        )
+        raise ValueError(f"{path.name} lacks the column 'patient_id' (or 'pid'). Columns: {list(table.columns)}.")
     if len(table) == 0:
         raise ValueError(f"{path.name} has no patients, only a header.")
     if table[name].isna().any():
         lines = [int(row) + 2 for row in np.flatnonzero(table[name].isna())[:5]]
-        raise ValueError(
-            f"{path.name} has rows without {name!r}, in lines {lines}; every patient needs an id."
-        )
+        raise ValueError(f"{path.name} has rows without {name!r}, in lines {lines}; every patient needs an id.")
     repeated = table[name][table[name].duplicated()].unique().tolist()
     if repeated:
-        raise ValueError(
-            f"{path.name} has more than one row for the patients {repeated[:5]}; merge or drop them."
-        )
+        raise ValueError(f"{path.name} has more than one row for the patients {repeated[:5]}; merge or drop them.")
     return table.set_index(name).rename_axis("patient_id")
 
 
@@ -192,9 +178,7 @@ def _sort_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.D
     table = table.rename(columns={"tnm_stage": "stage", "center": "centre"})
     repeated = table.columns[table.columns.duplicated()].tolist()
     if repeated:
-        raise ValueError(
-            f"clinical.csv gives {repeated} twice under different names; keep one column of each."
-        )
+        raise ValueError(f"clinical.csv gives {repeated} twice under different names; keep one column of each.")
     features = [c for c in table if c.startswith(("clinical_", "pet_", "radiomics_"))]
     data = table[features].copy()
     if "centre" in table:
@@ -249,9 +233,7 @@ def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -
     if names is None:
         names = tuple(f"{path.stem}_{k:03d}" for k in range(values.shape[1]))
     elif values.shape[1] != len(names):
-        raise ValueError(
-            f"{path.name} has {values.shape[1]} columns; expected {len(names)}: {', '.join(names)}."
-        )
+        raise ValueError(f"{path.name} has {values.shape[1]} columns; expected {len(names)}: {', '.join(names)}.")
     return pd.DataFrame(values.astype(np.float64), index=patients, columns=list(names))
 
 
@@ -262,9 +244,7 @@ def _find_slices(root: Path, patients: pd.Index) -> pd.DataFrame:
     known = set(patients)
     strangers = [name for name, path in found.items() if name not in known and _parts(path)]
     if strangers:
-        message = (
-            f"folders of slices without a row in clinical.csv: {strangers[:5]} ({len(strangers)} in all)"
-        )
+        message = f"folders of slices without a row in clinical.csv: {strangers[:5]} ({len(strangers)} in all)"
         if not known & found.keys():
             raise ValueError(f"{message}, and no patient of clinical.csv has one; the ids must be the same.")
         warnings.warn(f"{message}; they are left out.", stacklevel=3)
@@ -319,12 +299,8 @@ def _read_flat(root: Path, patients: pd.Index) -> pd.DataFrame:
                     raise ValueError(f"patient {patient!r}: {part} lacks {lacking[:5]}, which images holds.")
                 slices = [np.asarray(image.open(root / part / name).convert("L")) for name in names[patient]]
                 if len({pixels.shape for pixels in slices}) > 1:
-                    raise ValueError(
-                        f"patient {patient!r}: the slices in {part} differ in size; resize them first."
-                    )
-                columns[column][patient] = (
-                    np.stack(slices) > 0 if column.endswith("_mask") else np.stack(slices)
-                )
+                    raise ValueError(f"patient {patient!r}: the slices in {part} differ in size; resize them first.")
+                columns[column][patient] = np.stack(slices) > 0 if column.endswith("_mask") else np.stack(slices)
     return _as_columns(columns, patients)
 
 

@@ -47,9 +47,7 @@ def draw_patients(n_patients: int, rng: np.random.Generator, centre_shift: float
     former = smoker & (rng.random(n_patients) < 0.45)
     cessation = np.where(former, np.minimum(rng.gamma(2.0, 6.0, n_patients), age - 30), 0.0)
     duration = np.minimum(rng.lognormal(np.log(35), 0.55, n_patients), age - 16 - cessation) * smoker
-    lusc_prior = expit(
-        -2.75 + 0.75 * male + 2.05 * smoker + 0.025 * (duration - 30) * smoker + 0.03 * (age - 63)
-    )
+    lusc_prior = expit(-2.75 + 0.75 * male + 2.05 * smoker + 0.025 * (duration - 30) * smoker + 0.03 * (age - 63))
     lusc = rng.random(n_patients) < lusc_prior
 
     stage_prior = _stage_prior(centre, centre_shift)
@@ -96,9 +94,7 @@ def draw_patients(n_patients: int, rng: np.random.Generator, centre_shift: float
 
 def _stage_prior(centre: np.ndarray, centre_shift: float) -> np.ndarray:
     """Share of the three stages by patient, (n, 3)."""
-    log_odds = np.log(_STAGE_SHARE) + np.outer(
-        centre_shift * _CENTRE_STAGE_LOG_ODDS[centre], [-0.5, 0.0, 0.5]
-    )
+    log_odds = np.log(_STAGE_SHARE) + np.outer(centre_shift * _CENTRE_STAGE_LOG_ODDS[centre], [-0.5, 0.0, 0.5])
     share = np.exp(log_odds)
     return share / share.sum(axis=1, keepdims=True)
 

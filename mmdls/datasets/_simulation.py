@@ -174,9 +174,7 @@ def make_nsclc_cohort(
         cohort = load_cohort(folder)
     if return_X_y:
         return cohort.data, cohort.target
-    cohort.update(
-        truth=truth, radiomics_names=MEASURED[:n_radiomics], DESCR=_DESCR.format(n_patients=n_patients)
-    )
+    cohort.update(truth=truth, radiomics_names=MEASURED[:n_radiomics], DESCR=_DESCR.format(n_patients=n_patients))
     return cohort
 
 
@@ -233,9 +231,7 @@ def _tables(patients: pd.DataFrame, features: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns, index=patients.index)
 
 
-def _remove(
-    data: pd.DataFrame, rates: dict[str, float], missing_values: float, rng: np.random.Generator
-) -> None:
+def _remove(data: pd.DataFrame, rates: dict[str, float], missing_values: float, rng: np.random.Generator) -> None:
     """Take away whole modalities and single values, in place."""
     age = data["clinical_age"].rank(pct=True).to_numpy()
     for column in data.columns:
@@ -272,9 +268,7 @@ def _check_n_slices(n_slices: int | tuple[int, int]) -> tuple[int, int]:
 
 def _check_at_least(name: str, value: Any, least: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(
-            f"{name} must be a whole number of {least} or more; got {value!r} ({type(value).__name__})."
-        )
+        raise TypeError(f"{name} must be a whole number of {least} or more; got {value!r} ({type(value).__name__}).")
     if value < least:
         raise ValueError(f"{name} must be {least} or more; got {value}.")
 

@@ -76,9 +76,7 @@ def survival_curves(predictors: dict[str, np.ndarray]) -> tuple[np.ndarray, np.n
     steps = np.diff(to_progression), np.diff(to_death)
     progressing = -np.diff(disease_free) * steps[0] / (steps[0] + steps[1])
     living_on = np.exp(
-        -_cumulative_hazard(
-            MONTHS[:-1] + 0.5, _DEATH_AFTER_PROGRESSION, predictors["death_after_progression"]
-        )
+        -_cumulative_hazard(MONTHS[:-1] + 0.5, _DEATH_AFTER_PROGRESSION, predictors["death_after_progression"])
     )
     overall = disease_free.copy()
     for month in range(len(MONTHS) - 1):

@@ -247,9 +247,9 @@ class RadiomicsCox(_TabularSurvival):
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         return make_pipeline(
-            TabularEncoder(scale=False, indicators=False),
+            TabularEncoder(scale=None, indicators=False),
             VarianceFilter(self.min_variance),
-            TabularEncoder(indicators=False),
+            TabularEncoder(scale="standard", indicators=False),
             CorrelationFilter(self.max_correlation),
             CoxPHSurvivalAnalysis(alpha=self.alpha, ties=self.ties),
         )
@@ -337,9 +337,9 @@ class _CoxNetPath(BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "_CoxNetPath":
-        path = CoxnetSurvivalAnalysis(
-            l1_ratio=self.model.l1_ratio, n_alphas=self.n_alphas, alpha_min_ratio=0.02
-        ).fit(X, y)
+        path = CoxnetSurvivalAnalysis(l1_ratio=self.model.l1_ratio, n_alphas=self.n_alphas, alpha_min_ratio=0.02).fit(
+            X, y
+        )
         folds = CohortKFold(self.cv, random_state=check_random_state(self.random_state).randint(2**31 - 1))
         search = GridSearchCV(self.model, {"alphas": [[alpha] for alpha in path.alphas_]}, cv=folds, error_score=0.5)
         search.fit(X, y)
@@ -413,7 +413,7 @@ class SurvivalForest(_TabularSurvival):
             n_jobs=self.n_jobs,
             random_state=self.random_state,
         )
-        return make_pipeline(TabularEncoder(scale=False), forest)
+        return make_pipeline(TabularEncoder(scale=None), forest)
 
 
 @estimators.register("survival_boosting")
@@ -480,7 +480,7 @@ class SurvivalBoosting(_TabularSurvival):
             subsample=self.subsample,
             random_state=self.random_state,
         )
-        return make_pipeline(TabularEncoder(scale=False), boosting)
+        return make_pipeline(TabularEncoder(scale=None), boosting)
 
 
 def _on_grid(functions: Any, times: np.ndarray) -> np.ndarray:

@@ -37,6 +37,7 @@ from mmdls.registry import estimators as estimator_registry
 
 __all__ = ["MMDLS", "MultimodalClassifier", "MultimodalSurvival"]
 
+
 class _Multimodal(_BaseComposition):
     """What the three estimators share: parameters, fitting, and the way from a table to the network's outputs."""
 
@@ -120,8 +121,7 @@ class _Multimodal(_BaseComposition):
     @_encoders.setter
     def _encoders(self, encoders: list[tuple[str, Any]]) -> None:
         self.modalities = [
-            (name, encoder, columns)
-            for (name, encoder), (_, _, columns) in zip(encoders, self.modalities, strict=True)
+            (name, encoder, columns) for (name, encoder), (_, _, columns) in zip(encoders, self.modalities, strict=True)
         ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -284,7 +284,9 @@ class _Multimodal(_BaseComposition):
                 + f"They belong to the modalities {gone}; for patients without them, fill the columns with NaN or None."
             )
         if not self._columns_in_order:
-            shown = shown[sorted(shown.columns, key=lambda c: list(self.feature_names_in_).index(c) if c in known else -1)]
+            shown = shown[
+                sorted(shown.columns, key=lambda c: list(self.feature_names_in_).index(c) if c in known else -1)
+            ]
         _check_feature_names(self, shown, reset=False)
 
     def _inputs(self, X: pd.DataFrame, *, fitting: bool = False) -> Inputs:
@@ -387,9 +389,10 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
     Parameters
     ----------
     modalities : "auto" or list of (name, encoder, columns), default="auto"
-        ``"auto"`` makes one modality of every image column and of every block of columns in X. A list composes like
-        ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a :class:`TabularEncoder`, or
-        any fitted or unfitted transformer (its output is used as it is); columns are names, or the name of a block.
+        ``"auto"`` makes one modality of every image column and of every block of columns in X. A list composes
+        like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
+        :class:`TabularEncoder`, or any fitted or unfitted transformer (its output is used as it is); columns are
+        names, or the name of a block.
     image_encoder, table_encoder : estimator, default=None
         The encoders that ``"auto"`` uses; None means ``SliceEncoder()`` and ``TabularEncoder()``.
     fusion : str or class, default="gated"
@@ -508,8 +511,8 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
     def published(cls, checkpoint: str | PathLike | None = None, **params: Any) -> "MMDLS":
         """The published MM-DLS: its architecture and training recipe, or its trained network.
 
-        The columns are those of :func:`mmdls.datasets.make_nsclc_cohort` with 128 radiomics features. Slices are resized
-        to 224 x 224 and read as greys in [0, 1]; radiomics, PET and clinical values go in as they are.
+        The columns are those of :func:`mmdls.datasets.make_nsclc_cohort` with 128 radiomics features. Slices are
+        resized to 224 x 224 and read as greys in [0, 1]; radiomics, PET and clinical values go in as they are.
 
         Parameters
         ----------
@@ -549,7 +552,9 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
             else:
                 inputs.stores[name] = None
             self.modalities_.append((name, encoder, list(columns)))
-        network = build_network(dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture())
+        network = build_network(
+            dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture()
+        )
         network.load_state_dict(state)
         self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
         for name, encoder, columns in self.modalities_:
@@ -654,8 +659,9 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         Returns
         -------
         pandas.DataFrame of shape (n_patients, n_columns)
-            Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them; columns
-            ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its pooling weighs them.
+            Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them;
+            columns ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its
+            pooling weighs them.
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))

@@ -27,8 +27,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
     """A patient's bag of slices to one embedding, by a backbone shared by all slices and a pooling over them.
 
     As a part of :class:`MMDLS` it is trained end to end with everything else. Alone, in a ``Pipeline`` or a
-    ``ColumnTransformer``, ``fit`` trains it with heads of its own for the outcomes in ``y``, and ``transform`` gives the
-    embeddings; patients without images come out as NaN, for an imputer to handle.
+    ``ColumnTransformer``, ``fit`` trains it with heads of its own for the outcomes in ``y``, and ``transform`` gives
+    the embeddings; patients without images come out as NaN, for an imputer to handle.
 
     Parameters
     ----------

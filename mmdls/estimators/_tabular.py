@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.registry import estimators
@@ -27,8 +28,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     ----------
     impute : {"median", "mean", None}, default="median"
         What stands in for a missing number; None leaves it missing.
-    scale : bool, default=True
-        Bring numbers to mean 0 and standard deviation 1.
+    scale : {"power", "standard", None}, default="power"
+        ``"standard"`` brings numbers to mean 0 and standard deviation 1; ``"power"`` does so after a Yeo-Johnson
+        transform, which straightens the long tails of SUV, volumes and radiomics; None leaves them as they are.
     indicators : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
@@ -38,7 +40,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     ----------
     categories_ : dict of str to ndarray
         The categories of each column that is one-hot encoded.
-    fill_, mean_, scale_ : ndarray of shape (n_numbers,)
+    fill_ : ndarray of shape (n_numbers,)
     n_features_in_ : int
     feature_names_in_ : ndarray of str
         If X was a table.
@@ -51,7 +53,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Examples
     --------
     >>> X = pd.DataFrame({"clinical_age": [60.0, None, 70.0], "clinical_sex": ["F", "M", "F"]})
-    >>> encoder = TabularEncoder(scale=False).fit(X)
+    >>> encoder = TabularEncoder(scale=None).fit(X)
     >>> encoder.transform(X)
     array([[60.,  1.,  0.,  0.],
            [65.,  0.,  1.,  1.],
@@ -64,7 +66,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self,
         *,
         impute: str | None = "median",
-        scale: bool = True,
+        scale: str | None = "power",
         indicators: bool = True,
         hidden_sizes: Sequence[int] = (),
     ):
@@ -93,6 +95,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """
         if self.impute not in ("median", "mean", None):
             raise ValueError(f"impute must be 'median', 'mean' or None; got {self.impute!r}.")
+        if self.scale not in ("power", "standard", None):
+            raise ValueError(f"scale must be 'power', 'standard' or None; got {self.scale!r}.")
         table = self._table(X, reset=True)
         self._numbers = [c for c in table.columns if _is_number(table[c])]
         self.categories_ = {
@@ -110,15 +114,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
                 stacklevel=2,
             )
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice|Degrees of freedom")
+            warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice")
             fill = np.nanmean(numbers, axis=0) if self.impute == "mean" else np.nanmedian(numbers, axis=0)
-            self.fill_ = np.nan_to_num(fill)
-            filled = np.where(np.isnan(numbers), self.fill_, numbers) if self.impute else numbers
-            self.mean_ = np.nan_to_num(np.nanmean(filled, axis=0))
-            spread = np.nan_to_num(np.nanstd(filled, axis=0))
-        # A constant column stays at zero instead of being blown up by rounding errors.
-        constant = spread <= 1e-12 * np.maximum(np.abs(self.mean_), 1)
-        self.scale_ = np.where(constant, 1.0, spread)
+        self.fill_ = np.nan_to_num(fill)
+        self._scalers = self._fit_scalers(self._filled(numbers))
         self._with_missing = [c for c in table.columns if self.indicators and table[c].isna().any()]
         return self
 
@@ -133,14 +132,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples, n_features_out)
         """
-        check_is_fitted(self, "scale_")
+        check_is_fitted(self, "fill_")
         table = self._table(X, reset=False)
-        numbers = _to_numbers(table, self._numbers)
-        if self.impute is not None:
-            numbers = np.where(np.isnan(numbers), self.fill_, numbers)
-        if self.scale:
-            numbers = (numbers - self.mean_) / self.scale_
-        blocks = [numbers]
+        numbers = self._filled(_to_numbers(table, self._numbers))
+        blocks = [self._scaled(numbers)]
         for column, categories in self.categories_.items():
             codes = pd.Categorical(table[column], categories=categories).codes
             blocks.append((codes[:, None] == np.arange(len(categories))).astype(float))
@@ -150,11 +145,30 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the columns that come out."""
-        check_is_fitted(self, "scale_")
+        check_is_fitted(self, "fill_")
         names = [str(c) for c in self._numbers]
         names += [f"{column}_{category}" for column, kinds in self.categories_.items() for category in kinds]
         names += [f"{column}_missing" for column in self._with_missing]
         return np.asarray(names, dtype=object)
+
+    def _filled(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self.impute is None else np.where(np.isnan(numbers), self.fill_, numbers)
+
+    def _scaled(self, numbers: np.ndarray) -> np.ndarray:
+        scaled = numbers.copy()
+        for columns, scaler in self._scalers:
+            scaled[:, columns] = scaler.transform(numbers[:, columns])
+        return scaled
+
+    def _fit_scalers(self, numbers: np.ndarray) -> list[tuple[np.ndarray, Any]]:
+        """Scalers of columns: (which, fitted scaler)."""
+        if self.scale is None:
+            return []
+        # A power changes nothing of a column with two values, and is undefined for a constant one.
+        kinds = np.array([len(np.unique(column[~np.isnan(column)])) for column in numbers.T])
+        curved = (kinds > 2) & (self.scale == "power")
+        pairs = [(np.flatnonzero(curved), PowerTransformer()), (np.flatnonzero(~curved), StandardScaler())]
+        return [(columns, scaler.fit(numbers[:, columns])) for columns, scaler in pairs if len(columns)]
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         if isinstance(X, pd.DataFrame):

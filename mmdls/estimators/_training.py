@@ -1,9 +1,9 @@
 """The training loop (skorch's) and the way the pixels go through a network.
 
-Training cuts at the slice embeddings. All slices of the batch are encoded without gradients, a piece at a time; fusion,
-heads and loss see the whole batch and give the gradient of every slice embedding; then the slices are encoded once more,
-a piece at a time, and these gradients are passed on. The result is the exact gradient of the whole batch in the memory
-of one piece, so the risk set of a Cox loss may be the whole cohort.
+Training cuts at the slice embeddings. All slices of the batch are encoded without gradients, a piece at a time;
+fusion, heads and loss see the whole batch and give the gradient of every slice embedding; then the slices are encoded
+once more, a piece at a time, and these gradients are passed on. The result is the exact gradient of the whole batch in
+the memory of one piece, so the risk set of a Cox loss may be the whole cohort.
 """
 
 import threading
@@ -26,7 +26,17 @@ from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, SliceNet
 
-__all__ = ["CohortNet", "Compute", "embed_patients", "forward_cohort", "freeze", "history_table", "ready_to_predict", "seeded", "train"]
+__all__ = [
+    "CohortNet",
+    "Compute",
+    "embed_patients",
+    "forward_cohort",
+    "freeze",
+    "history_table",
+    "ready_to_predict",
+    "seeded",
+    "train",
+]
 
 # torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
 _RANDOM_STATE_LOCK = threading.RLock()
@@ -307,8 +317,8 @@ def forward_cohort(
     Returns
     -------
     dict of str to Tensor
-        On the CPU, float64: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and, where the parts weigh,
-        ``@modalities`` (n, M) and packed ``@slices:<modality>`` (K,).
+        On the CPU, float64: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and,
+        where the parts weigh, ``@modalities`` (n, M) and packed ``@slices:<modality>`` (K,).
     """
     network.to(compute.torch_device).eval()
     found: dict[str, list[Tensor]] = {}

@@ -115,8 +115,8 @@ def _read_folder(path: Path, source: str) -> np.ndarray:
     if not files:
         others = sorted(file.name for file in path.iterdir())[:3]
         raise ValueError(
-            f"the folder {source} has no PNG slice; it holds {others or 'nothing'}. Put slices there, or use None for a "
-            "missing image."
+            f"the folder {source} has no PNG slice; it holds {others or 'nothing'}. Put slices there, or use None for "
+            "a missing image."
         )
     slices = [_read_png(file, source) for file in files]
     shapes = {image.shape for image in slices}

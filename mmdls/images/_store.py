@@ -126,7 +126,9 @@ class SliceStore:
         return store if folder is None else store._keep(folder)
 
     @classmethod
-    def _join(cls, stacks: list, patients: list, image_size: tuple[int, int] | None, dtype: str, key: str) -> "SliceStore":
+    def _join(
+        cls, stacks: list, patients: list, image_size: tuple[int, int] | None, dtype: str, key: str
+    ) -> "SliceStore":
         counts = np.asarray([0 if stack is None else len(stack) for stack in stacks], dtype=np.int64)
         real = [stack for stack in stacks if stack is not None]
         if not real:

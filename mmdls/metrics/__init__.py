@@ -1,7 +1,8 @@
 """Metrics: arrays in, numbers out, one value or the values of all resamples.
 
-Arguments follow scikit-survival's order; a risk is higher for an earlier event. Every metric takes ``weights`` of shape
-(n,), or (R, n) for R resamples at once. What is undefined is NaN, and an ``UndefinedMetricWarning`` says why.
+Arguments follow scikit-survival's order; a risk is higher for an earlier event. Every metric takes
+``weights`` of shape (n,), or (R, n) for R resamples at once. What is undefined is NaN, and an
+``UndefinedMetricWarning`` says why.
 """
 
 from mmdls.metrics._bootstrap import (
@@ -11,7 +12,11 @@ from mmdls.metrics._bootstrap import (
     percentile_interval,
 )
 from mmdls.metrics._calibration import (
+    calibration_errors,
+    d_calibration,
+    net_benefit,
     observed_expected_ratio,
+    survival_calibration_curve,
     survival_calibration_slope,
 )
 from mmdls.metrics._censoring import (
@@ -43,6 +48,7 @@ from mmdls.metrics._cox import (
     hazard_ratios,
     likelihood_ratio_test,
     logrank_test,
+    proportional_hazards_test,
 )
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._resamples import UndefinedMetricWarning
@@ -69,12 +75,14 @@ __all__ = [
     "bootstrap_weights",
     "brier_score",
     "brier_score_classes",
+    "calibration_errors",
     "calibration_intercept",
     "calibration_slope",
     "concordance_index",
     "concordance_index_ipcw",
     "cox_regression",
     "cumulative_dynamic_auc",
+    "d_calibration",
     "delong_test",
     "expected_calibration_error",
     "hazard_ratios",
@@ -90,11 +98,14 @@ __all__ = [
     "logrank_test",
     "median_follow_up",
     "negative_predictive_value",
+    "net_benefit",
     "observed_expected_ratio",
     "percentile_interval",
+    "proportional_hazards_test",
     "quadratic_weighted_kappa",
     "sensitivity",
     "specificity",
     "step_values",
+    "survival_calibration_curve",
     "survival_calibration_slope",
 ]

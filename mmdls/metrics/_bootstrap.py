@@ -48,9 +48,7 @@ def bootstrap_weights(
                 "give either strata or clusters: whole clusters cannot be drawn within strata of patients."
             )
         if len(names) < 2:
-            raise ValueError(
-                f"clusters has {len(names)} value; at least 2 clusters are needed to draw among them."
-            )
+            raise ValueError(f"clusters has {len(names)} value; at least 2 clusters are needed to draw among them.")
         return _draw(np.arange(len(names)), len(names), n_resamples, generator)[:, member]
     if strata is None:
         return _draw(np.arange(n), n, n_resamples, generator)
@@ -121,9 +119,7 @@ def bca_interval(value: float, draws: Any, jackknife: Any, level: float = 0.95) 
     jackknife = jackknife[~np.isnan(jackknife)]
     if np.isnan(value) or not len(known) or not len(jackknife):
         return float("nan"), float("nan")
-    share = np.clip(
-        np.mean(known < value) + np.mean(known == value) / 2, 0.5 / len(known), 1 - 0.5 / len(known)
-    )
+    share = np.clip(np.mean(known < value) + np.mean(known == value) / 2, 0.5 / len(known), 1 - 0.5 / len(known))
     bias = ndtri(share)
     influence = jackknife.mean() - jackknife
     spread = (influence**2).sum() ** 1.5
@@ -150,8 +146,8 @@ def bootstrap_interval(
         From :func:`bootstrap_weights`.
     level : float, default=0.95
     method : {"percentile", "bca"}, default="percentile"
-        The acceleration of ``"bca"`` comes from leaving out each patient, or each of 200 groups if there are more, or
-        each cluster.
+        The acceleration of ``"bca"`` comes from leaving out each patient, or each of 200 groups if there are
+        more, or each cluster.
     clusters : array of shape (n,), default=None
         The clusters that were drawn, if any.
 

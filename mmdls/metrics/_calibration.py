@@ -1,16 +1,27 @@
-"""Calibration of survival probabilities at a horizon."""
+"""Calibration of survival probabilities, and the net benefit of acting on them."""
 
+import warnings
 from typing import Any
 
 import numpy as np
+from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._classification import _log_odds, _recalibrate
-from mmdls.metrics._resamples import over_resamples, ratio
+from mmdls.metrics._cox import cox_regression
+from mmdls.metrics._hazard import baseline_cumulative_hazard
+from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
 
-__all__ = ["observed_expected_ratio", "survival_calibration_slope"]
+__all__ = [
+    "calibration_errors",
+    "d_calibration",
+    "net_benefit",
+    "observed_expected_ratio",
+    "survival_calibration_curve",
+    "survival_calibration_slope",
+]
 
 
 def observed_expected_ratio(
@@ -36,8 +47,8 @@ def observed_expected_ratio(
 
     References
     ----------
-    .. [1] McLernon DJ et al. Assessing performance and clinical usefulness in prediction models with survival outcomes.
-       Annals of Internal Medicine, 2023.
+    .. [1] McLernon DJ et al. Assessing performance and clinical usefulness in prediction models with survival
+       outcomes. Annals of Internal Medicine, 2023.
 
     Examples
     --------
@@ -64,7 +75,8 @@ def observed_expected_ratio(
 def survival_calibration_slope(
     survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, horizon: float, weights: Any = None
 ) -> float | np.ndarray:
-    """Slope of a logistic regression of the event by a horizon on the predicted log odds, weighted for censoring.
+    """Slope of a logistic regression of the event by a horizon on the predicted log odds, weighted for
+    censoring.
 
     1 is ideal; below 1 the predictions are too extreme.
 
@@ -103,5 +115,205 @@ def survival_calibration_slope(
         statistic,
         weights,
         len(case),
-        f"the slope at {horizon:g} months does not exist: no censoring weights, one outcome only, or equal predictions.",
+        f"the slope at {horizon:g} months does not exist: no censoring weights, one outcome, or equal predictions.",
     )
+
+
+def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: float) -> np.ndarray:
+    """Observed risk by a horizon as a smooth function of the predicted one, for each patient.
+
+    A Cox model regresses the outcome on a restricted cubic spline (3 knots) of ``log(-log S)``.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    time : array of shape (n,)
+    survival : array of shape (n,)
+        Predicted probability to be event-free at the horizon.
+    horizon : float
+        Months.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Observed risk for patients with this prediction; NaN, with an ``UndefinedMetricWarning``, where it cannot
+        be estimated.
+
+    References
+    ----------
+    .. [1] Austin PC, Harrell FE, van Klaveren D. Graphical calibration curves and the integrated calibration
+       index (ICI) for survival models. Statistics in Medicine, 2020.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> risk = rng.normal(size=500)
+    >>> survival = np.exp(-np.exp(risk) * 12 / 30)
+    >>> observed = survival_calibration_curve(np.ones(500), rng.exponential(30 * np.exp(-risk)), survival, 12.0)
+    >>> bool(np.abs(observed - (1 - survival)).mean() < 0.05)
+    True
+    """
+    event, time = check_outcome(event, time)
+    survival = check_predictions(survival, time.shape, "survival")
+    clipped = np.clip(survival, 1e-6, 1 - 1e-6)
+    basis = _spline(np.log(-np.log(clipped)))
+    fit = cox_regression(event, time, basis) if horizon <= time.max(initial=-np.inf) else None
+    if fit is not None and np.isnan(fit.coefficients).any():
+        fit = cox_regression(event, time, basis := basis[:, :1])
+    if fit is None or np.isnan(fit.coefficients).any():
+        warnings.warn(
+            f"no calibration curve at {horizon:g} months: too few events, equal predictions, or no follow-up.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+        return np.full(len(time), np.nan)
+    log_hazard = (basis - basis.mean(axis=0)) @ fit.coefficients
+    times, hazard = baseline_cumulative_hazard(event, time, log_hazard)
+    return 1 - np.exp(-hazard[np.searchsorted(times, horizon, side="right") - 1] * np.exp(log_hazard))
+
+
+def calibration_errors(event: Any, time: Any, survival: Any, horizon: float) -> tuple[float, float, float]:
+    """Distance between smoothed observed and predicted risk: its mean (ICI), median (E50) and 90th percentile (E90).
+
+    Parameters
+    ----------
+    event, time, survival, horizon
+        As in :func:`survival_calibration_curve`.
+
+    Returns
+    -------
+    ici, e50, e90 : float
+
+    References
+    ----------
+    .. [1] Austin PC, Harrell FE, van Klaveren D. Graphical calibration curves and the integrated calibration
+       index (ICI) for survival models. Statistics in Medicine, 2020.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> risk = rng.normal(size=500)
+    >>> survival = np.exp(-np.exp(risk) * 12 / 30)
+    >>> calibration_errors(np.ones(500), rng.exponential(30 * np.exp(-risk)), survival, 12.0)[0] < 0.05
+    True
+    """
+    observed = survival_calibration_curve(event, time, survival, horizon)
+    error = np.abs(observed - (1 - np.asarray(survival, dtype=np.float64)))
+    return float(error.mean()), float(np.quantile(error, 0.5)), float(np.quantile(error, 0.9))
+
+
+def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[float, float]:
+    """Test that predicted survival at each patient's own time is uniform, over the whole of follow-up.
+
+    A censored patient is spread over the values that its event could still have.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    survival_at_time : array of shape (n,)
+        Predicted probability to be event-free at the patient's own event or censoring time.
+    n_bins : int, default=10
+
+    Returns
+    -------
+    statistic, p_value : float
+        Chi-squared with ``n_bins - 1`` degrees of freedom; a small p-value speaks against calibration.
+
+    References
+    ----------
+    .. [1] Haider H et al. Effective ways to build and evaluate individual survival distributions. JMLR, 2020.
+
+    Examples
+    --------
+    >>> statistic, p = d_calibration(np.ones(100), (np.arange(100) + 0.5) / 100)
+    >>> statistic, p
+    (0.0, 1.0)
+    """
+    event = np.asarray(event).astype(bool)
+    values = check_predictions(survival_at_time, event.shape, "survival_at_time")
+    if not len(values):
+        warnings.warn("there are no patients.", UndefinedMetricWarning, stacklevel=2)
+        return float("nan"), float("nan")
+    edges = np.linspace(0, 1, n_bins + 1)
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
+    counts = np.bincount(bins[event], minlength=n_bins).astype(np.float64)
+    left = values[~event][:, None]
+    overlap = np.clip(np.minimum(left, edges[1:]) - edges[:-1], 0, None)
+    share = np.divide(overlap, left, out=np.zeros_like(overlap), where=left > 0)
+    share[left[:, 0] <= 0, 0] = 1
+    counts += share.sum(axis=0)
+    expected = len(values) / n_bins
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    return statistic, float(chi2.sf(statistic, n_bins - 1))
+
+
+def net_benefit(
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    horizon: float,
+    thresholds: Any,
+    weights: Any = None,
+) -> float | np.ndarray:
+    """Net benefit of treating those whose risk by a horizon reaches a threshold, weighted for censoring.
+
+    True positives minus false positives times the odds of the threshold, per patient. Give survival 0 to all
+    patients for treat-all; treat-none is 0.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+        Event and time of the training rows, for the censoring distribution.
+    survival_test : structured array of shape (n,)
+    survival : array of shape (n,)
+        Predicted probability to be event-free at the horizon.
+    horizon : float
+        Months.
+    thresholds : float or array of shape (k,)
+        Risks between 0 and 1, not including 1.
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float or ndarray of shape (k,), (R,) or (R, k)
+
+    References
+    ----------
+    .. [1] Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating prediction models. Medical
+       Decision Making, 2006.
+    .. [2] Vickers AJ et al. Extensions to decision curve analysis. BMC Medical Informatics and Decision Making,
+       2008.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 9.0)], dtype=[("event", bool), ("time", float)])
+    >>> net_benefit(y, y, [0.1, 0.9], 5.0, 0.5)
+    0.5
+    """
+    case, control = horizon_weights(survival_train, survival_test, horizon)
+    risk = 1 - check_predictions(survival, case.shape, "survival")
+    grid = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    if ((grid < 0) | (grid >= 1)).any():
+        raise ValueError(f"thresholds must be at least 0 and below 1; got {thresholds}.")
+    treated = risk[:, None] >= grid
+    gain = treated * (case[:, None] - control[:, None] * grid / (1 - grid))
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        lost = np.isnan(control).any()
+        values = np.full((len(block), len(grid)), np.nan) if lost else ratio(block @ gain, block.sum(axis=1)[:, None])
+        return values[:, 0] if np.ndim(thresholds) == 0 else values
+
+    return over_resamples(statistic, weights, len(case), f"no censoring weights exist at {horizon:g} months.")
+
+
+def _spline(values: np.ndarray) -> np.ndarray:
+    """Restricted cubic spline with knots at the 10th, 50th and 90th percentile, (n, 2)."""
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    if not low < middle < high:
+        return values[:, None]
+
+    def cubed(knot: float) -> np.ndarray:
+        return np.clip(values - knot, 0, None) ** 3
+
+    bend = cubed(low) - cubed(middle) * (high - low) / (high - middle) + cubed(high) * (middle - low) / (high - middle)
+    return np.column_stack([values, bend / (high - low) ** 2])

@@ -55,12 +55,13 @@ def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = Fal
 
 
 def median_follow_up(event: Any, time: Any) -> float:
-    """Median follow-up by the reverse Kaplan-Meier method: the median time to censoring, in months; NaN if not reached.
+    """Median follow-up by the reverse Kaplan-Meier method: the median time to censoring, in months; NaN if
+    not reached.
 
     References
     ----------
-    .. [1] Schemper M, Smith TL. A note on quantifying follow-up in studies of failure time. Controlled Clinical
-       Trials, 1996.
+    .. [1] Schemper M, Smith TL. A note on quantifying follow-up in studies of failure time. Controlled
+       Clinical Trials, 1996.
 
     Examples
     --------
@@ -116,9 +117,7 @@ class CensoringDistribution:
         time = survival_train[survival_train.dtype.names[1]]
         event, time = check_outcome(survival_train[~np.isnan(time)])
         if not len(time):
-            raise ValueError(
-                "the training rows hold no known outcome; the censoring distribution needs at least one."
-            )
+            raise ValueError("the training rows hold no known outcome; the censoring distribution needs at least one.")
         self.times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
         self.observed = _product_limit(censored, at_risk - deaths)
         self.last = float(self.times[-1])
@@ -126,9 +125,7 @@ class CensoringDistribution:
     def event_weight(self, event: np.ndarray, time: np.ndarray) -> np.ndarray:
         """``1 / G(t-)`` for events within the training follow-up, 0 for all others, (n,)."""
         observed = step_values(self.times, self.observed, time, left=True)
-        return np.divide(
-            1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0)
-        )
+        return np.divide(1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0))
 
     def horizon_weight(self, horizon: float) -> float:
         """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the training follow-up."""

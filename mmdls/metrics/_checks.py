@@ -13,8 +13,8 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
         fields = getattr(getattr(event, "dtype", None), "names", None)
         if fields is None or len(fields) != 2:
             raise ValueError(
-                "outcomes must be a structured array with an event field and a time field (mmdls.cohort.survival_target "
-                f"makes one); got {type(event).__name__} {getattr(event, 'dtype', '')}."
+                "outcomes must be a structured array with an event field and a time field (mmdls.cohort.survival_target"
+                f" makes one); got {type(event).__name__} {getattr(event, 'dtype', '')}."
             )
         event, time = event[fields[0]], event[fields[1]]
     event, time = np.asarray(event), np.asarray(time, dtype=np.float64)
@@ -26,7 +26,7 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
         event = event.astype(bool)
     if not np.isfinite(time).all() or (time < 0).any():
         raise ValueError(
-            f"time must be finite and not negative, for all {len(time)} patients; leave out those whose outcome is unknown."
+            f"time must be finite and not negative, for all {len(time)} patients; leave out unknown outcomes."
         )
     return event, time
 
@@ -48,16 +48,14 @@ def check_labels(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]
         probability = np.column_stack([1 - probability, probability])
     if labels.ndim != 1 or probability.ndim != 2 or len(labels) != len(probability):
         raise ValueError(
-            f"labels (n,) and probability (n,) or (n, n_classes) are needed; got {labels.shape} and {probability.shape}."
+            f"labels (n,) and probability (n,) or (n, n_classes) needed; got {labels.shape} and {probability.shape}."
         )
     if not np.isfinite(probability).all():
-        raise ValueError(
-            f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite."
-        )
+        raise ValueError(f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite.")
     codes = labels.astype(np.int64)
     if not (codes == labels).all() or (codes < 0).any() or (codes >= probability.shape[1]).any():
         raise ValueError(
-            f"labels must be class codes 0 to {probability.shape[1] - 1}, the column of probability each patient belongs "
-            f"to; got {np.unique(labels)[:5]}."
+            f"labels must be class codes 0 to {probability.shape[1] - 1}, the column of probability each patient "
+            f"belongs to; got {np.unique(labels)[:5]}."
         )
     return codes, probability

@@ -28,9 +28,7 @@ _ONE_CLASS = "not every class is among the labels: {}."
 _ROUNDS = 25
 
 
-def weighted_auc(
-    score: np.ndarray, case: np.ndarray, control: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
+def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Chance that a case scores higher than a control, ties one half, as a function of patient weights.
 
     Parameters
@@ -81,8 +79,8 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
 
     References
     ----------
-    .. [1] Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating characteristic curve.
-       Radiology, 1982.
+    .. [1] Hanley JA, McNeil BJ. The meaning and use of the area under a receiver operating characteristic
+       curve. Radiology, 1982.
 
     Examples
     --------
@@ -91,9 +89,7 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
     """
     codes, probability = check_labels(labels, probability)
     members, scores = _one_against_rest(codes, probability)
-    each = [
-        weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)
-    ]
+    each = [weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)]
 
     def statistic(block: np.ndarray) -> np.ndarray:
         return np.mean([one(block) for one in each], axis=0)
@@ -102,7 +98,8 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
 
 
 def average_precision_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
-    """Average precision, the area under the precision-recall curve as a sum of steps; mean over classes if more than two.
+    """Average precision, the area under the precision-recall curve as a sum of steps; mean over classes if
+    more than two.
 
     Parameters
     ----------
@@ -149,7 +146,8 @@ def brier_score_classes(labels: Any, probability: Any, weights: Any = None) -> f
 
     References
     ----------
-    .. [1] Brier GW. Verification of forecasts expressed in terms of probability. Monthly Weather Review, 1950.
+    .. [1] Brier GW. Verification of forecasts expressed in terms of probability. Monthly Weather Review,
+       1950.
 
     Examples
     --------
@@ -200,7 +198,8 @@ def expected_calibration_error(
 ) -> float | np.ndarray:
     """Mean distance between confidence and accuracy over bins of equal width.
 
-    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the rest.
+    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the
+    rest.
 
     Parameters
     ----------
@@ -237,9 +236,7 @@ def expected_calibration_error(
     return over_resamples(statistic, weights, len(codes), "there are no patients.")
 
 
-def specificity(
-    labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None
-) -> float | np.ndarray:
+def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
     """Share of class 0 whose probability of class 1 is below a threshold.
 
     Examples
@@ -251,9 +248,7 @@ def specificity(
     return _share(codes == 0, score < threshold, weights, "no patient of class 0.")
 
 
-def sensitivity(
-    labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None
-) -> float | np.ndarray:
+def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
     """Share of class 1 whose probability of class 1 reaches a threshold.
 
     Examples
@@ -282,8 +277,8 @@ def negative_predictive_value(
 def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
     """Slope of a logistic regression of the outcome on the predicted log odds.
 
-    1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be separated by the
-    prediction, where the slope is infinite.
+    1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be
+    separated by the prediction, where the slope is infinite.
 
     Parameters
     ----------
@@ -315,7 +310,8 @@ def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> flo
 
 
 def calibration_intercept(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
-    """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0 is ideal.
+    """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0
+    is ideal.
 
     Positive: the risk is underestimated. Two classes only.
 
@@ -383,14 +379,10 @@ def quadratic_weighted_kappa(
         expected = np.einsum("ri,ij,rj->r", block @ rows, cost, block @ columns)
         return 1 - ratio(block @ cost[labels, predicted] * block.sum(axis=1), expected)
 
-    return over_resamples(
-        statistic, weights, len(labels), "labels and predictions are one and the same class."
-    )
+    return over_resamples(statistic, weights, len(labels), "labels and predictions are one and the same class.")
 
 
-def _one_against_rest(
-    codes: np.ndarray, probability: np.ndarray
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _one_against_rest(codes: np.ndarray, probability: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     classes = [1] if probability.shape[1] == 2 else range(probability.shape[1])
     return [codes == k for k in classes], [probability[:, k] for k in classes]
 
@@ -425,10 +417,9 @@ def _log_odds(probability: np.ndarray) -> np.ndarray:
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _recalibrate(
-    outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool
-) -> np.ndarray:
-    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not converge."""
+def _recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
+    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not
+    converge."""
     estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
     step = np.full((len(weights), 2), np.inf)
     for _ in range(_ROUNDS):
@@ -442,9 +433,7 @@ def _recalibrate(
             step = np.stack(
                 [(c * gradient[:, 0] - b * gradient[:, 1]), (a * gradient[:, 1] - b * gradient[:, 0])], axis=1
             )
-            step = np.where(
-                determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan
-            )
+            step = np.where(determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan)
         else:
             step = np.stack([gradient[:, 0] / a, np.zeros(len(a))], axis=1)
         estimate = estimate + np.clip(step, -5, 5)

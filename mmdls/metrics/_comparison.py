@@ -31,10 +31,10 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
 
     References
     ----------
-    .. [1] DeLong ER et al. Comparing the areas under two or more correlated receiver operating characteristic curves: a
-       nonparametric approach. Biometrics, 1988.
-    .. [2] Sun X, Xu W. Fast implementation of DeLong's algorithm for comparing the areas under correlated receiver
-       operating characteristic curves. IEEE Signal Processing Letters, 2014.
+    .. [1] DeLong ER et al. Comparing the areas under two or more correlated receiver operating characteristic
+       curves: a nonparametric approach. Biometrics, 1988.
+    .. [2] Sun X, Xu W. Fast implementation of DeLong's algorithm for comparing the areas under correlated
+       receiver operating characteristic curves. IEEE Signal Processing Letters, 2014.
 
     Examples
     --------
@@ -53,9 +53,7 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
         wins.append((overall[positive] - rankdata(values[positive])) / n_negative)
         losses.append(1 - (overall[~positive] - rankdata(values[~positive])) / n_positive)
     difference = float(wins[0].mean() - wins[1].mean())
-    variance = (
-        np.var(wins[0] - wins[1], ddof=1) / n_positive + np.var(losses[0] - losses[1], ddof=1) / n_negative
-    )
+    variance = np.var(wins[0] - wins[1], ddof=1) / n_positive + np.var(losses[0] - losses[1], ddof=1) / n_negative
     if variance <= 0:
         return difference, 0.0, float("nan")
     error = float(np.sqrt(variance))
@@ -65,8 +63,8 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
 def bootstrap_p_value(differences: Any) -> float:
     """Two-sided p-value that a paired difference is zero, from its resampled values.
 
-    Twice the share of resamples on the rarer side of zero, where the observed sample counts as one more resample; so it
-    is never below ``2 / (R + 1)``. NaN if fewer than half of the resamples have a value.
+    Twice the share of resamples on the rarer side of zero, where the observed sample counts as one more
+    resample; so it is never below ``2 / (R + 1)``. NaN if fewer than half of the resamples have a value.
 
     References
     ----------
@@ -99,7 +97,8 @@ def holm_correction(p_values: Any) -> np.ndarray:
 
     References
     ----------
-    .. [1] Holm S. A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics, 1979.
+    .. [1] Holm S. A simple sequentially rejective multiple test procedure. Scandinavian Journal of
+       Statistics, 1979.
 
     Examples
     --------

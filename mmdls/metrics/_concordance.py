@@ -17,9 +17,9 @@ _LEAF = 256  # pairs closer than this are compared directly, in a matrix product
 def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> float | np.ndarray:
     """Harrell's C: how often, of two patients, the one with the higher risk has the event first.
 
-    A pair counts if the earlier time is an event; a patient censored at the time of an event outlived it; two events
-    at one time are not compared. Equal risks count one half. NaN, with an ``UndefinedMetricWarning``, if no pair can
-    be compared.
+    A pair counts if the earlier time is an event; a patient censored at the time of an event outlived it; two
+    events at one time are not compared. Equal risks count one half. NaN, with an ``UndefinedMetricWarning``,
+    if no pair can be compared.
 
     Parameters
     ----------
@@ -29,8 +29,8 @@ def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> 
     risk : array of shape (n,)
         Higher = earlier event.
     weights : array of shape (n,) or (R, n), default=None
-        Weight of each patient; a pair weighs the product. A row per resample gives the C-index of every resample
-        (see :func:`bootstrap_weights`).
+        Weight of each patient; a pair weighs the product. A row per resample gives the C-index of every
+        resample (see :func:`bootstrap_weights`).
 
     Returns
     -------
@@ -59,10 +59,10 @@ def concordance_index_ipcw(
 ) -> float | np.ndarray:
     """Uno's C: concordance that does not depend on the censoring, up to a time tau.
 
-    Each event weighs ``1 / G(t-)**2``, with the censoring distribution G by Kaplan-Meier on the training rows. The left
-    limit ``G(t-)`` is the chance to be still under observation when the event comes (scikit-survival takes ``G(t)``,
-    which differs where an event and a censoring share a time). Events after the last training time have no weight: tau
-    is clipped there, with a warning if that leaves out events.
+    Each event weighs ``1 / G(t-)**2``, with the censoring distribution G by Kaplan-Meier on the training
+    rows. The left limit ``G(t-)`` is the chance to be still under observation when the event comes
+    (scikit-survival takes ``G(t)``, which differs where an event and a censoring share a time). Events after
+    the last training time have no weight: tau is clipped there, with a warning if that leaves out events.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def concordance_index_ipcw(
 
     References
     ----------
-    .. [1] Uno H et al. On the C-statistics for evaluating overall adequacy of risk prediction procedures with censored
-       survival data. Statistics in Medicine, 2011.
+    .. [1] Uno H et al. On the C-statistics for evaluating overall adequacy of risk prediction procedures with
+       censored survival data. Statistics in Medicine, 2011.
 
     Examples
     --------
@@ -127,10 +127,10 @@ def _concordance(
 class Pairs:
     """The pairs of patients that can be compared, ready to be weighted.
 
-    Patients stand by time, events before censorings of the same time; among events at one time by risk. A patient's
-    partners are then those further on, and the discordant ones of lower risk are inversions between this order and
-    the order of risks. Two orders of equal risks, one that never inverts and one that always does (except events at
-    one time, which are not comparable), share the halves.
+    Patients stand by time, events before censorings of the same time; among events at one time by risk. A
+    patient's partners are then those further on, and the discordant ones of lower risk are inversions between
+    this order and the order of risks. Two orders of equal risks, one that never inverts and one that always
+    does (except events at one time, which are not comparable), share the halves.
     """
 
     def __init__(self, event: np.ndarray, time: np.ndarray, risk: np.ndarray) -> None:
@@ -146,7 +146,8 @@ class Pairs:
             self.rankings.append(np.argsort(np.lexsort((place, -twin, risk))))
 
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of each patient's later partners, and of those with lower risk, both (R, n); meant for events."""
+        """Weight of each patient's later partners, and of those with lower risk, both (R, n); meant for
+        events."""
         weights = weights[:, self.order]
         until = np.concatenate([np.zeros((len(weights), 1)), weights.cumsum(axis=1)], axis=1)
         later, lower = np.empty_like(weights), np.empty_like(weights)
@@ -160,8 +161,8 @@ class Pairs:
 def inversions(rank: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """For each place, the weight of all further places of lower rank, (n, R).
 
-    Halves are merged bottom-up: in a block sorted by rank, a running sum over the right half's weights answers for
-    all of the left half. The smallest blocks are matrix products.
+    Halves are merged bottom-up: in a block sorted by rank, a running sum over the right half's weights
+    answers for all of the left half. The smallest blocks are matrix products.
     """
     n, n_resamples = weights.shape
     leaf = _LEAF if n_resamples > 1 else _LEAF // 8

@@ -6,13 +6,20 @@ from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import chi2
+from scipy.stats import chi2, rankdata
 from sksurv.compare import compare_survival
 
 from mmdls.metrics._checks import check_outcome
 from mmdls.metrics._resamples import UndefinedMetricWarning
 
-__all__ = ["CoxFit", "cox_regression", "hazard_ratios", "likelihood_ratio_test", "logrank_test"]
+__all__ = [
+    "CoxFit",
+    "cox_regression",
+    "hazard_ratios",
+    "likelihood_ratio_test",
+    "logrank_test",
+    "proportional_hazards_test",
+]
 
 _ROUNDS = 50
 
@@ -68,9 +75,7 @@ def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") 
     covariates = np.asarray(covariates, dtype=np.float64)
     covariates = covariates[:, None] if covariates.ndim == 1 else covariates
     if len(covariates) != len(time) or not np.isfinite(covariates).all():
-        raise ValueError(
-            f"covariates must be {len(time)} rows of finite numbers; got shape {covariates.shape}."
-        )
+        raise ValueError(f"covariates must be {len(time)} rows of finite numbers; got shape {covariates.shape}.")
     centre, scale = covariates.mean(axis=0), covariates.std(axis=0)
     p = covariates.shape[1]
     lost = CoxFit(np.full(p, np.nan), np.full((p, p), np.nan), float("nan"), float("nan"))
@@ -85,9 +90,7 @@ def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") 
             step = np.linalg.solve(information, gradient)
         except np.linalg.LinAlgError:
             return lost
-        while (proposed := likelihood(beta + step))[0] < value - 1e-9 * abs(value) and np.abs(
-            step
-        ).max() > 1e-12:
+        while (proposed := likelihood(beta + step))[0] < value - 1e-9 * abs(value) and np.abs(step).max() > 1e-12:
             step = step / 2
         beta, (value, gradient, information) = beta + step, proposed
         if np.abs(step).max() < 1e-10:
@@ -127,6 +130,12 @@ class _PartialLikelihood:
         value = float((eta[self.at] - shift - np.log(zero[:, 0])).sum())
         return value, (self.x[self.at] - mean).sum(axis=0), spread.sum(axis=0)
 
+    def residuals(self, beta: np.ndarray) -> np.ndarray:
+        """Schoenfeld residuals of the events from the latest time, (n_events, p)."""
+        eta = self.x @ beta
+        hazard = np.exp(eta - eta.max())[:, None]
+        return self.x[self.at] - self._at_risk(hazard * self.x) / self._at_risk(hazard)
+
     def _at_risk(self, moment: np.ndarray) -> np.ndarray:
         summed = moment.cumsum(axis=0)[self.last]
         if not self.share.any():
@@ -145,8 +154,8 @@ def hazard_ratios(
     ----------
     event, time : array of shape (n,)
     covariates : array of shape (n,) or (n, p)
-        For groups give dummies (one column for each group but the reference), not their number; for a ratio per standard
-        deviation standardise first.
+        For groups give dummies (one column for each group but the reference), not their number; for a ratio
+        per standard deviation standardise first.
     level : float, default=0.95
     ties : {"efron", "breslow"}, default="efron"
 
@@ -197,9 +206,50 @@ def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float
             f"{len(smaller.coefficients)}."
         )
     statistic = 2 * (larger.log_likelihood - smaller.log_likelihood)
-    return float(statistic), float(chi2.sf(max(statistic, 0), added)) if np.isfinite(statistic) else float(
-        "nan"
-    )
+    return float(statistic), float(chi2.sf(max(statistic, 0), added)) if np.isfinite(statistic) else float("nan")
+
+
+def proportional_hazards_test(event: Any, time: Any, covariates: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Test that each hazard ratio stays the same over time, by scaled Schoenfeld residuals against ranks of time.
+
+    Parameters
+    ----------
+    event, time : array of shape (n,)
+    covariates : array of shape (n,) or (n, p)
+
+    Returns
+    -------
+    statistic, p_value : ndarray of shape (p,)
+        Chi-squared with one degree of freedom; NaN where the Cox model has no finite maximum.
+
+    References
+    ----------
+    .. [1] Grambsch PM, Therneau TM. Proportional hazards tests and diagnostics based on weighted residuals.
+       Biometrika, 1994.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=300)
+    >>> bool(proportional_hazards_test(np.ones(300), rng.exponential(np.exp(-x)), x)[1][0] > 0.01)
+    True
+    """
+    event, time = check_outcome(event, time)
+    covariates = np.asarray(covariates, dtype=np.float64)
+    covariates = covariates[:, None] if covariates.ndim == 1 else covariates
+    fit = cox_regression(event, time, covariates)
+    if np.isnan(fit.coefficients).any():
+        nothing = np.full(covariates.shape[1], np.nan)
+        return nothing, nothing
+    likelihood = _PartialLikelihood(event, time, covariates, "efron")
+    residuals = likelihood.residuals(fit.coefficients)
+    moments = rankdata(time[event], method="average")
+    at = np.sort(moments)[::-1]
+    centred = at - at.mean()
+    n_events = len(residuals)
+    scaled = n_events * residuals @ fit.covariance
+    statistic = (centred @ scaled) ** 2 / (n_events * np.diag(fit.covariance) * (centred**2).sum())
+    return statistic, chi2.sf(statistic, 1)
 
 
 def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
@@ -212,8 +262,8 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
 
     References
     ----------
-    .. [1] Mantel N. Evaluation of survival data and two new rank order statistics arising in its consideration. Cancer
-       Chemotherapy Reports, 1966.
+    .. [1] Mantel N. Evaluation of survival data and two new rank order statistics arising in its
+       consideration. Cancer Chemotherapy Reports, 1966.
 
     Examples
     --------
@@ -224,9 +274,7 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     event, time = check_outcome(event, time)
     group = np.asarray(group)
     if len(np.unique(group)) < 2 or not event.any():
-        warnings.warn(
-            "the log-rank test needs two groups and an event.", UndefinedMetricWarning, stacklevel=2
-        )
+        warnings.warn("the log-rank test needs two groups and an event.", UndefinedMetricWarning, stacklevel=2)
         return float("nan"), float("nan")
     outcome = np.empty(len(time), dtype=[("event", bool), ("time", np.float64)])
     outcome["event"], outcome["time"] = event, time

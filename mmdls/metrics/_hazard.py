@@ -22,7 +22,8 @@ def baseline_cumulative_hazard(
     log_hazard : array of shape (n,)
         Linear predictor of a Cox model.
     ties : {"efron", "breslow"}, default="efron"
-        Breslow keeps all events of one time at risk for each of them; Efron takes them out one by one, on average.
+        Breslow keeps all events of one time at risk for each of them; Efron takes them out one by one, on
+        average.
     sample_weight : array of shape (n,), default=None
 
     Returns

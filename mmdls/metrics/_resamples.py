@@ -41,9 +41,7 @@ def over_resamples(
     table = np.atleast_2d(weights)
     size = max(1, _BLOCK // max(n, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = np.concatenate(
-            [statistic(table[i : i + size].astype(np.float64)) for i in range(0, len(table), size)]
-        )
+        values = np.concatenate([statistic(table[i : i + size].astype(np.float64)) for i in range(0, len(table), size)])
     if weights.ndim == 2:
         return values
     value = values[0]

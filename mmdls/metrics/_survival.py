@@ -35,8 +35,8 @@ def horizon_weights(
     Returns
     -------
     case, control : ndarray of shape (n,)
-        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond it, 0 for
-        all others. Controls are NaN where there are no such weights: beyond the training follow-up.
+        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond
+        it, 0 for all others. Controls are NaN where there are no such weights: beyond the training follow-up.
 
     Examples
     --------
@@ -49,9 +49,7 @@ def horizon_weights(
     event, time = check_outcome(survival_test)
     case = censoring.event_weight(event & (time <= horizon), time)
     free = time > horizon
-    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(
-        len(time), np.nan
-    )
+    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
 
 
 def cumulative_dynamic_auc(
@@ -59,7 +57,8 @@ def cumulative_dynamic_auc(
 ) -> float | np.ndarray:
     """Time-dependent AUC: those with the event by a horizon against those event-free beyond it.
 
-    NaN, with an ``UndefinedMetricWarning``, where one of the two groups is empty or weights for censoring do not exist.
+    NaN, with an ``UndefinedMetricWarning``, where one of the two groups is empty or weights for censoring do
+    not exist.
 
     Parameters
     ----------
@@ -79,9 +78,10 @@ def cumulative_dynamic_auc(
 
     References
     ----------
-    .. [1] Uno H et al. Evaluating prediction rules for t-year survivors with censored regression models. JASA, 2007.
-    .. [2] Hung H, Chiang CT. Estimation methods for time-dependent AUC models with survival data. Canadian Journal of
-       Statistics, 2010.
+    .. [1] Uno H et al. Evaluating prediction rules for t-year survivors with censored regression models.
+       JASA, 2007.
+    .. [2] Hung H, Chiang CT. Estimation methods for time-dependent AUC models with survival data. Canadian
+       Journal of Statistics, 2010.
 
     Examples
     --------
@@ -130,8 +130,8 @@ def brier_score(
 
     References
     ----------
-    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data. Statistics in
-       Medicine, 1999.
+    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data.
+       Statistics in Medicine, 1999.
 
     Examples
     --------
@@ -170,8 +170,8 @@ def integrated_brier_score(
 
     References
     ----------
-    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data. Statistics in
-       Medicine, 1999.
+    .. [1] Graf E et al. Assessment and comparison of prognostic classification schemes for survival data.
+       Statistics in Medicine, 1999.
 
     Examples
     --------
@@ -190,7 +190,8 @@ def integrated_brier_score(
 def index_of_prediction_accuracy(
     survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
 ) -> float | np.ndarray:
-    """One minus the Brier score relative to that of Kaplan-Meier on the training rows, which ignores the patient.
+    """One minus the Brier score relative to that of Kaplan-Meier on the training rows, which ignores the
+    patient.
 
     1 is perfect, 0 no better than giving everybody the training curve, negative worse.
 
@@ -205,8 +206,8 @@ def index_of_prediction_accuracy(
 
     References
     ----------
-    .. [1] Kattan MW, Gerds TA. The index of prediction accuracy: an intuitive measure useful for evaluating risk
-       prediction models. Diagnostic and Prognostic Research, 2018.
+    .. [1] Kattan MW, Gerds TA. The index of prediction accuracy: an intuitive measure useful for evaluating
+       risk prediction models. Diagnostic and Prognostic Research, 2018.
 
     Examples
     --------
@@ -247,23 +248,19 @@ def integrated_prediction_accuracy(
     null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), grid), grid)
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        return 1 - ratio(
-            _mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid)
-        )
+        return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
 
     return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
 
 
 def _beyond(times: Any) -> str:
     return (
-        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in _grid(times))} months, or that is beyond the "
-        "training follow-up: censoring weights do not exist there."
+        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in _grid(times))} months, or that is "
+        "beyond the training follow-up: censoring weights do not exist there."
     )
 
 
-def _brier_losses(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any
-) -> np.ndarray:
+def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any) -> np.ndarray:
     """Weighted squared errors (n, n_times), NaN where there are no weights."""
     grid = _grid(times)
     survival = np.asarray(survival, dtype=np.float64)
@@ -292,9 +289,7 @@ def _usable(loss: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     known = ~np.isnan(loss).any(axis=0)
     if not known.all():
         end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
-        warnings.warn(
-            f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3
-        )
+        warnings.warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
     return loss[:, known], grid[known]
 
 

@@ -121,9 +121,7 @@ class CoxHead(nn.Module):
         """Features (B, D) -> log hazard (B, 1)."""
         return self.linear(features)
 
-    def loss(
-        self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Negative log partial likelihood per event; see :func:`mmdls.modules.cox_loss`."""
         return cox_loss(parameters[:, 0], event, time, ties=self.ties, sample_weight=sample_weight)
 
@@ -198,9 +196,7 @@ class LogisticHazardHead(nn.Module):
         """Features (B, D) -> logits of the hazards (B, n_intervals)."""
         return self.linear(features)
 
-    def loss(
-        self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None
-    ) -> Tensor:
+    def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Negative log-likelihood per event; a patient censored inside an interval has survived the ones before."""
         place = torch.searchsorted(self.times, time.to(self.times))
         interval = torch.arange(self.n_intervals, device=parameters.device)
@@ -238,4 +234,3 @@ def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
     if sample_weight is None:
         return values.mean()
     return (values * sample_weight).sum() / sample_weight.sum().clamp(min=1e-12)
-

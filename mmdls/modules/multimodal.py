@@ -89,9 +89,7 @@ class MultimodalNet(nn.Module):
                 for name in survival_heads:
                     self.horizon_heads[name] = nn.Linear(hidden_features, len(self.horizons))
 
-    def embed(
-        self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def embed(self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Packed slice embeddings {name: ((K, D), counts (B,))} and features {name: (B, P)} -> {name: (B, D_name)}."""
         return {
             name: encoder.pool(*packed[name]) if isinstance(encoder, SliceNet) else encoder(tables[name])
@@ -119,7 +117,7 @@ class MultimodalNet(nn.Module):
     def forward(
         self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor], present: Tensor
     ) -> dict[str, Tensor]:
-        """Slice embeddings, features and presence (B, M) -> outputs of every task; in training ``<task>@<modality>`` too."""
+        """Slice embeddings, features and presence (B, M) -> outputs by task; in training ``<task>@<modality>`` too."""
         embeddings = self.embed(packed, tables)
         outputs = self.predict(self.represent(embeddings, present))
         if self.training:

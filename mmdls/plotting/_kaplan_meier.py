@@ -24,7 +24,8 @@ def kaplan_meier(
     at_risk: bool = True,
     ax: Any = None,
 ) -> Any:
-    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test and hazard ratios.
+    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test and hazard
+    ratios.
 
     Parameters
     ----------
@@ -32,8 +33,9 @@ def kaplan_meier(
     time : array of shape (n,)
         Months.
     group : array of shape (n,), default=None
-        For example risk groups with cut-points learned in training; None draws one curve. The first group in sorted order
-        is the reference of the hazard ratios (Cox model with dummies, Efron ties, Wald intervals).
+        For example risk groups with cut-points learned in training; None draws one curve. The first group in
+        sorted order is the reference of the hazard ratios (Cox model with dummies, Efron ties, Wald
+        intervals).
     labels : dict, default=None
         Name of each group; also sets their order.
     interval : bool, default=True
@@ -50,8 +52,8 @@ def kaplan_meier(
 
     References
     ----------
-    .. [1] Pocock SJ et al. Survival plots of time-to-event outcomes in clinical trials: good practice and pitfalls.
-       Lancet, 2002.
+    .. [1] Pocock SJ et al. Survival plots of time-to-event outcomes in clinical trials: good practice and
+       pitfalls. Lancet, 2002.
 
     Examples
     --------
@@ -97,15 +99,11 @@ def kaplan_meier(
     return ax
 
 
-def _curve(
-    ax: Any, event: np.ndarray, time: np.ndarray, colour: str, name: str, interval: bool, level: float
-) -> None:
+def _curve(ax: Any, event: np.ndarray, time: np.ndarray, colour: str, name: str, interval: bool, level: float) -> None:
     times, survival = metrics.kaplan_meier(event, time)
     ax.step(np.r_[0, times], np.r_[1, survival], where="post", color=colour, linewidth=1.8, label=name)
     censored = np.unique(time[~event])
-    ax.plot(
-        censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7
-    )
+    ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7)
     if interval:
         low, high = _log_log_interval(event, time, times, survival, level)
         ax.fill_between(
@@ -137,14 +135,10 @@ def _p_text(event: np.ndarray, time: np.ndarray, group: np.ndarray) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         p = metrics.logrank_test(event, time, group)[1]
-    return (
-        "log-rank p not defined" if np.isnan(p) else f"log-rank p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
-    )
+    return "log-rank p not defined" if np.isnan(p) else f"log-rank p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def _ratio_texts(
-    event: np.ndarray, time: np.ndarray, group: np.ndarray, order: list[Any], level: float
-) -> list[str]:
+def _ratio_texts(event: np.ndarray, time: np.ndarray, group: np.ndarray, order: list[Any], level: float) -> list[str]:
     dummies = np.column_stack([group == member for member in order[1:]]).astype(float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
@@ -175,6 +169,4 @@ def _numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
         if name:
             ax.annotate(name, (0, 0), (-20, y), ha="right", color=colour, **options)
         for tick in ticks:
-            ax.annotate(
-                str(int((time >= tick).sum())), (tick, 0), (0, y), ha="center", color=colour, **options
-            )
+            ax.annotate(str(int((time >= tick).sum())), (tick, 0), (0, y), ha="center", color=colour, **options)
