@@ -105,7 +105,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             if c not in self._numbers
         }
         numbers = _to_numbers(table, self._numbers)
-        empty = [c for c, column in zip(self._numbers, numbers.T, strict=True) if np.isnan(column).all()]
+        self._empty = np.isnan(numbers).all(axis=0)
+        empty = [c for c, gone in zip(self._numbers, self._empty, strict=True) if gone]
         empty += [c for c, categories in self.categories_.items() if not len(categories)]
         if empty:
             warnings.warn(
@@ -118,7 +119,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
             fill = np.nanmean(numbers, axis=0) if self.impute == "mean" else np.nanmedian(numbers, axis=0)
         self.fill_ = np.nan_to_num(fill)
         self._scalers = self._fit_scalers(self._filled(numbers))
-        self._with_missing = [c for c in table.columns if self.indicators and table[c].isna().any()]
+        self._with_missing = [c for c in table.columns if self.indicators and table[c].isna().any() and c not in empty]
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -137,7 +138,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         numbers = self._filled(_to_numbers(table, self._numbers))
         blocks = [self._scaled(numbers)]
         for column, categories in self.categories_.items():
-            codes = pd.Categorical(table[column], categories=categories).codes
+            codes = pd.Index(categories).get_indexer(table[column])
             blocks.append((codes[:, None] == np.arange(len(categories))).astype(float))
         if self._with_missing:
             blocks.append(table[self._with_missing].isna().to_numpy(dtype=float))
@@ -152,6 +153,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         return np.asarray(names, dtype=object)
 
     def _filled(self, numbers: np.ndarray) -> np.ndarray:
+        # What had no value in fit cannot mean anything later either.
+        numbers = np.where(self._empty, np.nan, numbers)
         return numbers if self.impute is None else np.where(np.isnan(numbers), self.fill_, numbers)
 
     def _scaled(self, numbers: np.ndarray) -> np.ndarray:
