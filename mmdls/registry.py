@@ -1,6 +1,6 @@
 """Named parts: every backbone, pooling, fusion, head, segmentation network and estimator is an entry here."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
@@ -25,7 +25,7 @@ class Registry(Mapping):
 
     Parts of this library register themselves with the decorator :meth:`register`; other packages offer theirs
     through the entry-point group ``mmdls.<kind>``, whose entry name is the key. Listing names imports no plug-in:
-    a plug-in is imported when it is asked for.
+    a plug-in is imported when it is asked for, and only then can it fail or turn out to claim another's name.
 
     Parameters
     ----------
@@ -33,6 +33,8 @@ class Registry(Mapping):
         What is kept here, in the plural, for example ``"backbones"``.
     home : str
         The module of this library whose import registers the built-in parts.
+    needs : sequence of str, default=()
+        Methods without which a class is not a part of this kind.
 
     Examples
     --------
@@ -43,59 +45,74 @@ class Registry(Mapping):
     'MeanPooling'
     """
 
-    def __init__(self, kind: str, home: str) -> None:
+    def __init__(self, kind: str, home: str, needs: Sequence[str] = ()) -> None:
         self.kind = kind
         self.home = home
-        self._parts: dict[str, Any] = {}
+        self.needs = tuple(needs)
+        self._parts: dict[str, type] = {}
 
-    def register(self, name: str) -> Callable[[Any], Any]:
+    def register(self, name: str) -> Callable[[type], type]:
         """Decorate a class to make it available under ``name``.
+
+        Parameters
+        ----------
+        name : str
+            The key; a class defined once more, as in a notebook, takes the place of its former self.
 
         Raises
         ------
+        TypeError
+            If it is not a class, or lacks a method that this kind of part needs.
         ValueError
             If the name belongs to another class already; the message names both.
         """
 
-        def decorate(part: Any) -> Any:
-            taken = self._parts.setdefault(name, part)
-            if taken is not part:
-                raise self._taken(name, _owner(taken), _owner(part))
+        def decorate(part: type) -> type:
+            if not isinstance(part, type):
+                raise TypeError(f"{self.kind}[{name!r}] must be a class; got {part!r}.")
+            missing = [method for method in self.needs if not callable(getattr(part, method, None))]
+            if missing:
+                raise TypeError(
+                    f"{self.kind}[{name!r}] needs the methods {', '.join(self.needs)}; "
+                    f"{_owner(part)!r} lacks {', '.join(missing)}."
+                )
+            taken = self._parts.get(name, part)
+            if _owner(taken) != _owner(part):
+                raise ValueError(
+                    f"{self.kind}[{name!r}] is taken by {_owner(taken)!r}; {_owner(part)!r} cannot have the same name. "
+                    "Choose another name, or uninstall one of the two packages."
+                )
+            self._parts[name] = part
             return part
 
         return decorate
 
     @cached_property
-    def _plugins(self) -> dict[str, EntryPoint]:
+    def _plugins(self) -> dict[str, list[EntryPoint]]:
         import_module(self.home)
-        plugins: dict[str, EntryPoint] = {}
+        plugins: dict[str, list[EntryPoint]] = {}
         for entry in entry_points(group=f"mmdls.{self.kind}"):
-            owner = plugins.setdefault(entry.name, entry)
-            if owner.value != entry.value:
-                raise self._taken(entry.name, owner.value, entry.value)
-            built_in = self._parts.get(entry.name)
-            if built_in is not None and _owner(built_in) != entry.value:
-                raise self._taken(entry.name, _owner(built_in), entry.value)
+            plugins.setdefault(entry.name, []).append(entry)
         return plugins
 
-    def __getitem__(self, name: str) -> Any:
-        plugins = self._plugins
-        if name in self._parts:
-            return self._parts[name]
-        if name not in plugins:
+    def __getitem__(self, name: str) -> type:
+        if name not in self:
             close = get_close_matches(str(name), list(self), n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "known names"
-            raise KeyError(f"{self.kind} has no {name!r}; {hint} (all: {', '.join(self)})")
-        entry = plugins[name]
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise KeyError(f"{self.kind} has no {name!r}.{hint} Known: {', '.join(self)}.")
+        for entry in self._plugins.get(name, ()):
+            self.register(name)(self._load(entry))
+        return self._parts[name]
+
+    def _load(self, entry: EntryPoint) -> Any:
         try:
-            part = entry.load()
+            return entry.load()
         except Exception as error:  # whatever a stranger's package raises, the user must learn whose it is
             raise ImportError(
-                f"{self.kind}[{name!r}] is offered by {entry.value!r} "
+                f"{self.kind}[{entry.name!r}] is offered by {entry.value!r} "
                 f"(package {entry.dist.name if entry.dist else 'unknown'}), which cannot be imported: {error!r}. "
                 "Repair or uninstall that package."
             ) from error
-        return self.register(name)(part)
 
     def __contains__(self, name: object) -> bool:
         return name in self._plugins or name in self._parts
@@ -114,25 +131,22 @@ class Registry(Mapping):
         rows = []
         for name in self:
             part = self._parts.get(name)
-            source = _owner(part) if part is not None else self._plugins[name].value
+            offered = {entry.value for entry in self._plugins.get(name, ())}
+            source = " and ".join(sorted(offered if part is None else offered | {_owner(part)}))
             about = (part.__doc__ or "").strip().partition("\n")[0] if part is not None else "(plug-in, not loaded)"
             rows.append((name, source, about))
         return pd.DataFrame(rows, columns=["name", "source", "about"]).set_index("name")
 
-    def _taken(self, name: str, owner: str, other: str) -> ValueError:
-        return ValueError(
-            f"{self.kind}[{name!r}] is taken by {owner!r}; {other!r} cannot have the same name. "
-            "Choose another name, or uninstall one of the two packages."
-        )
 
-
-def _owner(part: Any) -> str:
+def _owner(part: type) -> str:
     return f"{part.__module__}:{part.__qualname__}"
 
 
-backbones = Registry("backbones", "mmdls.modules")
-poolings = Registry("poolings", "mmdls.modules")
-fusions = Registry("fusions", "mmdls.modules")
-survival_heads = Registry("survival_heads", "mmdls.modules")
-segmentation_nets = Registry("segmentation_nets", "mmdls.modules")
-estimators = Registry("estimators", "mmdls.estimators")
+backbones = Registry("backbones", "mmdls.modules", ["forward"])
+poolings = Registry("poolings", "mmdls.modules", ["forward"])
+fusions = Registry("fusions", "mmdls.modules", ["forward"])
+survival_heads = Registry(
+    "survival_heads", "mmdls.modules", ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function"]
+)
+segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
+estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
