@@ -32,12 +32,17 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
 
 
 def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
-    """Finite float64 predictions of a given shape."""
+    """Finite float64 predictions of a given shape; survival must hold probabilities."""
     values = np.asarray(values, dtype=np.float64)
     if values.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {values.shape}.")
     if not np.isfinite(values).all():
         raise ValueError(f"{name} has {(~np.isfinite(values)).sum()} values that are NaN or infinite.")
+    if name.startswith("survival") and values.size and (values.min() < -1e-9 or values.max() > 1 + 1e-9):
+        raise ValueError(
+            f"{name} must hold probabilities of being event-free, between 0 and 1; got {values.min():g} to "
+            f"{values.max():g}. A risk is none: take it from the survival function."
+        )
     return values
 
 
