@@ -41,19 +41,22 @@ from mmdls.metrics._classification import (
     specificity,
 )
 from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_correction
-from mmdls.metrics._concordance import concordance_index, concordance_index_ipcw
+from mmdls.metrics._concordance import concordance_index, concordance_index_antolini, concordance_index_ipcw
 from mmdls.metrics._cox import (
     CoxFit,
     cox_regression,
     hazard_ratios,
+    interaction_test,
     likelihood_ratio_test,
     logrank_test,
     proportional_hazards_test,
 )
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._resamples import UndefinedMetricWarning
+from mmdls.metrics._segmentation import dice_score, hausdorff_distance_95, iou_score, surface_dice
 from mmdls.metrics._survival import (
     brier_score,
+    censored_log_likelihood,
     cumulative_dynamic_auc,
     horizon_weights,
     index_of_prediction_accuracy,
@@ -78,13 +81,17 @@ __all__ = [
     "calibration_errors",
     "calibration_intercept",
     "calibration_slope",
+    "censored_log_likelihood",
     "concordance_index",
+    "concordance_index_antolini",
     "concordance_index_ipcw",
     "cox_regression",
     "cumulative_dynamic_auc",
     "d_calibration",
     "delong_test",
+    "dice_score",
     "expected_calibration_error",
+    "hausdorff_distance_95",
     "hazard_ratios",
     "holm_correction",
     "horizon_labels",
@@ -92,6 +99,8 @@ __all__ = [
     "index_of_prediction_accuracy",
     "integrated_brier_score",
     "integrated_prediction_accuracy",
+    "interaction_test",
+    "iou_score",
     "kaplan_meier",
     "likelihood_ratio_test",
     "log_loss",
@@ -106,6 +115,7 @@ __all__ = [
     "sensitivity",
     "specificity",
     "step_values",
+    "surface_dice",
     "survival_calibration_curve",
     "survival_calibration_slope",
 ]

@@ -1,6 +1,7 @@
 """Calibration of survival probabilities, and the net benefit of acting on them."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,6 @@ from scipy.stats import chi2
 from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._classification import _log_odds, _recalibrate
-from mmdls.metrics._cox import cox_regression
-from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
 
@@ -22,6 +21,11 @@ __all__ = [
     "survival_calibration_curve",
     "survival_calibration_slope",
 ]
+
+_NO_CURVE = "no calibration curve at {horizon:g} months: too few events, equal predictions, or no follow-up."
+_ROUNDS = 30
+_LONGEST_STEP = 2.0
+_SHORT_STEP = 1e-4  # the error left after it is about its square
 
 
 def observed_expected_ratio(
@@ -155,34 +159,27 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
     """
     event, time = check_outcome(event, time)
     survival = check_predictions(survival, time.shape, "survival")
-    clipped = np.clip(survival, 1e-6, 1 - 1e-6)
-    basis = _spline(np.log(-np.log(clipped)))
-    fit = cox_regression(event, time, basis) if horizon <= time.max(initial=-np.inf) else None
-    if fit is not None and np.isnan(fit.coefficients).any():
-        fit = cox_regression(event, time, basis := basis[:, :1])
-    if fit is None or np.isnan(fit.coefficients).any():
-        warnings.warn(
-            f"no calibration curve at {horizon:g} months: too few events, equal predictions, or no follow-up.",
-            UndefinedMetricWarning,
-            stacklevel=2,
-        )
-        return np.full(len(time), np.nan)
-    log_hazard = (basis - basis.mean(axis=0)) @ fit.coefficients
-    times, hazard = baseline_cumulative_hazard(event, time, log_hazard)
-    return 1 - np.exp(-hazard[np.searchsorted(times, horizon, side="right") - 1] * np.exp(log_hazard))
+    observed = _smoother(event, time, survival, horizon)(np.ones((1, len(time))))[0]
+    if np.isnan(observed).any():
+        warnings.warn(_NO_CURVE.format(horizon=horizon), UndefinedMetricWarning, stacklevel=2)
+    return observed
 
 
-def calibration_errors(event: Any, time: Any, survival: Any, horizon: float) -> tuple[float, float, float]:
+def calibration_errors(
+    event: Any, time: Any, survival: Any, horizon: float, weights: Any = None
+) -> tuple[float, float, float] | tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distance between smoothed observed and predicted risk: its mean (ICI), median (E50) and 90th percentile (E90).
 
     Parameters
     ----------
     event, time, survival, horizon
         As in :func:`survival_calibration_curve`.
+    weights : array of shape (n,) or (R, n), default=None
+        The curve is fitted anew in every resample; its knots stay.
 
     Returns
     -------
-    ici, e50, e90 : float
+    ici, e50, e90 : float, or ndarray of shape (R,)
 
     References
     ----------
@@ -197,9 +194,17 @@ def calibration_errors(event: Any, time: Any, survival: Any, horizon: float) -> 
     >>> calibration_errors(np.ones(500), rng.exponential(30 * np.exp(-risk)), survival, 12.0)[0] < 0.05
     True
     """
-    observed = survival_calibration_curve(event, time, survival, horizon)
-    error = np.abs(observed - (1 - np.asarray(survival, dtype=np.float64)))
-    return float(error.mean()), float(np.quantile(error, 0.5)), float(np.quantile(error, 0.9))
+    event, time = check_outcome(event, time)
+    survival = check_predictions(survival, time.shape, "survival")
+    smooth = _smoother(event, time, survival, horizon)
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        error = np.abs(smooth(block) - (1 - survival))
+        mean = np.where(np.isnan(error).any(axis=1), np.nan, ratio((block * error).sum(axis=1), block.sum(axis=1)))
+        return np.column_stack([mean, *_weighted_quantiles(error, block, (0.5, 0.9))])
+
+    values = over_resamples(statistic, weights, len(time), _NO_CURVE.format(horizon=horizon))
+    return tuple(map(float, values)) if values.ndim == 1 else tuple(values.T)
 
 
 def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[float, float]:
@@ -304,6 +309,88 @@ def net_benefit(
         return values[:, 0] if np.ndim(thresholds) == 0 else values
 
     return over_resamples(statistic, weights, len(case), f"no censoring weights exist at {horizon:g} months.")
+
+
+def _smoother(
+    event: np.ndarray, time: np.ndarray, survival: np.ndarray, horizon: float
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Observed risk (R, n) as a function of patient weights (R, n): Cox regression (Breslow ties) on a spline."""
+    basis = _spline(np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6))))
+    # Orthogonal columns keep Newton's steps of one size.
+    basis = np.linalg.qr(basis - basis.mean(axis=0))[0] * np.sqrt(len(time))
+    order = np.argsort(-time, kind="stable")
+    latest, x = -time[order], basis[order]
+    at = np.flatnonzero(event[order])
+    deaths_at, first = np.unique(latest[at], return_index=True)
+    last = np.searchsorted(latest, deaths_at, side="right") - 1
+    after = np.searchsorted(deaths_at, latest, side="left")
+    possible = event.any() and horizon <= time.max(initial=-np.inf) and np.ptp(survival) > 0
+
+    def fit(weights: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (p, R), NaN without convergence, and the baseline hazard (R,) at the horizon."""
+        p = len(beta)
+        upper = np.triu_indices(p)
+        products = (x[:, upper[0]] * x[:, upper[1]]).T
+        deaths = np.add.reduceat(weights[at], first, axis=0)
+        total = x[at, :p].T @ weights[at]
+        for _ in range(_ROUNDS):
+            hazard = weights * np.exp(np.clip(x[:, :p] @ beta, -500, 500))
+            at_risk = hazard.cumsum(axis=0)[last]
+            at_risk[deaths == 0] = 1
+            steps = deaths / at_risk
+            cumulative = np.concatenate([steps[::-1].cumsum(axis=0)[::-1], np.zeros((1, steps.shape[1]))])
+            expected = hazard * cumulative[after]
+            means = [(hazard * x[:, k, None]).cumsum(axis=0)[last] / at_risk for k in range(p)]
+            squares = [np.einsum("ur,ur,ur->r", deaths, means[k], means[m]) for k, m in zip(*upper, strict=True)]
+            step = _solve(products @ expected - squares, total - x[:, :p].T @ expected)
+            beta = beta + np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
+            if not (np.abs(step) > _SHORT_STEP).any():
+                break
+        hazard = weights * np.exp(np.clip(x[:, :p] @ beta, -500, 500))
+        at_risk = hazard.cumsum(axis=0)[last]
+        steps = np.divide(deaths, at_risk, out=np.zeros_like(deaths), where=deaths > 0)
+        baseline = steps[deaths_at >= -horizon].sum(axis=0)
+        return np.where((np.abs(step) <= _SHORT_STEP).all(axis=0), beta, np.nan), baseline
+
+    start: list[np.ndarray] = []
+
+    def smooth(weights: np.ndarray) -> np.ndarray:
+        if not possible:
+            return np.full(weights.shape, np.nan)
+        with np.errstate(all="ignore"):
+            if not start:
+                for width in range(basis.shape[1], 0, -1):
+                    whole = fit(np.ones((len(time), 1)), np.zeros((width, 1)))[0]
+                    if not np.isnan(whole).any():
+                        break
+                start.append(np.nan_to_num(whole))
+            beta, baseline = fit(np.ascontiguousarray(weights.T[order]), np.repeat(start[0], len(weights), axis=1))
+            return 1 - np.exp(-baseline[:, None] * np.exp(beta.T @ basis[:, : len(beta)].T))
+
+    return smooth
+
+
+def _solve(information: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Newton steps (p, R) for one or two coefficients; NaN where the information is singular."""
+    if len(gradient) == 1:
+        return np.where(information > 1e-6, gradient / information, np.nan)
+    a, b, c = information
+    determinant = a * c - b * b
+    steps = np.stack([c * gradient[0] - b * gradient[1], a * gradient[1] - b * gradient[0]])
+    return np.where(determinant > 1e-9 * a * c, steps / determinant, np.nan)
+
+
+def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
+    """Quantiles of each row as if each value were repeated as often as its (whole) weight, (R,) a share."""
+    order = np.argsort(values, axis=1)
+    ranked, until = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
+    row = np.arange(len(values))
+    result = []
+    for share in shares:
+        place = (until[:, -1] - 1) * share
+        low, high = (ranked[row, (until > k[:, None]).argmax(axis=1)] for k in (np.floor(place), np.ceil(place)))
+        result.append(low + (place - np.floor(place)) * (high - low))
+    return result
 
 
 def _spline(values: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ _BLOCK = 2**17  # numbers per block of resamples, so that a block stays in the p
 
 
 def over_resamples(
-    statistic: Callable[[np.ndarray], np.ndarray], weights: Any, n: int, undefined: str
+    statistic: Callable[[np.ndarray], np.ndarray], weights: Any, n: int, undefined: str, numbers: int = _BLOCK
 ) -> float | np.ndarray:
     """Evaluate a statistic of patient weights for all resamples, in blocks of them.
 
@@ -27,6 +27,8 @@ def over_resamples(
         Patients.
     undefined : str
         Why the value can be undefined. Given as an ``UndefinedMetricWarning`` when a single value is NaN.
+    numbers : int, default=2**17
+        Weights per block of resamples.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def over_resamples(
             f"weights must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {weights.shape}."
         )
     table = np.atleast_2d(weights)
-    size = max(1, _BLOCK // max(n, 1))
+    size = max(1, numbers // max(n, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.concatenate([statistic(table[i : i + size].astype(np.float64)) for i in range(0, len(table), size)])
     if weights.ndim == 2:
