@@ -146,3 +146,21 @@ def test_wrong_shapes_and_ties_are_refused(data):
         cox_loss(eta[:, None], event, time)
     with pytest.raises(ValueError, match="ties must be"):
         cox_loss(eta, event, time, ties="exact")
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("spread", [1.0, 500.0])
+def test_a_patient_of_weight_zero_is_absent(ties, spread):
+    rng = np.random.default_rng(3)
+    log_hazard = torch.as_tensor(rng.normal(size=30) * spread).requires_grad_()
+    event, time = torch.as_tensor(rng.random(30) < 0.6), torch.as_tensor(rng.integers(1, 9, size=30).astype(float))
+    weight = torch.as_tensor(rng.random(30) + 0.1)
+    gone = (time == time.max()) | (torch.arange(30) % 4 == 0)  # nobody left at the latest time
+    weight[gone] = 0.0
+    with_zeros = cox_loss(log_hazard, event, time, ties, weight)
+    without = cox_loss(log_hazard[~gone], event[~gone], time[~gone], ties, weight[~gone])
+    assert with_zeros.item() == pytest.approx(without.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(with_zeros, log_hazard)
+    assert (gradient[gone] == 0).all() and torch.isfinite(gradient).all()
+    nobody = cox_loss(log_hazard, event, time, ties, torch.zeros(30))
+    assert nobody.item() == 0 and nobody.requires_grad

@@ -44,6 +44,11 @@ class _TabularSurvival(BaseEstimator):
         -------
         self
         """
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None; give a table that holds "
+                "the endpoint, or a structured survival array."
+            )
         features = self._features(X, reset=True)
         name = self.endpoint
         if isinstance(y, pd.DataFrame):

@@ -139,7 +139,10 @@ def outcome_table(y: Any, index: pd.Index) -> pd.DataFrame:
     if isinstance(y, pd.Series):
         return y.to_frame(y.name if isinstance(y.name, str) else "label")
     if y is None:
-        raise ValueError("fit needs y: a table of outcomes, a structured survival array, or labels; got None.")
+        raise ValueError(
+            "fit requires y to be passed, but the target y is None; give a table of outcomes, a structured survival "
+            "array, or labels."
+        )
     y = np.asarray(y)
     if len(y) != len(index):
         raise ValueError(f"X has {len(index)} patients and y has {len(y)}; both need one row a patient.")

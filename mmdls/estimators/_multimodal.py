@@ -331,6 +331,12 @@ class _Multimodal(_BaseComposition):
     def _compute(self) -> Compute:
         return Compute(self.device, self.precision, self.micro_batch_size)
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = True
+        return tags
+
     @property
     def _network(self) -> MultimodalNet:
         return self.net_.module_
@@ -499,6 +505,9 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         FloatingPointError
             If training diverges.
         """
+        X = _plain(X)
+        if not isinstance(X, pd.DataFrame):
+            X = validate_data(self, X, dtype="numeric", ensure_all_finite="allow-nan")
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
         y = outcome_table(y, index)
         tasks = check_cohort(X, y) if isinstance(X, pd.DataFrame) else check_cohort(pd.DataFrame(index=index), y)
@@ -683,6 +692,7 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         Tasks of which ``y`` knows too little are left out; NaN if it knows too little of all.
         """
         outputs = self._outputs(X)
+        y = outcome_table(y, X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(y)))
         scores = []
         for task in self.tasks_.values():
             if task.kind == "survival":
@@ -762,12 +772,6 @@ class MultimodalClassifier(ClassifierMixin, _Multimodal, BaseEstimator):
         """The most probable class of each sample, (n_samples,)."""
         chosen = self.predict_proba(X).argmax(axis=1)
         return self.classes_[chosen]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.non_deterministic = False
-        return tags
 
 
 @estimator_registry.register("multimodal_survival")
@@ -891,6 +895,7 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
         table = outcome_table(y, index)
         name = self.endpoint
         if not isinstance(y, pd.DataFrame):
+            survival_target(y)
             name = "survival"
         elif name is None:
             survival_target(y)
@@ -940,12 +945,6 @@ class MultimodalSurvival(_Multimodal, BaseEstimator):
         outcome = survival_target(y, self._name if isinstance(y, pd.DataFrame) else None)
         known = ~np.isnan(outcome["time"])
         return concordance_index(outcome["event"][known], outcome["time"][known], risk[known])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.allow_nan = True
-        tags.target_tags.required = True
-        return tags
 
 
 def _plain(X: Any) -> Any:

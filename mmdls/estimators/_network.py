@@ -107,7 +107,8 @@ def fit_network(
     rows = np.flatnonzero(useful)
     if len(rows) < 2:
         raise ValueError(
-            f"only {len(rows)} of {len(y)} patients have both a modality and a known outcome; at least 2 are needed."
+            f"only {len(rows)} of {len(y)} patients have both a modality and a known outcome; "
+            f"n_samples = {len(rows)} is too few, at least 2 are needed."
         )
     with seeded(seed):
         network = build_network(encoders, inputs, tasks, **architecture)

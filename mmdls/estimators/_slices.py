@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from mmdls.cohort import check_cohort, check_features
 from mmdls.estimators._inputs import Inputs, outcome_table
@@ -203,6 +203,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         check_features(X)
         y = outcome_table(y, X.index)
         tasks = check_cohort(X, y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         store = self.open_slices(X, verbose=self.verbose)
         if not store.present.any():
             raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")

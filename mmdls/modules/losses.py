@@ -78,8 +78,8 @@ def cox_loss(
         Months.
     ties : {"efron", "breslow"}, default="efron"
     sample_weight : Tensor of shape (n,), default=None
-        Case weights: a patient of weight 2 counts as two in every risk set, and events are averaged by weight. Efron's
-        correction takes the mean weight of tied events, as R's ``coxph`` does.
+        Case weights: a patient of weight 2 counts as two in every risk set, one of weight 0 as absent, and events are
+        averaged by weight. Efron's correction takes the mean weight of tied events, as R's ``coxph`` does.
     risk_set : CoxRiskSet, default=None
         ``CoxRiskSet.of(event, time)``, to sort once for many calls.
 
@@ -107,6 +107,9 @@ def cox_loss(
             "log_hazard, event and time must have one shape (n,); got "
             f"{tuple(log_hazard.shape)}, {tuple(event.shape)}, {tuple(time.shape)}."
         )
+    if sample_weight is not None and not sample_weight.all():
+        counted = sample_weight != 0
+        return cox_loss(log_hazard[counted], event[counted], time[counted], ties, sample_weight[counted])
     if risk_set is None:
         risk_set = CoxRiskSet.of(event, time)
     if not len(risk_set.events):
