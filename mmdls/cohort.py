@@ -132,6 +132,11 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
 def check_features(X: pd.DataFrame) -> pd.DataFrame:
     """Refuse a table of patients that cannot be right: duplicate patients or columns, no rows, outcomes inside.
 
+    Parameters
+    ----------
+    X : pandas.DataFrame
+        One row a patient.
+
     Returns
     -------
     pandas.DataFrame

@@ -13,7 +13,13 @@ __all__ = ["is_missing", "read_image", "read_mask"]
 
 
 def is_missing(cell: Any) -> bool:
-    """True for None, NaN and NA."""
+    """True for None, NaN and NA.
+
+    Parameters
+    ----------
+    cell : object
+        One cell of a table; an array or a path is never missing.
+    """
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
 
 

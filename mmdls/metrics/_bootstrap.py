@@ -73,6 +73,12 @@ def _draw(members: np.ndarray, n: int, n_resamples: int, generator: np.random.Ge
 def percentile_interval(draws: Any, level: float = 0.95) -> tuple[float, float]:
     """Quantiles of the resampled values; resamples in which the metric is undefined (NaN) are left out.
 
+    Parameters
+    ----------
+    draws : array-like of shape (R,)
+        The metric in each resample.
+    level : float, default=0.95
+
     Returns
     -------
     low, high : float

@@ -44,6 +44,17 @@ def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray
 def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = False) -> np.ndarray:
     """Values of a step function that is 1 before ``times[0]``, or its left limits.
 
+    Parameters
+    ----------
+    times : ndarray of shape (T,)
+        Where the function steps, rising.
+    values : ndarray of shape (..., T)
+        Its value from each step on.
+    at : array-like of shape (A,)
+        Where it is asked for.
+    left : bool, default=False
+        Give the limits from the left.
+
     Examples
     --------
     >>> step_values(np.array([1.0, 3.0]), np.array([0.5, 0.0]), [0.0, 1.0, 3.0], left=True)
@@ -57,6 +68,12 @@ def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = Fal
 def median_follow_up(event: Any, time: Any) -> float:
     """Median follow-up by the reverse Kaplan-Meier method: the median time to censoring, in months; NaN if
     not reached.
+
+    Parameters
+    ----------
+    event : array-like of bool, shape (n,)
+    time : array-like of shape (n,)
+        Months.
 
     References
     ----------

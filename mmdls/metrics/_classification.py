@@ -184,6 +184,15 @@ def log_loss(labels: Any, probability: Any, weights: Any = None) -> float | np.n
 def accuracy_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
     """Share of patients whose most probable class is the true one.
 
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        True classes, 0 to K - 1.
+    probability : array-like of shape (n,) or (n, K)
+        Predicted probability of class 1, or of every class.
+    weights : array-like of shape (n,) or (R, n), default=None
+        Weights of the patients, or of R resamples at once.
+
     Examples
     --------
     >>> accuracy_score([0, 1], [0.2, 0.4])
@@ -239,6 +248,16 @@ def expected_calibration_error(
 def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
     """Share of class 0 whose probability of class 1 is below a threshold.
 
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        True classes, 0 or 1.
+    probability : array-like of shape (n,) or (n, 2)
+        Predicted probability of class 1, or of both.
+    threshold : float, default=0.5
+    weights : array-like of shape (n,) or (R, n), default=None
+        Weights of the patients, or of R resamples at once.
+
     Examples
     --------
     >>> specificity([0, 0, 1], [0.2, 0.7, 0.9])
@@ -250,6 +269,16 @@ def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: 
 
 def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
     """Share of class 1 whose probability of class 1 reaches a threshold.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        True classes, 0 or 1.
+    probability : array-like of shape (n,) or (n, 2)
+        Predicted probability of class 1, or of both.
+    threshold : float, default=0.5
+    weights : array-like of shape (n,) or (R, n), default=None
+        Weights of the patients, or of R resamples at once.
 
     Examples
     --------
@@ -264,6 +293,16 @@ def negative_predictive_value(
     labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None
 ) -> float | np.ndarray:
     """Share of class 0 among those whose probability of class 1 is below a threshold.
+
+    Parameters
+    ----------
+    labels : array-like of shape (n,)
+        True classes, 0 or 1.
+    probability : array-like of shape (n,) or (n, 2)
+        Predicted probability of class 1, or of both.
+    threshold : float, default=0.5
+    weights : array-like of shape (n,) or (R, n), default=None
+        Weights of the patients, or of R resamples at once.
 
     Examples
     --------

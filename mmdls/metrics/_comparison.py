@@ -66,6 +66,11 @@ def bootstrap_p_value(differences: Any) -> float:
     Twice the share of resamples on the rarer side of zero, where the observed sample counts as one more
     resample; so it is never below ``2 / (R + 1)``. NaN if fewer than half of the resamples have a value.
 
+    Parameters
+    ----------
+    differences : array-like of shape (R,)
+        The difference in each resample; NaN where it is undefined.
+
     References
     ----------
     .. [1] Davison AC, Hinkley DV. Bootstrap methods and their application. Cambridge University Press, 1997.

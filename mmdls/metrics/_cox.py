@@ -187,6 +187,11 @@ def hazard_ratios(
 def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float]:
     """Test what covariates add to a nested Cox model of the same patients.
 
+    Parameters
+    ----------
+    smaller, larger : CoxFit
+        Fits on the same patients; the larger has the covariates of the smaller and more.
+
     Returns
     -------
     statistic, p_value : float
@@ -301,6 +306,14 @@ def proportional_hazards_test(event: Any, time: Any, covariates: Any) -> tuple[n
 
 def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     """Log-rank test that groups have one survival function.
+
+    Parameters
+    ----------
+    event : array-like of bool, shape (n,)
+    time : array-like of shape (n,)
+        Months.
+    group : array-like of shape (n,)
+        Each patient's group; two or more different values.
 
     Returns
     -------

@@ -41,11 +41,17 @@ class SliceNet(nn.Module):
         """Image (K, C, H, W) -> mean of the backbone's last map (K, out_channels[-1])."""
         if self.mean != 0 or self.std != 1:
             image = (image - self.mean) / self.std
-        return self.backbone(image)[-1].mean(dim=(2, 3))
+        last = self.backbone(image)[-1]
+        # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
+        kind = torch.float32 if last.dtype in (torch.bfloat16, torch.float16) else last.dtype
+        return last.sum(dim=(2, 3), dtype=kind) / (last.shape[2] * last.shape[3])
 
     def encode(self, image: Tensor) -> Tensor:
         """Image (K, C, H, W) -> slice embeddings (K, D)."""
-        return torch.relu(self.projection(self.features(image)))
+        features = self.features(image)
+        # Means over whole maps differ little between slices; half precision would round the differences away.
+        with torch.autocast(image.device.type, enabled=False):
+            return torch.relu(self.projection(features))
 
     @torch.no_grad()
     def standardize_features(self, features: Tensor) -> None:
@@ -95,7 +101,15 @@ class TabularNet(nn.Module):
 
 
 def pad_slices(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """Packed embeddings (K, D) of patients with counts (B,) slices -> padded (B, S, D) and mask (B, S)."""
+    """Packed embeddings -> padded (B, S, D) and mask (B, S), where S is the largest count.
+
+    Parameters
+    ----------
+    packed : Tensor of shape (K, D)
+        Embeddings of all slices, patient after patient.
+    counts : Tensor of shape (B,)
+        How many slices each patient has; they sum to K.
+    """
     most = int(counts.max()) if len(counts) else 0
     mask = torch.arange(most, device=counts.device) < counts[:, None]
     padded = packed.new_zeros(len(counts), most, packed.shape[-1])
