@@ -32,6 +32,7 @@ def evaluate(
     y: pd.DataFrame,
     *,
     horizons: Sequence[float] = _HORIZONS,
+    thresholds: Sequence[float] = (),
     n_resamples: int = 1000,
     level: float = 0.95,
     method: str = "percentile",
@@ -51,7 +52,7 @@ def evaluate(
         A cohort; patients of unknown outcome are left out task by task.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
-    n_resamples, level, method, stratify, clusters, random_state
+    thresholds, n_resamples, level, method, stratify, clusters, random_state
         As in :func:`evaluate_predictions`.
     outcomes : dict of str to structured array, default=None
         Training outcomes by endpoint, for the censoring distribution; None takes them from the model.
@@ -81,6 +82,7 @@ def evaluate(
         y,
         outcomes=known,
         horizons=horizons,
+        thresholds=thresholds,
         n_resamples=n_resamples,
         level=level,
         method=method,
@@ -96,6 +98,7 @@ def evaluate_predictions(
     *,
     outcomes: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = _HORIZONS,
+    thresholds: Sequence[float] = (),
     n_resamples: int = 1000,
     level: float = 0.95,
     method: str = "percentile",
@@ -119,6 +122,8 @@ def evaluate_predictions(
         endpoint that is not given uses ``y`` itself, which suits out-of-fold predictions.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
+    thresholds : sequence of float, default=()
+        Risks at which the net benefit of acting on the prediction, and of acting on all patients, is reported.
     n_resamples : int, default=1000
         Bootstrap resamples of patients; 0 gives no intervals.
     level : float, default=0.95
@@ -154,7 +159,7 @@ def evaluate_predictions(
     rows = []
     for case in _cases(predictions, y, outcomes, clusters):
         weights = case.weights(n_resamples, stratify, random_state)
-        for statistic in case.statistics(horizons):
+        for statistic in case.statistics(horizons, thresholds):
             (value, low, high, draws), note = _noted(
                 lambda s=statistic, w=weights, c=case: _interval(s, w, level, method, c)
             )
@@ -186,6 +191,7 @@ def compare(
     *,
     outcomes: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = _HORIZONS,
+    thresholds: Sequence[float] = (),
     metrics: Sequence[str] | None = None,
     n_resamples: int = 1000,
     level: float = 0.95,
@@ -207,7 +213,7 @@ def compare(
     X : pandas.DataFrame, default=None
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, horizons, n_resamples, level, stratify, clusters, random_state
+    outcomes, horizons, thresholds, n_resamples, level, stratify, clusters, random_state
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -238,10 +244,10 @@ def compare(
     rows = []
     for one, two in zip(*(_cases(both, y, outcomes, clusters) for both in pair), strict=True):
         weights = one.weights(n_resamples, stratify, random_state)
-        others = {s.key: s for s in two.statistics(horizons)}
-        for statistic in one.statistics(horizons):
+        others = {s.key: s for s in two.statistics(horizons, thresholds)}
+        for statistic in one.statistics(horizons, thresholds):
             other = others.get(statistic.key)
-            if other is None or (metrics is not None and statistic.metric not in metrics):
+            if other is None or not statistic.resampled or (metrics is not None and statistic.metric not in metrics):
                 continue
             row, note = _noted(lambda a=statistic, b=other, w=weights: _difference(a, b, w, level))
             rows.append((one.name, statistic.metric, statistic.horizon, *row, one.n, one.n_events, note))
@@ -288,7 +294,12 @@ def predict_tasks(
 
 
 def training_outcomes(model: Any) -> dict[str, np.ndarray]:
-    """Outcomes of the training rows by endpoint, from the fitted estimator inside pipelines and searches."""
+    """Outcomes of the training rows by endpoint, from the fitted estimator inside pipelines and searches.
+
+    Parameters
+    ----------
+    model : fitted estimator
+    """
     final, _ = _final(model, None)
     return dict(getattr(final, "outcomes_", {}))
 
@@ -456,12 +467,13 @@ def _as_table(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
 @dataclass(frozen=True)
 class _Statistic:
     """One metric of one task, as a function of patient weights; labels and scores if DeLong's test
-    applies."""
+    applies; not resampled if it is itself a p-value."""
 
     metric: str
     horizon: float
     compute: Callable[[Any], Any]
     binary: tuple[np.ndarray, np.ndarray] | None = None
+    resampled: bool = True
 
     @property
     def key(self) -> tuple[str, str]:
@@ -490,7 +502,7 @@ class _Endpoint:
     def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
         return _weights(self.n, n_resamples, self.outcome["event"] if stratify else None, self.clusters, random_state)
 
-    def statistics(self, horizons: Sequence[float]) -> Iterator[_Statistic]:
+    def statistics(self, horizons: Sequence[float], thresholds: Sequence[float] = ()) -> Iterator[_Statistic]:
         event, time = self.outcome["event"], self.outcome["time"]
         train, test, risk = self.training, self.outcome, self.risk
         nowhere = float("nan")
@@ -510,6 +522,7 @@ class _Endpoint:
             if h not in self.survival.columns:
                 continue
             at = self.survival[h].to_numpy()
+            errors = _Last(lambda w, s=at, h=h: metrics.calibration_errors(event, time, s, h, w))
             for name, function in (
                 ("brier_score", metrics.brier_score),
                 ("index_of_prediction_accuracy", metrics.index_of_prediction_accuracy),
@@ -521,9 +534,23 @@ class _Endpoint:
                 h,
                 _guarded(at, h, lambda w, s=at, h=h: metrics.observed_expected_ratio(event, time, s, h, w)),
             )
+            for k, name in enumerate(("calibration_ici", "calibration_e50", "calibration_e90")):
+                yield _Statistic(name, h, _guarded(at, h, lambda w, e=errors, k=k: e(w)[k]))
+            for threshold in thresholds:
+                for name, predicted in (("net_benefit", at), ("net_benefit_of_all", np.zeros(self.n))):
+
+                    def benefit(w: Any, s: np.ndarray = predicted, h: float = h, c: float = threshold) -> Any:
+                        return metrics.net_benefit(train, test, s, h, c, w)
+
+                    yield _Statistic(f"{name}_{threshold:g}", h, _guarded(at, h, benefit))
         whole = self.survival.loc[:, self.survival.notna().all()]
         if whole.shape[1] > 1:
             grid, values = whole.columns.to_numpy(dtype=np.float64), whole.to_numpy()
+            yield _Statistic(
+                "concordance_index_antolini",
+                nowhere,
+                lambda w: metrics.concordance_index_antolini(event, time, values, grid, w),
+            )
             for name in ("integrated_brier_score", "integrated_prediction_accuracy"):
                 function = getattr(metrics, name)
 
@@ -533,6 +560,32 @@ class _Endpoint:
                     return function(train, test, values, grid, weights)
 
                 yield _Statistic(name, nowhere, integrated)
+            yield _Statistic(
+                "log_likelihood",
+                nowhere,
+                lambda w: metrics.censored_log_likelihood(event, time, values, grid, w),
+            )
+            yield _Statistic("d_calibration_p", nowhere, lambda w: self._d_calibration(grid, values), resampled=False)
+
+    def _d_calibration(self, grid: np.ndarray, values: np.ndarray) -> float:
+        """P-value of the test, with all outcomes beyond the last predicted time censored there."""
+        time = np.minimum(self.outcome["time"], grid[-1])
+        event = self.outcome["event"] & (self.outcome["time"] <= grid[-1])
+        curves = np.column_stack([np.ones(self.n), values])
+        own = np.array([np.interp(t, np.r_[0.0, grid], curve) for t, curve in zip(time, curves, strict=True)])
+        return metrics.d_calibration(event, own)[1]
+
+
+class _Last:
+    """A function of patient weights that several rows of a table share; its last answer is kept."""
+
+    def __init__(self, compute: Callable[[Any], Any]) -> None:
+        self.compute, self.answer = compute, None
+
+    def __call__(self, weights: Any) -> Any:
+        if self.answer is None or self.answer[0] is not weights:
+            self.answer = (weights, self.compute(weights))
+        return self.answer[1]
 
 
 @dataclass(frozen=True)
@@ -557,7 +610,7 @@ class _Classes:
     def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
         return _weights(self.n, n_resamples, self.codes if stratify else None, self.clusters, random_state)
 
-    def statistics(self, horizons: Sequence[float]) -> Iterator[_Statistic]:
+    def statistics(self, horizons: Sequence[float], thresholds: Sequence[float] = ()) -> Iterator[_Statistic]:
         codes, probability = self.codes, self.probability
         two = len(self.classes) == 2
         binary = (codes, probability[:, 1]) if two else None
@@ -674,7 +727,7 @@ def _guarded(survival: np.ndarray, horizon: float, compute: Callable[[Any], Any]
 
 
 def _interval(statistic: _Statistic, weights: np.ndarray, level: float, method: str, case: Any) -> tuple:
-    if not len(weights):
+    if not len(weights) or not statistic.resampled:
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
     return metrics.bootstrap_interval(statistic.compute, weights, level=level, method=method, clusters=case.clusters)
 

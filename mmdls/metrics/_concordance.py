@@ -113,7 +113,7 @@ def concordance_index_antolini(
     """Antolini's C: how often a patient's predicted survival at the own event is below that of those still event-free.
 
     It judges survival curves that may cross; for proportional hazards it is Harrell's C, with the same pairs and
-    halves for ties. An event after the last of ``times`` is read from the last column.
+    halves for ties. An event outside the span of ``times`` is read from the nearest column.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def concordance_index_antolini(
     survival : array of shape (n, n_times)
         Probability to be event-free at each of ``times``; a step function between them.
     times : array of shape (n_times,)
-        Months, ascending. Events before the first are left out: all curves are 1 there.
+        Months, ascending.
     weights : array of shape (n,) or (R, n), default=None
 
     Returns
@@ -143,9 +143,9 @@ def concordance_index_antolini(
     event, time = check_outcome(event, time)
     times = np.asarray(times, dtype=np.float64)
     survival = check_predictions(survival, (len(time), len(times)), "survival")
-    column = np.searchsorted(times, time, side="right") - 1
+    column = np.clip(np.searchsorted(times, time, side="right") - 1, 0, None)
     # Events of one column stand together, so that a block of them compares one column of predictions.
-    cases = np.flatnonzero(event & (column >= 0))
+    cases = np.flatnonzero(event)
     cases = cases[np.argsort(column[cases], kind="stable")]
     size = max(1, _COMPARISONS // max(len(time), 1))
 
