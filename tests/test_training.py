@@ -222,7 +222,7 @@ def test_progress_is_shown_when_asked(cohort, capsys):
 
 def test_unknown_choices_are_named(cohort):
     X, y = cohort.data[["clinical_age"]], cohort.target
-    with pytest.raises(KeyError, match="fusions has no 'gatd'; did you mean 'gated'"):
+    with pytest.raises(KeyError, match="fusions has no 'gatd'. Did you mean 'gated'"):
         MMDLS(fusion="gatd").fit(X, y)
     for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"ordinal": "probit"}, {"precision": "half"}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
