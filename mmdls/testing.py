@@ -6,8 +6,10 @@ one registered part, whatever its kind; the library's own tests run it over ever
 
 import io
 import pickle
+import random
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import joblib
@@ -15,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 from optuna.distributions import BaseDistribution
-from sklearn.base import BaseEstimator, clone
-from torch import nn
+from sklearn.base import BaseEstimator, clone, is_classifier
+from torch import Tensor, nn
 
 from mmdls import registry
 from mmdls.datasets import make_nsclc_cohort
@@ -28,6 +30,7 @@ __all__ = [
     "check_fusion",
     "check_part",
     "check_pooling",
+    "check_segmentation_net",
     "check_survival_head",
 ]
 
@@ -53,6 +56,10 @@ def check_part(kind: str, name: str) -> None:
     ------
     AssertionError
         If the contract is broken.
+
+    Examples
+    --------
+    >>> check_part("poolings", "mean")
     """
     part = getattr(registry, kind)[name]
     assert (part.__doc__ or "").strip(), f"{part.__name__} has no docstring"
@@ -65,31 +72,42 @@ def check_part(kind: str, name: str) -> None:
 
 
 def check_backbone(backbone: Callable[..., nn.Module]) -> None:
-    """Maps fine to coarse with ``out_channels``; an image's features do not depend on the images beside it."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    """Maps fine to coarse with ``out_channels``; an image's features do not depend on the images beside it.
+
+    Parameters
+    ----------
+    backbone : class or callable
+        Called with ``in_channels``, returns the network.
+    """
+    with _seeded():
         for in_channels in (1, 3):
-            net = backbone(in_channels=in_channels).eval()
+            net = backbone(in_channels=in_channels)
+            _no_batch_statistics(net)
+            assert hasattr(net, "out_channels"), "a backbone must have out_channels, the channels of its maps"
             image = torch.randn(3, in_channels, 48, 40)
-            maps = net(image)
-            assert [m.shape[1] for m in maps] == list(net.out_channels), "out_channels must tell the maps' channels"
-            sizes = [m.shape[2] * m.shape[3] for m in maps]
-            assert sizes == sorted(sizes, reverse=True), "feature maps must go from fine to coarse"
-            alone = [m for m in net(image[:1])]
-            for together, single in zip(maps, alone, strict=True):
-                assert torch.allclose(together[:1], single, atol=1e-4), "an image alone must equal itself in a batch"
-            net.train()
-            trained = [m for m in net(image)]
-            for together, single in zip(trained, net(image[:1]), strict=True):
-                assert torch.allclose(together[:1], single, atol=1e-4), "no batch statistics in training either"
+            for mode in (False, True):
+                _without_dropout(net.train(mode))
+                maps = net(image)
+                assert isinstance(maps, list | tuple), f"forward must give a list of maps; got {type(maps).__name__}"
+                assert [m.shape[1] for m in maps] == list(net.out_channels), "out_channels must tell the maps' channels"
+                sizes = [m.shape[2] * m.shape[3] for m in maps]
+                assert sizes == sorted(sizes, reverse=True), "feature maps must go from fine to coarse"
+                for together, single in zip(maps, net(image[:1]), strict=True):
+                    _close(together[:1], single, "an image alone must equal itself in a batch", 1e-4)
         _gradients_reach(net, lambda: net(image)[-1].square().sum())
 
 
 def check_pooling(pooling: Callable[..., nn.Module]) -> None:
-    """Padding, order of patients and of slices never change the result; no slices give zeros."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    """Padding and the other patients never change the result; no slices give zeros.
+
+    Parameters
+    ----------
+    pooling : class or callable
+        Called with the width of a slice embedding, returns the network.
+    """
+    with _seeded():
         net = pooling(16).eval()
+        _no_batch_statistics(net)
         counts = torch.tensor([5, 1, 0, 3])
         mask = torch.arange(5) < counts[:, None]
         slices = torch.randn(4, 5, 16)
@@ -99,25 +117,35 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
         assert (pooled[2] == 0).all(), "a patient without slices must get zeros"
         for filler in (1e4, torch.nan, torch.inf):
             dirty = torch.where(mask[..., None], slices, filler)
-            assert torch.allclose(net(dirty, mask), pooled, atol=1e-5), f"padding with {filler} changed the result"
+            _close(net(dirty, mask), pooled, f"padding with {filler} changed the result")
         wide = torch.cat([slices, torch.randn(4, 3, 16)], dim=1)
         wide_mask = torch.cat([mask, torch.zeros(4, 3, dtype=torch.bool)], dim=1)
-        assert torch.allclose(net(wide, wide_mask), pooled, atol=1e-5), "more padding changed the result"
-        assert torch.allclose(net(slices[3:, :3], mask[3:, :3]), pooled[3:], atol=1e-5), "alone differs from in a batch"
+        _close(net(wide, wide_mask), pooled, "more padding changed the result")
+        _close(net(slices[3:, :3], mask[3:, :3]), pooled[3:], "a patient alone must equal itself in a batch")
+        _close(net(slices[:, :0], mask[:, :0]), torch.zeros(4, 16), "a batch without any slice must give zeros")
+        for place in range(3):
+            changed = slices.clone()
+            changed[3, place] += 1
+            assert not torch.allclose(net(changed, mask)[3], pooled[3]), "every real slice must count"
         if hasattr(net, "attention"):
             weights = net.attention(slices, mask)
             assert weights.shape == mask.shape and (weights >= 0).all(), "weights must be (B, S) and non-negative"
             assert (weights[~mask] == 0).all(), "padded slices must have no weight"
-            total = weights.sum(dim=1)
-            assert torch.allclose(total, (counts > 0).float(), atol=1e-5), "weights must sum to 1 over real slices"
+            _close(weights.sum(dim=1), (counts > 0).float(), "weights must sum to 1 over real slices")
         _gradients_reach(net, lambda: net(slices, mask).square().sum())
 
 
 def check_fusion(fusion: Callable[..., nn.Module]) -> None:
-    """An absent modality never changes the result; patients do not see one another."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    """An absent modality never changes the result, a present one does; patients do not see one another.
+
+    Parameters
+    ----------
+    fusion : class or callable
+        Called with the modalities' widths and ``out_features``, returns the network.
+    """
+    with _seeded():
         net = fusion({"ct": 12, "pet": 5, "clinical": 1}, out_features=16).eval()
+        _no_batch_statistics(net)
         assert net.out_features == 16, "out_features must be kept"
         embeddings = {"ct": torch.randn(4, 12), "pet": torch.randn(4, 5), "clinical": torch.randn(4, 1)}
         present = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
@@ -127,28 +155,35 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
             dirty = {
                 name: torch.where(present[:, [i]], value, filler) for i, (name, value) in enumerate(embeddings.items())
             }
-            assert torch.allclose(net(dirty, present), fused, atol=1e-5), "an absent modality changed the result"
+            _close(net(dirty, present), fused, "an absent modality changed the result")
         alone = net({name: value[1:2] for name, value in embeddings.items()}, present[1:2])
-        assert torch.allclose(alone, fused[1:2], atol=1e-5), "a patient alone must equal itself in a batch"
-        changed = net(embeddings | {"pet": embeddings["pet"] + 1}, present)
-        assert not torch.allclose(changed[0], fused[0]), "a present modality must count"
+        _close(alone, fused[1:2], "a patient alone must equal itself in a batch")
+        for name, value in embeddings.items():
+            changed = net(embeddings | {name: value + 1}, present)
+            assert not torch.allclose(changed[0], fused[0]), "a present modality must count"
         if hasattr(net, "attention"):
             weights = net.attention(embeddings, present)
             assert weights.shape == present.shape and (weights[~present] == 0).all(), "absent modalities weigh nothing"
-            assert torch.allclose(weights.sum(dim=1)[:3], torch.ones(3), atol=1e-5), "weights must sum to 1"
+            _close(weights.sum(dim=1)[:3], torch.ones(3), "weights must sum to 1")
         _gradients_reach(net, lambda: net(embeddings, present).square().sum())
 
 
 def check_survival_head(head: Callable[..., nn.Module]) -> None:
-    """Permutation-invariant loss, one sign of risk, survival that starts at 1 and never rises."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
+    """Permutation-invariant loss, one sign of risk, survival that starts at 1 and never rises.
+
+    Parameters
+    ----------
+    head : class or callable
+        Called with the width of the features, returns the network.
+    """
+    with _seeded():
         n = 60
         signal = torch.randn(n)
         features = torch.cat([signal[:, None], torch.randn(n, 7)], dim=1)
         time = (torch.distributions.Exponential(torch.exp(signal) / 20).sample() + 0.5).round().clamp(min=1).double()
         event = torch.rand(n) < 0.7
         net = head(8)
+        _no_batch_statistics(net)
         net.prepare(event, time)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
         first = None
@@ -159,22 +194,45 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
             optimizer.step()
             first = loss.item() if first is None else first
         assert loss.item() < first, "training must lower the loss"
-        parameters = net(features).detach()
+        parameters = net.eval()(features).detach()
         order = torch.randperm(n)
         permuted = net.loss(parameters[order], event[order], time[order])
-        assert torch.allclose(permuted, net.loss(parameters, event, time), rtol=1e-5), "the order of patients counted"
+        _close(permuted, net.loss(parameters, event, time), "the order of patients changed the loss")
         silent = net.loss(net(features), torch.zeros(n, dtype=torch.bool), time)
         assert torch.isfinite(silent) and silent.requires_grad, "no event must give a finite, connected loss"
         risk = net.risk(parameters)
         assert risk.shape == (n,), f"risk must have shape ({n},); got {tuple(risk.shape)}"
         assert np.corrcoef(risk, signal)[0, 1] > 0.5, "higher risk must mean earlier event"
         net.fit_baseline(parameters, event, time)
+        assert (net.times.diff() > 0).all(), "times must rise"
         grid = torch.linspace(0, float(time.max()) + 5, 50, dtype=torch.float64)
         survival = net.survival_function(parameters, grid)
         assert survival.shape == (n, 50), f"survival must be (B, T); got {tuple(survival.shape)}"
-        assert torch.allclose(survival[:, 0], torch.ones(n, dtype=survival.dtype)), "S(0) must be 1"
+        _close(survival[:, 0], torch.ones(n), "S(0) must be 1")
         assert (survival.diff(dim=1) <= 1e-9).all() and (survival >= 0).all(), "survival must never rise"
-        assert (net.times.diff() > 0).all(), "times must rise"
+        assert np.corrcoef(survival.mean(dim=1), signal)[0, 1] < -0.5, "higher risk must mean lower survival"
+
+
+def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
+    """Logits of lung and lesion at the image's size; an image's logits do not depend on the images beside it.
+
+    Parameters
+    ----------
+    net : class or callable
+        Called with ``in_channels``, returns the network.
+    """
+    with _seeded():
+        model = net(in_channels=1)
+        _no_batch_statistics(model)
+        image = torch.randn(2, 1, 64, 48)
+        for mode in (False, True):
+            _without_dropout(model.train(mode))
+            together, alone = model(image), model(image[:1])
+            assert set(together) == {"lung", "lesion"}, f"expected logits of lung and lesion; got {sorted(together)}"
+            for name, logits in together.items():
+                assert logits.shape == image.shape, f"{name} must be {tuple(image.shape)}; got {tuple(logits.shape)}"
+                _close(logits[:1], alone[name], "an image alone must equal itself in a batch", 1e-4)
+        _gradients_reach(model, lambda: sum(logits.square().sum() for logits in model(image).values()))
 
 
 def check_estimator(estimator: type[BaseEstimator]) -> None:
@@ -182,36 +240,41 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
 
     The estimator is built with its defaults; conventional parameters (``max_epochs``, ``n_estimators``, ``endpoint``,
     ``random_state`` ...) are set to keep the check quick.
+
+    Parameters
+    ----------
+    estimator : class
     """
     X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
     model = _shrunk(estimator)
-    if "image_column" in getattr(estimator, "_contract_input", ()) or _reads_images_only(model):
+    if hasattr(model, "open_slices"):  # encodes one image column
         X = X[["lesion_image"]]
-    target = y["subtype"].astype(str) if hasattr(model, "predict_proba") and not hasattr(model, "transform") else y
-    if not hasattr(model, "predict") and hasattr(model, "transform") and not _reads_images_only(model):
+    elif not hasattr(model, "predict"):  # encodes a table
         X = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
+    target = y["subtype"].astype(str) if is_classifier(model) else y
     parameters = repr(model.get_params())
-    X_before, y_before, state = X.copy(), y.copy(), (torch.get_rng_state(), np.random.get_state()[1].copy())  # noqa: NPY002
+    X_before, y_before, state = X.copy(), y.copy(), _random_state()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = clone(model).fit(X, target)
+        assert fitted.n_features_in_ == len(fitted.feature_names_in_), "n_features_in_ must count feature_names_in_"
         answer = _answers(fitted, X)
         again = _answers(clone(model).fit(X, target), X)
         assert repr(model.get_params()) == parameters, "fit must not change parameters"
-        pd.testing.assert_frame_equal(X.drop(columns=_objects(X)), X_before.drop(columns=_objects(X)))
+        pd.testing.assert_frame_equal(X.drop(columns=_images(X)), X_before.drop(columns=_images(X)))
         pd.testing.assert_frame_equal(y, y_before)
-        assert torch.equal(torch.get_rng_state(), state[0]), "torch's global random state was moved"
-        assert np.array_equal(np.random.get_state()[1], state[1]), "NumPy's global random state was moved"  # noqa: NPY002
+        for library, moved in _moved(state):
+            assert not moved, f"{library}'s global random state was moved"
         _same(answer, again, 0, "equal seeds must give equal answers")
         order = np.random.default_rng(0).permutation(len(X))
-        _same(answer[order], _answers(fitted, X.iloc[order]), 1e-4, "the order of patients changed their answers")
+        shuffled = _answers(fitted, X.iloc[order])
+        _same(answer.iloc[order], shuffled, 1e-4, "the order of patients changed their answers")
         _same(answer[3:4], _answers(fitted, X.iloc[3:4]), 1e-4, "a patient alone differs from itself in the table")
         buffer = io.BytesIO()
         joblib.dump(fitted, buffer)
         for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(io.BytesIO(buffer.getvalue()))):
             _same(answer, _answers(copy, X), 1e-6, "a pickled copy answers differently")
         assert not hasattr(clone(fitted), "n_features_in_"), "a clone must be unfitted"
-        assert fitted.n_features_in_ == len(fitted.feature_names_in_), "n_features_in_ must count feature_names_in_"
         gone = X.drop(columns=[fitted.feature_names_in_[0]])
         try:
             _answers(fitted, gone)
@@ -226,6 +289,7 @@ _CHECKS = {
     "poolings": check_pooling,
     "fusions": check_fusion,
     "survival_heads": check_survival_head,
+    "segmentation_nets": check_segmentation_net,
     "estimators": check_estimator,
 }
 
@@ -240,46 +304,92 @@ _SHRUNK = {
 }
 
 
+# -- networks --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(0)
+        yield
+
+
+def _close(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-5) -> None:
+    one, other = one.detach().double(), other.detach().double()
+    close = one.shape == other.shape and torch.allclose(one, other, rtol=1e-5, atol=tolerance)
+    assert close, f"{what} ({tuple(one.shape)} against {tuple(other.shape)}, or different values)"
+
+
+def _without_dropout(net: nn.Module) -> None:
+    for module in net.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+
+
+def _no_batch_statistics(net: nn.Module) -> None:
+    for name, module in net.named_modules():
+        assert not isinstance(module, nn.modules.batchnorm._BatchNorm), (
+            f"{name} normalises over the batch, so a patient's answer would depend on the others; "
+            "use nn.GroupNorm or no normalisation"
+        )
+
+
+def _gradients_reach(net: nn.Module, loss: Callable[[], Tensor]) -> None:
+    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    if not parameters:
+        return
+    net.zero_grad()
+    loss().backward()
+    for name, parameter in parameters.items():
+        reached = parameter.grad is not None and torch.isfinite(parameter.grad).all()
+        assert reached, f"the parameter {name} gets no finite gradient"
+
+
+# -- estimators ------------------------------------------------------------------------------------------------------
+
+
 def _shrunk(estimator: type[BaseEstimator]) -> BaseEstimator:
     model = estimator()
     known = model.get_params(deep=False)
     return model.set_params(**{name: value for name, value in _SHRUNK.items() if name in known})
 
 
-def _reads_images_only(model: BaseEstimator) -> bool:
-    return hasattr(model, "open_slices")
-
-
-def _objects(X: pd.DataFrame) -> list[str]:
+def _images(X: pd.DataFrame) -> list[str]:
     return [c for c in X.columns if str(c).endswith(("_image", "_mask"))]
 
 
-def _answers(model: BaseEstimator, X: pd.DataFrame) -> np.ndarray:
-    """Everything the model says about X as numbers, one row a patient."""
+def _random_state() -> dict[str, Any]:
+    numpy_state = np.random.get_state()  # noqa: NPY002
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "NumPy": [numpy_state[1].tolist(), *numpy_state[2:]],
+        "Python": random.getstate(),
+    }
+
+
+def _moved(before: dict[str, Any]) -> Iterator[tuple[str, bool]]:
+    after = _random_state()
+    for library, state in before.items():
+        yield library, after[library] != state
+
+
+def _answers(model: BaseEstimator, X: pd.DataFrame) -> pd.DataFrame:
+    """Everything the model says about X, one row a patient."""
     parts = []
     if hasattr(model, "transform"):
         parts.append(np.asarray(model.transform(X), dtype=float))
     if hasattr(model, "predict"):
-        predicted = model.predict(X)
-        frame = predicted if isinstance(predicted, pd.DataFrame) else pd.DataFrame({"answer": predicted})
-        parts += [pd.factorize(frame[c])[0] if frame[c].dtype.kind not in "fiub" else frame[c] for c in ()]
-        numeric = frame.select_dtypes("number")
-        parts.append(numeric.to_numpy(dtype=float))
-    if hasattr(model, "classes_") and not isinstance(model.classes_, dict):
+        parts.append(model.predict(X))
+    if is_classifier(model):
         parts.append(model.predict_proba(X))
-    return np.column_stack([np.asarray(p).reshape(len(X), -1) for p in parts])
+    table = pd.concat([pd.DataFrame(part).reset_index(drop=True) for part in parts], axis=1)
+    return table.set_axis(range(table.shape[1]), axis=1)
 
 
-def _same(one: np.ndarray, other: np.ndarray, tolerance: float, what: str) -> None:
-    close = np.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
-    assert close, f"{what} (largest difference {np.nanmax(np.abs(one - other)):.2e})"
-
-
-def _gradients_reach(net: nn.Module, loss: Callable[[], Any]) -> None:
-    parameters = [p for p in net.parameters() if p.requires_grad]
-    if not parameters:
-        return
-    net.zero_grad()
-    loss().backward()
-    for parameter in parameters:
-        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), "a parameter gets no gradient"
+def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float, what: str) -> None:
+    try:
+        pd.testing.assert_frame_equal(
+            one.reset_index(drop=True), other.reset_index(drop=True), rtol=tolerance, atol=tolerance
+        )
+    except AssertionError as difference:
+        raise AssertionError(f"{what}: {difference}") from None
