@@ -260,7 +260,7 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
         assert fitted.n_features_in_ == len(fitted.feature_names_in_), "n_features_in_ must count feature_names_in_"
         answer = _answers(fitted, X)
         again = _answers(clone(model).fit(X, target), X)
-        assert repr(model.get_params()) == parameters, "fit must not change parameters"
+        assert repr(fitted.get_params()) == parameters, "fit must not change parameters"
         pd.testing.assert_frame_equal(X.drop(columns=_images(X)), X_before.drop(columns=_images(X)))
         pd.testing.assert_frame_equal(y, y_before)
         for library, moved in _moved(state):
