@@ -27,6 +27,7 @@ FLOORS = {
     "evaluation": 4,
     "plotting": 4,
     "report": 4,
+    "tables": 4,
     "testing": 4,
     "persistence": 4,
 }
