@@ -156,7 +156,7 @@ class _Multimodal(_BaseComposition):
             self.n_features_in_ = len(self.feature_names_in_)
         if sample_weight is not None:
             sample_weight = _check_sample_weight(sample_weight, table, ensure_non_negative=True)
-        inputs = self._inputs(table, fitting=True)
+        inputs = self._inputs(table, y, fitting=True)
         training = {
             name: getattr(self, name)
             for name in (
@@ -289,7 +289,7 @@ class _Multimodal(_BaseComposition):
             ]
         _check_feature_names(self, shown, reset=False)
 
-    def _inputs(self, X: pd.DataFrame, *, fitting: bool = False) -> Inputs:
+    def _inputs(self, X: pd.DataFrame, y: pd.DataFrame | None = None, *, fitting: bool = False) -> Inputs:
         inputs = Inputs([name for name, _, _ in self.modalities_])
         present = []
         for name, encoder, columns in self.modalities_:
@@ -299,7 +299,7 @@ class _Multimodal(_BaseComposition):
                 present.append(inputs.stores[name].present)
             else:
                 if fitting:
-                    encoder.fit(part)
+                    encoder.fit(part, y)
                 table = np.asarray(encoder.transform(part), dtype=np.float32)
                 here = rows_with_values(part)
                 bad = here & ~np.isfinite(table).all(axis=1)
@@ -397,8 +397,8 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
     modalities : "auto" or list of (name, encoder, columns), default="auto"
         ``"auto"`` makes one modality of every image column and of every block of columns in X. A list composes
         like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
-        :class:`TabularEncoder`, or any fitted or unfitted transformer (its output is used as it is); columns are
-        names, or the name of a block.
+        :class:`TabularEncoder`, or any transformer (its output is used as it is; scikit-learn's ``FrozenEstimator``
+        keeps a fitted one); columns are names, or the name of a block.
     image_encoder, table_encoder : estimator, default=None
         The encoders that ``"auto"`` uses; None means ``SliceEncoder()`` and ``TabularEncoder()``.
     fusion : str or class, default="gated"
