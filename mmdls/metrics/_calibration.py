@@ -315,7 +315,7 @@ def _smoother(
     event: np.ndarray, time: np.ndarray, survival: np.ndarray, horizon: float
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Observed risk (R, n) as a function of patient weights (R, n): Cox regression (Breslow ties) on a spline."""
-    basis = _spline(np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6))))
+    basis = spline(np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6))))
     # Orthogonal columns keep Newton's steps of one size.
     basis = np.linalg.qr(basis - basis.mean(axis=0))[0] * np.sqrt(len(time))
     order = np.argsort(-time, kind="stable")
@@ -393,7 +393,7 @@ def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares: tuple[f
     return result
 
 
-def _spline(values: np.ndarray) -> np.ndarray:
+def spline(values: np.ndarray) -> np.ndarray:
     """Restricted cubic spline with knots at the 10th, 50th and 90th percentile, (n, 2)."""
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     if not low < middle < high:

@@ -1,11 +1,15 @@
 """What all figures share: their axes, and one palette that colour-blind readers can tell apart."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["PALETTE", "axes", "finish"]
+import numpy as np
+
+__all__ = ["PALETTE", "axes", "finish", "interval_text", "named", "style"]
 
 # Okabe M, Ito K. Color universal design, 2008; without its yellow.
 PALETTE = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+_DASHES = ("-", (0, (6, 2)), (0, (2, 1)), "-.")
 
 
 def axes(ax: Any, size: tuple[float, float] = (5.5, 4.5)) -> Any:
@@ -23,3 +27,26 @@ def finish(ax: Any) -> Any:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
+
+
+def named(models: Any) -> list[tuple[str, Any]]:
+    """Predictions by the name of the model; one model without a name has the name ``""``."""
+    if isinstance(models, Mapping):
+        if not models:
+            raise ValueError("there is no model to draw: the dict of predictions is empty.")
+        return list(models.items())
+    return [("", models)]
+
+
+def style() -> Iterator[dict[str, Any]]:
+    """A look for each model: colours first, dashes so that a printed page without colour still tells them apart."""
+    for k in range(len(PALETTE) * len(_DASHES)):
+        dashes = _DASHES[(k + k // len(PALETTE)) % len(_DASHES)]
+        yield {"color": PALETTE[k % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}
+
+
+def interval_text(value: float, low: float = np.nan, high: float = np.nan) -> str:
+    """``0.72 [0.68, 0.76]``, without the brackets where there is no interval."""
+    if np.isnan(value):
+        return "not defined"
+    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]"

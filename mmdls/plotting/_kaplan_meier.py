@@ -105,13 +105,13 @@ def _curve(ax: Any, event: np.ndarray, time: np.ndarray, colour: str, name: str,
     censored = np.unique(time[~event])
     ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7)
     if interval:
-        low, high = _log_log_interval(event, time, times, survival, level)
+        low, high = log_log_interval(event, time, times, survival, level)
         ax.fill_between(
             np.r_[0, times], np.r_[1, low], np.r_[1, high], step="post", color=colour, alpha=0.15, linewidth=0
         )
 
 
-def _log_log_interval(
+def log_log_interval(
     event: np.ndarray, time: np.ndarray, times: np.ndarray, survival: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greenwood's variance on the scale of log(-log S), which keeps the interval inside [0, 1]."""

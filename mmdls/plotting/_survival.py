@@ -1,0 +1,263 @@
+"""Discrimination, error, calibration and net benefit of survival predictions."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mmdls import metrics
+from mmdls.plotting._axes import axes, finish, interval_text, named, style
+from mmdls.plotting._classification import spikes
+from mmdls.plotting._kaplan_meier import log_log_interval
+
+__all__ = ["auc_over_time", "brier_over_time", "decision_curve", "survival_calibration"]
+
+
+def auc_over_time(
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    risk: Any,
+    times: Any,
+    *,
+    n_resamples: int = 500,
+    level: float = 0.95,
+    random_state: Any = 0,
+    ax: Any = None,
+) -> Any:
+    """Draw the time-dependent AUC (cumulative cases, dynamic controls) over months, with pointwise intervals.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+        Event and time of the training rows, for the censoring distribution.
+    survival_test : structured array of shape (n,)
+    risk : array of shape (n,) or (n, n_times), or dict of str to such arrays
+        Higher = earlier event, by name of the model.
+    times : array of shape (n_times,)
+        Months, ascending; those where the AUC is not defined stay empty.
+    n_resamples : int, default=500
+        0 leaves the intervals out.
+    level : float, default=0.95
+    random_state : int or None, default=0
+    ax : matplotlib.axes.Axes, default=None
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> auc_over_time(y, y, [4.0, 2.0, 1.0, 3.0], [1.5, 3.0], n_resamples=20).get_ylabel()
+    'Time-dependent AUC'
+    """
+    ax, times = axes(ax), np.asarray(times, dtype=np.float64)
+    weights = metrics.bootstrap_weights(len(survival_test), n_resamples, random_state=random_state)
+    lowest = 0.45
+    for (name, values), look in zip(named(risk), style(), strict=False):
+
+        def metric(w: Any, values: Any = values) -> Any:
+            return metrics.cumulative_dynamic_auc(survival_train, survival_test, values, times, w)
+
+        curve, low, _ = _band(ax, times, metric, weights, level, name, look)
+        lowest = min(lowest, np.nanmin(np.r_[curve, low, lowest]) - 0.02)
+    ax.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
+    ax.set(xlabel="Months", ylabel="Time-dependent AUC", ylim=(max(lowest, 0), 1.0), xlim=(0, times.max() * 1.02))
+    return _legend(finish(ax))
+
+
+def brier_over_time(
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    times: Any,
+    *,
+    n_resamples: int = 500,
+    level: float = 0.95,
+    random_state: Any = 0,
+    ax: Any = None,
+) -> Any:
+    """Draw the Brier score over months against that of Kaplan-Meier on the training rows, which ignores the patient.
+
+    Parameters
+    ----------
+    survival_train, survival_test, times, n_resamples, level, random_state, ax
+        As in :func:`auc_over_time`.
+    survival : array of shape (n, n_times), or dict of str to such arrays
+        Probability to be event-free at each time, by name of the model.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> brier_over_time(y, y, [[0.9, 0.5]] * 4, [1.5, 3.0], n_resamples=20).get_ylabel()
+    'Brier score'
+    """
+    ax, times = axes(ax), np.asarray(times, dtype=np.float64)
+    weights = metrics.bootstrap_weights(len(survival_test), n_resamples, random_state=random_state)
+    event, time = (survival_train[field] for field in survival_train.dtype.names)
+    known = ~np.isnan(time)
+    curve = metrics.step_values(*metrics.kaplan_meier(event[known], time[known]), times)
+    null = np.tile(curve, (len(survival_test), 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
+        reference = metrics.brier_score(survival_train, survival_test, null, times)
+    ax.plot(times, reference, color="0.35", linewidth=1.5, linestyle=":", label="Kaplan-Meier (training rows)")
+    for (name, values), look in zip(named(survival), style(), strict=False):
+
+        def metric(w: Any, values: Any = values) -> Any:
+            return metrics.brier_score(survival_train, survival_test, values, times, w)
+
+        _band(ax, times, metric, weights, level, name or "model", look)
+    ax.set(xlabel="Months", ylabel="Brier score", xlim=(0, times.max() * 1.02))
+    ax.set_ylim(0, max(0.27, ax.get_ylim()[1]))
+    return _legend(finish(ax))
+
+
+def survival_calibration(
+    event: Any, time: Any, survival: Any, horizon: float, *, n_groups: int = 5, level: float = 0.95, ax: Any = None
+) -> Any:
+    """Draw observed against predicted risk at a horizon: a smooth curve, and Kaplan-Meier in groups of one size.
+
+    Parameters
+    ----------
+    event : array of shape (n,), bool
+    time : array of shape (n,)
+        Months.
+    survival : array of shape (n,), or dict of str to such arrays
+        Probability to be event-free at the horizon, by name of the model.
+    horizon : float
+        Months.
+    n_groups : int, default=5
+        Groups of predicted risk; bars are intervals of Kaplan-Meier (log-log transformed). 0 draws the curve alone.
+    level : float, default=0.95
+    ax : matplotlib.axes.Axes, default=None
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    References
+    ----------
+    .. [1] Austin PC, Harrell FE, van Klaveren D. Graphical calibration curves and the integrated calibration
+       index (ICI) for survival models. Statistics in Medicine, 2020.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> time = np.arange(1.0, 41.0)
+    >>> survival_calibration(np.ones(40), time, time / 50, 24.0, n_groups=4).get_xlabel()
+    'Predicted risk by 24 months'
+    """
+    event, time = np.asarray(event).astype(bool), np.asarray(time, dtype=np.float64)
+    ax = axes(ax, (4.8, 4.8))
+    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
+    distributions = []
+    for (name, values), look in zip(named(survival), style(), strict=False):
+        values = np.asarray(values, dtype=np.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
+            observed = metrics.survival_calibration_curve(event, time, values, horizon)
+        order = np.argsort(1 - values)
+        inner = order[int(0.01 * len(order)) : len(order) - int(0.01 * len(order))]
+        ici = float(np.abs(observed - (1 - values)).mean())
+        ax.plot(1 - values[inner], observed[inner], label=f"{name} ICI {interval_text(ici)}".strip(), **look)
+        for group in np.array_split(order, n_groups) if n_groups else ():
+            times, curve = metrics.kaplan_meier(event[group], time[group])
+            at = np.searchsorted(times, horizon, side="right") - 1
+            if at < 0 or horizon > times[-1]:
+                continue
+            low, high = log_log_interval(event[group], time[group], times, curve, level)
+            point, bars = 1 - curve[at], [[max(high[at] - curve[at], 0)], [max(curve[at] - low[at], 0)]]
+            ax.errorbar(1 - values[group].mean(), point, bars, fmt="o", ms=4, color=look["color"], elinewidth=0.9)
+        distributions.append((1 - values, look))
+    ax.set(xlabel=f"Predicted risk by {horizon:g} months", ylabel=f"Observed risk by {horizon:g} months")
+    ax.legend(loc="upper left", fontsize="small", frameon=False)
+    return spikes(finish(ax), distributions)
+
+
+def decision_curve(
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    horizon: float,
+    *,
+    thresholds: Any = None,
+    ax: Any = None,
+) -> Any:
+    """Draw the net benefit of acting above a threshold of risk, against acting on all patients and on none.
+
+    Parameters
+    ----------
+    survival_train : structured array of shape (n_train,)
+    survival_test : structured array of shape (n,)
+    survival : array of shape (n,), or dict of str to such arrays
+        Probability to be event-free at the horizon, by name of the model.
+    horizon : float
+        Months.
+    thresholds : array, default=None
+        None means 0.01 to 0.9; a paper shows the range in which a decision is taken.
+    ax : matplotlib.axes.Axes, default=None
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    References
+    ----------
+    .. [1] Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating prediction models. Medical
+       Decision Making, 2006.
+
+    Examples
+    --------
+    >>> import matplotlib
+    >>> matplotlib.use("Agg")
+    >>> y = np.array([(True, 1.0), (False, 9.0)], dtype=[("event", bool), ("time", float)])
+    >>> decision_curve(y, y, [0.1, 0.9], 5.0).get_ylabel()
+    'Net benefit'
+    """
+    ax = axes(ax)
+    grid = np.linspace(0.01, 0.9, 90) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    models = named(survival)
+    curves = [("act on all", np.zeros(len(survival_test)))] + [(name or "model", values) for name, values in models]
+    looks = [{"color": "0.45", "linewidth": 1.3, "linestyle": "--"}, *style()]
+    highest = 0.0
+    for (name, values), look in zip(curves, looks, strict=False):
+        benefit = metrics.net_benefit(survival_train, survival_test, values, horizon, grid)
+        highest = max(highest, np.nanmax(np.r_[benefit, 0.0]))
+        ax.plot(grid, benefit, label=name, **look)
+    ax.axhline(0, color="0.45", linewidth=1.3, label="act on none")
+    ax.set(xlabel=f"Threshold of risk by {horizon:g} months", ylabel="Net benefit")
+    ax.set(xlim=(grid[0], grid[-1]), ylim=(-0.12 * (highest or 1), 1.08 * (highest or 1)))
+    return _legend(finish(ax))
+
+
+def _band(
+    ax: Any, times: np.ndarray, metric: Callable[[Any], Any], weights: np.ndarray, level: float, name: str, look: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A curve with its pointwise interval."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
+        curve = np.asarray(metric(None))
+    ax.plot(times, curve, label=name, **look)
+    low = high = np.full(len(times), np.nan)
+    if len(weights):
+        draws = np.asarray(metric(weights))
+        low, high = np.array([metrics.percentile_interval(column, level) for column in draws.T]).T
+        ax.fill_between(times, low, high, color=look["color"], alpha=0.13, linewidth=0)
+    return curve, low, high
+
+
+def _legend(ax: Any) -> Any:
+    if any(text for text in ax.get_legend_handles_labels()[1]):
+        ax.legend(loc="best", fontsize="small", framealpha=0.85, edgecolor="none")
+    return ax
