@@ -20,9 +20,9 @@ __all__ = ["TabularEncoder"]
 class TabularEncoder(TransformerMixin, BaseEstimator):
     """Impute, scale, one-hot encode and mark what was missing, all learned from the training rows.
 
-    Columns of numbers and booleans are imputed and scaled. Columns of strings, categories or other objects become one
-    column a category seen in ``fit``; a missing value or a category not seen in ``fit`` is all zeros. As a part of
-    :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
+    Columns of numbers and booleans are imputed and scaled. Columns of strings (``"60"`` too) and categories become one
+    column a category seen in ``fit``; a missing value or a category not seen in ``fit`` is all zeros. Dates are
+    refused. As a part of :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
 
     Parameters
     ----------
@@ -98,6 +98,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         if self.scale not in ("power", "standard", None):
             raise ValueError(f"scale must be 'power', 'standard' or None; got {self.scale!r}.")
         table = self._table(X, reset=True)
+        self._columns = table.columns
         self._numbers = [c for c in table.columns if _is_number(table[c])]
         self.categories_ = {
             c: np.asarray(sorted(table[c].dropna().unique(), key=str), dtype=object)
@@ -182,9 +183,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         else:
             values = validate_data(self, X, reset=reset, dtype=None, ensure_all_finite="allow-nan")
             table = pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
-            if values.dtype == object:
-                table = table.infer_objects()
-        return table
+        # scikit-learn lets a table follow an array and the other way round; the place of a column then decides.
+        return table if reset else table.set_axis(self._columns, axis=1)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -195,10 +195,13 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
 
 def _is_number(column: pd.Series) -> bool:
-    if pd.api.types.is_bool_dtype(column) or pd.api.types.is_numeric_dtype(column):
-        return True
+    kind = pd.api.types.infer_dtype(column, skipna=True)
+    if kind.startswith(("date", "time", "period")):
+        raise ValueError(
+            f"column {column.name!r} holds {kind}; give a number instead, such as months since diagnosis, or drop it."
+        )
     # A column without any value has no kind; as a number it is imputed and marked like any other.
-    return bool(column.isna().all())
+    return kind in ("boolean", "integer", "floating", "mixed-integer-float", "decimal") or bool(column.isna().all())
 
 
 def _to_numbers(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
