@@ -128,11 +128,11 @@ class Deep:
         tables = [_embedded(first, X.iloc[rows]) for rows in (kept, held)]
         study = _study(self.settings)
         space = {
-            "fusion": optuna.distributions.CategoricalDistribution(["gated", "concat"]),
-            "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
-            "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True),
+            "hidden_features": optuna.distributions.CategoricalDistribution([32, 64]),
+            "dropout": optuna.distributions.FloatDistribution(0.1, 0.6),
+            "weight_decay": optuna.distributions.FloatDistribution(1e-2, 1.0, log=True),
         }
-        study.enqueue_trial({"fusion": "gated", "dropout": 0.2, "weight_decay": 0.1})
+        study.enqueue_trial({"hidden_features": 64, "dropout": 0.2, "weight_decay": 0.1})
         for _ in range(self.settings.trials):
             trial = study.ask(space)
             try:
@@ -231,18 +231,27 @@ def run(
     return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in answers.items()}
 
 
+def folds_of(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame) -> pd.Series:
+    """The fold that each patient was left out in, for all patients of ``y``; NaN if no fold of theirs is finished."""
+    fold = pd.concat([table["fold"] for tables in answers.values() for table in tables.values()])
+    return fold[~fold.index.duplicated()].reindex(y.index)
+
+
 def tabulate(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
-    """One row an arm and task: the metric with its interval, and the difference to clinical-only."""
+    """One row an arm and task: the metric with its interval, and the difference to clinical-only.
+
+    Each metric is a mean over folds, since risks of different folds come from different models.
+    """
     rows = []
     tasks = find_tasks(y)
+    options = {"horizons": (), "n_resamples": n_resamples, "folds": folds_of(answers, y), "random_state": 0}
     for name, tables in answers.items():
         predictions = _as_predictions(tables, tasks)
-        scores = evaluate_predictions(predictions, y, horizons=(), n_resamples=n_resamples, random_state=0)
+        scores = evaluate_predictions(predictions, y, **options)
         scores = scores[scores["metric"].isin(SHOWN)]
         if name != BASELINE and BASELINE in answers:
             baseline = _as_predictions(answers[BASELINE], tasks)
-            differences = compare(predictions, baseline, y, horizons=(), metrics=list(SHOWN), n_resamples=n_resamples)
-            differences = differences.set_index("task")
+            differences = compare(predictions, baseline, y, metrics=list(SHOWN), **options).set_index("task")
         for row in scores.itertuples():
             new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
@@ -281,9 +290,13 @@ def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str
     from mmdls.plotting import kaplan_meier
 
     shown = [name for name in answers if task in answers[name]]
-    figure, axes = plt.subplots(1, len(shown), figsize=(5.2 * len(shown), 5.4), squeeze=False)
-    for ax, name in zip(axes[0], shown, strict=True):
-        table = answers[name][task].drop_duplicates(subset=None)
+    columns = min(len(shown), 2)
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
+    for ax in axes.ravel()[len(shown) :]:
+        ax.remove()
+    for ax, name in zip(axes.ravel(), shown, strict=False):
+        table = answers[name][task]
         outcome = survival_target(y.loc[table.index], task)
         known = ~np.isnan(outcome["time"])
         kaplan_meier(
@@ -348,10 +361,10 @@ def main(argv: list[str] | None = None) -> None:
     _per_patient(answers).to_csv(options.out / "predictions.csv")
     print("\n" + show(table))
     if oracle is not None:
-        for task in ("os", "dfs"):
-            outcome = survival_target(y, task)
-            best = concordance_index(outcome["event"], outcome["time"], oracle[f"{task}_risk"].to_numpy())
-            print(f"{task:8} {'oracle':14} C-index {best:.3f}   (knows every covariate and the image factor)")
+        risks = {task: oracle[f"{task}_risk"] for task in ("os", "dfs")}
+        for row in evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds_of(answers, y)).itertuples():
+            if row.metric in SHOWN:
+                print(f"{row.task:8} {'oracle':14} {SHOWN[row.metric]:7} {row.value:.3f}   (knows the truth)")
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
     draw(answers, y, last, options.out / "kaplan_meier.png")
     minutes = (time.perf_counter() - start) / 60

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -104,6 +104,7 @@ def evaluate_predictions(
     method: str = "percentile",
     stratify: bool = False,
     clusters: Any = None,
+    folds: Any = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
     """Evaluate predictions that are at hand, for example those of patients left out in cross-validation.
@@ -132,6 +133,9 @@ def evaluate_predictions(
         Keep the number of events (of each class) in every resample.
     clusters : Series or array of shape (n_patients,), default=None
         Draw whole clusters, for example centres; rows as in ``y``.
+    folds : Series or array of shape (n_patients,), default=None
+        Which fold each patient was left out in; rows as in ``y``. Risks of different models have no common
+        scale, so each metric is then computed inside every fold, and averaged by its number of patients.
     random_state : int or None, default=0
 
     Returns
@@ -157,7 +161,7 @@ def evaluate_predictions(
     1   os  concordance_index_ipcw  0.571
     """
     rows = []
-    for case in _cases(predictions, y, outcomes, clusters):
+    for case in _cases(predictions, y, outcomes, clusters, folds):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(horizons, thresholds):
             (value, low, high, draws), note = _noted(
@@ -197,13 +201,14 @@ def compare(
     level: float = 0.95,
     stratify: bool = False,
     clusters: Any = None,
+    folds: Any = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
     """Compare two models on the same patients: differences, intervals, p-values.
 
-    Both models meet the same resamples. The p-value of a binary AUC is DeLong's, all others are those of the
-    paired bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the metrics that were
-    planned.
+    Both models meet the same resamples. The p-value of a binary AUC is DeLong's (without ``folds``), all others
+    are those of the paired bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the
+    metrics that were planned.
 
     Parameters
     ----------
@@ -213,7 +218,7 @@ def compare(
     X : pandas.DataFrame, default=None
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, horizons, thresholds, n_resamples, level, stratify, clusters, random_state
+    outcomes, horizons, thresholds, n_resamples, level, stratify, clusters, folds, random_state
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -242,7 +247,7 @@ def compare(
         pair.append(both)
     pair[1] = {name: pair[1][name].loc[pair[0][name].index] for name in shared}
     rows = []
-    for one, two in zip(*(_cases(both, y, outcomes, clusters) for both in pair), strict=True):
+    for one, two in zip(*(_cases(both, y, outcomes, clusters, folds) for both in pair), strict=True):
         weights = one.weights(n_resamples, stratify, random_state)
         others = {s.key: s for s in two.statistics(horizons, thresholds)}
         for statistic in one.statistics(horizons, thresholds):
@@ -646,17 +651,61 @@ class _Classes:
             yield of("calibration_intercept", metrics.calibration_intercept, codes, probability)
 
 
-def _cases(predictions: Mapping[str, Any], y: pd.DataFrame, outcomes: Any, clusters: Any) -> Iterator[Any]:
+@dataclass(frozen=True)
+class _Folds:
+    """Patients whom several models predicted, one model a fold: every metric is a mean over folds."""
+
+    whole: Any
+    parts: list[Any]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def statistics(self, horizons: Sequence[float], thresholds: Sequence[float] = ()) -> Iterator[_Statistic]:
+        inside = [{s.key: s for s in part.statistics(horizons, thresholds)} for part in self.parts]
+        for statistic in self.whole.statistics(horizons, thresholds):
+            if statistic.resampled:
+                found = [(part, known[statistic.key]) for part, known in zip(self.parts, inside, strict=True)]
+                statistic = replace(statistic, compute=lambda w, f=found: self._mean(f, w), binary=None)
+            yield statistic
+
+    @staticmethod
+    def _mean(found: list[tuple[Any, _Statistic]], weights: Any) -> Any:
+        values, shares, start = [], [], 0
+        for part, statistic in found:
+            own = None if weights is None else weights[:, start : start + part.n]
+            value = np.asarray(statistic.compute(own), dtype=np.float64)
+            values.append(np.nan_to_num(value))
+            shares.append(part.n * ~np.isnan(value))
+            start += part.n
+        total = np.sum(shares, axis=0)
+        with np.errstate(invalid="ignore"):
+            mean = np.sum(np.multiply(values, shares), axis=0) / total
+        return float(mean) if weights is None else mean
+
+
+def _cases(predictions: Mapping[str, Any], y: pd.DataFrame, outcomes: Any, clusters: Any, folds: Any) -> Iterator[Any]:
     tasks = check_target(y, list(predictions))
     if clusters is not None:
         clusters = pd.Series(np.asarray(clusters), index=y.index)
+    if folds is not None:
+        folds = pd.Series(np.asarray(folds), index=y.index)
     for name, table in predictions.items():
         unknown = table.index.difference(y.index)
         if len(unknown):
             raise KeyError(
                 f"y lacks {len(unknown)} of the patients predicted for {name!r}, such as {list(unknown[:3])}."
             )
-        yield _case(tasks[name], table, y.loc[table.index], outcomes or {}, clusters, y)
+
+        def case(table: Any, name: str = name) -> Any:
+            return _case(tasks[name], table, y.loc[table.index], outcomes or {}, clusters, y)
+
+        if folds is None:
+            yield case(table)
+        else:
+            table = table.loc[folds.loc[table.index].sort_values(kind="stable").index]
+            parts = [case(part) for _, part in table.groupby(folds.loc[table.index], sort=True)]
+            yield _Folds(case(table), [part for part in parts if part.n])
 
 
 def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any, cohort: Any = None) -> Any:

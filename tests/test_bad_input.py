@@ -181,11 +181,14 @@ def test_numbers_that_turn_into_text_are_refused(cohort_on_disk, fitted):
         fitted.predict(X.assign(pet_suvmax=np.inf))
 
 
-def test_patients_without_anything_are_named(cohort_on_disk, fitted):
+def test_patients_without_anything_are_named_and_get_the_average_answer(cohort_on_disk, fitted):
     X = cohort_on_disk.data.copy().astype(object)
     X.loc[X.index[2], fitted.feature_names_in_] = None
     numbers = [c for c in X.columns if c in fitted.feature_names_in_ and not c.endswith("_image")]
     X[numbers] = X[numbers].infer_objects()
-    with pytest.warns(UserWarning, match="1 of 60 patients have none of the modalities"):
-        answer = fitted.predict(X)
-    assert np.isfinite(answer["os"]).all()
+    with pytest.warns(UserWarning, match="1 of 60 patients have none .* the average of the training patients"):
+        answer = fitted.predict_proba(X, "subtype")[2]
+    assert answer[1] == pytest.approx(fitted.predict_proba(cohort_on_disk.data, "subtype")[:, 1].mean(), abs=0.02)
+    with pytest.warns(UserWarning, match="none of the modalities"):
+        risk = fitted.predict(X)["os"]
+    assert risk.iloc[2] == pytest.approx(fitted.predict(cohort_on_disk.data)["os"].mean(), abs=1e-6)

@@ -279,3 +279,36 @@ def test_scorers_take_scikit_survival_targets_and_plain_labels(cohort):
 def test_predictions_that_cannot_be_read_are_refused(cohort, predictions, error, words):
     with pytest.raises(error, match=words):
         evaluate_predictions(predictions, cohort[1], n_resamples=0)
+
+
+def test_models_of_different_folds_are_never_ranked_against_each_other():
+    _, y = make_cohort()
+    y = y[["os_time", "os_event", "subtype"]]
+    rng = np.random.default_rng(0)
+    folds = rng.integers(0, 3, len(y))
+    risk = pd.Series(-y["os_time"].fillna(0.0) + 1000.0 * folds, index=y.index)  # perfect, each fold on its own scale
+    options = {"horizons": (), "n_resamples": 0, "folds": folds}
+    perfect = evaluate_predictions({"os": risk}, y, **options).set_index("metric")["value"]
+    assert perfect["concordance_index"] == 1.0
+    assert evaluate_predictions({"os": risk}, y, horizons=(), n_resamples=0)["value"][0] < 0.9
+
+    share = y.groupby(folds)["subtype"].transform(lambda column: -(column == "LUSC").mean())  # a fold's constant
+    constant = pd.DataFrame({"LUAD": -share, "LUSC": 1 + share})
+    table = evaluate_predictions({"subtype": constant}, y, n_resamples=0, folds=folds)
+    assert table["value"][0] == 0.5
+    assert evaluate_predictions({"subtype": constant}, y, n_resamples=0)["value"][0] < 0.5
+
+    noisy = pd.Series(risk + rng.normal(scale=30, size=len(y)), index=y.index)
+    known = y["os_time"].notna().to_numpy()
+    by_hand, sizes = [], []
+    for fold in range(3):
+        rows = known & (folds == fold)
+        outcome = survival_target(y[rows], "os")
+        by_hand.append(metrics.concordance_index(outcome["event"], outcome["time"], noisy[rows].to_numpy()))
+        sizes.append(rows.sum())
+    table = evaluate_predictions({"os": noisy}, y, **{**options, "n_resamples": 200})
+    assert table["value"][0] == pytest.approx(np.average(by_hand, weights=sizes))
+    assert table["low"][0] < table["value"][0] < table["high"][0]
+    difference = compare({"os": risk}, {"os": noisy}, y, **{**options, "n_resamples": 200})
+    assert difference["difference"][0] == pytest.approx(1 - table["value"][0])
+    assert difference["low"][0] > 0

@@ -188,7 +188,7 @@ class _Multimodal(_BaseComposition):
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
                 encoder.adopt(self._network.encoders[name], columns)
-        self._fit_endpoints(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
 
     def _architecture(self) -> dict[str, Any]:
         return {
@@ -208,9 +208,13 @@ class _Multimodal(_BaseComposition):
             )
         }
 
-    def _fit_endpoints(self, outputs: dict[str, Tensor], y: pd.DataFrame, present: Tensor) -> None:
-        """Baselines, time grids, risk cut-points and outcomes of the training rows."""
+    def _fit_answers(self, outputs: dict[str, Tensor], y: pd.DataFrame, present: Tensor) -> None:
+        """Baselines, time grids, risk cut-points, outcomes and average answers of the training rows."""
         self.outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
+        # What is said of a patient of whom nothing is known; no training row teaches the network that.
+        self._average = {name: outputs[name][present].mean(dim=0) for name in self._endpoints}
+        for name, head in self._network.class_heads.items():
+            self._average[name] = head.probabilities(outputs[name][present]).mean(dim=0)
         for name in self._endpoints:
             outcome = survival_target(y, name)
             known = torch.as_tensor(~np.isnan(outcome["time"]))
@@ -319,14 +323,19 @@ class _Multimodal(_BaseComposition):
         if alone.any() and not fitting:
             warnings.warn(
                 f"{alone.sum()} of {len(X)} patients have none of the modalities {inputs.names}; their predictions are "
-                f"those of an unknown patient. First: {list(X.index[alone][:3])}.",
+                f"the average of the training patients. First: {list(X.index[alone][:3])}.",
                 stacklevel=4,
             )
         return inputs
 
     def _outputs(self, X: Any) -> dict[str, Tensor]:
         check_is_fitted(self, "net_")
-        return forward_cohort(self._network, self._inputs(self._table(X, reset=False)), self._compute())
+        inputs = self._inputs(self._table(X, reset=False))
+        outputs = forward_cohort(self._network, inputs, self._compute())
+        outputs["@unknown"] = ~inputs.present.any(dim=1)
+        for name in self._average.keys() & set(self._endpoints):
+            outputs[name][outputs["@unknown"]] = self._average[name]
+        return outputs
 
     def _compute(self) -> Compute:
         return Compute(self.device, self.precision, self.micro_batch_size)
@@ -354,7 +363,10 @@ class _Multimodal(_BaseComposition):
     # -- answers by task ------------------------------------------------------------------------------------------
 
     def _probabilities(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
-        return self._network.class_heads[task].probabilities(outputs[task]).numpy()
+        probabilities = self._network.class_heads[task].probabilities(outputs[task])
+        if task in self._average:
+            probabilities[outputs["@unknown"]] = self._average[task]
+        return probabilities.numpy()
 
     def _risk(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
         return self._network.survival_heads[task].cpu().risk(outputs[task]).numpy()
@@ -572,7 +584,7 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
-        self.outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
+        self.outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 
     def fit_baselines(self, X: pd.DataFrame, y: pd.DataFrame) -> "MMDLS":
@@ -592,7 +604,7 @@ class MMDLS(TransformerMixin, _Multimodal, BaseEstimator):
         check_is_fitted(self, "net_")
         check_cohort(X, y, self._endpoints)
         inputs = self._inputs(self._table(X, reset=False))
-        self._fit_endpoints(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
         self.unique_times_ = self._times
         return self
 
