@@ -1,5 +1,6 @@
 """Named parts: what a registry promises, shown with third-party packages that are really installed."""
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -44,6 +45,7 @@ def offer(site, package, module, **entry_points):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
     lines = [f"{key} = {name}:{value}" for key, value in entry_points.items()]
     (info / "entry_points.txt").write_text("\n".join(["[mmdls.backbones]", *lines]) + "\n")
+    importlib.invalidate_caches()
 
 
 NET = "class Net:\n    'A net.'\n    def forward(self): ...\n"
@@ -57,9 +59,8 @@ def packages(tmp_path, monkeypatch):
     module.parts = Registry("backbones", "some_home", ["forward"])
     monkeypatch.setitem(sys.modules, "some_registry", module)
     monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
     yield tmp_path, module.parts
-    for name in set(sys.modules) - before:
+    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]:
         del sys.modules[name]
 
 
