@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.model_selection._split import GroupsConsumerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
 from mmdls.cohort import find_tasks
 
@@ -63,6 +63,7 @@ class CohortKFold(GroupsConsumerMixin):
             Rows with one value never stand on both sides, for example two scans of one patient.
         """
         label = strata(y, X, self.on, smallest=self.n_splits)
+        check_consistent_length(X, label, groups)
         seed = check_random_state(self.random_state).randint(2**31 - 1) if self.shuffle else None
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         folds = kind(self.n_splits, shuffle=self.shuffle, random_state=seed)
@@ -90,21 +91,25 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
     on : sequence of str, default=None
         See :class:`CohortKFold`.
     smallest : int, default=2
-        Strata with fewer patients lose their last part, one after the other; what is still too small joins the largest.
+        Strata with fewer patients are put together with others that differ in the last part only.
 
     Returns
     -------
     ndarray of shape (n,), int64
     """
     parts = _parts(y, X, on)
-    label = np.zeros(len(y), dtype=np.int64)
+    label = np.zeros(len(parts[0]), dtype=np.int64)
     for part in parts:
         finer = pd.factorize(pd.MultiIndex.from_arrays([label, part]))[0]
-        counts = np.bincount(finer)
-        # A rare combination stays with the coarser stratum it came from.
-        label = pd.factorize(np.where(counts[finer] >= smallest, finer, -1 - label))[0]
-    counts = np.bincount(label)
-    return np.where(counts[label] >= smallest, label, counts.argmax())
+        rare = np.bincount(finer)[finer] < smallest
+        for coarse in np.unique(label[rare]):
+            lost = rare & (label == coarse)
+            others = finer[~rare & (label == coarse)]
+            # Rare combinations of one coarser stratum stay together, or join the largest that came from it.
+            enough = lost.sum() >= smallest or not len(others)
+            finer[lost] = -1 - coarse if enough else np.bincount(others).argmax()
+        label = pd.factorize(finer)[0]
+    return label
 
 
 def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -144,6 +149,8 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
 
 
 def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:
+    if y is None:
+        raise ValueError("patients are stratified by their outcomes, so y must be given; got None.")
     if not isinstance(y, pd.DataFrame):
         if on is not None:
             raise ValueError(f"on={list(on)} names columns, so y must be a table; got {type(y).__name__}.")
