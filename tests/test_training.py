@@ -133,17 +133,28 @@ def test_frozen_backbones_stay_as_they_were_drawn(cohort):
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
-def test_batches_share_the_events_and_see_everybody_once():
-    events = np.r_[np.ones(20, int), np.zeros(80, int)]
-    batches = _Batches(_Rows(np.arange(100)), events, 30)
-    assert len(batches) == 4
+@pytest.mark.parametrize(("n", "size"), [(100, 30), (101, 25), (97, 12)])
+def test_batches_share_events_and_times_and_see_everybody_once(n, size):
+    rng = np.random.default_rng(n)
+    events, times = (rng.random(n) < 0.3).astype(int), rng.exponential(30, n)
+    batches = _Batches(_Rows(np.arange(n)), events, times, size)
+    assert len(batches) == -(-n // size)
+    epochs = []
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        drawn = [rows.numpy() for rows, _ in batches]
-    assert sorted(np.concatenate(drawn)) == list(range(100))
-    assert all(events[rows].sum() == 5 for rows in drawn)
-    whole = list(_Batches(_Rows(np.arange(100)), events, 512))
-    assert len(whole) == 1 and len(whole[0][0]) == 100
+        for _ in range(20):
+            drawn = [rows.numpy() for rows, _ in batches]
+            epochs.append(drawn)
+            assert sorted(np.concatenate(drawn)) == list(range(n))
+            assert all(len(rows) <= size for rows in drawn)
+            counts = [events[rows].sum() for rows in drawn]
+            assert max(counts) - min(counts) <= 1
+            for rows in drawn:
+                pairs = (events[rows] == 1)[:, None] & (times[rows][:, None] < times[rows])
+                assert pairs.any(), "a batch without comparable pairs teaches a Cox model nothing"
+    assert any(set(a) != set(b) for a, b in zip(epochs[0], epochs[1], strict=True)), "drawn anew each epoch"
+    whole = list(_Batches(_Rows(np.arange(n)), events, times, 512))
+    assert len(whole) == 1 and len(whole[0][0]) == n
 
 
 def test_divergence_stops_with_a_clear_error(cohort):

@@ -24,16 +24,16 @@ class Inputs:
     names : list of str
         The modalities in order.
     stores : dict of str to SliceStore
-        Of the modalities whose images are encoded.
-    frozen : dict of str to (Tensor of shape (K, D), offsets of shape (n_patients + 1,))
-        Slice embeddings of the modalities whose encoders do not train, so that no image is encoded twice.
+        Of the modalities that are images.
+    frozen : dict of str to Tensor of shape (K, D)
+        Embeddings of all slices, for those whose encoders do not train, so that no image is encoded twice.
     tables : dict of str to Tensor of shape (n_patients, P)
     present : Tensor of shape (n_patients, M), bool
     """
 
     names: list[str]
     stores: dict[str, SliceStore] = field(default_factory=dict)
-    frozen: dict[str, tuple[Tensor, np.ndarray]] = field(default_factory=dict)
+    frozen: dict[str, Tensor] = field(default_factory=dict)
     tables: dict[str, Tensor] = field(default_factory=dict)
     present: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.bool))
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from mmdls.cohort import Task
@@ -112,16 +111,12 @@ def fit_network(
         )
     with seeded(seed):
         network = build_network(encoders, inputs, tasks, **architecture)
-        network.to(memory_format=torch.channels_last)
-        for name in inputs.stores:
-            if encoders[name].standardize:
-                standardize_features(network.encoders[name], inputs.stores[name], rows, compute)
-        still = [name for name, encoder in encoders.items() if name in inputs.stores and not encoder.trainable]
-        if still:
-            inputs = freeze(network, inputs, still, compute)
-            for name in still:
-                network.encoders[name].backbone.requires_grad_(False)
-                network.encoders[name].projection.requires_grad_(False)
+        for name, store in inputs.stores.items():
+            part, encoder = encoders[name], network.encoders[name]
+            if not part.trainable:
+                inputs.frozen[name] = freeze(encoder, store, rows, compute, standardize=part.standardize)
+            elif part.standardize:
+                standardize_features(encoder, store, rows, compute)
         for name, (event, time) in targets.survival.items():
             known = useful & ~np.isnan(time.numpy())
             heads = [network.survival_heads[name], *(alone[name] for alone in network.modality_heads.values())]

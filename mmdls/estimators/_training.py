@@ -3,10 +3,13 @@
 Training cuts at the slice embeddings. All slices of the batch are encoded without gradients, a piece at a time;
 fusion, heads and loss see the whole batch and give the gradient of every slice embedding; then the slices are encoded
 once more, a piece at a time, and these gradients are passed on. The result is the exact gradient of the whole batch in
-the memory of one piece, so the risk set of a Cox loss may be the whole cohort.
+the memory of one piece, so the risk set of a Cox loss may be the whole cohort. Pieces whose graphs fit into a fixed
+budget are kept from the first pass, so that small images are encoded once only.
 """
 
+import hashlib
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,13 +38,15 @@ __all__ = [
     "history_table",
     "ready_to_predict",
     "seeded",
+    "slice_features",
     "train",
 ]
 
 # torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
 _RANDOM_STATE_LOCK = threading.RLock()
-# Activations of the widest map of one micro-batch that still stay in a processor's cache.
-_CACHE_BYTES = 4 * 2**20
+# The widest feature map of one micro-batch. On a processor it stays in the cache, and below the 32 MiB from which the
+# C library asks the system for fresh pages at every allocation; on a GPU it keeps all multiprocessors busy.
+_WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
@@ -65,11 +70,17 @@ class Compute:
         ``"bf16"`` encodes images under bfloat16 autocast.
     micro_batch_size : int or "auto", default="auto"
         Slices encoded at a time: a memory knob. ``"auto"`` keeps their activations in the processor's cache.
+    compile : bool, default=False
+        Translate the backbones with ``torch.compile`` before training.
+    kept_bytes : int, default=128 MiB
+        Graphs of the first pass over the images that are kept instead of encoding their slices again.
     """
 
     device: str = "cpu"
     precision: str = "float32"
     micro_batch_size: int | str = "auto"
+    compile: bool = False
+    kept_bytes: int = 128 * 2**20
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
@@ -88,44 +99,87 @@ class Compute:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
-        """Embed slices of a store, all at once, (K, D)."""
+    def features(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Features of slices of a store, all at once, (K, C)."""
         image = self.read(store, index)
         with torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            return encoder.encode(image).float()
+            return encoder.features(image)
+
+    def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Embed slices of a store, all at once, (K, D)."""
+        return encoder.project(self.features(encoder, store, index))
 
     def read(self, store: SliceStore, index: np.ndarray) -> Tensor:
         """Slices of a store on the device, (K, 1, H, W)."""
-        return store.gather(index, device=self.torch_device).contiguous(memory_format=torch.channels_last)
+        # Unlike contiguous(), to() also rewrites the strides of one channel, by which convolutions choose their way.
+        return store.gather(index, device=self.torch_device).to(memory_format=torch.channels_last)
 
     def pieces(self, encoder: SliceNet, store: SliceStore, n: int) -> list[slice]:
         """Cut n slices into micro-batches."""
         size = self.micro_batch_size
         if size == "auto":
-            height, width = store.image_size
-            widest = 4 * encoder.backbone.out_channels[0] * height * width
-            size = int(np.clip(_CACHE_BYTES // widest, 1, 256))
+            widest, _ = self.slice_bytes(encoder, store)
+            size = int(np.clip(round(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) / widest), 1, 1024))
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+    def slice_bytes(self, encoder: SliceNet, store: SliceStore) -> tuple[int, int]:
+        """Bytes of the widest feature map of one slice, and of all maps that its gradient needs."""
+        width = 2 if self.precision == "bf16" else encoder.projection.weight.element_size()
+        known = _MAP_SIZES.setdefault(encoder, {})
+        if store.image_size not in known:
+            known[store.image_size] = _map_sizes(encoder, store.image_size)
+        widest, total = known[store.image_size]
+        return width * widest, width * total
+
+
+# Of each encoder and image size; shapes do not change while weights are learned.
+_MAP_SIZES: weakref.WeakKeyDictionary[SliceNet, dict[tuple[int, int], tuple[int, int]]] = weakref.WeakKeyDictionary()
+
+
+def _map_sizes(encoder: SliceNet, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Numbers in the widest map of one slice, and in all maps kept for its gradient, found with one blank slice."""
+    sizes = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not tensor.is_leaf:
+            sizes[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    weight = encoder.projection.weight
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        image = torch.zeros(1, 1, *image_size, device=weight.device, dtype=weight.dtype, requires_grad=True)
+        maps = encoder.backbone(image)
+    numbers = [*sizes.values(), *(m.numel() for m in maps)]
+    return max(numbers), max(sum(sizes.values()), max(numbers))
 
 
 @dataclass
 class _Replay:
-    """What the second pass over the images needs."""
+    """What the second pass over the images needs: of each piece its first graph, or the random state to repeat it."""
 
     encoder: SliceNet
     store: SliceStore
     index: np.ndarray
     slices: Tensor
-    states: list[tuple[Tensor, Tensor | None]]
+    pieces: list[slice]
+    first_pass: list[Tensor | tuple[Tensor, Tensor | None]]
+    kept_bytes: int
 
     def backward(self, compute: Compute) -> None:
-        """Encode again with gradients and pass the embeddings' gradients on."""
+        """Pass the embeddings' gradients on, encoding again what was not kept."""
         if self.slices.grad is None:
             return
-        pieces = compute.pieces(self.encoder, self.store, len(self.index))
-        for piece, state in zip(pieces, self.states, strict=True):
-            _set_random_state(state, compute.torch_device)
-            compute.encode(self.encoder, self.store, self.index[piece]).backward(self.slices.grad[piece])
+        for piece, first in zip(self.pieces, self.first_pass, strict=True):
+            embeddings = first
+            if not isinstance(first, Tensor):
+                _set_random_state(first, compute.torch_device)
+                embeddings = compute.encode(self.encoder, self.store, self.index[piece])
+            embeddings.backward(self.slices.grad[piece])
 
 
 def encode_rows(
@@ -134,27 +188,70 @@ def encode_rows(
     """Slice embeddings (K, D) of some patients and their counts (B,); see :func:`pack`."""
     index, counts = store.slice_index(rows.numpy())
     slices = torch.empty(len(index), encoder.out_features, device=compute.torch_device)
-    states = []
-    with torch.no_grad():
-        for piece in compute.pieces(encoder, store, len(index)):
-            if replays is not None:
-                states.append(_random_state(compute.torch_device))
-            slices[piece] = compute.encode(encoder, store, index[piece])
+    pieces = compute.pieces(encoder, store, len(index))
+    budget, first_pass = 0, []
     if replays is not None:
-        replays.append(_Replay(encoder, store, index, slices.requires_grad_(), states))
+        budget = compute.kept_bytes - sum(replay.kept_bytes for replay in replays)
+        _, bytes_each = compute.slice_bytes(encoder, store)
+    used = 0
+    for piece in pieces:
+        keep = replays is not None and used + (piece.stop - piece.start) * bytes_each <= budget
+        state = _random_state(compute.torch_device) if replays is not None and not keep else None
+        with torch.set_grad_enabled(keep):
+            embeddings = compute.encode(encoder, store, index[piece])
+        slices[piece] = embeddings.detach()
+        if keep:
+            used += (piece.stop - piece.start) * bytes_each
+        first_pass.append(embeddings if keep else state)
+    if replays is not None:
+        replays.append(_Replay(encoder, store, index, slices.requires_grad_(), pieces, first_pass, used))
     return slices, torch.as_tensor(counts, device=compute.torch_device)
+
+
+def slice_features(encoder: SliceNet, store: SliceStore, compute: Compute) -> Tensor:
+    """Features (K, C) of all slices of a store, on the CPU, kept beside the slices for the next time.
+
+    Only for a backbone that does not train any more.
+    """
+
+    def make() -> np.ndarray:
+        index = np.arange(len(store.data))
+        features = torch.empty(len(index), encoder.projection.in_features)
+        with torch.inference_mode():
+            for piece in compute.pieces(encoder, store, len(index)):
+                features[piece] = compute.features(encoder, store, index[piece]).cpu()
+        return features.numpy()
+
+    digest = hashlib.blake2b(digest_size=16)
+    kind = type(encoder.backbone)
+    # bf16 rounds, so does every device in its own way.
+    facts = (kind.__module__, kind.__qualname__, repr(encoder.backbone), encoder.mean, encoder.std)
+    digest.update(repr((*facts, compute.precision, compute.torch_device.type)).encode())
+    for name, tensor in encoder.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return torch.from_numpy(store.remember(f"features-{digest.hexdigest()}", make))
 
 
 def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_patients: int = 256) -> Tensor:
     """Embeddings (n, D) of all patients of a store, on the CPU."""
     encoder.to(compute.torch_device).eval()
+    features = slice_features(encoder, store, compute)
     with torch.inference_mode():
-        rows = torch.arange(len(store)).split(n_patients)
         pieces = []
-        for part in rows:
-            slices, counts = encode_rows(encoder, store, part, compute)
+        for rows in torch.arange(len(store)).split(n_patients):
+            slices, counts = _project_rows(encoder, store, rows, features, compute)
             pieces.append(encoder.pool(slices.double(), counts).cpu())
         return torch.cat(pieces)
+
+
+def _project_rows(
+    encoder: SliceNet, store: SliceStore, rows: Tensor, features: Tensor, compute: Compute
+) -> tuple[Tensor, Tensor]:
+    """Slice embeddings (K, D) of some patients from features of all slices, and their counts (B,)."""
+    index, counts = store.slice_index(rows.numpy())
+    slices = encoder.project(features[torch.as_tensor(index)].to(compute.torch_device))
+    return slices, torch.as_tensor(counts, device=compute.torch_device)
 
 
 def pack(
@@ -172,18 +269,27 @@ def pack(
     -------
     dict of str to (Tensor of shape (K, D), counts of shape (B,))
     """
-    packed = {
-        name: encode_rows(network.encoders[name], store, rows, compute, replays)
-        for name, store in inputs.stores.items()
-    }
-    for name, (slices, offsets) in inputs.frozen.items():
-        first, counts = offsets[rows.numpy()], np.diff(offsets)[rows.numpy()]
-        index = np.repeat(first - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-        packed[name] = (
-            slices[torch.as_tensor(index)].to(compute.torch_device),
-            torch.as_tensor(counts, device=compute.torch_device),
-        )
+    packed = {}
+    for name, store in inputs.stores.items():
+        encoder = network.encoders[name]
+        if name in inputs.frozen:
+            index, counts = store.slice_index(rows.numpy())
+            slices = inputs.frozen[name][torch.as_tensor(index)].to(compute.torch_device)
+            packed[name] = slices, torch.as_tensor(counts, device=compute.torch_device)
+        elif _is_frozen(encoder):
+            packed[name] = _project_rows(encoder, store, rows, slice_features(encoder, store, compute), compute)
+        else:
+            packed[name] = encode_rows(encoder, store, rows, compute, replays)
     return packed
+
+
+def _is_frozen(encoder: SliceNet) -> bool:
+    return not any(weight.requires_grad for weight in encoder.backbone.parameters())
+
+
+def _evenly(index: np.ndarray, n: int = 2048) -> np.ndarray:
+    """At most n of them, evenly spaced."""
+    return index[np.unique(np.linspace(0, len(index) - 1, n).astype(int))]
 
 
 def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute) -> None:
@@ -191,27 +297,39 @@ def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray,
     index, _ = store.slice_index(rows)
     if not len(index):
         return
-    index = index[np.unique(np.linspace(0, len(index) - 1, 2048).astype(int))]
+    index = _evenly(index)
     encoder.to(compute.torch_device)
     with torch.no_grad():
-        pieces = [compute.read(store, index[piece]) for piece in compute.pieces(encoder, store, len(index))]
-        encoder.standardize_features(torch.cat([encoder.features(image) for image in pieces]))
+        pieces = compute.pieces(encoder, store, len(index))
+        encoder.standardize_features(torch.cat([compute.features(encoder, store, index[piece]) for piece in pieces]))
 
 
-def freeze(network: MultimodalNet, inputs: Inputs, names: list[str], compute: Compute) -> Inputs:
-    """Encode the images of modalities that do not train once and for all.
+def freeze(
+    encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute, *, standardize: bool = False
+) -> Tensor:
+    """Encode all slices of a store once and for all; the encoder's backbone and projection stop training.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        The training rows, for the standardisation of features.
+    standardize : bool, default=False
+        As in :func:`standardize_features`.
 
     Returns
     -------
-    Inputs
-        The same cohort, with embeddings in the place of these modalities' images.
+    Tensor of shape (K, D)
+        Slice embeddings, on the CPU.
     """
-    chosen = Inputs(inputs.names, {name: inputs.stores[name] for name in names}, present=inputs.present)
-    network.to(compute.torch_device).eval()
-    packed = pack(network, chosen, torch.arange(len(inputs)), compute)
-    frozen = {name: (slices.cpu(), inputs.stores[name].offsets) for name, (slices, _) in packed.items()}
-    stores = {name: store for name, store in inputs.stores.items() if name not in frozen}
-    return Inputs(inputs.names, stores, inputs.frozen | frozen, inputs.tables, inputs.present)
+    encoder.to(compute.torch_device).eval()
+    features = slice_features(encoder, store, compute)
+    index, _ = store.slice_index(rows)
+    if standardize and len(index):
+        encoder.standardize_features(features[torch.as_tensor(_evenly(index))].to(compute.torch_device))
+    encoder.backbone.requires_grad_(False)
+    encoder.projection.requires_grad_(False)
+    with torch.no_grad():
+        return encoder.project(features.to(compute.torch_device)).cpu()
 
 
 def train(
@@ -255,6 +373,11 @@ def train(
         callbacks.append(("progress", _Progress()))
     if len(validation_rows) and patience is not None:
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
+    network.to(memory_format=torch.channels_last)
+    if compute.compile:
+        for encoder in network.encoders.values():
+            if isinstance(encoder, SliceNet):
+                encoder.backbone.compile()
     net = CohortNet(
         network,
         criterion=_WeightedSum,
@@ -273,9 +396,11 @@ def train(
         batch_size=-1,
         iterator_train=_Batches,
         iterator_train__events=_events(targets),
+        iterator_train__times=_times(targets),
         iterator_train__size=batch_size,
         iterator_valid=_Batches,
         iterator_valid__events=_events(targets),
+        iterator_valid__times=_times(targets),
         iterator_valid__size=len(validation_rows),
         train_split=predefined_split(_Rows(validation_rows)) if len(validation_rows) else None,
         callbacks=callbacks,
@@ -301,7 +426,7 @@ def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
     Matrix products in single precision differ in the last digits with the number of rows; in double precision a patient
     alone gets the same answer as among others.
     """
-    network.double().eval()
+    network.double().eval().to(memory_format=torch.channels_last)
     for encoder in network.encoders.values():
         if isinstance(encoder, SliceNet):
             encoder.backbone.float()
@@ -363,6 +488,7 @@ class CohortNet(NeuralNet):
         self.inputs = self.targets = None
         self.train_split = None
         self.iterator_train__events = self.iterator_valid__events = None
+        self.iterator_train__times = self.iterator_valid__times = None
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Exact gradient of the whole batch, image by image (module docstring)."""
@@ -426,14 +552,16 @@ class _Rows(Dataset):
 
 
 class _Batches:
-    """Batches of rows: all at once if they fit, else drawn anew each epoch with the events spread evenly.
+    """Batches of rows: all at once if they fit, else drawn anew each epoch with events and follow-up spread evenly.
 
-    Every patient is seen once an epoch, and each batch holds its share of events, so that each has comparable pairs.
+    Every patient is seen once an epoch, and each batch holds its share of events and of long and short times, so that
+    each has comparable pairs.
     """
 
-    def __init__(self, dataset: _Rows, events: np.ndarray, size: int, **_: Any):
+    def __init__(self, dataset: _Rows, events: np.ndarray, times: np.ndarray, size: int, **_: Any):
         self.rows = torch.as_tensor(dataset.rows)
         self.events = events
+        self.times = times
         self.size = size
 
     def __len__(self) -> int:
@@ -444,12 +572,15 @@ class _Batches:
         if n_batches == 1:
             yield self.rows, self.rows
             return
-        shuffled = self.rows[torch.randperm(len(self.rows))]
-        # Dealing the rows like cards, those with most events first, gives every batch its share.
-        order = np.argsort(-self.events[shuffled.numpy()], kind="stable")
-        dealt = shuffled[torch.as_tensor(order)]
-        for batch in range(n_batches):
-            rows = dealt[batch::n_batches]
+        # Like cards, sorted by events and time and dealt in rounds, each round to the batches in a random order.
+        order = np.lexsort((-self.times[self.rows.numpy()], -self.events[self.rows.numpy()]))
+        rounds = [part[torch.randperm(len(part))] for part in self.rows[torch.as_tensor(order)].split(n_batches)]
+        if len(rounds[-1]) < n_batches:
+            spread = torch.full((n_batches,), -1)
+            spread[torch.randperm(n_batches)[: len(rounds[-1])]] = rounds[-1]
+            rounds[-1] = spread
+        for rows in torch.stack(rounds, dim=1):
+            rows = rows[rows >= 0]
             yield rows, rows
 
 
@@ -501,6 +632,12 @@ def _events(targets: Targets) -> np.ndarray:
     """Events seen for each patient, over all endpoints; zero without endpoints."""
     seen = [event.numpy().astype(int) for event, _ in targets.survival.values()]
     return np.sum(seen, axis=0) if seen else np.zeros(len(next(iter(targets.classes.values()))), dtype=int)
+
+
+def _times(targets: Targets) -> np.ndarray:
+    """Time known for each patient, the sum over endpoints; zero where there is none."""
+    known = [time.nan_to_num().numpy() for _, time in targets.survival.values()]
+    return np.sum(known, axis=0) if known else np.zeros(len(next(iter(targets.classes.values()))))
 
 
 def _silent(*_: Any) -> None:

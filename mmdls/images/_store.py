@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class SliceStore:
         self.mean = mean
         self.std = std
         self.key = key
+        self._remembered: tuple[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -183,6 +184,35 @@ class SliceStore:
         if hasattr(self, "_folder"):
             return SliceStore._open, (self._folder,)
         return SliceStore, (self.data, self.counts, self.mean, self.std, self.key)
+
+    def remember(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """Something computed from all slices: found again if it was asked for before, else made and kept.
+
+        Parameters
+        ----------
+        key : str
+            Says what it is, and is a file's name.
+        make : callable
+            Makes it.
+
+        Returns
+        -------
+        ndarray
+            Kept in RAM until another key is asked for, and for good beside the slices if the store has ``memory``.
+        """
+        if self._remembered is not None and self._remembered[0] == key:
+            return self._remembered[1]
+        path = self._folder / f"{key}.npy" if hasattr(self, "_folder") else None
+        if path is not None and path.is_file():
+            value = np.load(path)
+        else:
+            value = make()
+            if path is not None:
+                with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".building-", delete=False) as file:
+                    np.save(file, value)
+                os.replace(file.name, path)
+        self._remembered = key, value
+        return value
 
     def slice_index(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which slices belong to some patients.

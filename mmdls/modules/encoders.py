@@ -46,12 +46,16 @@ class SliceNet(nn.Module):
         kind = torch.float32 if last.dtype in (torch.bfloat16, torch.float16) else last.dtype
         return last.sum(dim=(2, 3), dtype=kind) / (last.shape[2] * last.shape[3])
 
+    def project(self, features: Tensor) -> Tensor:
+        """Features (K, out_channels[-1]) -> slice embeddings (K, D)."""
+        return torch.relu(self.projection(features))
+
     def encode(self, image: Tensor) -> Tensor:
         """Image (K, C, H, W) -> slice embeddings (K, D)."""
         features = self.features(image)
         # Means over whole maps differ little between slices; half precision would round the differences away.
         with torch.autocast(image.device.type, enabled=False):
-            return torch.relu(self.projection(features))
+            return self.project(features)
 
     @torch.no_grad()
     def standardize_features(self, features: Tensor) -> None:
