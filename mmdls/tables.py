@@ -71,7 +71,7 @@ def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Serie
                 )
                 cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
             else:
-                for level in _levels(whole):
+                for level in levels(whole):
                     cells[name, str(level)] = _count((values == level).sum(), values.notna().sum())
             if whole.isna().any():
                 cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
@@ -89,7 +89,8 @@ def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Serie
     return pd.Series(cells)
 
 
-def _levels(values: pd.Series) -> list[Any]:
+def levels(values: pd.Series) -> list[Any]:
+    """The values of a grouping in their order."""
     if isinstance(values.dtype, pd.CategoricalDtype):
         return list(values.cat.categories)
     return sorted(values.dropna().unique(), key=str)
@@ -141,10 +142,10 @@ def hazard_table(
             blocks.append([((values - values.mean()) / values.std(ddof=0)).to_numpy(np.float64)])
             rows.append([(name, "per SD", len(values), int(event.sum()))])
         else:
-            levels = [value for value in _levels(values) if (values == value).any()]
-            members = [(values == value).to_numpy() for value in levels]
+            present = [value for value in levels(values) if (values == value).any()]
+            members = [(values == value).to_numpy() for value in present]
             rows.append(
-                [(name, str(v), int(m.sum()), int(event[m].sum())) for v, m in zip(levels, members, strict=True)]
+                [(name, str(v), int(m.sum()), int(event[m].sum())) for v, m in zip(present, members, strict=True)]
             )
             blocks.append([member.astype(np.float64) for member in members[1:]])
     fits = [sum(blocks, [])] if adjusted else blocks
@@ -218,7 +219,7 @@ def subgroups(
             middle = values.median()
             tables += [(name, f"up to {middle:g}", values <= middle), (name, f"above {middle:g}", values > middle)]
         else:
-            tables += [(name, str(value), values == value) for value in _levels(values)]
+            tables += [(name, str(value), values == value) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []
     for group, level, member in tables:
         inside = groups.index[np.asarray(member)]

@@ -1,0 +1,63 @@
+"""The items of TRIPOD+AI in short words, and which part of a report answers them.
+
+Collins GS et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use regression or
+machine learning methods. BMJ, 2024;385:e078378. The published checklist has the full wording.
+"""
+
+__all__ = ["ITEMS"]
+
+# Number, section, what is to be reported, and the key of the answer that a report can give ("" = only the author can).
+ITEMS = (
+    ("1", "Title", "Development or evaluation of a prediction model, target population, outcome", ""),
+    ("2", "Abstract", "Structured abstract (TRIPOD+AI for Abstracts)", ""),
+    ("3a", "Background", "Healthcare context, rationale, existing models", ""),
+    ("3b", "Background", "Target population, intended purpose and users in the care pathway", "use"),
+    ("3c", "Background", "Known health inequalities between sociodemographic groups", ""),
+    ("4", "Objectives", "Study objectives: development, evaluation or both", ""),
+    ("5a", "Data", "Sources of data for development and evaluation, and how representative they are", ""),
+    ("5b", "Data", "Dates of accrual and end of follow-up", ""),
+    ("6a", "Participants", "Setting, number and location of centres", "centres"),
+    ("6b", "Participants", "Eligibility criteria", ""),
+    ("6c", "Participants", "Treatments received and how they were handled", "treatment"),
+    ("7", "Data preparation", "Pre-processing and quality checks, and whether alike across groups", "settings"),
+    ("8a", "Outcome", "Definition of the outcome, its horizon and its assessment", "outcome"),
+    ("8b", "Outcome", "Qualification of assessors where assessment is subjective", ""),
+    ("8c", "Outcome", "Blinding of outcome assessment", ""),
+    ("9a", "Predictors", "Choice of initial predictors and any pre-selection", "predictors"),
+    ("9b", "Predictors", "Definition of all predictors, how and when measured", "predictors"),
+    ("9c", "Predictors", "Qualification of assessors where measurement is subjective", ""),
+    ("10", "Sample size", "How the study size was arrived at", ""),
+    ("11", "Missing data", "Handling of missing data, reasons for leaving out data", "missing"),
+    ("12a", "Analysis", "How the data were partitioned for development and evaluation", "partition"),
+    ("12b", "Analysis", "How predictors were transformed and scaled", "settings"),
+    ("12c", "Analysis", "Type of model, building steps, tuning, internal validation", "settings"),
+    ("12d", "Analysis", "Heterogeneity between clusters such as hospitals", "heterogeneity"),
+    ("12e", "Analysis", "Measures and plots of performance, comparison of models", "measures"),
+    ("12f", "Analysis", "Model updating, for example recalibration", ""),
+    ("12g", "Analysis", "How predictions were calculated for evaluation", ""),
+    ("13", "Class imbalance", "Methods against class imbalance, recalibration after them", ""),
+    ("14", "Fairness", "Approaches to fairness and their rationale", ""),
+    ("15", "Model output", "Output of the model; thresholds and their origin", "output"),
+    ("16", "Training versus evaluation", "Differences between development and evaluation data", ""),
+    ("17", "Ethics", "Approval and consent", ""),
+    ("18a", "Open science", "Funding and role of funders", ""),
+    ("18b", "Open science", "Conflicts of interest", ""),
+    ("18c", "Open science", "Study protocol", ""),
+    ("18d", "Open science", "Registration", ""),
+    ("18e", "Open science", "Availability of data", ""),
+    ("18f", "Open science", "Availability of code", "versions"),
+    ("19", "Patient and public involvement", "Involvement in design, conduct, reporting", ""),
+    ("20a", "Results: participants", "Flow of participants, outcomes, follow-up", "flow"),
+    ("20b", "Results: participants", "Characteristics overall and by source, with missing data", "characteristics"),
+    ("20c", "Results: participants", "Comparison of evaluation data with development data", "split"),
+    ("21", "Results: development", "Participants and events in each analysis", "counts"),
+    ("22", "Results: specification", "The full model, so that others can predict with it", ""),
+    ("23a", "Results: performance", "Performance with intervals, also in key subgroups", "performance"),
+    ("23b", "Results: performance", "Heterogeneity of performance between clusters", "heterogeneity"),
+    ("24", "Results: updating", "Results of model updating", ""),
+    ("25", "Interpretation", "Overall interpretation, including fairness", ""),
+    ("26", "Limitations", "Limitations and their effect on bias and generalisability", "limitations"),
+    ("27a", "Usability", "How poor or unavailable input data are handled in use", ""),
+    ("27b", "Usability", "Interaction and expertise required of users", ""),
+    ("27c", "Usability", "Next steps of research, applicability", ""),
+)
