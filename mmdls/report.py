@@ -190,7 +190,7 @@ class _Study:
         found = {}
         for word in ("sex", "age", "smok", "histolog", "subtype", "stage"):
             for table in (self.X, self.y):
-                fitting = [c for c in table.columns if word in str(c).lower().split("_")[-1]]
+                fitting = [c for c in table.columns if any(p.startswith(word) for p in str(c).lower().split("_"))]
                 if fitting and word not in found:
                     found[word] = table[fitting[0]].rename(str(fitting[0]).partition("_")[2] or fitting[0])
         for name, values in (("treatment", self.treatment), ("centre", self.centre)):
@@ -202,7 +202,8 @@ class _Study:
 
     def cohort(self) -> str:
         by = self.split if self.split is not None else self.centre
-        table = tables.describe_cohort(self.X, self.y, by)
+        shown = self.X if by is None else self.X.drop(columns=str(by.name), errors="ignore")
+        table = tables.describe_cohort(shown, self.y, by)
         table.index = [f"{name} {level}".strip() for name, level in table.index]
         return "<h3>Flow of patients</h3>" + self._flow() + "<h3>Characteristics</h3>" + _html(table, index=True)
 
@@ -295,7 +296,9 @@ class _Study:
                     "Model": table["model"],
                     "Metric": table["metric"].map(_metric_name),
                     "Value": [_number(v, ".3f") for v in table["value"]],
-                    "Gain": [_cell(*r) for r in table[["gain", "low", "high"]].to_numpy(dtype=np.float64)],
+                    "Gain": [
+                        "" if np.isnan(r[0]) else _cell(*r) for r in table[["gain", "low", "high"]].to_numpy(np.float64)
+                    ],
                     "p": table["p"].map(_p),
                     "p (Holm)": table["p_holm"].map(_p),
                 }
@@ -463,8 +466,12 @@ class _Study:
                     "Events": table["n_events"],
                     "Hazard ratio per SD": [_cell(*r) for r in table[["hazard_ratio", "low", "high"]].to_numpy()],
                     "Interaction": [
-                        _cell(*r)
-                        for r in table[["interaction", "interaction_low", "interaction_high"]].to_numpy(np.float64)
+                        "reference" if first else _cell(*r)
+                        for first, r in zip(
+                            ~table["task"].duplicated(),
+                            table[["interaction", "interaction_low", "interaction_high"]].to_numpy(np.float64),
+                            strict=True,
+                        )
                     ],
                     "p": table["p"].map(_p),
                 }
@@ -655,6 +662,8 @@ def _p(value: float) -> str:
 
 
 def _metric_name(metric: str) -> str:
+    if metric.startswith("auc_"):
+        return f"AUC, {metric.removeprefix('auc_')} against the rest"
     return _NAMES.get(metric, metric.replace("_", " ").capitalize())
 
 

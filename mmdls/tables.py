@@ -224,6 +224,8 @@ def subgroups(
     for group, level, member in tables:
         inside = groups.index[np.asarray(member)]
         for task, predicted in predictions.items():
+            if group == task:
+                continue
             chosen = predicted.loc[predicted.index.isin(inside)]
             if _is_small(tasks[task], y.loc[chosen.index], min_patients, min_events):
                 kinds = [m for m in metrics if (m == "auc") != (tasks[task].kind == "survival")]
