@@ -1,5 +1,6 @@
 """Strong, simple comparators on the numbers of a cohort: scikit-survival's models behind one front."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
+from sksurv.functions import StepFunction
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 
 from mmdls.cohort import check_cohort, check_features, find_tasks, modalities, survival_target
@@ -55,8 +58,8 @@ class _TabularSurvival(BaseEstimator):
             if name is None:
                 survival_target(y)
                 name = next(task.name for task in find_tasks(y).values() if task.kind == "survival")
-            index = X if isinstance(X, pd.DataFrame) else pd.DataFrame(index=pd.RangeIndex(len(features)))
-            check_cohort(index, y, [name])
+            patients = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(features))
+            check_cohort(pd.DataFrame(index=patients), y, [name])
         else:
             name = "survival"
         target = survival_target(y, name if isinstance(y, pd.DataFrame) else None)
@@ -84,9 +87,11 @@ class _TabularSurvival(BaseEstimator):
         return getattr(last, "best_estimator_", last)
 
     def _features(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        if not isinstance(X, pd.DataFrame):
+        named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
+        if not named or not (reset or hasattr(self, "feature_names_in_")):
             values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
-            return pd.DataFrame(values, columns=[f"x{i}" for i in range(values.shape[1])])
+            names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
+            return pd.DataFrame(values, columns=names)
         check_features(X)
         if reset:
             found = modalities(X)
@@ -115,17 +120,22 @@ class _TabularSurvival(BaseEstimator):
     def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Survival functions: step functions, or probabilities (n_patients, n_times) at ``unique_times_``."""
         check_is_fitted(self, "pipeline_")
-        functions = self._transformed(X, self._model.predict_survival_function)
-        return _on_grid(functions, self.unique_times_) if return_array else functions
+        return self._curves(X, self._model.predict_survival_function, 1.0, return_array)
 
     def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Cumulative hazard functions; see :meth:`predict_survival_function`."""
         check_is_fitted(self, "pipeline_")
-        functions = self._transformed(X, self._model.predict_cumulative_hazard_function)
-        return _on_grid(functions, self.unique_times_) if return_array else functions
+        return self._curves(X, self._model.predict_cumulative_hazard_function, 0.0, return_array)
 
-    def _transformed(self, X: Any, method: Any) -> Any:
-        return method(self.pipeline_[:-1].transform(self._features(X, reset=False)))
+    def _curves(self, X: Any, method: Any, start: float, return_array: bool) -> np.ndarray:
+        values = method(self.pipeline_[:-1].transform(self._features(X, reset=False)), return_array=True)
+        if return_array:
+            return values
+        # scikit-survival's functions hold their first value from time zero on; a curve starts where nobody has died.
+        times, values = np.r_[0.0, self.unique_times_], np.c_[np.full(len(values), start), values]
+        functions = np.empty(len(values), dtype=object)
+        functions[:] = [StepFunction(times, row, domain=(0, None)) for row in values]
+        return functions
 
     def predict_risk_group(self, X: Any) -> np.ndarray:
         """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
@@ -323,6 +333,12 @@ class CoxNet(_TabularSurvival):
         """Fit on the patients whose outcome is known; see :meth:`ClinicalCox.fit`."""
         super().fit(X, y)
         self.alpha_ = float(self._model.alphas_[-1])
+        if self.alpha == "cv" and not self._model.coef_.any():
+            warnings.warn(
+                f"cross-validation chose a penalty, {self.alpha_:.3g}, that leaves no column: all risks are equal. The "
+                "columns tell nothing of this endpoint, or the patients are too few.",
+                stacklevel=2,
+            )
         return self
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
@@ -347,7 +363,11 @@ class _CoxNetPath(BaseEstimator):
         )
         folds = CohortKFold(self.cv, random_state=check_random_state(self.random_state).randint(2**31 - 1))
         search = GridSearchCV(self.model, {"alphas": [[alpha] for alpha in path.alphas_]}, cv=folds, error_score=0.5)
-        search.fit(X, y)
+        with warnings.catch_warnings():
+            # The path starts at the penalty that leaves no column, and may end where the fit diverges (it scores 0.5).
+            warnings.filterwarnings("ignore", "all coefficients are zero")
+            warnings.simplefilter("ignore", FitFailedWarning)
+            search.fit(X, y)
         self.best_estimator_ = search.best_estimator_
         return self
 
@@ -486,8 +506,3 @@ class SurvivalBoosting(_TabularSurvival):
             random_state=self.random_state,
         )
         return make_pipeline(TabularEncoder(scale=None), boosting)
-
-
-def _on_grid(functions: Any, times: np.ndarray) -> np.ndarray:
-    """Values of step functions at times, (n, n_times)."""
-    return np.vstack([function(times) for function in functions])

@@ -255,11 +255,11 @@ class _Multimodal(_BaseComposition):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """The gate for X: a table of patients, or a plain numeric array as one block."""
         X = _plain(X)
-        if isinstance(X, pd.DataFrame):
+        if isinstance(X, pd.DataFrame) and (reset or not self._plain_input):
             check_features(X)
             if reset:
                 self._plain_input = False
-            elif not self._plain_input:
+            else:
                 self._check_columns(X)
             return X
         X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")

@@ -1,0 +1,335 @@
+"""The comparators against scikit-survival on the same prepared columns, and what their filters promise."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.model_selection import cross_val_score
+from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
+from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
+from sksurv.metrics import concordance_index_censored
+
+from mmdls.cohort import survival_target
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
+from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
+from mmdls.model_selection import CohortKFold
+
+QUICK = {
+    ClinicalCox: {},
+    RadiomicsCox: {},
+    CoxNet: {"alpha": 0.03, "random_state": 0},
+    SurvivalForest: {"n_estimators": 12, "random_state": 0},
+    SurvivalBoosting: {"n_estimators": 12, "random_state": 0},
+}
+KINDS = list(QUICK)
+ALL = ["clinical", "pet", "radiomics"]
+
+
+def quick(kind, **params):
+    return kind(**{"endpoint": "os"} | QUICK[kind] | params)
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    """A hundred patients with missing cells, missing PET and radiomics, and two endpoints."""
+    X, y = make_nsclc_cohort(
+        100,
+        n_slices=1,
+        image_size=8,
+        n_radiomics=12,
+        missing=0.1,
+        missing_values=0.1,
+        return_X_y=True,
+        random_state=3,
+    )
+    assert X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]].isna().any(axis=None)
+    return X, y
+
+
+@pytest.fixture(scope="module")
+def parts(cohort):
+    X, y = cohort
+    train, test = next(CohortKFold(4, random_state=0).split(X, y))
+    return X.iloc[train], X.iloc[test], y.iloc[train], y.iloc[test]
+
+
+def block(X, *names):
+    return X[[c for name in names for c in X.columns if c.startswith(f"{name}_")]]
+
+
+def published_columns(train, test, min_variance=1e-8, max_correlation=0.95):
+    """The published screening, written out: median, variance, z-score, greedy correlation."""
+    filled = [part.fillna(train.median()) for part in (train, test)]
+    varying = [c for c in train if filled[0][c].var(ddof=0) > min_variance]
+    mean, std = filled[0][varying].mean(), filled[0][varying].std(ddof=0)
+    scaled = [(part[varying] - mean) / std for part in filled]
+    kept = []
+    for column in varying:
+        if all(abs(np.corrcoef(scaled[0][column], scaled[0][other])[0, 1]) <= max_correlation for other in kept):
+            kept.append(column)
+    return [part[kept].to_numpy() for part in scaled]
+
+
+ORACLES = {
+    ClinicalCox: lambda: CoxPHSurvivalAnalysis(alpha=1.0, ties="efron"),
+    RadiomicsCox: lambda: CoxPHSurvivalAnalysis(alpha=0.1, ties="efron"),
+    CoxNet: lambda: CoxnetSurvivalAnalysis(l1_ratio=0.5, alphas=[0.03], fit_baseline_model=True),
+    SurvivalForest: lambda: RandomSurvivalForest(
+        n_estimators=12, min_samples_leaf=10, max_features="sqrt", random_state=0
+    ),
+    SurvivalBoosting: lambda: GradientBoostingSurvivalAnalysis(
+        n_estimators=12, learning_rate=0.05, max_depth=2, subsample=0.7, random_state=0
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_equals_scikit_survival_on_the_same_columns(parts, kind):
+    X_train, X_test, y_train, y_test = parts
+    outcome = survival_target(y_train, "os")
+    if kind is RadiomicsCox:
+        train, test = published_columns(block(X_train, "radiomics"), block(X_test, "radiomics"))
+    else:
+        columns = [block(X, *(["clinical"] if kind is ClinicalCox else ALL)) for X in (X_train, X_test)]
+        scale = None if kind in (SurvivalForest, SurvivalBoosting) else "power"
+        encoder = TabularEncoder(scale=scale).fit(columns[0])
+        train, test = (encoder.transform(part) for part in columns)
+    oracle = ORACLES[kind]().fit(train, outcome)
+    model = quick(kind).fit(X_train, y_train)
+    np.testing.assert_allclose(model.predict(X_test), oracle.predict(test), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(model.unique_times_, oracle.unique_times_)
+    for method in ("predict_survival_function", "predict_cumulative_hazard_function"):
+        expected = np.vstack([f(oracle.unique_times_) for f in getattr(oracle, method)(test)])
+        np.testing.assert_allclose(getattr(model, method)(X_test, return_array=True), expected, rtol=1e-6, atol=1e-9)
+        functions = getattr(model, method)(X_test)
+        np.testing.assert_allclose(np.vstack([f(model.unique_times_) for f in functions]), expected, rtol=1e-6)
+    truth = survival_target(y_test, "os")
+    c_index = concordance_index_censored(truth["event"], truth["time"], oracle.predict(test))[0]
+    assert model.score(X_test, y_test) == pytest.approx(c_index, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_survival_starts_at_one_and_never_rises(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind).fit(X_train, y_train)
+    last = model.unique_times_[-1]
+    assert (np.diff(model.unique_times_) > 0).all()
+    grid = np.r_[0, np.linspace(0.01, last, 60)]
+    survival = np.vstack([f(grid) for f in model.predict_survival_function(X_test)])
+    hazard = np.vstack([f(grid) for f in model.predict_cumulative_hazard_function(X_test)])
+    assert (survival[:, 0] == 1).all() and (hazard[:, 0] == 0).all()
+    assert (np.diff(survival, axis=1) <= 1e-12).all() and (survival >= 0).all()
+    assert (np.diff(hazard, axis=1) >= -1e-12).all()
+    # Higher risk, shorter life: the order of risks is that of the areas under the curves.
+    area = np.trapezoid(survival, grid, axis=1)
+    risk = model.predict(X_test)
+    assert concordance_index_censored(np.ones(len(risk), dtype=bool), area, risk)[0] > 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_risk_groups_come_from_training_cut_points(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind).fit(X_train, y_train)
+    cuts = model.risk_cutpoints_["os"]
+    np.testing.assert_allclose(cuts, np.quantile(model.predict(X_train), [1 / 3, 2 / 3]))
+    risk, group = model.predict(X_test), model.predict_risk_group(X_test)
+    np.testing.assert_array_equal(group, (risk >= cuts[0]).astype(int) + (risk >= cuts[1]))
+    highest = X_test.iloc[[risk.argmax()] * 5].set_axis(list("abcde"))
+    assert (model.predict_risk_group(highest) == group[risk.argmax()]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_learned_from_test_rows(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind).fit(X_train, y_train)
+    risk = model.predict(X_test)
+    changed = X_test.copy()
+    numbers = [c for c in changed.columns if c.startswith(("pet_", "radiomics_"))]
+    changed.loc[changed.index[5:], numbers] = 1e3
+    np.testing.assert_allclose(model.predict(changed)[:5], risk[:5], rtol=1e-12)
+    np.testing.assert_allclose(model.predict(X_test.iloc[::-1]), risk[::-1], rtol=1e-12)
+    np.testing.assert_allclose([model.predict(X_test.iloc[[i]])[0] for i in range(3)], risk[:3], rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_patients_of_unknown_outcome_teach_nothing(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    y = y_train.astype({"os_event": float, "dfs_event": float})
+    y.loc[y.index[:8], ["os_time", "os_event"]] = np.nan
+    X = X_train.copy()
+    X.loc[X.index[:8], "clinical_age"] = 1e6
+    model, without = quick(kind).fit(X, y), quick(kind).fit(X_train.iloc[8:], y_train.iloc[8:])
+    np.testing.assert_allclose(model.predict(X_test), without.predict(X_test), rtol=1e-12)
+    assert len(model.outcomes_["os"]) == len(y) - 8
+    assert model.score(X, y) == without.score(X.iloc[8:], y.iloc[8:])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_are_those_of_the_blocks_in_any_order(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind).fit(X_train, y_train)
+    expected = [c for name in model.blocks for c in X_train.columns if c.startswith(f"{name}_")]
+    assert model.feature_names_in_.tolist() == expected
+    assert model.n_features_in_ == len(expected)
+    risk = model.predict(X_test)
+    np.testing.assert_array_equal(model.predict(X_test[X_test.columns[::-1]].assign(extra_1=1.0)), risk)
+    pet = quick(kind, blocks=("pet",)).fit(X_train, y_train)
+    assert all(name.startswith("pet_") for name in pet.feature_names_in_)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_and_structured_arrays_and_plain_arrays_agree(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    numbers = block(X_train, "radiomics").columns
+    outcome = survival_target(y_train, "os")
+    from_table = quick(kind, blocks=("radiomics",)).fit(X_train, y_train)
+    from_structured = quick(kind, blocks=("radiomics",)).fit(X_train, outcome)
+    from_array = quick(kind).fit(X_train[numbers].to_numpy(), outcome)
+    risk = from_table.predict(X_test)
+    np.testing.assert_array_equal(from_structured.predict(X_test), risk)
+    np.testing.assert_array_equal(from_array.predict(X_test[numbers].to_numpy()), risk)
+    assert not hasattr(from_array, "feature_names_in_")
+    with pytest.warns(UserWarning, match="X has feature names"):
+        np.testing.assert_array_equal(from_array.predict(X_test[numbers]), risk)
+    with pytest.warns(UserWarning, match="X does not have valid feature names"):
+        np.testing.assert_array_equal(from_table.predict(X_test[numbers].to_numpy()), risk)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_say_what_to_do(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind)
+    name = model.blocks[0]
+    with pytest.raises(ValueError, match=rf"reads the blocks .* no columns \['{name}_\*'.*Columns: \['lesion_image'"):
+        model.fit(X_train[["lesion_image", "centre"]], y_train)
+    with pytest.raises(ValueError, match=r"no columns \['lesion_\*'\] of numbers"):
+        quick(kind, blocks=("lesion",)).fit(X_train, y_train)
+    with pytest.raises(ValueError, match="y holds 2 endpoints"):
+        quick(kind, endpoint=None).fit(X_train, y_train)
+    with pytest.raises(KeyError, match="no endpoint or task 'pfs'"):
+        quick(kind, endpoint="pfs").fit(X_train, y_train)
+    with pytest.raises(ValueError, match="no event among"):
+        quick(kind).fit(X_train, y_train.assign(os_event=0))
+    with pytest.raises(ValueError, match="'survival' has no event among"):
+        quick(kind).fit(X_train, survival_target(y_train.assign(os_event=0), "os"))
+    with pytest.raises(ValueError, match="same patients in different order"):
+        quick(kind).fit(X_train, y_train.iloc[::-1])
+    with pytest.raises(ValueError, match="both need one row a patient"):
+        quick(kind).fit(X_train, survival_target(y_train, "os")[:-1])
+    model.fit(X_train, y_train)
+    gone = model.feature_names_in_[0]
+    with pytest.raises(ValueError, match=rf"X lacks the columns \['{gone}'\]"):
+        model.predict(X_test.drop(columns=gone))
+
+
+def test_one_endpoint_needs_no_name(parts):
+    X_train, X_test, y_train, _ = parts
+    dfs = ClinicalCox().fit(X_train, y_train[["dfs_time", "dfs_event"]])
+    np.testing.assert_array_equal(
+        dfs.predict(X_test), ClinicalCox(endpoint="dfs").fit(X_train, y_train).predict(X_test)
+    )
+    assert list(dfs.risk_cutpoints_) == ["dfs"]
+
+
+def test_the_penalty_is_the_best_of_the_path_in_training(parts):
+    X_train, _, y_train, _ = parts
+    outcome = survival_target(y_train, "os")
+    model = CoxNet(endpoint="os", n_alphas=5, cv=3, random_state=0).fit(X_train, y_train)
+    prepared = TabularEncoder().fit_transform(block(X_train, *ALL))
+    path = CoxnetSurvivalAnalysis(l1_ratio=0.5, n_alphas=5, alpha_min_ratio=0.02).fit(prepared, outcome).alphas_
+    seed = np.random.RandomState(0).randint(2**31 - 1)  # noqa: NPY002
+    folds = list(CohortKFold(3, random_state=seed).split(prepared, outcome))
+    scores = []
+    for alpha in path:
+        oracle = CoxnetSurvivalAnalysis(l1_ratio=0.5, alphas=[alpha])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores.append(cross_val_score(oracle, prepared, outcome, cv=folds, error_score=0.5).mean())
+    assert len(path) == 5
+    assert model.alpha_ == pytest.approx(path[int(np.argmax(scores))])
+    assert len(set(scores)) > 1
+    again = CoxNet(endpoint="os", n_alphas=5, cv=3, random_state=0).fit(X_train, y_train)
+    assert again.alpha_ == model.alpha_
+
+
+def test_noise_alone_leaves_no_column_and_says_so():
+    rng = np.random.default_rng(1)
+    X = pd.DataFrame(rng.normal(size=(60, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
+    y = pd.DataFrame({"os_time": rng.exponential(20, 60), "os_event": 1})
+    with pytest.warns(UserWarning, match="leaves no column: all risks are equal") as caught:
+        model = CoxNet(blocks=("clinical",), n_alphas=2, random_state=4).fit(X, y)
+    assert [w.filename for w in caught] == [__file__]
+    assert np.ptp(model.predict(X)) == 0
+
+
+def test_signal_is_found(cohort):
+    X, y = cohort
+    rng = np.random.default_rng(0)
+    risk = rng.normal(size=len(X))
+    X = X.assign(clinical_signal=risk, radiomics_signal=risk, pet_signal=risk)
+    y = pd.DataFrame({"os_time": rng.exponential(20 * np.exp(-1.5 * risk)), "os_event": 1}, index=X.index)
+    for kind in KINDS:
+        model = quick(kind).fit(X.iloc[:70], y.iloc[:70])
+        assert model.score(X.iloc[70:], y.iloc[70:]) > 0.72, kind.__name__
+
+
+# -- filters ----------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 999), threshold=st.sampled_from([1e-8, 0.1, 0.5]))
+def test_the_variance_filter_is_that_of_scikit_learn(seed, threshold):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(20, 6)) * rng.choice([0.0, 0.2, 1.0], size=6)
+    X[:, 0] = rng.normal(size=20)
+    ours = VarianceFilter(threshold).fit(X)
+    if X.var(axis=0).max() > threshold:
+        np.testing.assert_array_equal(ours.get_support(), VarianceThreshold(threshold).fit(X).get_support())
+    assert ours.transform(X).shape[1] == ours.get_support().sum() >= 1
+
+
+def test_if_no_feature_varies_enough_the_one_that_varies_most_stays():
+    X = np.array([[1.0, 1.0, 5.0], [1.0, 1.1, 5.0], [1.0, 0.9, 5.0]])
+    kept = VarianceFilter(threshold=1.0).fit(X)
+    assert kept.get_support().tolist() == [False, True, False]
+    assert VarianceFilter().fit(np.ones((4, 3))).get_support().sum() == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 999), threshold=st.floats(0.2, 0.99))
+def test_kept_features_correlate_little_and_dropped_ones_with_an_earlier_one(seed, threshold):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 8)) + 0.3 * rng.normal(size=(30, 8))
+    correlation = np.abs(np.corrcoef(X.T))
+    kept = CorrelationFilter(threshold).fit(X).get_support()
+    assert kept[0]
+    for feature in range(8):
+        earlier = correlation[feature, :feature][kept[:feature]]
+        assert kept[feature] == (earlier <= threshold).all()
+    shifted = X * rng.choice([-3.0, 0.01, 50.0], size=8) + 7
+    np.testing.assert_array_equal(CorrelationFilter(threshold).fit(shifted).get_support(), kept)
+    np.testing.assert_array_equal(CorrelationFilter(threshold).fit(X[::-1]).get_support(), kept)
+
+
+def test_copies_go_and_constants_stay():
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=25)
+    X = np.column_stack([first, -2 * first + 1, np.full(25, 3.0), rng.normal(size=25), first])
+    assert CorrelationFilter().fit(X).get_support().tolist() == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize("kind", [VarianceFilter, CorrelationFilter])
+def test_filters_learn_from_training_rows_and_name_what_they_keep(kind):
+    rng = np.random.default_rng(0)
+    base, other = rng.normal(size=(2, 40))
+    X = pd.DataFrame({"radiomics_a": base, "radiomics_b": base * 2, "radiomics_c": 0.0, "radiomics_d": other})
+    chosen = kind().fit(X.iloc[:20])
+    later = X.iloc[20:].assign(radiomics_b=rng.normal(size=20), radiomics_c=rng.normal(size=20))
+    expected = {VarianceFilter: ["a", "b", "d"], CorrelationFilter: ["a", "c", "d"]}[kind]
+    assert chosen.get_feature_names_out().tolist() == [f"radiomics_{letter}" for letter in expected]
+    np.testing.assert_array_equal(chosen.transform(later), later[chosen.get_feature_names_out()])
