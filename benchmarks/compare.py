@@ -267,11 +267,11 @@ def tabulate(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_res
 
 def show(table: pd.DataFrame) -> str:
     """The table as text that fits a terminal of 80 columns."""
-    lines = [f"{'task':8} {'arm':14} {'':7} {'value [95% interval]':22} difference to {BASELINE}"]
+    lines = [f"{'task':8} {'arm':13} {'':7} {'value [95% interval]':22} against {BASELINE}"]
     previous = None
     for row in table.to_dict("records"):
         label = SHOWN[row["metric"]]
-        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:14} {label:7} "
+        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:13} {label:7} "
         line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         if np.isfinite(row.get("difference", np.nan)):
             line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
@@ -364,7 +364,7 @@ def main(argv: list[str] | None = None) -> None:
         risks = {task: oracle[f"{task}_risk"] for task in ("os", "dfs")}
         for row in evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds_of(answers, y)).itertuples():
             if row.metric in SHOWN:
-                print(f"{row.task:8} {'oracle':14} {SHOWN[row.metric]:7} {row.value:.3f}   (knows the truth)")
+                print(f"{row.task:8} {'oracle':13} {SHOWN[row.metric]:7} {row.value:.3f}   (knows the truth)")
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
     draw(answers, y, last, options.out / "kaplan_meier.png")
     minutes = (time.perf_counter() - start) / 60
