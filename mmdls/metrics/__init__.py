@@ -60,6 +60,7 @@ from mmdls.metrics._survival import (
     cumulative_dynamic_auc,
     horizon_weights,
     index_of_prediction_accuracy,
+    integrated_auc,
     integrated_brier_score,
     integrated_prediction_accuracy,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "horizon_labels",
     "horizon_weights",
     "index_of_prediction_accuracy",
+    "integrated_auc",
     "integrated_brier_score",
     "integrated_prediction_accuracy",
     "interaction_test",

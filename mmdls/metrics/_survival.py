@@ -8,7 +8,7 @@ import numpy as np
 from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._classification import weighted_auc
-from mmdls.metrics._resamples import over_resamples, ratio
+from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 
 __all__ = [
     "brier_score",
@@ -16,6 +16,7 @@ __all__ = [
     "cumulative_dynamic_auc",
     "horizon_weights",
     "index_of_prediction_accuracy",
+    "integrated_auc",
     "integrated_brier_score",
     "integrated_prediction_accuracy",
 ]
@@ -107,6 +108,53 @@ def cumulative_dynamic_auc(
         return _shaped(np.stack([one(block) for one in each], axis=-1), times)
 
     return over_resamples(statistic, weights, len(time), "no events by then, or " + _beyond(times))
+
+
+def integrated_auc(
+    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, weights: Any = None
+) -> float | np.ndarray:
+    """Mean of the time-dependent AUC over a span of time, weighted by how many have their event in each part of it.
+
+    Times at which the AUC is not defined are left out, with a warning.
+
+    Parameters
+    ----------
+    survival_train, survival_test, risk, times, weights
+        As in :func:`cumulative_dynamic_auc`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Lambert J, Chevret S. Summary measure of discrimination in survival models based on cumulative/dynamic
+       time-dependent ROC curves. Statistical Methods in Medical Research, 2016.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> round(integrated_auc(y, y, [4.0, 2.0, 1.0, 3.0], [1.5, 3.0]), 3)
+    0.64
+    """
+    event, time = check_outcome(survival_test)
+    grid = _grid(times)
+    risk = np.asarray(risk, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        known = ~np.isnan(np.asarray(cumulative_dynamic_auc(survival_train, survival_test, risk, grid)))
+    if not known.all():
+        shown = ", ".join(f"{t:g}" for t in grid[~known][:5])
+        warnings.warn(f"the AUC is not defined at {shown} months: left out of the mean.", stacklevel=2)
+        grid, risk = grid[known], risk[:, known] if risk.ndim == 2 else risk
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        values = cumulative_dynamic_auc(survival_train, survival_test, risk, grid, block)
+        survival = step_values(*kaplan_meier(event, time, block), grid)
+        share = -np.diff(survival, prepend=1.0, axis=1)
+        return ratio((values * share).sum(axis=1), share.sum(axis=1))
+
+    return over_resamples(statistic, weights, len(time), "the AUC is not defined at any of the times.")
 
 
 def brier_score(
