@@ -181,3 +181,18 @@ def test_a_weight_is_a_repetition_where_nothing_is_drawn_by_rows(kind):
     same = np.abs(answer(weighted) - answer(repeated)).max()
     other = np.abs(answer(weighted) - answer(plain)).max()
     assert same < 1e-3 and same < 0.02 * other
+
+
+@pytest.mark.parametrize("kind", [shelf.MultimodalClassifier, shelf.MultimodalSurvival, shelf.MMDLS])
+def test_a_table_may_follow_an_array_and_columns_go_by_place(kind):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 2)), rng.integers(0, 2, size=30)
+    if kind is shelf.MultimodalSurvival:
+        y = survival_of(y)
+    model = shrunk(kind).fit(X, y)
+    table = pd.DataFrame(X, columns=["clinical_age", "clinical_diameter"])
+    with pytest.warns(UserWarning, match="X has feature names, but"):
+        answer = model.predict(table)
+    np.testing.assert_array_equal(np.asarray(answer), np.asarray(model.predict(X)))
+    with pytest.raises(ValueError, match="features"):
+        model.predict(X[:, :1])

@@ -134,8 +134,13 @@ def test_survival_starts_at_one_and_never_rises(parts, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_risk_groups_come_from_training_cut_points(parts, kind):
     X_train, X_test, y_train, _ = parts
+    X_train, y_train = X_train.iloc[:73], y_train.iloc[:73]  # tertiles of 73 are risks of patients
     model = quick(kind).fit(X_train, y_train)
     cuts = model.risk_cutpoints_["os"]
+    assert np.isin(cuts, model.predict(X_train)).all()
+    np.testing.assert_array_equal(
+        model.predict_risk_group(X_train), (model.predict(X_train)[:, None] >= cuts).sum(axis=1)
+    )
     np.testing.assert_allclose(cuts, np.quantile(model.predict(X_train), [1 / 3, 2 / 3]))
     risk, group = model.predict(X_test), model.predict_risk_group(X_test)
     np.testing.assert_array_equal(group, (risk >= cuts[0]).astype(int) + (risk >= cuts[1]))
