@@ -1,7 +1,8 @@
 """Estimators with scikit-learn's manners; the only place where tables become tensors."""
 
 from mmdls.estimators._comparators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest
-from mmdls.estimators._multimodal import MMDLS, MultimodalClassifier, MultimodalSurvival
+from mmdls.estimators._mmdls import MMDLS
+from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
 

@@ -1,0 +1,352 @@
+"""MMDLS, the multimodal multi-task estimator."""
+
+from collections.abc import Mapping
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from mmdls.cohort import check_cohort, survival_target
+from mmdls.estimators._inputs import Inputs, outcome_table
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
+from mmdls.estimators._network import build_network
+from mmdls.estimators._published import (
+    CLINICAL,
+    PET,
+    RADIOMICS,
+    load_checkpoint,
+    published_parameters,
+    published_tasks,
+)
+from mmdls.estimators._training import CohortNet, forward_cohort, ready_to_predict
+from mmdls.metrics import auc_score, concordance_index
+from mmdls.registry import estimators as estimator_registry
+
+__all__ = ["MMDLS"]
+
+
+@estimator_registry.register("mmdls")
+class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
+    """Diagnosis and prognosis from several modalities at once, trained end to end.
+
+    One network reads every modality that a patient has and answers every task in ``y``: classes, ordered classes,
+    right-censored endpoints. Modalities and outcomes may be missing for any patient.
+
+    Parameters
+    ----------
+    modalities : "auto" or list of (name, encoder, columns), default="auto"
+        ``"auto"`` makes one modality of every image column and of every block of columns in X. A list composes
+        like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
+        :class:`TabularEncoder`, or any transformer (its output is used as it is; scikit-learn's ``FrozenEstimator``
+        keeps a fitted one); columns are names, or the name of a block.
+    image_encoder, table_encoder : estimator, default=None
+        The encoders that ``"auto"`` uses; None means ``SliceEncoder()`` and ``TabularEncoder()``.
+    fusion : str or class, default="gated"
+        A name in ``mmdls.registry.fusions``, or a class that keeps the same contract.
+    fusion_params : dict, default=None
+        Arguments of the fusion.
+    survival : str or class, default="cox"
+        A name in ``mmdls.registry.survival_heads``, or a class that keeps the same contract.
+    survival_params : dict, default=None
+        Arguments of the survival heads, for example ``{"ties": "breslow"}``.
+    ordinal : {"continuation_ratio", "softmax"}, default="continuation_ratio"
+        The head of ordered tasks; ``"softmax"`` forgets the order.
+    hidden_features : int, default=64
+        Width of the shared representation and of the layer in front of the survival heads.
+    class_embedding : int, default=16
+        Width of the soft embedding of predicted classes that conditions the survival heads; 0 turns it off.
+    dropout : float, default=0.1
+    modality_dropout : float, default=0.1
+        Chance that a modality is hidden from a patient during training, which prepares for missing ones.
+    modality_supervision : float, default=1.0
+        Weight of the loss of auxiliary heads that read one modality each; 0 turns them off. They keep a modality that
+        is learned fast, such as the clinical table, from leaving the images nothing to learn.
+    horizons : tuple of float, default=()
+        Months of auxiliary event-by-then losses; patients censored before are left out of them.
+    task_weights : dict of str to float, default=None
+        Weight of each task's loss; 1 where none is given.
+    optimizer : {"adamw", "adam"}, default="adamw"
+    max_epochs : int, default=150
+    learning_rate : float, default=3e-3
+    weight_decay : float, default=0.01
+    batch_size : int, default=512
+        Patients of a step, which are the risk set of a Cox loss.
+    micro_batch_size : int or "auto", default="auto"
+        Slices encoded at a time; changes memory and speed, not the result.
+    validation_fraction : float, default=0.15
+        Patients held out, stratified by outcome, to stop early; 0 trains for ``max_epochs``.
+    patience : int, default=25
+        Epochs without a better validation loss before training stops; the best weights are restored.
+    schedule : {"cosine", None}, default="cosine"
+        Of the learning rate.
+    gradient_clip : float, default=5.0
+        Largest norm of the gradient; None does not clip.
+    precision : {"float32", "bf16"}, default="float32"
+    n_jobs : int, default=None
+        Workers that decode images.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+    verbose : int, default=0
+        1 shows progress bars.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net; ``net_.module_`` is the :class:`mmdls.modules.MultimodalNet`.
+    modalities_ : list of (name, fitted encoder, columns)
+    tasks_ : dict of str to mmdls.cohort.Task
+    classes_ : dict of str to ndarray
+        The classes of each class task.
+    unique_times_ : dict of str to ndarray
+        The times (months) at which each endpoint's survival function steps.
+    outcomes_ : dict of str to structured ndarray
+        Events and times of the training rows; metrics take the censoring distribution from here.
+    risk_cutpoints_ : dict of str to ndarray of shape (2,)
+        Tertiles of the training risks.
+    history_ : pandas.DataFrame
+        Losses, one row an epoch.
+    feature_names_in_ : ndarray of str
+    n_features_in_ : int
+
+    References
+    ----------
+    .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
+       cancer. Nature Communications, 2026.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
+    >>> model = MMDLS(max_epochs=2, random_state=0).fit(X, y)
+    >>> list(model.predict(X).columns)
+    ['subtype', 'stage', 'dfs', 'os']
+    """
+
+    def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> "MMDLS":
+        """Train on a cohort.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame of shape (n_patients, n_columns)
+            Index = patient; see :mod:`mmdls.cohort` for what columns mean.
+        y : pandas.DataFrame of shape (n_patients, n_columns)
+            The same patients; NaN = unknown.
+        sample_weight : array of shape (n_patients,), default=None
+            Weight of each patient in every loss.
+
+        Returns
+        -------
+        MMDLS
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the cohort does not pass the gate of :func:`mmdls.cohort.check_cohort`.
+        FloatingPointError
+            If training diverges.
+        """
+        X = plain_input(X)
+        if not isinstance(X, pd.DataFrame):
+            X = validate_data(self, X, dtype="numeric", ensure_all_finite="allow-nan")
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
+        y = outcome_table(y, index)
+        tasks = check_cohort(X, y) if isinstance(X, pd.DataFrame) else check_cohort(pd.DataFrame(index=index), y)
+        self._fit(X, y, tasks, sample_weight)
+        self.classes_ = {task.name: np.asarray(task.classes) for task in tasks.values() if task.classes}
+        self.unique_times_ = self._times
+        return self
+
+    @classmethod
+    def published(cls, checkpoint: str | PathLike | None = None, **params: Any) -> "MMDLS":
+        """The published MM-DLS: its architecture and training recipe, or its trained network.
+
+        The columns are those of :func:`mmdls.datasets.make_nsclc_cohort` with 128 radiomics features. Slices are
+        resized to 224 x 224 and read as greys in [0, 1]; radiomics, PET and clinical values go in as they are.
+
+        Parameters
+        ----------
+        checkpoint : path, default=None
+            The published ``best_model.pt``. The result is then fitted: it predicts labels and risks at once. A
+            checkpoint holds no baseline hazard; :meth:`fit_baselines` estimates one for survival functions.
+        **params
+            Parameters of this estimator that are to differ.
+
+        Returns
+        -------
+        MMDLS
+
+        Examples
+        --------
+        >>> MMDLS.published(max_epochs=10).learning_rate
+        0.0001
+        """
+        model = cls(**published_parameters()).set_params(**params)
+        if checkpoint is not None:
+            model._restore(load_checkpoint(checkpoint))
+        return model
+
+    def _restore(self, state: Mapping[str, Tensor]) -> None:
+        blocks = {"radiomics": RADIOMICS, "pet": PET, "clinical": CLINICAL}
+        self._plain_input = False
+        self.tasks_ = published_tasks()
+        self.classes_ = {task.name: np.asarray(task.classes) for task in self.tasks_.values() if task.classes}
+        self.modalities_, inputs = [], Inputs([name for name, _ in self._encoders])
+        for name, encoder, columns in self.modalities:
+            encoder = clone(encoder)
+            if name in blocks:
+                # The checkpoint's training medians are unknown: a missing value must be refused, not invented.
+                columns = blocks[name]
+                encoder.set_params(impute=None).fit(pd.DataFrame(0.0, index=[0], columns=columns))
+                inputs.tables[name] = torch.zeros(1, len(columns))
+            else:
+                inputs.stores[name] = None
+            self.modalities_.append((name, encoder, list(columns)))
+        network = build_network(
+            dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture()
+        )
+        network.load_state_dict(state)
+        self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
+        for name, encoder, columns in self.modalities_:
+            if name in inputs.stores:
+                encoder.adopt(network.encoders[name], columns)
+        self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        self.history_ = pd.DataFrame()
+        self.outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
+        self.unique_times_ = self._times
+
+    def fit_baselines(self, X: pd.DataFrame, y: pd.DataFrame) -> "MMDLS":
+        """Estimate baseline hazards and risk cut-points on other patients; the network stays as it is.
+
+        For a checkpoint that came without them, or to recalibrate a model for another centre.
+
+        Parameters
+        ----------
+        X, y : pandas.DataFrame
+            A cohort that knows the endpoints of this model.
+
+        Returns
+        -------
+        MMDLS
+        """
+        check_is_fitted(self, "net_")
+        check_cohort(X, y, self._endpoints)
+        inputs = self._inputs(self._table(X, reset=False))
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
+        self.unique_times_ = self._times
+        return self
+
+    def predict(self, X: Any) -> pd.DataFrame:
+        """Labels of the class tasks and risks of the endpoints (higher = earlier event).
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_patients, n_tasks)
+        """
+        outputs = self._outputs(X)
+        columns: dict[str, Any] = {}
+        for task in self.tasks_.values():
+            if task.kind == "survival":
+                columns[task.name] = self._risk(outputs, task.name)
+            else:
+                columns[task.name] = pd.Categorical.from_codes(
+                    self._probabilities(outputs, task.name).argmax(axis=1),
+                    categories=list(task.classes),
+                    ordered=task.kind == "ordinal",
+                )
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(columns, index=index)
+
+    def predict_proba(self, X: Any, task: str) -> np.ndarray:
+        """Probabilities of a class task, (n_patients, n_classes), columns in the order of ``classes_[task]``."""
+        check_is_fitted(self, "net_")
+        self._task(task, "classification", "ordinal")
+        return self._probabilities(self._outputs(X), task)
+
+    def predict_survival_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
+        """Survival functions of an endpoint.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+        task : str
+            The endpoint.
+        return_array : bool, default=False
+            Give probabilities (n_patients, n_times) at ``unique_times_[task]`` instead of step functions.
+
+        Returns
+        -------
+        ndarray of scikit-survival StepFunction, shape (n_patients,), or of float
+        """
+        check_is_fitted(self, "net_")
+        return self._step_functions(X, task, return_array)
+
+    def predictcumulative_hazard_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
+        """Cumulative hazard functions of an endpoint; see :meth:`predict_survival_function`."""
+        check_is_fitted(self, "net_")
+        return self._step_functions(X, task, return_array, cumulative_hazard)
+
+    def predict_risk_group(self, X: Any, task: str) -> np.ndarray:
+        """Risk group of an endpoint, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
+        check_is_fitted(self, "net_")
+        self._task(task, "survival")
+        return np.searchsorted(self.risk_cutpoints_[task], self._risk(self._outputs(X), task), side="right")
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Patient embeddings: the shared representation, (n_patients, hidden_features)."""
+        return self._outputs(X)["@shared"].numpy()
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the embedding's columns."""
+        check_is_fitted(self, "net_")
+        width = self._network.fusion.out_features
+        return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
+
+    def attention(self, X: pd.DataFrame) -> pd.DataFrame:
+        """How much each modality counted for each patient, and each slice where the pooling weighs slices.
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_patients, n_columns)
+            Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them;
+            columns ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its
+            pooling weighs them.
+        """
+        check_is_fitted(self, "net_")
+        inputs = self._inputs(self._table(X, reset=False))
+        outputs = forward_cohort(self._network, inputs, self._compute())
+        table = pd.DataFrame(index=X.index)
+        if "@modalities" in outputs:
+            table[inputs.names] = outputs["@modalities"].numpy()
+        for name, store in inputs.stores.items():
+            if f"@slices:{name}" in outputs:
+                weights = outputs[f"@slices:{name}"].numpy()
+                table[f"{name}_slices"] = pd.Series(np.split(weights, store.offsets[1:-1]), index=X.index)
+        if table.empty:
+            raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there is no attention.")
+        return table
+
+    def score(self, X: Any, y: pd.DataFrame) -> float:
+        """Mean over tasks of the ROC AUC (one against the rest) and of Harrell's C; higher is better.
+
+        Tasks of which ``y`` knows too little are left out; NaN if it knows too little of all.
+        """
+        outputs = self._outputs(X)
+        y = outcome_table(y, X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(y)))
+        scores = []
+        for task in self.tasks_.values():
+            if task.kind == "survival":
+                outcome = survival_target(y, task.name)
+                known = ~np.isnan(outcome["time"])
+                risk = self._risk(outputs, task.name)
+                scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))
+            else:
+                known = y[task.name].notna().to_numpy()
+                codes = pd.Categorical(y[task.name], categories=list(task.classes)).codes
+                scores.append(auc_score(codes[known], self._probabilities(outputs, task.name)[known]))
+        return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")

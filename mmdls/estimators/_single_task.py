@@ -1,0 +1,258 @@
+"""The multimodal estimator for one label and for one endpoint."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from mmdls.cohort import Task, check_cohort, check_features, survival_target
+from mmdls.estimators._inputs import outcome_table
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
+from mmdls.metrics import concordance_index
+from mmdls.registry import estimators as estimator_registry
+
+__all__ = ["MultimodalClassifier", "MultimodalSurvival"]
+
+
+@estimator_registry.register("multimodal_classifier")
+class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
+    """One label from several modalities: :class:`MMDLS` as a scikit-learn classifier.
+
+    X is a table of patients or a plain numeric array. The parameters are those of :class:`MMDLS`.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+    net_ : skorch.NeuralNet
+    modalities_ : list of (name, fitted encoder, columns)
+    history_ : pandas.DataFrame
+    feature_names_in_ : ndarray of str
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> MultimodalClassifier(max_epochs=30, random_state=0).fit(X, y).score(X, y) > 0.8
+    True
+    """
+
+    _columns_in_order = True
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultimodalClassifier":
+        """Train on labels.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_samples, n_features)
+        y : array of shape (n_samples,)
+        sample_weight : array of shape (n_samples,), default=None
+
+        Returns
+        -------
+        MultimodalClassifier
+        """
+        if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+            y = y.iloc[:, 0]
+        X = plain_input(X)
+        if isinstance(X, pd.DataFrame):
+            _, labels = validate_data(self, X, y, skip_check_array=True), np.asarray(y)
+        else:
+            X, labels = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
+        check_classification_targets(labels)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
+        if len(labels) != len(index):
+            raise ValueError(f"X has {len(index)} patients and y has {len(labels)}; both need one row a patient.")
+        table = pd.DataFrame({"label": labels}, index=index)
+        self.classes_ = np.unique(labels)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
+        task = Task("label", "classification", ("label",), tuple(self.classes_))
+        self._fit(X, table, {"label": task}, sample_weight)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (n_samples, n_classes), columns in the order of ``classes_``."""
+        return self._probabilities(self._outputs(X), "label")
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each sample, (n_samples,)."""
+        chosen = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[chosen]
+
+
+@estimator_registry.register("multimodal_survival")
+class MultimodalSurvival(Multimodal, BaseEstimator):
+    """One right-censored endpoint from several modalities, with the manners of scikit-survival.
+
+    X is a table of patients or a plain numeric array; y is a table with the endpoint's time and event, or
+    scikit-survival's structured array. The parameters are those of :class:`MMDLS` without those of class tasks, and:
+
+    Parameters
+    ----------
+    endpoint : str, default=None
+        Which endpoint of a table; None if it has only one.
+
+    Attributes
+    ----------
+    unique_times_ : ndarray of shape (n_times,)
+        The times (months) at which survival functions step.
+    event_times_ : ndarray
+        The times at which an event was seen in training.
+    outcomes_ : dict of str to structured ndarray
+    risk_cutpoints_ : dict of str to ndarray of shape (2,)
+    net_ : skorch.NeuralNet
+    modalities_ : list of (name, fitted encoder, columns)
+    history_ : pandas.DataFrame
+    feature_names_in_ : ndarray of str
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
+    >>> model = MultimodalSurvival(endpoint="os", max_epochs=2, random_state=0).fit(X, y)
+    >>> model.predict(X).shape
+    (60,)
+    """
+
+    def __init__(
+        self,
+        modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
+        *,
+        endpoint: str | None = None,
+        image_encoder: Any = None,
+        table_encoder: Any = None,
+        fusion: Any = "gated",
+        fusion_params: Mapping[str, Any] | None = None,
+        survival: Any = "cox",
+        survival_params: Mapping[str, Any] | None = None,
+        hidden_features: int = 64,
+        dropout: float = 0.1,
+        modality_dropout: float = 0.1,
+        modality_supervision: float = 1.0,
+        horizons: Sequence[float] = (),
+        optimizer: str = "adamw",
+        max_epochs: int = 150,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 512,
+        micro_batch_size: int | str = "auto",
+        validation_fraction: float = 0.15,
+        patience: int | None = 25,
+        schedule: str | None = "cosine",
+        gradient_clip: float | None = 5.0,
+        precision: str = "float32",
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        super().__init__(
+            modalities,
+            image_encoder=image_encoder,
+            table_encoder=table_encoder,
+            fusion=fusion,
+            fusion_params=fusion_params,
+            survival=survival,
+            survival_params=survival_params,
+            hidden_features=hidden_features,
+            dropout=dropout,
+            modality_dropout=modality_dropout,
+            modality_supervision=modality_supervision,
+            horizons=horizons,
+            optimizer=optimizer,
+            max_epochs=max_epochs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            schedule=schedule,
+            gradient_clip=gradient_clip,
+            precision=precision,
+            n_jobs=n_jobs,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.endpoint = endpoint
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultimodalSurvival":
+        """Train on one endpoint.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+        y : pandas.DataFrame or structured array of shape (n_patients,)
+        sample_weight : array of shape (n_patients,), default=None
+
+        Returns
+        -------
+        MultimodalSurvival
+        """
+        X = plain_input(X)
+        if isinstance(X, pd.DataFrame):
+            check_features(X)
+            index = X.index
+        else:
+            X = validate_data(self, X, dtype="numeric", ensure_all_finite="allow-nan")
+            index = pd.RangeIndex(len(X))
+        table = outcome_table(y, index)
+        name = self.endpoint
+        if not isinstance(y, pd.DataFrame):
+            survival_target(y)
+            name = "survival"
+        elif name is None:
+            survival_target(y)
+            name = next(c.removesuffix("_time") for c in y.columns if str(c).endswith("_time"))
+        tasks = check_cohort(X if isinstance(X, pd.DataFrame) else pd.DataFrame(index=index), table, [name])
+        self._fit(X, table, tasks, sample_weight)
+        self._name = name
+        self.unique_times_ = self._times[name]
+        outcome = self.outcomes_[name]
+        self.event_times_ = np.unique(outcome["time"][outcome["event"]])
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Risk, higher = earlier event, (n_patients,)."""
+        outputs = self._outputs(X)
+        return self._risk(outputs, self._name)
+
+    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Survival functions.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array
+        return_array : bool, default=False
+            Give probabilities (n_patients, n_times) at ``unique_times_`` instead of step functions.
+
+        Returns
+        -------
+        ndarray of scikit-survival StepFunction, shape (n_patients,), or of float
+        """
+        check_is_fitted(self, "net_")
+        return self._step_functions(X, self._name, return_array)
+
+    def predictcumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Cumulative hazard functions; see :meth:`predict_survival_function`."""
+        check_is_fitted(self, "net_")
+        return self._step_functions(X, self._name, return_array, cumulative_hazard)
+
+    def predict_risk_group(self, X: Any) -> np.ndarray:
+        """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
+        risk = self.predict(X)
+        return np.searchsorted(self.risk_cutpoints_[self._name], risk, side="right")
+
+    def score(self, X: Any, y: Any) -> float:
+        """Harrell's C-index."""
+        risk = self.predict(X)
+        outcome = survival_target(y, self._name if isinstance(y, pd.DataFrame) else None)
+        known = ~np.isnan(outcome["time"])
+        return concordance_index(outcome["event"][known], outcome["time"][known], risk[known])
