@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import compare as job
 from mmdls.cohort import find_tasks
+from mmdls.datasets import make_nsclc_cohort
 
 QUICK = job.Settings(folds=2, trials=1, epochs=2)
 
@@ -127,3 +128,15 @@ def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path):
     assert "Interrupted." in printed and "value [95% interval]" in printed
     assert len(pd.read_csv(tmp_path / "metrics.csv"))
     assert len(pd.read_csv(tmp_path / "chosen.csv")) < 12
+
+
+@pytest.mark.slow
+def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
+    make_nsclc_cohort(60, n_slices=(1, 3), image_size=24, missing=0.1, folder=tmp_path / "cohort", random_state=1)
+    options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
+    job.main(["--cohort", str(tmp_path / "cohort"), *options])
+    printed = capsys.readouterr().out
+    assert "60 patients" in printed and "multimodal" in printed and "oracle" not in printed
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"folds", "chosen.csv", "metrics.csv", "predictions.csv", "kaplan_meier.png"}
+    assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60
