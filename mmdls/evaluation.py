@@ -1,6 +1,7 @@
 """How good a model is, with intervals; whether one is better than another; and scorers for scikit-learn."""
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -527,7 +528,7 @@ class _Endpoint:
             if h not in self.survival.columns:
                 continue
             at = self.survival[h].to_numpy()
-            errors = _Last(lambda w, s=at, h=h: metrics.calibration_errors(event, time, s, h, w))
+            errors = _Shared(lambda w, s=at, h=h: metrics.calibration_errors(event, time, s, h, w))
             for name, function in (
                 ("brier_score", metrics.brier_score),
                 ("index_of_prediction_accuracy", metrics.index_of_prediction_accuracy),
@@ -581,16 +582,18 @@ class _Endpoint:
         return metrics.d_calibration(event, own)[1]
 
 
-class _Last:
-    """A function of patient weights that several rows of a table share; its last answer is kept."""
+class _Shared:
+    """A function of patient weights that several rows of a table share; its latest answers are kept."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
-        self.compute, self.answer = compute, None
+        self.compute, self.answers = compute, deque(maxlen=2)
 
     def __call__(self, weights: Any) -> Any:
-        if self.answer is None or self.answer[0] is not weights:
-            self.answer = (weights, self.compute(weights))
-        return self.answer[1]
+        for known, answer in self.answers:
+            if known is weights:
+                return answer
+        self.answers.append((weights, self.compute(weights)))
+        return self.answers[-1][1]
 
 
 @dataclass(frozen=True)

@@ -148,20 +148,19 @@ def concordance_index_antolini(
     cases = np.flatnonzero(event)
     cases = cases[np.argsort(column[cases], kind="stable")]
     size = max(1, _COMPARISONS // max(len(time), 1))
+    pairs = Pairs(event, time, np.zeros(len(time)))
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        won, all_pairs = np.zeros(len(block)), np.zeros(len(block))
+        won = np.zeros(len(block))
         for start in range(0, len(cases), size):
             case = cases[start : start + size]
-            own = block[:, case]
             later = time > time[case, None]
             later |= ~event & (time == time[case, None])
             at = survival[:, column[case]].T
             mine = survival[case, column[case]][:, None]
             win = later * (0.5 * (at > mine) + 0.5 * (at >= mine))
-            won += np.einsum("rc,rc->r", own, block @ win.T)
-            all_pairs += np.einsum("rc,rc->r", own, block @ later.T.astype(np.float64))
-        return ratio(won, all_pairs)
+            won += np.einsum("rc,rc->r", block[:, case], block @ win.T)
+        return ratio(won, (block * pairs.later(block))[:, event].sum(axis=1))
 
     return over_resamples(
         statistic, weights, len(time), "no event at which predicted curves of two patients can be compared.", 2**25
@@ -210,14 +209,18 @@ class Pairs:
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Weight of each patient's later partners, and of those with lower risk, both (R, n); meant for
         events."""
-        weights = weights[:, self.order]
-        until = np.concatenate([np.zeros((len(weights), 1)), weights.cumsum(axis=1)], axis=1)
-        later, lower = np.empty_like(weights), np.empty_like(weights)
-        later[:, self.order] = until[:, -1:] - until[:, self.first]
-        columns = np.ascontiguousarray(weights.T)
+        later, lower = self.later(weights), np.empty_like(weights)
+        columns = np.ascontiguousarray(weights[:, self.order].T)
         counts = [inversions(ranking, columns) for ranking in self.rankings]
         lower[:, self.order] = sum(counts).T / len(counts)
         return later, lower
+
+    def later(self, weights: np.ndarray) -> np.ndarray:
+        """Weight of each patient's later partners, (R, n)."""
+        until = np.concatenate([np.zeros((len(weights), 1)), weights[:, self.order].cumsum(axis=1)], axis=1)
+        later = np.empty_like(weights)
+        later[:, self.order] = until[:, -1:] - until[:, self.first]
+        return later
 
 
 def inversions(rank: np.ndarray, weights: np.ndarray) -> np.ndarray:
