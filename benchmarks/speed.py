@@ -88,6 +88,7 @@ def measure(arms: Mapping[str, Arm], repeats: int, device: str, threads: int) ->
             process.start()
             there.close()
             workers[name] = process, here
+        for _, here in workers.values():
             here.recv()
         answers = {name: _ask(here, "answer") for name, (_, here) in workers.items()}
         seconds: dict[str, list[float]] = {name: [] for name in arms}
@@ -222,10 +223,13 @@ def _row(
     return Row(section, job, ours, other, found, f">= {least:g}", row.ratio >= least, note)
 
 
-def _largest_difference(a: Any, b: Any) -> str:
-    """By how much two answers differ, as a share of the largest number in each part of them."""
-    worst = max(float(np.abs(a[k] - b[k]).max() / max(np.abs(b[k]).max(), 1e-12)) for k in b)
-    return f"equal to {worst:.0e}"
+def _difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> str:
+    """By how much two answers differ: the length of the difference by the length of the answer, all parts together."""
+    apart, size = (
+        np.sqrt(sum(float(np.square(part, dtype=np.float64).sum()) for part in parts))
+        for parts in ([a[name] - b[name] for name in b], b.values())
+    )
+    return f"equal to {apart / size:.0e}" if apart else "equal"
 
 
 # -- (a), (b) the published network -----------------------------------------------------------------------------------
@@ -515,14 +519,14 @@ def published_network(options: argparse.Namespace, say: "Report") -> None:
         base = found["plain loop"]
         for name, goal in (("float32", least[0]), ("bf16", least[1]), ("compile", None)):
             if name in arms:
-                note = _largest_difference(found[name].answer, base.answer)
+                note = _difference(found[name].answer, base.answer)
                 say.row(_row(section, job, name, "plain loop", found, None if options.quick else goal, note))
         if options.reference:
             answer = found["published code"].answer
             note = (
                 ""
                 if answer is None
-                else _largest_difference({k: v.reshape(len(v), -1) for k, v in found["float32"].answer.items()}, answer)
+                else _difference({k: v.reshape(len(v), -1) for k, v in found["float32"].answer.items()}, answer)
             )
             say.row(_row(section, job, "float32", "published code", found, None, note))
         if section == "b":
@@ -536,11 +540,10 @@ def published_network(options: argparse.Namespace, say: "Report") -> None:
     for train, goals in ((False, (2.7, 4.0)), (True, (2.1, 3.5))):
         arms = {how: Arm(encodes_stack, {**stack, "how": how, "train": train}) for how in ("float32", "bf16", "plain")}
         found = say.measure(arms)
-        job = f"one encoder, {size['n_slices']} slices x {size['size']}^2, " + (
-            "with gradients" if train else "forward"
-        )
+        how_far = "with gradients" if train else "forward"
+        job = f"one encoder, {size['n_slices']} slices x {size['size']}^2, {how_far}"
         for how, goal in zip(("float32", "bf16"), goals, strict=True):
-            note = _largest_difference(found[how].answer, found["plain"].answer)
+            note = _difference(found[how].answer, found["plain"].answer)
             # The goals of bf16 are for the whole network; a stack alone is shown beside them.
             least = None if options.quick or how == "bf16" else goal
             say.row(_row("b" if train else "a", job, how, "plain", found, least, note))
@@ -651,16 +654,16 @@ def cox_losses(options: argparse.Namespace, say: "Report") -> None:
         found = say.measure({how: Arm(cox, {"how": how, "n": n}) for how in hows}, repeats=max(say.repeats, 7))
         job = f"Cox loss with ties (Efron) and gradient, n = {n:,}"
         if "torchsurv" in hows:
-            note = _largest_difference(found["ours"].answer, found["torchsurv"].answer)
+            note = _difference(found["ours"].answer, found["torchsurv"].answer)
             say.row(_row("d", job, "ours", "torchsurv", found, 2 if n >= 10**4 else None, note))
             say.row(_row("d", job, "sorted once", "torchsurv", found))
         say.row(_row("d", job, "ours", "pycox's formula", found, note="another likelihood: ties as they come"))
     log_hazard, event, time = _survival_data(2000)
     found = [formula(log_hazard, event, time).item() for formula in (cox_loss, quadratic_cox)]
     say.line(
-        f"(d) In double precision at n = 2,000 with ties our loss is {found[0]:.12f}, the definition summed risk set by "
-        f"risk set {found[1]:.12f}: they differ by {abs(found[0] / found[1] - 1):.0e} (wanted: 1e-10). torchsurv adds up "
-        "in single precision whatever it is given, so no agreement with it can be closer than about 1e-6; values by R "
+        f"(d) In double precision at n = 2,000 with ties our loss is {found[0]:.12f}, the definition summed risk "
+        f"set by risk set {found[1]:.12f}: they differ by {abs(found[0] / found[1] - 1):.0e} (wanted: 1e-10). torchsurv adds "
+        "up in single precision whatever it is given, so no agreement with it can be closer than about 1e-6; values by R "
         "are compared in `tests/test_cox_loss.py`."
     )
 
@@ -735,7 +738,7 @@ def data_loading(options: argparse.Namespace, say: "Report") -> None:
         found = say.measure(arms)
         job = f"loading {n} patients x {slices} PNG slices of {size}^2"
         for how, least in (("later epochs", 20), ("second fit", None), ("first", None)):
-            note = _largest_difference(found[how].answer, found["decoding"].answer)
+            note = _difference(found[how].answer, found["decoding"].answer)
             say.row(_row("e", job, how, "decoding", found, None if options.quick else least, note))
 
 
@@ -784,7 +787,7 @@ def frozen_search(options: argparse.Namespace, say: "Report") -> None:
         }
         found = say.measure(arms, repeats=1 if options.quick else 2)
     job = f"search of {size['trials']} trials x {size['epochs']} epochs, {size['n']} patients, {size['size']}^2"
-    note = _largest_difference(found["frozen, memory"].answer, found["frozen"].answer)
+    note = _difference(found["frozen, memory"].answer, found["frozen"].answer)
     say.row(_row("f", job, "frozen, memory", "frozen", found, note="scores " + note))
     say.row(_row("f", job, "frozen, memory", "end to end", found, note="another model"))
 
@@ -861,9 +864,9 @@ def machine_share(options: argparse.Namespace, say: "Report") -> None:
         ours = flops / found["training"].median
         machine = 2 * n**3 / found["matrix product"].median
         say.line(
-            f"(h) {precision}: training does {ours / 1e9:.0f} GFLOP/s of useful arithmetic (forward and gradients once; "
-            f"the second look at the slices is not counted), {ours / machine:.0%} of the {machine / 1e9:.0f} GFLOP/s of "
-            f"a {n} x {n} matrix product."
+            f"(h) {precision}: training does {ours / 1e9:.0f} GFLOP/s of useful arithmetic (forward and gradients once; the "
+            f"second look at the slices is not counted), {ours / machine:.0%} of the {machine / 1e9:.0f} GFLOP/s of a "
+            f"{n} x {n} matrix product."
         )
 
 
@@ -886,8 +889,8 @@ def bf16_answers(options: argparse.Namespace, say: "Report") -> None:
     for i, what in enumerate(("predictions of a float32 model in bf16", "training and predicting in bf16")):
         mean, largest = shifts[:, i].mean(axis=0), np.abs(shifts[:, i]).max(axis=0)
         say.line(
-            f"bf16, {what}: AUC (subtype) {mean[0]:+.4f}, C-index (OS) {mean[1]:+.4f} on {n} held-out patients, mean of "
-            f"{seeds} cohorts; largest single change {largest[0]:.4f} and {largest[1]:.4f} (wanted: 0.002)."
+            f"bf16, {what}: AUC (subtype) {mean[0]:+.4f}, C-index (OS) {mean[1]:+.4f} on {n} held-out patients, mean "
+            f"of {seeds} cohorts; largest single change {largest[0]:.4f} and {largest[1]:.4f} (wanted: 0.002)."
         )
 
 
@@ -976,7 +979,9 @@ def statistics_rows(options: argparse.Namespace, say: Report) -> None:
     """Metrics and their intervals, where that benchmark is there."""
     if importlib.util.find_spec("benchmarks.speed_statistics") is None:
         return
-    say.tables.append(("Statistics", pd.DataFrame(importlib.import_module("benchmarks.speed_statistics").measure())))
+    say.tables.append(
+        ("Statistics", pd.DataFrame(importlib.import_module("benchmarks.speed_statistics").measure(say.repeats)))
+    )
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
@@ -1011,6 +1016,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.reference and not (options.reference / "mm_dls" / "HierMM_DLS.py").is_file():
         parser.error(f"--reference {options.reference}: no mm_dls/HierMM_DLS.py there; give a clone of MM-DLS")
     torch.set_num_threads(options.threads)
+    sys.stdout.reconfigure(line_buffering=True)
     report = Report(options)
     for name in tqdm(options.only or SECTIONS, desc="sections", unit="section", file=sys.stderr):
         SECTIONS[name](options, report)
