@@ -62,6 +62,84 @@ def test_every_resample_equals_scikit_survival(n, decimals):
         assert value == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_every_resample_of_weighted_metrics_equals_scikit_survival_and_scikit_learn(decimals):
+    event, time, risk = outcomes(120, 4, decimals)
+    train = structured(*outcomes(400, 5)[:2])
+    train = np.append(train, structured([False], [time.max() + 1]))
+    y, grid = structured(event, time), np.array([8.0, 17.3, 30.1])
+    survival = np.exp(-np.exp(risk)[:, None] * grid / 40)
+    labels, score = (event & (time < 15)).astype(int), np.round(risk, 1)
+    weights = metrics.bootstrap_weights(120, 25, random_state=2)
+    uno = metrics.concordance_index_ipcw(train, y, risk, 40.0, weights)
+    auc = metrics.cumulative_dynamic_auc(train, y, risk, grid, weights)
+    mean_auc = metrics.integrated_auc(train, y, risk, grid, weights)
+    brier = metrics.brier_score(train, y, survival, grid, weights)
+    integrated = metrics.integrated_brier_score(train, y, survival, grid, weights)
+    plain = metrics.auc_score(labels, score, weights)
+    precision = metrics.average_precision_score(labels, score, weights)
+    for r, row in enumerate(weights):
+        i = np.repeat(np.arange(120), row)
+        assert uno[r] == pytest.approx(sks.concordance_index_ipcw(train, y[i], risk[i], 40.0)[0], abs=1e-9)
+        expected = sks.cumulative_dynamic_auc(train, y[i], risk[i], grid)
+        np.testing.assert_allclose(auc[r], expected[0], atol=1e-9)
+        assert mean_auc[r] == pytest.approx(expected[1], abs=1e-9)
+        np.testing.assert_allclose(brier[r], sks.brier_score(train, y[i], survival[i], grid)[1], atol=1e-9)
+        assert integrated[r] == pytest.approx(sks.integrated_brier_score(train, y[i], survival[i], grid), abs=1e-9)
+        assert plain[r] == pytest.approx(skm.roc_auc_score(labels[i], score[i]), abs=1e-9)
+        assert precision[r] == pytest.approx(skm.average_precision_score(labels[i], score[i]), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(3, 60), seed=st.integers(0, 10_000), decimals=st.sampled_from([None, 0, -1]))
+def test_antolini_equals_a_loop_over_pairs(n, seed, decimals):
+    event, time, _ = outcomes(n, seed, decimals)
+    event[0] |= not event.any()
+    rng = np.random.default_rng(seed)
+    grid = np.sort(rng.uniform(0, 60, 4))
+    survival = np.round(np.sort(rng.random((n, 4)), axis=1)[:, ::-1], 1)
+    won = pairs = 0.0
+    for i in np.flatnonzero(event):
+        at = max(np.searchsorted(grid, time[i], side="right") - 1, 0)
+        for j in range(n):
+            if time[j] > time[i] or (time[j] == time[i] and not event[j]):
+                mine, other = survival[i, at], survival[j, at]
+                won, pairs = won + (mine < other) + 0.5 * (mine == other), pairs + 1
+    if pairs:
+        value = metrics.concordance_index_antolini(event, time, survival, grid)
+        assert value == pytest.approx(won / pairs, abs=1e-12)
+
+
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_antolini_is_harrell_for_curves_that_do_not_cross(decimals):
+    event, time, risk = outcomes(300, 5, decimals)
+    grid = np.linspace(1, 80, 20)
+    survival = np.exp(-np.exp(risk)[:, None] * grid / 400)
+    expected = metrics.concordance_index(event, time, risk)
+    assert metrics.concordance_index_antolini(event, time, survival, grid) == pytest.approx(expected, abs=1e-12)
+
+
+def test_censored_log_likelihood_is_that_of_the_exponential_distribution():
+    event, time, risk = outcomes(200, 3)
+    rate = np.exp(risk) / 30
+    grid = np.linspace(0, time.max(), 20_001)[1:]
+    exact = np.mean(event * np.log(rate) - rate * time)
+    value = metrics.censored_log_likelihood(event, time, np.exp(-rate[:, None] * grid), grid)
+    assert value == pytest.approx(exact, abs=0.002)
+
+
+def test_censored_log_likelihood_prefers_the_truth():
+    event, time, risk = outcomes(4000, 3)
+    grid = np.linspace(1, 150, 150)
+    values = [
+        metrics.censored_log_likelihood(event, time, np.exp(-np.exp(s * risk)[:, None] * grid / 30), grid)
+        for s in (0.5, 0.8, 1.0, 1.2, 1.5)
+    ]
+    assert np.argmax(values) == 2
+    with_end = metrics.censored_log_likelihood(event, time, np.exp(-np.exp(risk)[:, None] * grid[:3] / 30), grid[:3])
+    assert np.isfinite(with_end)
+
+
 def test_concordance_index_obeys_its_laws():
     event, time, risk = outcomes(300, 5, 0)
     value = metrics.concordance_index(event, time, risk)
@@ -146,6 +224,12 @@ def test_weights_are_repetitions_for_every_metric():
     cases = [
         (lambda i, w: metrics.concordance_index(event[i], time[i], risk[i], w)),
         (lambda i, w: metrics.concordance_index_ipcw(y, y[i], risk[i], None, w)),
+        (lambda i, w: metrics.concordance_index_antolini(event[i], time[i], survival[i], grid, w)),
+        (lambda i, w: metrics.censored_log_likelihood(event[i], time[i], survival[i], grid, w)),
+        (lambda i, w: metrics.net_benefit(y, y[i], survival[i, 1], 12.0, [0.2, 0.5], w)),
+        (lambda i, w: metrics.observed_expected_ratio(event[i], time[i], survival[i, 1], 12.0, w)),
+        (lambda i, w: metrics.survival_calibration_slope(y, y[i], survival[i, 1], 12.0, w)),
+        (lambda i, w: metrics.integrated_auc(y, y[i], risk[i], grid, w)),
         (lambda i, w: metrics.cumulative_dynamic_auc(y, y[i], risk[i], grid, w)),
         (lambda i, w: metrics.brier_score(y, y[i], survival[i], grid, w)),
         (lambda i, w: metrics.integrated_brier_score(y, y[i], survival[i], grid, w)),
@@ -207,7 +291,7 @@ def test_recalibration_equals_an_unpenalised_logistic_regression():
     assert metrics.calibration_slope(labels, proba) == pytest.approx(fitted.coef_[0, 0], abs=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore:the AUC is not defined")
 def test_undefined_is_nan_and_never_an_error():
     y = np.array([(False, 1.0), (False, 2.0), (False, 3.0)], dtype=[("event", bool), ("time", float)])
     risk = np.array([1.0, 2.0, 3.0])
@@ -215,6 +299,9 @@ def test_undefined_is_nan_and_never_an_error():
     assert np.isnan(metrics.concordance_index_ipcw(y, y, risk))
     assert np.isnan(metrics.cumulative_dynamic_auc(y, y, risk, 2.0))
     assert np.isnan(metrics.brier_score(y, y, risk / 4, 60.0))
+    assert np.isnan(metrics.concordance_index_antolini(y["event"], y["time"], (risk / 4)[:, None], [2.0]))
+    assert np.isnan(metrics.integrated_auc(y, y, risk, [2.0, 60.0]))
+    assert np.isnan(metrics.calibration_errors(y["event"], y["time"], risk / 4, 2.0)).all()
     assert np.isnan(metrics.auc_score([1, 1], [0.1, 0.2]))
     assert np.isnan(metrics.auc_score([0, 1], [[0.5, 0.4, 0.1]] * 2))
     assert np.isnan(metrics.calibration_slope([1, 1], [0.1, 0.2]))

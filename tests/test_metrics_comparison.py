@@ -151,6 +151,50 @@ def test_calibration_errors_are_small_only_for_calibrated_predictions():
         assert np.isnan(metrics.calibration_errors(y["event"], y["time"], np.full(3000, 0.5), 24.0)).all()
 
 
+@pytest.mark.parametrize("decimals", [3, 0])
+def test_calibration_errors_of_resamples_equal_a_cox_model_of_the_drawn_patients(decimals):
+    """Breslow ties, and the spline's knots of the whole cohort."""
+    y, survival, _ = simulated(250, 3, spread=1.5)
+    event, time = y["event"], np.round(y["time"], decimals)
+    weights = metrics.bootstrap_weights(250, 6, random_state=0)
+    values = np.array(metrics.calibration_errors(event, time, survival, 24.0, weights))
+    x = np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6)))
+    low, middle, high = np.quantile(x, [0.1, 0.5, 0.9])
+    cube = {knot: np.clip(x - knot, 0, None) ** 3 for knot in (low, middle, high)}
+    bend = cube[low] - cube[middle] * (high - low) / (high - middle) + cube[high] * (middle - low) / (high - middle)
+    basis = np.column_stack([x, bend])
+    for row, found in zip(weights, values.T, strict=True):
+        i = np.repeat(np.arange(250), row)
+        fit = metrics.cox_regression(event[i], time[i], basis[i], ties="breslow")
+        log_hazard = (basis[i] - basis.mean(axis=0)) @ fit.coefficients
+        times, hazard = metrics.baseline_cumulative_hazard(event[i], time[i], log_hazard, "breslow")
+        observed = 1 - np.exp(-hazard[times <= 24.0][-1] * np.exp(log_hazard))
+        error = np.abs(observed - (1 - survival[i]))
+        np.testing.assert_allclose(found, [error.mean(), *np.quantile(error, [0.5, 0.9])], atol=1e-6)
+
+
+def test_interaction_is_the_ratio_of_hazard_ratios_and_swaps_with_the_treatments():
+    rng = np.random.default_rng(0)
+    score, treated = rng.normal(size=3000), rng.integers(0, 2, 3000)
+    time = rng.exponential(np.exp(-score * (0.4 + 0.5 * treated) + 0.3 * treated))
+    ratio, low, high, p = metrics.interaction_test(np.ones(3000), time, score, treated)
+    assert low < np.exp(0.5) < high and p < 1e-6 and high / low < 1.3
+    back = metrics.interaction_test(np.ones(3000), time, score, 1 - treated)
+    assert back[:3] == pytest.approx((1 / ratio, 1 / high, 1 / low), rel=1e-5)
+    with pytest.raises(ValueError, match="two values; got 3"):
+        metrics.interaction_test(np.ones(6), np.arange(6.0), np.arange(6.0), [0, 1, 2, 0, 1, 2])
+
+
+def test_interaction_test_keeps_its_level():
+    p_values = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        score, treated = rng.normal(size=150), rng.integers(0, 2, 150)
+        time = rng.exponential(np.exp(-score - 0.5 * treated))
+        p_values.append(metrics.interaction_test(np.ones(150), time, score, treated)[3])
+    assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
+
+
 def test_d_calibration_is_a_test_of_its_level():
     p_values = []
     for seed in range(200):

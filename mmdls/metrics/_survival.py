@@ -149,6 +149,8 @@ def integrated_auc(
         grid, risk = grid[known], risk[:, known] if risk.ndim == 2 else risk
 
     def statistic(block: np.ndarray) -> np.ndarray:
+        if not len(grid):
+            return np.full(len(block), np.nan)
         values = cumulative_dynamic_auc(survival_train, survival_test, risk, grid, block)
         survival = step_values(*kaplan_meier(event, time, block), grid)
         share = -np.diff(survival, prepend=1.0, axis=1)
