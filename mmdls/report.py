@@ -588,12 +588,14 @@ class _Study:
 
 
 def data_hash(table: pd.DataFrame) -> str:
-    """SHA-256 of a table of patients: columns, index, every cell, arrays by their content."""
-    digest = hashlib.sha256(repr([(str(c), str(t)) for c, t in table.dtypes.items()]).encode())
-    digest.update("\n".join(map(str, table.index)).encode())
+    """SHA-256 of a table of patients: names of columns and rows, every cell, arrays by shape and content."""
+    digest = hashlib.sha256(repr([*map(str, table.columns), *map(str, table.index)]).encode())
     for column in table.columns:
         for cell in table[column]:
-            content = np.ascontiguousarray(cell).tobytes() if isinstance(cell, np.ndarray) else repr(cell).encode()
+            if isinstance(cell, np.ndarray):
+                content = f"{cell.dtype.str}{cell.shape}".encode() + np.ascontiguousarray(cell).tobytes()
+            else:
+                content = repr(cell.item() if isinstance(cell, np.generic) else cell).encode()
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
 

@@ -352,7 +352,7 @@ def added_value(
         table = compare(models[name], models[before], y, metrics=metrics, **options)
         table = table.rename(columns={"first": "value", "difference": "gain"})
         rows += [{**row, "model": name} for row in table.to_dict("records")]
-        for task in table["task"].unique():
+        for task in (task for task in models[name] if task in models[before]):
             rows.append(
                 {"task": task, "model": name, **_likelihood_ratio(models[before][task], models[name][task], y, task)}
             )

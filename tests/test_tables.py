@@ -1,0 +1,146 @@
+"""Tables: hazard ratios against closed counts, suppression, nested models, random effects."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmdls import metrics
+from mmdls.tables import added_value, describe_cohort, hazard_table, interaction_table, pooled_value, subgroups
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    rng = np.random.default_rng(0)
+    n = 240
+    X = pd.DataFrame({"clinical_age": rng.normal(65, 9, n), "clinical_sex": rng.choice(["f", "m"], n)})
+    X["centre"] = rng.choice(["A", "B", "C"], n, p=[0.6, 0.35, 0.05])
+    X.index = [f"p{i}" for i in range(n)]
+    X.loc[X.index[:12], "clinical_sex"] = None
+    signal = rng.normal(size=n)
+    true, leaving = rng.exponential(40 * np.exp(-signal)), rng.uniform(6, 110, n)
+    y = pd.DataFrame({"os_time": np.minimum(true, leaving), "os_event": (true <= leaving).astype(int)}, index=X.index)
+    y["subtype"] = np.where(signal + rng.normal(size=n) > 0, "LUSC", "LUAD")
+    noise = rng.normal(size=n)
+    models = {}
+    for name, score in (("stage", 0.5 * signal + noise), ("all", signal)):
+        share = 1 / (1 + np.exp(-score))
+        models[name] = {
+            "os": pd.Series(score, index=X.index),
+            "subtype": pd.DataFrame({"LUAD": 1 - share, "LUSC": share}, index=X.index),
+        }
+    return X, y, models
+
+
+def test_table_one_counts_every_patient_once(cohort):
+    X, y, _ = cohort
+    table = describe_cohort(X, y, X["centre"])
+    counts = table.loc[("patients", "")].astype(int)
+    assert counts["all"] == counts[["A", "B", "C"]].sum() == 240
+    cells = table.loc["clinical_sex", "all"].str.split().str[0].astype(int)
+    assert cells.sum() == 240 and cells["missing"] == 12
+    low, middle, high = np.quantile(X.loc[X["centre"] == "A", "clinical_age"], [0.25, 0.5, 0.75])
+    assert table.loc[("clinical_age", "median [quartiles]"), "A"] == f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+    events = y["os_event"].sum()
+    assert table.loc[("os", "events"), "all"] == f"{events} ({events / 240:.0%})"
+    follow_up = metrics.median_follow_up(y["os_event"], y["os_time"])
+    assert table.loc[("os", "median follow-up, months"), "all"] == f"{follow_up:.1f}"
+
+
+def test_hazard_ratios_are_per_standard_deviation_and_against_the_first_level(cohort):
+    X, y, models = cohort
+    covariates = pd.DataFrame({"risk": models["all"]["os"] * 7 + 3, "sex": X["clinical_sex"]})
+    table = hazard_table(y, "os", covariates)
+    assert list(table["level"]) == ["per SD", "f", "m"] and table["n"][0] == 228
+    assert table["hazard_ratio"][1] == 1.0 and table["note"][1] == "reference"
+    known = covariates["sex"].notna()
+    x = covariates.loc[known, "risk"]
+    matrix = np.column_stack([(x - x.mean()) / x.std(ddof=0), covariates.loc[known, "sex"] == "m"])
+    ratio, low, high, p = metrics.hazard_ratios(y.loc[known, "os_event"], y.loc[known, "os_time"], matrix)
+    for column, values in (("hazard_ratio", ratio), ("low", low), ("high", high), ("p", p)):
+        np.testing.assert_allclose(table.loc[[0, 2], column], values)
+    alone = hazard_table(y, "os", covariates, adjusted=False)
+    assert alone["hazard_ratio"][0] != table["hazard_ratio"][0]
+
+
+def test_small_subgroups_show_nothing(cohort):
+    X, y, models = cohort
+    options = {"n_resamples": 20, "horizons": ()}
+    table = subgroups(models["all"], y, X[["centre", "clinical_age"]], **options)
+    small = table[table["level"] == "C"]
+    assert len(small) == 2 and small[["value", "low", "high", "n", "n_events"]].isna().all(axis=None)
+    assert small["note"].str.startswith("suppressed").all()
+    shown = table[table["note"] == ""]
+    assert (shown["n_events"] >= 10).all() and shown["value"].notna().all()
+    ages = shown[(shown["group"] == "clinical_age") & (shown["task"] == "os")]
+    assert ages["n"].sum() == 240 and len(ages) == 2
+    inside = X["centre"] == "B"
+    value = metrics.concordance_index(y[inside]["os_event"], y[inside]["os_time"], models["all"]["os"][inside])
+    assert shown.query("level == 'B' and task == 'os'")["value"].item() == pytest.approx(value)
+
+
+def test_added_value_finds_what_is_added_and_nothing_where_nothing_is(cohort):
+    _, y, models = cohort
+    options = {"n_resamples": 200, "horizons": ()}
+    table = added_value(models, y, **options).set_index(["task", "model", "metric"])
+    for key in (("os", "all", "concordance_index"), ("subtype", "all", "auc")):
+        assert table.loc[key, "gain"] > 0 and table.loc[key, "p"] < 0.05 and table.loc[key, "low"] > 0
+    for task in ("os", "subtype"):
+        row = table.loc[(task, "all", "likelihood_ratio")]
+        assert row["p"] < 1e-4 and 0 < row["gain"] < 1 and row["p_holm"] >= row["p"]
+    rng = np.random.default_rng(1)
+    p_values = []
+    for _ in range(60):
+        score = models["all"]["os"]
+        again = {"one": {"os": score}, "two": {"os": score + pd.Series(rng.normal(size=240), score.index)}}
+        table = added_value(again, y, metrics=(), n_resamples=0, horizons=())
+        p_values.append(table.query("metric == 'likelihood_ratio'")["p"].item())
+    assert np.mean(np.array(p_values) < 0.05) < 0.17
+    same = added_value({"one": models["all"], "two": models["all"]}, y, metrics=(), n_resamples=0, horizons=())
+    assert (same["note"] != "").any() or (same["p"].dropna() > 0.9).all()
+
+
+def test_likelihood_ratio_of_endpoints_is_that_of_nested_cox_models(cohort):
+    _, y, models = cohort
+    table = added_value(models, y, metrics=(), n_resamples=0, horizons=())
+    row = table.query("task == 'os' and metric == 'likelihood_ratio'")
+    scores = np.column_stack([models["stage"]["os"], models["all"]["os"]])
+    fits = [metrics.cox_regression(y["os_event"], y["os_time"], scores[:, :k]) for k in (1, 2)]
+    statistic, p = metrics.likelihood_ratio_test(*fits)
+    assert row["value"].item() == pytest.approx(statistic) and row["p"].item() == pytest.approx(p)
+
+
+def test_interaction_table_has_the_ratios_within_each_treatment(cohort):
+    _, y, models = cohort
+    arm = pd.Series(np.resize(["chemo", "immuno", "none"], 240), index=y.index)
+    table = interaction_table(models["all"], y, arm)
+    assert list(table["treatment"]) == ["chemo", "immuno", "none"] and list(table["n"]) == [80, 80, 80]
+    assert table["interaction"].isna().tolist() == [True, False, False]
+    score = models["all"]["os"]
+    score = (score - score.mean()) / score.std(ddof=0)
+    own = arm == "immuno"
+    expected = metrics.hazard_ratios(y["os_event"][own], y["os_time"][own], score[own])[0][0]
+    assert table["hazard_ratio"][1] == pytest.approx(expected)
+    assert (table["interaction_low"][1] < 1 < table["interaction_high"][1]) and table["p"][1] > 0.01
+
+
+def test_random_effects_are_the_fixed_mean_without_heterogeneity_and_widen_with_it():
+    alike = pooled_value([0.7] * 4, [0.6, 0.65, 0.6, 0.66], [0.785, 0.745, 0.785, 0.737])
+    assert alike["value"] == pytest.approx(0.7) and alike["heterogeneity"] == 0.0
+    apart = pooled_value([0.6, 0.8, 0.65, 0.75], [0.57, 0.77, 0.62, 0.72], [0.63, 0.83, 0.68, 0.78])
+    assert apart["heterogeneity"] > 0.2
+    assert apart["predicted_low"] < apart["low"] < apart["value"] < apart["high"] < apart["predicted_high"]
+    assert np.isnan(pooled_value([0.7, 0.6], [0.6, 0.5], [0.8, 0.7])["predicted_low"])
+    assert pooled_value([np.nan], [np.nan], [np.nan])["n_centres"] == 0
+
+
+def test_random_effects_find_the_spread_between_centres():
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(200):
+        error = rng.uniform(0.1, 0.3, 12)
+        effect = 0.8 + rng.normal(0, 0.3, 12) + rng.normal(0, error)
+        low, value, high = (1 / (1 + np.exp(-effect - k * error)) for k in (-1.959964, 0, 1.959964))
+        found.append(pooled_value(value, low, high))
+    assert np.mean([f["heterogeneity"] for f in found]) == pytest.approx(0.3, abs=0.04)
+    true = 1 / (1 + np.exp(-0.8))
+    assert 0.87 < np.mean([f["low"] <= true <= f["high"] for f in found]) < 0.98
