@@ -312,3 +312,59 @@ def test_models_of_different_folds_are_never_ranked_against_each_other():
     difference = compare({"os": risk}, {"os": noisy}, y, **{**options, "n_resamples": 200})
     assert difference["difference"][0] == pytest.approx(1 - table["value"][0])
     assert difference["low"][0] > 0
+
+
+def test_evaluate_judges_the_whole_curve_and_its_calibration(cohort, fitted):
+    X, y = cohort
+    predictions = {"os": predict_tasks(fitted, X, y)["os"]}
+    table = evaluate_predictions(predictions, y, outcomes=training_outcomes(fitted), n_resamples=60)
+    rows = table.set_index(["metric", "horizon"])
+    for h in (12.0, 36.0, 60.0):
+        ici, e50, e90 = (rows.loc[(f"calibration_{k}", h)] for k in ("ici", "e50", "e90"))
+        known = y["os_time"].notna()
+        expected = metrics.calibration_errors(
+            y["os_event"][known], y["os_time"][known], predictions["os"].loc[known, h], h
+        )
+        assert (ici["value"], e50["value"], e90["value"]) == pytest.approx(expected)
+        assert ici["low"] < ici["high"] and not ici[["low", "high"]].isna().any()
+    whole = table.set_index("metric")
+    # A Cox model's curves do not cross.
+    assert whole.loc["concordance_index_antolini", "value"] == pytest.approx(whole.loc["concordance_index", "value"])
+    assert whole.loc["log_likelihood", "low"] < whole.loc["log_likelihood", "value"] < 0
+    assert 0.001 < whole.loc["d_calibration_p", "value"] <= 1 and np.isnan(whole.loc["d_calibration_p", "low"])
+
+
+def test_net_benefit_is_reported_at_the_thresholds_asked_for_and_compared(cohort, fitted):
+    X, y = cohort
+    options = {"horizons": (36,), "thresholds": (0.2, 0.5), "n_resamples": 60}
+    table = evaluate(fitted, X, y[["os_time", "os_event"]], **options).set_index("metric")
+    assert {"net_benefit_0.2", "net_benefit_of_all_0.2", "net_benefit_0.5", "net_benefit_of_all_0.5"} <= set(
+        table.index
+    )
+    assert table.loc["net_benefit_0.5", "value"] > table.loc["net_benefit_of_all_0.5", "value"]
+    predictions = {"os": predict_tasks(fitted, X, y, horizons=(36,))["os"]}
+    noise = {"os": predictions["os"].sample(frac=1, random_state=0).set_index(predictions["os"].index)}
+    compared = compare(predictions, noise, y, **options)
+    row = compared.set_index("metric").loc["net_benefit_0.5"]
+    assert row["difference"] > 0 and row["p"] < 0.05
+    assert "d_calibration_p" not in set(compared["metric"])
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_intervals_by_either_method_hold_their_value(cohort, fitted, method):
+    X, y = cohort
+    centres = np.resize(["A", "B", "C", "D", "E", "F"], len(X))
+    for clusters in (None, centres):
+        table = evaluate(fitted, X, y, n_resamples=100, method=method, clusters=clusters)
+        ranked = table[table["metric"].isin(["concordance_index", "auc", "brier_score"])]
+        assert ((ranked["low"] <= ranked["value"]) & (ranked["value"] <= ranked["high"])).all()
+
+
+def test_equal_seeds_give_equal_tables_and_leave_the_global_state(cohort, fitted):
+    X, y = cohort
+    state = np.random.get_state()[1].copy()  # noqa: NPY002
+    one, two = (evaluate(fitted, X, y, n_resamples=50, random_state=3) for _ in range(2))
+    pd.testing.assert_frame_equal(one, two)
+    assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
+    other = evaluate(fitted, X, y, n_resamples=50, random_state=4)
+    assert (one["low"].dropna() != other["low"].dropna()).any()
