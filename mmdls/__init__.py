@@ -19,6 +19,7 @@ _HOME = {
     "CoxNet": "mmdls.estimators",
     "SurvivalForest": "mmdls.estimators",
     "SurvivalBoosting": "mmdls.estimators",
+    "OptunaSearch": "mmdls.search",
     "compare": "mmdls.evaluation",
     "evaluate": "mmdls.evaluation",
 }

@@ -23,6 +23,7 @@ FLOORS = {
     "datasets": 2,
     "model_selection": 2,
     "estimators": 3,
+    "search": 3,
     "evaluation": 4,
     "plotting": 4,
     "testing": 4,

@@ -1,0 +1,576 @@
+"""Search over hyperparameters with Optuna, as a scikit-learn meta-estimator."""
+
+import copy
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike, fspath
+from time import monotonic, perf_counter
+from typing import Any
+from uuid import uuid4
+
+import joblib
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.trial import TrialState
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
+from sklearn.utils.metaestimators import _safe_split, available_if
+from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
+from tqdm.auto import tqdm
+
+from mmdls.model_selection import CohortKFold
+
+__all__ = ["OptunaSearch", "search_space_of"]
+
+
+def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
+    """Everything that an estimator and its parts say is worth searching.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A part that is a parameter, a step or a modality counts as ``<name>__<parameter>``.
+
+    Returns
+    -------
+    dict of str to optuna distribution
+        Empty if nothing has a ``search_space()``.
+
+    Examples
+    --------
+    >>> from mmdls import MMDLS, SliceEncoder
+    >>> space = search_space_of(MMDLS(image_encoder=SliceEncoder()))
+    >>> "dropout" in space, "image_encoder__backbone" in space
+    (True, True)
+    """
+    space = dict(estimator.search_space()) if hasattr(estimator, "search_space") else {}
+    for name, part in estimator.get_params(deep=True).items():
+        if isinstance(part, BaseEstimator) and hasattr(part, "search_space"):
+            space |= {f"{name}__{parameter}": values for parameter, values in part.search_space().items()}
+    return space
+
+
+def _best_has(method: str) -> Callable[[Any], bool]:
+    def check(self: "OptunaSearch") -> bool:
+        return hasattr(getattr(self, "best_estimator_", self.estimator), method)
+
+    return check
+
+
+class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
+    """Cross-validated search with Optuna, with the manners of scikit-learn's searches.
+
+    The folds are drawn once per ``fit`` and are the same for all trials; each ``fit`` has a study of its own, so that a
+    search inside a cross-validation never learns from the rows that are left out. The first trial is the estimator as
+    it was given.
+
+    Parameters
+    ----------
+    estimator : estimator
+    search_space : dict of str to optuna distribution, or callable, default=None
+        A callable takes a ``Trial`` and returns parameters. None asks the estimator and its parts
+        (:func:`search_space_of`).
+    scoring : str, callable, or dict of str to these, default=None
+        Higher is better. None is the estimator's own ``score``.
+    objectives : str or sequence of str, default=None
+        Which of several scores are maximised; with more than one the best trials are a Pareto front. None means all.
+    cv : int, splitter or iterable, default=None
+        None makes five folds: a :class:`~mmdls.model_selection.CohortKFold` if ``y`` is a table, else scikit-learn's.
+    n_trials : int, default=20
+        How many trials the study is to have, whoever runs them. Of several processes at work on one study the last may
+        each finish one more.
+    timeout : float, default=None
+        Seconds after which no new trial starts.
+    refit : bool, str or callable, default=True
+        Fit the best parameters on all rows. With several objectives say which score decides, or give a function of
+        ``cv_results_`` that returns the index of the trial.
+    sampler : optuna sampler, default=None
+        None is a seeded TPE sampler. What is given is copied for each ``fit``.
+    pruner : optuna pruner, default=None
+        Stops a trial after a fold, by the running mean over its folds; with one objective and without ``n_jobs`` only.
+        None is Optuna's median pruner.
+    storage : str, path or optuna storage, default=None
+        Where trials are kept: the path of a journal file, a database URL, or a storage. None keeps them in memory.
+        The study's name comes from the data, the folds and the search: processes that fit the same work on one study, a
+        search that was stopped goes on (a trial whose process died is run again), and one on other rows begins anew.
+    catch : tuple of exception types, default=(FloatingPointError,)
+        Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
+    n_jobs : int, default=None
+        Folds of a trial that run at once, through joblib.
+    verbose : int, default=0
+        1 shows a progress bar.
+    random_state : int, RandomState instance or None, default=None
+        For the sampler and for folds that are made here.
+
+    Attributes
+    ----------
+    study_ : optuna.Study
+    best_params_ : dict
+    best_index_ : int
+        Row of ``cv_results_``.
+    best_score_ : float
+    best_estimator_ : estimator
+        If ``refit``.
+    best_trials_ : list of optuna trials
+        The Pareto front; one trial if there is one objective.
+    cv_results_ : dict of arrays
+        One entry a trial: ``params``, ``param_<name>``, ``mean_test_<score>``, ``std_test_<score>``,
+        ``split<k>_test_<score>``, ``state``, ``error``, ``seconds``.
+    n_splits_ : int
+    scorer_ : dict of str to callable
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> X, y = load_iris(return_X_y=True)
+    >>> space = {"C": optuna.distributions.FloatDistribution(1e-3, 1e2, log=True)}
+    >>> search = OptunaSearch(LogisticRegression(max_iter=1000), space, n_trials=5, random_state=0).fit(X, y)
+    >>> search.best_score_ > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        search_space: Mapping[str, BaseDistribution] | Callable[[optuna.Trial], dict[str, Any]] | None = None,
+        *,
+        scoring: Any = None,
+        objectives: str | Sequence[str] | None = None,
+        cv: Any = None,
+        n_trials: int = 20,
+        timeout: float | None = None,
+        refit: bool | str | Callable[[dict[str, Any]], int] = True,
+        sampler: Any = None,
+        pruner: Any = None,
+        storage: Any = None,
+        catch: tuple[type[Exception], ...] = (FloatingPointError,),
+        n_jobs: int | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        self.estimator = estimator
+        self.search_space = search_space
+        self.scoring = scoring
+        self.objectives = objectives
+        self.cv = cv
+        self.n_trials = n_trials
+        self.timeout = timeout
+        self.refit = refit
+        self.sampler = sampler
+        self.pruner = pruner
+        self.storage = storage
+        self.catch = catch
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> "OptunaSearch":
+        """Search, then fit the best parameters on all rows.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n, ...)
+        y : pandas.DataFrame or array of shape (n,), default=None
+        **params
+            ``groups`` for the splitter and ``sample_weight`` for the estimator, or whatever metadata routing sends.
+
+        Returns
+        -------
+        OptunaSearch
+        """
+        self.scorer_ = self._scorers()
+        objectives = self._objectives()
+        space = self._space()
+        X, y = indexable(X, y)
+        routed = self._routed(params)
+        seed = check_random_state(self.random_state).randint(2**31 - 1)
+        splitter = self._splitter(y, seed)
+        folds = list(splitter.split(X, y, **routed.splitter.split))
+        self.n_splits_ = len(folds)
+        self.study_ = self._study(seed, objectives, (X, y, folds))
+        self._start_from_what_was_given(space)
+
+        def objective(trial: optuna.Trial) -> Any:
+            start = perf_counter()
+            trial.set_user_attr("process", _process())
+            chosen = space(trial) if callable(space) else {name: _suggest(trial, name, d) for name, d in space.items()}
+            try:
+                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives)
+            except self.catch as error:
+                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+                raise
+            trial.set_user_attr("seconds", round(perf_counter() - start, 3))
+            means = [float(np.mean([fold[name] for fold in scores])) for name in objectives]
+            if np.isnan(means).any():
+                undefined = [name for name, mean in zip(objectives, means, strict=True) if np.isnan(mean)]
+                trial.set_user_attr("error", f"the scores {undefined} are undefined in at least one fold")
+            return means if len(objectives) > 1 else means[0]
+
+        self._run(objective)
+        self._collect(objectives)
+        if self.refit is not False:
+            self.best_estimator_ = clone(self.estimator).set_params(**self._cloned(self.best_params_))
+            self.best_estimator_.fit(X, y, **routed.estimator.fit)
+            for name in ("feature_names_in_", "n_features_in_"):
+                if hasattr(self.best_estimator_, name):
+                    setattr(self, name, getattr(self.best_estimator_, name))
+        return self
+
+    # -- the best estimator's answers -----------------------------------------------------------------------------
+
+    @available_if(_best_has("predict"))
+    def predict(self, X: Any) -> Any:
+        """Predictions of the best estimator."""
+        return self._best().predict(X)
+
+    @available_if(_best_has("predict_proba"))
+    def predict_proba(self, X: Any, *task: str) -> Any:
+        """Probabilities of the best estimator, of one task if it has several."""
+        return self._best().predict_proba(X, *task)
+
+    @available_if(_best_has("predict_survival_function"))
+    def predict_survival_function(self, X: Any, *task: str, **options: Any) -> Any:
+        """Survival functions of the best estimator, of one endpoint if it has several."""
+        return self._best().predict_survival_function(X, *task, **options)
+
+    @available_if(_best_has("predict_cumulative_hazard_function"))
+    def predict_cumulative_hazard_function(self, X: Any, *task: str, **options: Any) -> Any:
+        """Cumulative hazard functions of the best estimator, of one endpoint if it has several."""
+        return self._best().predict_cumulative_hazard_function(X, *task, **options)
+
+    @available_if(_best_has("transform"))
+    def transform(self, X: Any) -> Any:
+        """Embeddings of the best estimator."""
+        return self._best().transform(X)
+
+    def score(self, X: Any, y: Any = None, **params: Any) -> float:
+        """The score that decided, of the best estimator on other rows."""
+        scorer = self.scorer_[self._deciding(self._objectives())]
+        return scorer(self._best(), X, y, **params)
+
+    @property
+    def classes_(self) -> Any:
+        """Classes of the best estimator."""
+        return self._best().classes_
+
+    def _best(self) -> Any:
+        check_is_fitted(self, "study_")
+        if not hasattr(self, "best_estimator_"):
+            raise AttributeError("there is no best_estimator_, since refit=False; fit again with refit.")
+        return self.best_estimator_
+
+    # -- what a trial is ------------------------------------------------------------------------------------------
+
+    def _cross_validate(
+        self,
+        trial: optuna.Trial,
+        chosen: Mapping[str, Any],
+        X: Any,
+        y: Any,
+        folds: list[tuple[np.ndarray, np.ndarray]],
+        routed: Bunch,
+        objectives: list[str],
+    ) -> list[dict[str, float]]:
+        work = (
+            joblib.delayed(_fit_and_score)(
+                clone(self.estimator).set_params(**self._cloned(chosen)), X, y, train, test, self.scorer_, routed
+            )
+            for train, test in folds
+        )
+        scores: list[dict[str, float]] = []
+        alone = joblib.effective_n_jobs(self.n_jobs) == 1
+        results = (f(*a, **k) for f, a, k in work) if alone else joblib.Parallel(self.n_jobs)(work)
+        for k, found in enumerate(results):
+            scores.append(found)
+            for name, value in found.items():
+                trial.set_user_attr(f"split{k}_test_{name}", float(value))
+            if alone and len(objectives) == 1:
+                trial.report(float(np.mean([fold[objectives[0]] for fold in scores])), step=k)
+                if k + 1 < len(folds) and trial.should_prune():
+                    raise optuna.TrialPruned(f"after fold {k + 1} of {len(folds)}")
+        return scores
+
+    def _run(self, objective: Callable[[optuna.Trial], Any]) -> None:
+        """Run trials until the study has enough of them, whoever else works on it."""
+        end = np.inf if self.timeout is None else monotonic() + self.timeout
+        with tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar:
+            while monotonic() < end:
+                n_begun = self._begun()
+                bar.update(min(n_begun, self.n_trials) - bar.n)
+                if n_begun >= self.n_trials:
+                    return
+                self.study_.optimize(objective, n_trials=1, catch=self.catch)
+
+    def _begun(self) -> int:
+        """Trials that are finished or running; those whose process died on this machine are put in again."""
+        begun = 0
+        for trial in self.study_.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING and _is_dead(trial.user_attrs.get("process", "")):
+                try:
+                    self.study_.tell(trial.number, state=TrialState.FAIL)
+                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
+                    continue  # another process was faster
+                self.study_.enqueue_trial(trial.params, user_attrs={"again": trial.number})
+            elif trial.state != TrialState.WAITING and not _died(trial):
+                begun += 1
+        return begun
+
+    def _collect(self, objectives: list[str]) -> None:
+        """``cv_results_`` and the best of them, from the study."""
+        trials = [t for t in self.study_.trials if t.state.is_finished() and not _died(t)]
+        names = sorted({name for trial in trials for name in trial.params})
+        table: dict[str, Any] = {
+            "params": np.array([dict(t.params) for t in trials], dtype=object),
+            "state": np.array([t.state.name for t in trials]),
+            "error": np.array([t.user_attrs.get("error", "") for t in trials], dtype=object),
+            "seconds": np.array([t.user_attrs.get("seconds", np.nan) for t in trials]),
+        }
+        for name in names:
+            table[f"param_{name}"] = np.array([t.params.get(name) for t in trials], dtype=object)
+        for name in self.scorer_:
+            keys = [f"split{k}_test_{name}" for k in range(self.n_splits_)]
+            splits = np.array([[t.user_attrs.get(key, np.nan) for key in keys] for t in trials], dtype=float)
+            table |= dict(zip(keys, splits.T, strict=True))
+            # A trial that was not finished has no mean: fewer folds may only be easier ones.
+            table[f"mean_test_{name}"], table[f"std_test_{name}"] = splits.mean(axis=1), splits.std(axis=1)
+        self.cv_results_ = table
+        done = np.flatnonzero(table["state"] == TrialState.COMPLETE.name)
+        if not len(done):
+            errors = [error for error in table["error"] if error]
+            raise ValueError(
+                f"none of {len(trials)} trials finished; "
+                + (f"the first error was: {errors[0]}" if errors else "raise n_trials or timeout, or prune later.")
+            )
+        self.best_trials_ = self.study_.best_trials if len(objectives) > 1 else [self.study_.best_trial]
+        if callable(self.refit):
+            self.best_index_ = int(self.refit(table))
+        elif self.refit is not False or len(objectives) == 1:
+            mean = table[f"mean_test_{self._deciding(objectives)}"][done]
+            self.best_index_ = int(done[np.nanargmax(mean)])
+        else:
+            return
+        trial = trials[self.best_index_]
+        self.best_params_ = self._params_of(trial)
+        if not callable(self.refit):
+            self.best_score_ = float(table[f"mean_test_{self._deciding(objectives)}"][self.best_index_])
+
+    def _params_of(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+        """The estimator's parameters in a trial; a callable space may have made them of what it drew."""
+        if callable(self.search_space):
+            return self.search_space(optuna.trial.FixedTrial(trial.params))
+        return dict(trial.params)
+
+    def _start_from_what_was_given(self, space: Any) -> None:
+        if callable(space) or self.study_.trials:
+            return
+        given = {n: v for n, v in self.estimator.get_params(deep=True).items() if n in space}
+        inside = {n: v for n, v in given.items() if _holds(space[n], v)}
+        if inside:
+            self.study_.enqueue_trial(inside)
+
+    # -- parameters -----------------------------------------------------------------------------------------------
+
+    def _scorers(self) -> dict[str, Callable[..., float]]:
+        if isinstance(self.scoring, Mapping):
+            if not self.scoring:
+                raise ValueError("scoring is an empty dict; give at least one score, or None for the estimator's own.")
+            return {name: check_scoring(self.estimator, scoring=one) for name, one in self.scoring.items()}
+        return {"score": check_scoring(self.estimator, scoring=self.scoring)}
+
+    def _objectives(self) -> list[str]:
+        if self.objectives is None:
+            return list(self.scorer_)
+        objectives = [self.objectives] if isinstance(self.objectives, str) else list(self.objectives)
+        unknown = [name for name in objectives if name not in self.scorer_]
+        if unknown or not objectives:
+            raise ValueError(f"objectives {unknown or objectives} are not among the scores {list(self.scorer_)}.")
+        return objectives
+
+    def _deciding(self, objectives: list[str]) -> str:
+        if isinstance(self.refit, str):
+            if self.refit not in self.scorer_:
+                raise ValueError(f"refit={self.refit!r} is not among the scores {list(self.scorer_)}.")
+            return self.refit
+        if len(objectives) > 1:
+            raise ValueError(
+                f"there are {len(objectives)} objectives, {objectives}; refit must name the score that decides, be a "
+                "function of cv_results_, or be False."
+            )
+        return objectives[0]
+
+    def _space(self) -> Any:
+        if callable(self.search_space):
+            return self.search_space
+        space = search_space_of(self.estimator) if self.search_space is None else dict(self.search_space)
+        if not space:
+            raise ValueError(
+                f"{type(self.estimator).__name__} has no search_space(); give search_space={{parameter: distribution}}."
+            )
+        wrong = {name: value for name, value in space.items() if not isinstance(value, BaseDistribution)}
+        if wrong:
+            raise TypeError(
+                f"search_space needs optuna distributions, such as FloatDistribution(0, 1) of optuna; got {wrong}."
+            )
+        unknown = [name for name in space if name not in self.estimator.get_params(deep=True)]
+        if unknown:
+            raise ValueError(
+                f"search_space names {unknown}, which are no parameters of {type(self.estimator).__name__}."
+            )
+        return space
+
+    def _splitter(self, y: Any, seed: int) -> Any:
+        if self.cv is None and isinstance(y, pd.DataFrame):
+            return CohortKFold(5, random_state=seed)
+        if isinstance(y, pd.DataFrame) and isinstance(self.cv, int | np.integer):
+            return CohortKFold(int(self.cv), random_state=seed)
+        return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+
+    def _study(self, seed: int, objectives: list[str], data: tuple[Any, ...]) -> optuna.Study:
+        sampler = _SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
+        storage, name = self.storage, None
+        if storage is not None:
+            name = f"{type(self.estimator).__name__}-{joblib.hash((*data, repr(self.estimator), objectives))[:16]}"
+            if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
+                backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
+                storage = optuna.storages.JournalStorage(backend)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.create_study(
+                study_name=name,
+                storage=storage,
+                sampler=sampler,
+                pruner=copy.deepcopy(self.pruner),
+                directions=["maximize"] * len(objectives),
+                load_if_exists=storage is not None,
+            )
+
+    @staticmethod
+    def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: clone(value, safe=False) for name, value in params.items()}
+
+    # -- metadata -------------------------------------------------------------------------------------------------
+
+    def _routed(self, params: dict[str, Any]) -> Bunch:
+        params = {name: value for name, value in params.items() if value is not None}
+        if _routing_enabled():
+            return process_routing(self, "fit", **params)
+        return Bunch(
+            estimator=Bunch(fit={name: value for name, value in params.items() if name != "groups"}),
+            splitter=Bunch(split={name: value for name, value in params.items() if name == "groups"}),
+            scorer=Bunch(score={}),
+        )
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Where metadata goes: to the estimator's fit, the splitter and the scorers."""
+        router = MetadataRouter(owner=self)
+        router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+        if hasattr(self.cv, "get_metadata_routing"):
+            router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        else:
+            splitter = CohortKFold().set_split_request(groups=True)
+            router.add(splitter=splitter, method_mapping=MethodMapping().add(caller="fit", callee="split"))
+        return router
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = self.estimator.__sklearn_tags__()
+        tags.estimator_type = inner.estimator_type
+        tags.classifier_tags = inner.classifier_tags
+        tags.regressor_tags = inner.regressor_tags
+        tags.input_tags = inner.input_tags
+        tags.target_tags = inner.target_tags
+        return tags
+
+
+def _fit_and_score(
+    estimator: Any, X: Any, y: Any, train: np.ndarray, test: np.ndarray, scorers: Mapping[str, Any], routed: Bunch
+) -> dict[str, float]:
+    """Scores of one fold, by name."""
+    X_train, y_train = _safe_split(estimator, X, y, train)
+    X_test, y_test = _safe_split(estimator, X, y, test, train)
+    estimator.fit(X_train, y_train, **_check_method_params(X, routed.estimator.fit, indices=train))
+    return {name: float(scorer(estimator, X_test, y_test)) for name, scorer in scorers.items()}
+
+
+class _SeededTPE(optuna.samplers.BaseSampler):
+    """TPE whose draws depend on the seed and the number of the trial only.
+
+    So workers that share a study draw different trials, and a search that goes on draws as if it had never stopped.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        self.inner = optuna.samplers.TPESampler(seed=seed)
+
+    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        self.inner = optuna.samplers.TPESampler(seed=seed)
+        self.inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        return self.inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return self.inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        return self.inner.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+        self.inner.after_trial(study, trial, state, values)
+
+
+_TOKEN = uuid4().hex[:8]
+
+
+def _process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a process of this machine is gone; one of another machine is taken to be alive."""
+    host, _, rest = process.partition(":")
+    if host != socket.gethostname():
+        return False
+    pid, _, token = rest.partition(":")
+    if int(pid) == os.getpid():
+        return token != _TOKEN
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _died(trial: optuna.trial.FrozenTrial) -> bool:
+    """Whether a trial ended without a result and without an error of its own."""
+    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
+
+
+def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return trial.suggest_categorical(name, distribution.choices)
+    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    return suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+def _holds(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can draw this value."""
+    if isinstance(distribution, CategoricalDistribution):
+        return any(
+            value is choice or (type(value) is type(choice) and value == choice) for choice in distribution.choices
+        )
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return bool(number and distribution.low <= value <= distribution.high)
