@@ -1,7 +1,7 @@
 """Scores of right-censored predictions against the truth, which a simulated cohort knows.
 
-``python -m benchmarks.known_truth`` prints, for each horizon, what the same predictions score when patients censored before
-it count as events, are left out, or are made up for by weights, beside their score on the uncensored outcomes.
+``python -m benchmarks.known_truth`` prints, for each horizon, what the same predictions score when patients censored
+before it count as events, are left out, or are made up for by weights, beside their score on the uncensored outcomes.
 """
 
 import argparse

@@ -79,5 +79,5 @@ def test_weighted_scores_are_unbiased_on_the_simulator_and_naive_ones_are_not(en
     table = measure(10_000, endpoint).set_index(["censoring", "horizon"])
     off = {way: (table.loc[way] - table.loc["truth"]).abs() for way in ("weighted", "censored = event", "left out")}
     assert (off["weighted"] < 0.01).all(axis=None), off["weighted"]
-    assert (off["censored = event"].loc[[36, 60]] > 0.02).all(axis=None)
+    assert (off["censored = event"].loc[[36, 60], ["observed_risk", "auc"]] > 0.03).all(axis=None)
     assert (off["left out"].loc[60, ["observed_risk", "brier"]] > 0.01).all()

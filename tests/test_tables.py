@@ -73,6 +73,20 @@ def test_small_subgroups_show_nothing(cohort):
     assert (shown["n_events"] >= 10).all() and shown["value"].notna().all()
     ages = shown[(shown["group"] == "clinical_age") & (shown["task"] == "os")]
     assert ages["n"].sum() == 240 and len(ages) == 2
+    few = pd.DataFrame({"few": np.where(np.arange(240) < 60, "x", "y")}, index=X.index)
+    y = y.copy()
+    y.loc[y.index[:60], ["os_event", "subtype"]] = 0, "LUAD"
+    y.loc[y.index[:9], ["os_event", "subtype"]] = 1, "LUSC"
+    table = subgroups(models["all"], y, few, **options)
+    assert table.query("level == 'x'")["n"].isna().all() and table.query("level == 'y'")["n"].notna().all()
+    y.loc[y.index[9], ["os_event", "subtype"]] = 1, "LUSC"
+    assert subgroups(models["all"], y, few, **options).query("level == 'x'")["n"].notna().all()
+
+
+def test_a_subgroup_is_the_cohort_cut_down(cohort):
+    X, y, models = cohort
+    table = subgroups(models["all"], y, X[["centre", "clinical_age"]], n_resamples=0, horizons=())
+    shown = table[table["note"] == ""]
     inside = X["centre"] == "B"
     value = metrics.concordance_index(y[inside]["os_event"], y[inside]["os_time"], models["all"]["os"][inside])
     assert shown.query("level == 'B' and task == 'os'")["value"].item() == pytest.approx(value)
