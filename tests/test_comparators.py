@@ -338,3 +338,18 @@ def test_filters_learn_from_training_rows_and_name_what_they_keep(kind):
     expected = {VarianceFilter: ["a", "b", "d"], CorrelationFilter: ["a", "c", "d"]}[kind]
     assert chosen.get_feature_names_out().tolist() == [f"radiomics_{letter}" for letter in expected]
     np.testing.assert_array_equal(chosen.transform(later), later[chosen.get_feature_names_out()])
+
+
+def test_splines_follow_a_bend_that_a_line_cannot():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_age": rng.uniform(-3, 3, 600), "clinical_sex": rng.choice(["f", "m"], 600)})
+    time = rng.exponential(30 * np.exp(-(X["clinical_age"] ** 2) + 3))
+    y = pd.DataFrame({"os_time": np.minimum(time, 200), "os_event": (time < 200).astype(int)})
+    straight, bent = (
+        ClinicalCox(spline_knots=knots).fit(X[:400], y[:400]).score(X[400:], y[400:]) for knots in (None, 4)
+    )
+    assert straight < 0.6 and bent > 0.8
+    beyond = ClinicalCox(spline_knots=4).fit(X[:400], y[:400]).predict(X.head(2).assign(clinical_age=[6.0, 60.0]))
+    assert np.isfinite(beyond).all()
+    with pytest.raises(ValueError, match="spline_knots must be at least 2, or None; got 1"):
+        ClinicalCox(spline_knots=1).fit(X, y)

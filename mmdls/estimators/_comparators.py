@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import SplineTransformer
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
@@ -168,6 +169,9 @@ class ClinicalCox(_TabularSurvival):
         Which endpoint of a table; None if it has only one.
     alpha : float, default=1.0
         Ridge penalty.
+    spline_knots : int, default=None
+        Let numbers act through cubic splines with this many knots at their quantiles, linear beyond the outer ones;
+        None lets them act linearly (after the power transform of :class:`TabularEncoder`).
     ties : {"efron", "breslow"}, default="efron"
 
     Attributes
@@ -193,20 +197,50 @@ class ClinicalCox(_TabularSurvival):
         blocks: Sequence[str] = ("clinical",),
         endpoint: str | None = None,
         alpha: float = 1.0,
+        spline_knots: int | None = None,
         ties: str = "efron",
     ):
         self.blocks = blocks
         self.endpoint = endpoint
         self.alpha = alpha
+        self.spline_knots = spline_knots
         self.ties = ties
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
-        return {"alpha": optuna.distributions.FloatDistribution(1e-2, 1e3, log=True)}
+        return {
+            "alpha": optuna.distributions.FloatDistribution(1e-2, 1e3, log=True),
+            "spline_knots": optuna.distributions.CategoricalDistribution([None, 3, 5]),
+        }
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
-        return make_pipeline(TabularEncoder(), CoxPHSurvivalAnalysis(alpha=self.alpha, ties=self.ties))
+        cox = CoxPHSurvivalAnalysis(alpha=self.alpha, ties=self.ties)
+        if self.spline_knots is None:
+            return make_pipeline(TabularEncoder(), cox)
+        if self.spline_knots < 2:
+            raise ValueError(f"spline_knots must be at least 2, or None; got {self.spline_knots}.")
+        return make_pipeline(TabularEncoder(), _Splines(self.spline_knots), cox)
+
+
+class _Splines(TransformerMixin, BaseEstimator):
+    """Columns with more values than knots become cubic splines of themselves; others stay."""
+
+    def __init__(self, n_knots: int):
+        self.n_knots = n_knots
+
+    def fit(self, X: np.ndarray, y: Any = None) -> "_Splines":
+        self.curved_ = np.array([len(np.unique(column)) > 2 * self.n_knots for column in X.T], dtype=bool)
+        if self.curved_.any():
+            self.splines_ = SplineTransformer(
+                self.n_knots, degree=3, knots="quantile", extrapolation="linear", include_bias=False
+            ).fit(X[:, self.curved_])
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        if not self.curved_.any():
+            return X
+        return np.column_stack([self.splines_.transform(X[:, self.curved_]), X[:, ~self.curved_]])
 
 
 @estimators.register("radiomics_cox")
