@@ -1,16 +1,23 @@
 """The main job: does a multimodal model predict better than clinical variables or images alone?
 
-``python -m benchmarks.compare`` runs it on a simulated cohort whose truth is known, ``--cohort r01`` on 211 real
-patients, ``--cohort PATH`` on a folder in the published layout. Each arm is tuned with a small Optuna budget on the
-training rows of each fold only; what is printed, stored and drawn are predictions for patients that no part of the
-fold's models has seen.
+``python -m benchmarks.compare`` runs it on a simulated cohort whose truth is known, ``--cohort r01`` on 209 real
+patients, ``--cohort PATH`` on a folder in the published layout. Each arm is tuned with the same number of Optuna trials
+on the training rows of each fold only; what is printed, stored and drawn are predictions for patients that no part of
+the fold's models has seen. A run that was stopped, or killed, goes on where it was.
 """
 
 import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
 import sys
 import time
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,245 +25,168 @@ import joblib
 import numpy as np
 import optuna
 import pandas as pd
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from tqdm.auto import tqdm
 
+import mmdls
+from benchmarks import controls
+from benchmarks.arms import BASELINE, Settings, offered
 from benchmarks.cohorts import load_r01
+from mmdls.audit import audit_folds, audit_tables
 from mmdls.cohort import find_tasks, modalities, survival_target
 from mmdls.datasets import load_cohort, make_nsclc_cohort
-from mmdls.estimators import MMDLS, ClinicalCox, RadiomicsCox, SliceEncoder, TabularEncoder
 from mmdls.evaluation import compare, evaluate_predictions
-from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
-from mmdls.model_selection import CohortKFold, stratified_holdout
+from mmdls.model_selection import CohortKFold
 
-HORIZONS = (12, 36, 60)
-BASELINE = "clinical-only"
 SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
+QUICK = (BASELINE, "radiomics Cox", "imaging-only", "multimodal")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What one run of the benchmark does.
+class Split:
+    """One division of the patients: what is trained on, and who is left out."""
 
-    Parameters
-    ----------
-    folds, trials, epochs, seed : int
-    strides : tuple of int
-        Of the two convolutions of the image encoder.
-    """
-
-    folds: int = 3
-    trials: int = 6
-    epochs: int = 40
-    seed: int = 0
-    strides: tuple[int, int] = (2, 2)
-    max_slices: int | None = None
-    image_size: int | None = None
+    name: str
+    repeat: int
+    train: np.ndarray
+    test: np.ndarray
 
 
-class Classical:
-    """Cox regression for every endpoint and logistic regression for every class task, on some blocks of numbers."""
-
-    def __init__(self, blocks: tuple[str, ...], cox: Any, settings: Settings):
-        self.blocks, self.cox, self.settings = blocks, cox, settings
-
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "Classical":
-        """Tune the two penalties inside the training rows, then fit on all of them."""
-        self.columns = [column for block in self.blocks for column in modalities(X)[block]]
-        self.tasks = find_tasks(y)
-        study = _study(self.settings)
-        for alpha in (1.0, 100.0):
-            study.enqueue_trial({"alpha": alpha, "C": 1 / alpha})
-        inner = list(CohortKFold(3, random_state=self.settings.seed).split(X, y))
-
-        def objective(trial: optuna.Trial) -> float:
-            parameters = {
-                "alpha": trial.suggest_float("alpha", 1e-1, 1e4, log=True),
-                "C": trial.suggest_float("C", 1e-4, 1e1, log=True),
-            }
-            scores = []
-            for train, test in inner:
-                self._fit(X.iloc[train], y.iloc[train], **parameters)
-                scores.append(_mean_score(self.predict(X.iloc[test]), y.iloc[test], self.tasks))
-            return float(np.nanmean(scores))
-
-        study.optimize(objective, n_trials=max(self.settings.trials, 2))
-        self.best = study.best_params
-        return self._fit(X, y, **self.best)
-
-    def _fit(self, X: pd.DataFrame, y: pd.DataFrame, alpha: float, C: float) -> "Classical":
-        self.models = {}
-        for task in self.tasks.values():
-            if task.kind == "survival":
-                model = self.cox(blocks=self.blocks, endpoint=task.name, alpha=alpha)
-                self.models[task.name] = model.fit(X, y)
-            else:
-                known = y[task.name].notna().to_numpy()
-                model = make_pipeline(TabularEncoder(), LogisticRegression(C=C, max_iter=2000))
-                model.fit(X.loc[known, self.columns], y.loc[known, task.name].astype(str))
-                self.models[task.name] = model
-        return self
-
-    def predict(self, X: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Risks, survival at the horizons, risk groups and class probabilities, one table a task."""
-        answers = {}
-        for name, model in self.models.items():
-            if self.tasks[name].kind == "survival":
-                answers[name] = _survival_answers(model, X)
-            else:
-                answers[name] = pd.DataFrame(model.predict_proba(X[self.columns]), X.index, model.classes_)
-        return answers
+def folds_of_patients(X: pd.DataFrame, y: pd.DataFrame, n_folds: int, n_repeats: int, seed: int) -> Iterator[Split]:
+    """Repeated folds, stratified by events, stage and centre as far as numbers allow."""
+    on = [task for task in ("os", "stage", "dfs", "subtype") if task in find_tasks(y)]
+    on = (on or list(find_tasks(y))) + (["centre"] if "centre" in X.columns else [])
+    for repeat in range(n_repeats):
+        splitter = CohortKFold(n_folds, on=on, random_state=seed + repeat)
+        for fold, (train, test) in enumerate(splitter.split(X, y)):
+            yield Split(f"{repeat}.{fold}", repeat, train, test)
 
 
-class Deep:
-    """MMDLS on some modalities.
-
-    Fusion and heads are tuned on slice embeddings that were learned once, on part of the training rows, and scored on
-    the rest of them; the best setting is then trained end to end on all training rows.
-    """
-
-    def __init__(self, settings: Settings, images_only: bool):
-        self.settings, self.images_only = settings, images_only
-
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "Deep":
-        """Tune inside the training rows, then fit on all of them."""
-        X = self._columns(X)
-        self.tasks = find_tasks(y)
-        kept, held = stratified_holdout(y, 0.3, random_state=self.settings.seed)
-        first = self._model().fit(X.iloc[kept], y.iloc[kept])
-        tables = [_embedded(first, X.iloc[rows]) for rows in (kept, held)]
-        study = _study(self.settings)
-        space = {
-            "hidden_features": optuna.distributions.CategoricalDistribution([32, 64]),
-            "dropout": optuna.distributions.FloatDistribution(0.1, 0.6),
-            "weight_decay": optuna.distributions.FloatDistribution(1e-2, 1.0, log=True),
-        }
-        study.enqueue_trial({"hidden_features": 64, "dropout": 0.2, "weight_decay": 0.1})
-        for _ in range(self.settings.trials):
-            trial = study.ask(space)
-            try:
-                model = self._model(**trial.params).fit(tables[0], y.iloc[kept])
-                study.tell(trial, _mean_score(_deep_answers(model, tables[1]), y.iloc[held], self.tasks))
-            except FloatingPointError:
-                study.tell(trial, state=optuna.trial.TrialState.FAIL)
-        self.best = study.best_params
-        self.model = self._model(**self.best).fit(X, y)
-        return self
-
-    def predict(self, X: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Risks, survival at the horizons, risk groups and class probabilities, one table a task."""
-        return _deep_answers(self.model, self._columns(X))
-
-    def _columns(self, X: pd.DataFrame) -> pd.DataFrame:
-        if not self.images_only:
-            return X
-        return X[[c for c in X.columns if str(c).endswith("_image")]]
-
-    def _model(self, **parameters: Any) -> MMDLS:
-        encoder = SliceEncoder(
-            backbone_params={"channels": (16, 32), "strides": self.settings.strides},
-            max_slices=self.settings.max_slices,
-            image_size=self.settings.image_size,
-        )
-        return MMDLS(
-            image_encoder=encoder,
-            batch_size=64,
-            max_epochs=self.settings.epochs,
-            patience=None,
-            random_state=self.settings.seed,
-            **{"dropout": 0.2, "weight_decay": 0.1} | parameters,
-        )
-
-
-def arms(X: pd.DataFrame, settings: Settings) -> dict[str, Any]:
-    """The arms that a cohort's modalities allow, by name."""
-    found = modalities(X)
-    possible: dict[str, Any] = {BASELINE: Classical(("clinical",), ClinicalCox, settings)}
-    if "radiomics" in found:
-        possible["radiomics Cox"] = Classical(("radiomics",), RadiomicsCox, settings)
-    possible["imaging-only"] = Deep(settings, images_only=True)
-    possible["multimodal"] = Deep(settings, images_only=False)
-    return possible
+def centres_left_out(centres: pd.Series) -> Iterator[Split]:
+    """Each centre is left out once."""
+    values = centres.to_numpy()
+    for centre in sorted(set(values)):
+        yield Split(f"without-{centre}", 0, np.flatnonzero(values != centre), np.flatnonzero(values == centre))
 
 
 def run_fold(
-    name: str, fold: int, X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray, settings: Settings
-) -> tuple[str, int, dict[str, pd.DataFrame], dict[str, Any], float]:
-    """Tune and fit one arm on one fold's training rows and predict its test rows."""
+    name: str, split: Split, X: pd.DataFrame, y: pd.DataFrame, settings: Settings, folder: Path | None = None
+) -> tuple[str, Split, dict[str, pd.DataFrame], dict[str, Any]]:
+    """Tune and fit one arm on one split's training rows, predict the rows left out, and store both.
+
+    What is stored appears all at once, so that a killed run leaves whole folders only.
+    """
     start = time.perf_counter()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    arm = (offered(X, settings) | controls.offered(X, settings))[name]()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ patients have none of the modalities")
         warnings.filterwarnings("ignore", "the columns .* have no value in any")
-        arm = arms(X, settings)[name].fit(X.iloc[train], y.iloc[train])
-        answers = arm.predict(X.iloc[test])
-    return name, fold, answers, arm.best, time.perf_counter() - start
+        warnings.filterwarnings("ignore", "cross-validation chose a penalty")
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        arm.fit(X.iloc[split.train], y.iloc[split.train])
+        answers = arm.predict(X.iloc[split.test])
+    note = {"seconds": round(time.perf_counter() - start, 1), **arm.chosen}
+    answers = {task: table.rename_axis("patient") for task, table in answers.items()}
+    for table in answers.values():
+        table.insert(0, "fold", split.name)
+    if folder is not None:
+        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        for task, table in answers.items():
+            table.to_csv(unfinished / f"{task}.csv")
+        (unfinished / "chosen.json").write_text(json.dumps(note, default=str))
+        os.replace(unfinished, folder)
+    return name, split, answers, note
+
+
+def stored(folder: Path, index: pd.Index) -> tuple[dict[str, pd.DataFrame], dict[str, Any]] | None:
+    """What a finished fold left behind, or None."""
+    if not (folder / "chosen.json").exists():
+        return None
+    answers = {}
+    for path in sorted(folder.glob("*.csv")):
+        table = pd.read_csv(path, dtype={"patient": str, "fold": str}).set_index("patient")
+        answers[path.stem] = table.set_axis(table.index.map(dict(zip(index.astype(str), index, strict=True))))
+        answers[path.stem].index.name = "patient"
+    return answers, json.loads((folder / "chosen.json").read_text())
 
 
 def run(
-    X: pd.DataFrame, y: pd.DataFrame, groups: Any, settings: Settings, out: Path, workers: int = 2
+    names: list[str],
+    X: pd.DataFrame,
+    y: pd.DataFrame,
+    splits: list[Split],
+    settings: Settings,
+    out: Path,
+    workers: int = 2,
 ) -> dict[str, dict[str, pd.DataFrame]]:
-    """Run every arm on every fold; each finished one is stored at once, so an interrupted run keeps what it has.
+    """Run every arm on every split; what is stored already is read, what finishes is stored at once.
 
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        For each arm and task, the out-of-fold answers of the patients of its finished folds.
+        For each arm and task, the answers for the patients left out in the splits that are finished.
     """
-    splitter = CohortKFold(settings.folds, random_state=settings.seed)
-    folds = list(splitter.split(X, y))
-    jobs = [(name, fold) for fold in range(len(folds)) for name in reversed(arms(X, settings))]
-    parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered")
-    work = (joblib.delayed(run_fold)(name, fold, X, y, *folds[fold], settings) for name, fold in jobs)
-    answers: dict[str, dict[str, list[pd.DataFrame]]] = {}
-    chosen = []
-    (out / "folds").mkdir(parents=True, exist_ok=True)
+    jobs, answers, chosen = [], {}, []
+
+    def keep(name: str, split: Split, found: Mapping[str, pd.DataFrame], note: Mapping[str, Any]) -> None:
+        for task, table in found.items():
+            answers.setdefault(name, {}).setdefault(task, []).append(table.assign(repeat=split.repeat))
+        chosen.append({"arm": name, "fold": split.name, **note})
+        pd.DataFrame(chosen).to_csv(out / "chosen.csv", index=False)
+
+    (out / "trials").mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        for name in reversed(names):
+            label = f"{name.replace(' ', '_')}-{split.name}"
+            known = stored(out / "folds" / label, X.index)
+            if known is not None:
+                keep(name, split, *known)
+            else:
+                own = replace(settings, journal=out / "trials" / f"{label}.log")
+                jobs.append((name, split, X, y, own, out / "folds" / label))
+    if chosen:
+        print(f"{len(chosen)} of {len(splits) * len(names)} fits were finished before; {len(jobs)} are left.")
+    parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator_unordered")
     try:
         with tqdm(total=len(jobs), desc="folds x arms", unit="fit", file=sys.stderr) as bar:
-            for name, fold, found, best, seconds in parallel(work):
-                for task, table in found.items():
-                    table = table.rename_axis("patient")
-                    table.insert(0, "fold", fold)
-                    path = out / "folds" / f"{name.replace(' ', '_')}-{task}-{fold}.csv"
-                    table.to_csv(path)
-                    answers.setdefault(name, {}).setdefault(task, []).append(table)
-                chosen.append({"arm": name, "fold": fold, "seconds": round(seconds, 1), **best})
-                pd.DataFrame(chosen).to_csv(out / "chosen.csv", index=False)
-                bar.set_postfix_str(f"{name}, fold {fold + 1}: {seconds:.0f} s")
+            for name, split, found, note in parallel(joblib.delayed(run_fold)(*job) for job in jobs):
+                keep(name, split, found, note)
+                bar.set_postfix_str(f"{name}, fold {split.name}: {note['seconds']:.0f} s")
                 bar.update()
     except KeyboardInterrupt:
-        done = sorted({(row["arm"], row["fold"]) for row in chosen})
-        print(f"\nInterrupted. {len(done)} of {len(jobs)} fits are finished and stored in {out / 'folds'}.")
-    return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in answers.items()}
+        print(f"\nInterrupted. {len(chosen)} of {len(splits) * len(names)} fits are finished and stored in {out}.")
+        print("The same command goes on from here.")
+    in_order = {name: answers[name] for name in names if name in answers}
+    return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in in_order.items()}
 
 
-def folds_of(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame) -> pd.Series:
-    """The fold that each patient was left out in, for all patients of ``y``; NaN if no fold of theirs is finished."""
-    fold = pd.concat([table["fold"] for tables in answers.values() for table in tables.values()])
-    return fold[~fold.index.duplicated()].reindex(y.index)
+def tabulate(
+    answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000, baseline: str = BASELINE
+) -> pd.DataFrame:
+    """One row an arm and task: the metric with its interval, and the difference to the baseline.
 
-
-def tabulate(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
-    """One row an arm and task: the metric with its interval, and the difference to clinical-only.
-
-    Each metric is a mean over folds, since risks of different folds come from different models.
+    Each metric is a mean over folds, since risks of different folds come from different models, and over repeats; an
+    interval is that of one repeat, on average.
     """
-    rows = []
-    tasks = find_tasks(y)
-    options = {"horizons": (), "n_resamples": n_resamples, "folds": folds_of(answers, y), "random_state": 0}
+    rows, tasks = [], find_tasks(y)
     for name, tables in answers.items():
-        predictions = _as_predictions(tables, tasks)
-        scores = evaluate_predictions(predictions, y, **options)
-        scores = scores[scores["metric"].isin(SHOWN)]
-        if name != BASELINE and BASELINE in answers:
-            baseline = _as_predictions(answers[BASELINE], tasks)
-            differences = compare(predictions, baseline, y, metrics=list(SHOWN), **options).set_index("task")
-        for row in scores.itertuples():
+        repeats = sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
+        found, differences = [], []
+        for repeat in repeats:
+            predictions, folds = _predictions(tables, tasks, repeat, y)
+            options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
+            found.append(evaluate_predictions(predictions, y, **options))
+            if name != baseline and baseline in answers:
+                other, _ = _predictions(answers[baseline], tasks, repeat, y)
+                differences.append(compare(predictions, other, y, metrics=list(SHOWN), **options))
+        scores = _mean(found, ["value", "low", "high"])
+        against = _mean(differences, ["difference", "low", "high", "p"]).set_index("task") if differences else None
+        for row in scores[scores["metric"].isin(SHOWN)].itertuples():
             new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
-            if name != BASELINE and BASELINE in answers and row.task in differences.index:
-                other = differences.loc[row.task]
+            if against is not None and row.task in against.index:
+                other = against.loc[row.task]
                 new |= {"difference": other["difference"], "difference_low": other["low"]}
                 new |= {"difference_high": other["high"], "p": other["p"]}
             rows.append(new)
@@ -265,13 +195,14 @@ def tabulate(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_res
     return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
 
 
-def show(table: pd.DataFrame) -> str:
+def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
     """The table as text that fits a terminal of 80 columns."""
-    lines = [f"{'task':8} {'arm':13} {'':7} {'value [95% interval]':22} against {BASELINE}"]
+    width = max(13, table["arm"].str.len().max())
+    lines = [f"{'task':8} {'arm':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
     previous = None
     for row in table.to_dict("records"):
         label = SHOWN[row["metric"]]
-        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:13} {label:7} "
+        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:{width}} {label:7} "
         line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         if np.isfinite(row.get("difference", np.nan)):
             line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
@@ -281,7 +212,7 @@ def show(table: pd.DataFrame) -> str:
 
 
 def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str, path: Path) -> None:
-    """Kaplan-Meier curves by the risk groups that each arm learned on its training folds."""
+    """Kaplan-Meier curves by the risk groups that each arm learned on its training folds, of the first repeat."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -290,13 +221,14 @@ def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str
     from mmdls.plotting import kaplan_meier
 
     shown = [name for name in answers if task in answers[name]]
-    columns = min(len(shown), 2)
+    columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
     for ax in axes.ravel()[len(shown) :]:
         ax.remove()
     for ax, name in zip(axes.ravel(), shown, strict=False):
         table = answers[name][task]
+        table = table[table["repeat"] == table["repeat"].min()]
         outcome = survival_target(y.loc[table.index], task)
         known = ~np.isnan(outcome["time"])
         kaplan_meier(
@@ -312,139 +244,212 @@ def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str
     plt.close(figure)
 
 
+def gain_over_chance(table: pd.DataFrame, oracle: Mapping[str, float]) -> pd.DataFrame:
+    """Which share of the oracle's gain over chance, and over the baseline, each arm reaches."""
+    rows = []
+    for row in table[table["task"].isin(oracle)].itertuples():
+        best = oracle[row.task]
+        base = table[(table["task"] == row.task) & (table["arm"] == BASELINE)]["value"]
+        above = (row.value - base.iloc[0]) / (best - base.iloc[0]) if len(base) else np.nan
+        rows.append((row.task, row.arm, (row.value - 0.5) / (best - 0.5), above))
+    return pd.DataFrame(rows, columns=["task", "arm", "of_the_oracle", "of_the_gap_to_the_oracle"])
+
+
+def manifest(X: pd.DataFrame, y: pd.DataFrame, splits: list[Split], settings: Settings) -> dict[str, Any]:
+    """What decides the numbers of a run: data, splits, budget, code and versions."""
+    source = hashlib.sha256()
+    for folder in (Path(mmdls.__file__).parent, Path(__file__).parent):
+        for path in sorted(folder.rglob("*.py")):
+            source.update(path.read_bytes())
+    packages = ("torch", "scikit-learn", "scikit-survival", "skorch", "optuna", "numpy", "pandas")
+    return {
+        "patients": len(X),
+        "data": joblib.hash((X, y)),
+        "splits": joblib.hash([(split.name, split.train, split.test) for split in splits]),
+        "settings": {name: str(value) for name, value in asdict(replace(settings, journal=None)).items()},
+        "source": source.hexdigest(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def begin(out: Path, identity: dict[str, Any], fresh: bool) -> None:
+    """Take the folder for this run: go on with one of the same identity, refuse another one's."""
+    path = out / "manifest.json"
+    if fresh and path.exists():
+        shutil.rmtree(out)
+    if path.exists():
+        before = json.loads(path.read_text())
+        differs = [name for name in identity if before.get(name) != identity[name]]
+        if differs:
+            raise SystemExit(
+                f"{out} holds another run: {', '.join(differs)} differ. Choose another --out, or replace it by --fresh."
+            )
+        return
+    if (out / "folds").exists():
+        raise SystemExit(f"{out} holds folds of an unknown run; choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
-    parser.add_argument("--patients", type=int, default=450, help="patients of the simulated cohort")
-    parser.add_argument("--image-signal", type=float, default=1.0, help="0: the images know nothing (simulated)")
-    parser.add_argument("--folds", type=int, default=Settings.folds)
-    parser.add_argument("--trials", type=int, default=Settings.trials, help="Optuna trials of each arm and fold")
-    parser.add_argument("--epochs", type=int, default=Settings.epochs)
+    parser.add_argument("--arms", default="quick", help="'quick', 'all', or names separated by commas")
+    parser.add_argument("--controls", action="store_true", help="add arms that must not, or need not, be beaten")
+    parser.add_argument("--design", choices=("folds", "centres"), default="folds", help="who is left out")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--trials", type=int, default=6, help="Optuna trials of each arm and fold")
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("results"), help="where tables and the figure go")
+    parser.add_argument("--out", type=Path, default=None, help="where everything goes (default: results/<run>)")
+    parser.add_argument("--fresh", action="store_true", help="replace what --out holds")
+    parser.add_argument("--report", action="store_true", help="write report.html with every metric and figure")
+    simulated = parser.add_argument_group("simulated cohort")
+    simulated.add_argument("--patients", type=int, default=450)
+    simulated.add_argument("--image-signal", type=float, default=1.0, help="0: the images know nothing")
+    simulated.add_argument("--missing", type=float, default=0.0, help="share of patients without a modality")
+    simulated.add_argument("--centre-shift", type=float, default=0.0, help="how far centres differ")
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
+    settings = Settings(options.trials, options.epochs, options.seed)
     oracle = None
-    settings = Settings(options.folds, options.trials, options.epochs, options.seed)
     if options.cohort == "simulated":
         cohort = make_nsclc_cohort(
             options.patients,
             image_signal=options.image_signal,
+            missing=options.missing,
+            centre_shift=options.centre_shift,
             n_slices=(3, 6),
             image_size=32,
             random_state=options.seed,
         )
         oracle = cohort.truth
     elif options.cohort == "r01":
-        cohort = load_r01(drop_invalid=True)
-        settings = Settings(options.folds, options.trials, options.epochs, options.seed, image_size=64)
+        cohort, settings = load_r01(drop_invalid=True), replace(settings, image_size=64)
     else:
-        cohort = load_cohort(options.cohort)
-        settings = Settings(options.folds, options.trials, options.epochs, options.seed, image_size=64, max_slices=16)
+        cohort, settings = load_cohort(options.cohort), replace(settings, image_size=64, max_slices=16)
     X, y = cohort.data, cohort.target
     X = X.drop(columns=[c for c in X.columns if str(c).endswith("_mask")])
+    if options.design == "centres":
+        if cohort.groups is None or cohort.groups.nunique() < 2:
+            raise SystemExit(f"--design centres needs a column 'centre' with two centres at least in {options.cohort}.")
+        splits = list(centres_left_out(cohort.groups))
+    else:
+        splits = list(folds_of_patients(X, y, options.folds, options.repeats, options.seed))
+
+    arms = offered(X, settings)
+    names = list(arms) if options.arms == "all" else [name for name in QUICK if name in arms]
+    if options.arms not in ("all", "quick"):
+        names = [name.strip() for name in options.arms.split(",")]
+        unknown = [name for name in names if name not in arms]
+        if unknown:
+            raise SystemExit(f"no arms {unknown} for this cohort; there are {list(arms)}.")
+    if options.controls:
+        names += [name for name in controls.offered(X, settings)]
+
+    identity = manifest(X, y, splits, settings)
+    short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
+    label = options.cohort if options.cohort in ("simulated", "r01") else Path(options.cohort).name
+    out = options.out or Path("results") / f"{label}-{short}"
+    begin(out, identity, options.fresh)
+
     events = ", ".join(
         f"{int(y[f'{t.name}_event'].sum())} {t.name.upper()} events"
         for t in find_tasks(y).values()
         if t.kind == "survival"
     )
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
-    answers = run(X, y, cohort.groups, settings, options.out, options.workers)
+    findings = pd.concat([audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits if s.repeat == 0], X)])
+    findings.to_csv(out / "audit.csv", index=False)
+    for finding in findings[~findings["passed"]].itertuples():
+        print(f"AUDIT {finding.check}: {finding.detail}")
+
+    answers = run(names, X, y, splits, settings, out, options.workers)
     if not answers:
         return
-    answers = {name: answers[name] for name in arms(X, settings) if name in answers}
     table = tabulate(answers, y)
-    table.to_csv(options.out / "metrics.csv", index=False)
-    _per_patient(answers).to_csv(options.out / "predictions.csv")
+    table.to_csv(out / "metrics.csv", index=False)
+    per_patient(answers).to_csv(out / "predictions.csv")
     print("\n" + show(table))
     if oracle is not None:
-        risks = {task: oracle[f"{task}_risk"] for task in ("os", "dfs")}
-        for row in evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds_of(answers, y)).itertuples():
-            if row.metric in SHOWN:
-                print(f"{row.task:8} {'oracle':13} {SHOWN[row.metric]:7} {row.value:.3f}   (knows the truth)")
+        best = _of_the_oracle(oracle, answers, y)
+        for task, value in best.items():
+            print(f"{task:8} {'oracle':13} C-index {value:.3f}   (knows the truth)")
+        gain_over_chance(table, best).to_csv(out / "efficiency.csv", index=False)
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
-    draw(answers, y, last, options.out / "kaplan_meier.png")
+    draw({name: answers[name] for name in answers if name not in controls.NAMES}, y, last, out / "kaplan_meier.png")
+    if options.report:
+        _report(answers, X, y, identity, out / "report.html")
     minutes = (time.perf_counter() - start) / 60
-    print(f"\n{minutes:.1f} minutes. Tables, predictions and kaplan_meier.png are in {options.out}/")
+    print(f"\n{minutes:.1f} minutes. Tables, predictions and kaplan_meier.png are in {out}/")
 
 
-def _study(settings: Settings) -> optuna.Study:
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=settings.seed))
+def per_patient(answers: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Every answer of every arm for every patient, one row a patient and repeat."""
+    parts = {}
+    for name, tables in answers.items():
+        for task, table in tables.items():
+            table = table.set_index("repeat", append=True).drop(columns="fold")
+            parts |= {f"{name}/{task}/{column}": table[column] for column in table}
+    wide = pd.DataFrame(parts)
+    first = next(iter(next(iter(answers.values())).values()))
+    wide.insert(0, "fold", first.set_index("repeat", append=True)["fold"])
+    return wide.reset_index("repeat")
 
 
-def _survival_answers(model: Any, X: pd.DataFrame, *task: str) -> pd.DataFrame:
-    """Risk on the scale of the training risks, its group, and survival at the horizons."""
-    functions = model.predict_survival_function(X, *task)
-    risk = model.predict(X)
-    table = pd.DataFrame({"risk": risk[task[0]] if task else risk}, index=X.index)
-    table["group"] = model.predict_risk_group(X, *task)
-    for horizon in HORIZONS:
-        table[f"survival_{horizon}"] = [float(f(min(horizon, f.domain[1] or np.inf, f.x[-1]))) for f in functions]
-    return table
-
-
-def _deep_answers(model: MMDLS, X: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    answers = {}
-    for task in model.tasks_.values():
-        if task.kind == "survival":
-            answers[task.name] = _survival_answers(model, X, task.name)
-        else:
-            classes = [str(c) for c in task.classes]
-            answers[task.name] = pd.DataFrame(model.predict_proba(X, task.name), X.index, classes)
-    return answers
-
-
-def _embedded(model: MMDLS, X: pd.DataFrame) -> pd.DataFrame:
-    """The same patients with each image column replaced by what the fitted encoder sees in it."""
-    parts = [X.drop(columns=[c for c in X.columns if str(c).endswith(("_image", "_mask"))])]
-    for _, encoder, columns in model.modalities_:
-        if isinstance(encoder, SliceEncoder):
-            parts.append(pd.DataFrame(encoder.transform(X[columns]), X.index, encoder.get_feature_names_out()))
-    return pd.concat(parts, axis=1)
-
-
-def _as_predictions(tables: dict[str, pd.DataFrame], tasks: dict[str, Any]) -> dict[str, Any]:
-    """What :func:`mmdls.evaluation.evaluate_predictions` reads."""
-    predictions = {}
+def _predictions(
+    tables: Mapping[str, pd.DataFrame], tasks: Mapping[str, Any], repeat: int, y: pd.DataFrame
+) -> tuple[dict[str, Any], pd.Series]:
+    """What :func:`mmdls.evaluation.evaluate_predictions` reads, of one repeat, and each patient's fold."""
+    predictions, folds = {}, pd.Series(None, index=y.index, dtype=object)
     for task, table in tables.items():
+        table = table[table["repeat"] == repeat]
+        folds[table.index] = table["fold"]
         if tasks[task].kind == "survival":
-            predictions[task] = table["risk"]
+            numbers = [c for c in table if c.startswith("survival_")]
+            curves = table[numbers].set_axis([float(c.removeprefix("survival_")) for c in numbers], axis=1)
+            predictions[task] = pd.concat([table[["risk"]], curves], axis=1)
         else:
             predictions[task] = table[[str(c) for c in tasks[task].classes]].set_axis(list(tasks[task].classes), axis=1)
-    return predictions
+    return predictions, folds
 
 
-def _mean_score(answers: dict[str, pd.DataFrame], y: pd.DataFrame, tasks: dict[str, Any]) -> float:
-    """Mean C-index and AUC over the tasks; what is undefined is left out."""
-    scores = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        for name, table in answers.items():
-            if tasks[name].kind == "survival":
-                outcome = survival_target(y, name)
-                known = ~np.isnan(outcome["time"])
-                risk = table["risk"].to_numpy()[known]
-                scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk))
-            else:
-                known = y[name].notna().to_numpy()
-                codes = pd.Categorical(y[name], categories=tasks[name].classes).codes[known]
-                scores.append(auc_score(codes, table[[str(c) for c in tasks[name].classes]].to_numpy()[known]))
-    return float(np.nanmean(scores))
+def _mean(tables: list[pd.DataFrame], numbers: list[str]) -> pd.DataFrame:
+    """Tables of the same rows as one, with the means of some columns."""
+    first = tables[0].copy()
+    first[numbers] = np.mean([table[numbers].to_numpy(dtype=float) for table in tables], axis=0)
+    return first
 
 
-def _per_patient(answers: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
-    parts = {
-        f"{name}/{task}": table.drop(columns="fold")
-        for name, tables in answers.items()
-        for task, table in tables.items()
-    }
-    wide = pd.concat(parts, axis=1)
-    wide.columns = [f"{arm}/{column}" for arm, column in wide.columns]
-    wide.insert(0, "fold", next(iter(next(iter(answers.values())).values()))["fold"])
-    return wide
+def _of_the_oracle(
+    truth: pd.DataFrame, answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame
+) -> dict[str, float]:
+    """C-index of the true risks, by endpoint, inside the same folds."""
+    tables = next(iter(answers.values()))
+    _, folds = _predictions(tables, find_tasks(y), 0, y)
+    known = folds.notna()
+    risks = {task: truth.loc[known, f"{task}_risk"] for task in ("os", "dfs")}
+    scores = evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds)
+    scores = scores[scores["metric"] == "concordance_index"]
+    return dict(zip(scores["task"], scores["value"], strict=True))
+
+
+def _report(answers: dict, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:
+    from mmdls.report import report
+
+    tasks = find_tasks(y)
+    models, folds = {}, None
+    for name, tables in answers.items():
+        models[name], folds = _predictions(tables, tasks, 0, y)
+        for task, table in tables.items():
+            if "group" in table:
+                first = table[table["repeat"] == 0]
+                models[name][task]["group"] = first["group"].map({0: "low", 1: "middle", 2: "high"})
+    report(models, X, y, path, settings=identity, folds=folds, title="Clinical, imaging and multimodal models")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ FLOORS = {
     "model_selection": 2,
     "estimators": 3,
     "search": 3,
+    "audit": 4,
     "evaluation": 4,
     "plotting": 4,
     "testing": 4,

@@ -15,7 +15,8 @@ from benchmarks import compare as job
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 
-QUICK = job.Settings(folds=2, trials=1, epochs=2)
+QUICK = job.Settings(trials=1, epochs=2)
+NAMES = list(job.QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -25,25 +26,41 @@ def small(cohort):
 
 
 @pytest.fixture(scope="module")
-def finished(small, tmp_path_factory):
+def splits(small):
+    return list(job.folds_of_patients(*small, n_folds=2, n_repeats=1, seed=0))
+
+
+@pytest.fixture(scope="module")
+def finished(small, splits, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    X, y = small
-    return job.run(X, y, None, QUICK, out, workers=1), out
+    return job.run(NAMES, *small, splits, QUICK, out, workers=1), out
 
 
 def test_every_patient_is_predicted_once_by_every_arm(small, finished):
     X, y = small
     answers, out = finished
-    assert list(job.arms(X, QUICK)) == ["clinical-only", "radiomics Cox", "imaging-only", "multimodal"]
-    assert set(answers) == set(job.arms(X, QUICK))
+    assert list(answers) == ["clinical-only", "radiomics Cox", "imaging-only", "multimodal"]
     for tables in answers.values():
         assert set(tables) == set(find_tasks(y))
         for table in tables.values():
             assert sorted(table.index) == sorted(X.index)
-            assert table.notna().all().all()
-    assert len(list((out / "folds").glob("*.csv"))) == 4 * 2 * len(find_tasks(y))
+            assert table.drop(columns=[c for c in table if c.startswith("survival_")]).notna().all().all()
+    assert len(list((out / "folds").glob("*/*.csv"))) == 4 * 2 * len(find_tasks(y))
     chosen = pd.read_csv(out / "chosen.csv")
     assert len(chosen) == 8 and chosen["seconds"].gt(0).all()
+    wide = job.per_patient(answers)
+    assert len(wide) == len(X) and "multimodal/os/risk" in wide
+
+
+def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, monkeypatch):
+    answers, out = finished
+    monkeypatch.setattr(job, "run_fold", lambda *arguments: pytest.fail("a finished fold ran again"))
+    again = job.run(NAMES, *small, splits, QUICK, out, workers=1)
+    for name, tables in answers.items():
+        for task, table in tables.items():
+            pd.testing.assert_frame_equal(
+                again[name][task].loc[table.index], table, check_dtype=False, check_names=False
+            )
 
 
 def test_the_table_fits_a_terminal_and_compares_with_clinical_only(small, finished):
@@ -67,20 +84,20 @@ def test_the_figure_is_drawn(small, finished, tmp_path):
 
 
 @pytest.mark.parametrize("arm", ["clinical-only", "multimodal"])
-def test_outcomes_of_left_out_patients_change_nothing(small, finished, arm):
+def test_outcomes_of_left_out_patients_change_nothing(small, splits, arm):
     X, y = small
-    train, test = next(job.CohortKFold(QUICK.folds, random_state=QUICK.seed).split(X, y))
+    test = splits[0].test
     changed = y.copy()
     order = np.random.default_rng(0).permutation(test)
     changed.iloc[test] = y.iloc[order]
     assert not changed.equals(y)
-    _, _, before, _, _ = job.run_fold(arm, 0, X, y, train, test, QUICK)
-    _, _, after, _, _ = job.run_fold(arm, 0, X, changed, train, test, QUICK)
+    _, _, before, _ = job.run_fold(arm, splits[0], X, y, QUICK)
+    _, _, after, _ = job.run_fold(arm, splits[0], X, changed, QUICK)
     for task, table in before.items():
         pd.testing.assert_frame_equal(table, after[task])
 
 
-def test_an_interrupted_run_keeps_what_is_finished(small, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monkeypatch, capsys):
     X, y = small
     real, calls = job.run_fold, []
 
@@ -91,21 +108,65 @@ def test_an_interrupted_run_keeps_what_is_finished(small, tmp_path, monkeypatch,
         return real(name, *arguments)
 
     monkeypatch.setattr(job, "run_fold", interrupted)
-    monkeypatch.setattr(job.Deep, "fit", lambda self, X, y: job.Classical.fit(self, X, y))
-    monkeypatch.setattr(
-        job,
-        "arms",
-        lambda X, settings: {
-            name: job.Classical((block,), job.ClinicalCox, settings)
-            for name, block in (("clinical-only", "clinical"), ("PET", "pet"))
-        },
-    )
-    answers = job.run(X, y, None, QUICK, tmp_path, workers=1)
+    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
     assert "Interrupted. 2 of 4 fits are finished" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "chosen.csv")) == 2
     table = job.tabulate(answers, y, n_resamples=20)
-    assert set(table["arm"]) == {"clinical-only", "PET"}
+    assert set(table["arm"]) == {"clinical-only", "PET Cox"}
     assert (table["n"] < len(y)).all()
+    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    assert "2 of 4 fits were finished before; 2 are left" in capsys.readouterr().out
+    assert (job.tabulate(answers, y, n_resamples=20)["n"] > table["n"].max()).all()
+
+
+def test_repeats_are_averaged(small, tmp_path):
+    X, y = small
+    splits = list(job.folds_of_patients(X, y, n_folds=2, n_repeats=2, seed=0))
+    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    one, two = (
+        job.tabulate({n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, 20)
+        for r in (0, 1)
+    )
+    both = job.tabulate(answers, y, 20)
+    np.testing.assert_allclose(both["value"], (one["value"] + two["value"]) / 2)
+    assert not np.allclose(one["value"], two["value"])
+    assert len(job.per_patient(answers)) == 2 * len(X)
+
+
+def test_every_arm_and_control_answers(small, tmp_path):
+    X, y = small
+    train = np.arange(0, 40)
+    split = job.Split("0.0", 0, train, np.setdiff1d(np.arange(len(X)), train))
+    every = {**job.offered(X, QUICK), **job.controls.offered(X, QUICK)}
+    assert {"clinical coxnet", "clinical forest", "clinical boosting", "PET Cox", "late fusion"} <= set(every)
+    assert set(job.controls.NAMES) <= set(every)
+    for name in set(every) - set(NAMES) - {"published"}:
+        _, _, answers, note = job.run_fold(name, split, X, y, QUICK)
+        for task, table in answers.items():
+            assert list(table.index) == list(X.index[split.test]), (name, task)
+            column = "risk" if "risk" in table else table.columns[-1]
+            assert np.isfinite(table[column]).all(), (name, task)
+        assert note["seconds"] > 0
+
+
+def test_a_centre_is_left_out_whole(cohort):
+    splits = list(job.centres_left_out(cohort.groups))
+    for split in splits:
+        centres = set(cohort.groups.iloc[split.test])
+        assert len(centres) == 1 and not centres & set(cohort.groups.iloc[split.train])
+    assert sorted(np.concatenate([split.test for split in splits])) == list(range(len(cohort.groups)))
+
+
+def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
+    identity = job.manifest(*small, splits, QUICK)
+    job.begin(tmp_path / "run", identity, fresh=False)
+    job.begin(tmp_path / "run", identity, fresh=False)  # goes on
+    other = job.manifest(*small, splits, job.Settings(trials=2, epochs=2))
+    with pytest.raises(SystemExit, match="holds another run: settings differ. Choose another --out"):
+        job.begin(tmp_path / "run", other, fresh=False)
+    job.begin(tmp_path / "run", other, fresh=True)
+    changed = job.manifest(small[0], small[1][::-1].set_axis(small[1].index), splits, QUICK)
+    assert changed["data"] != identity["data"] and changed["splits"] == identity["splits"]
 
 
 @pytest.mark.slow
@@ -131,6 +192,23 @@ def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.compare", "--patients", "60", "--epochs", "2", "--trials", "2"]
+    command += ["--workers", "1", "--folds", "2", "--arms", "clinical-only,PET Cox,imaging-only", "--out"]
+    options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    process = subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True, **options)
+    deadline = time.monotonic() + 240
+    while len(list((tmp_path / "killed").glob("folds/*/chosen.json"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for folder in ("killed", "whole"):
+        subprocess.run([*command, str(tmp_path / folder)], check=True, capture_output=True, **options)
+    killed, whole = (pd.read_csv(tmp_path / folder / "metrics.csv") for folder in ("killed", "whole"))
+    pd.testing.assert_frame_equal(killed, whole)
+
+
+@pytest.mark.slow
 def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     make_nsclc_cohort(60, n_slices=(1, 3), image_size=24, missing=0.1, folder=tmp_path / "cohort", random_state=1)
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
@@ -138,5 +216,8 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "60 patients" in printed and "multimodal" in printed and "oracle" not in printed
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"folds", "chosen.csv", "metrics.csv", "predictions.csv", "kaplan_meier.png"}
+    assert written == {
+        *("audit.csv", "chosen.csv", "folds", "kaplan_meier.png", "manifest.json", "metrics.csv", "predictions.csv"),
+        "trials",
+    }
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60

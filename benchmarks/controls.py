@@ -1,0 +1,105 @@
+"""Controls: arms that show what a benchmark would find if there were nothing to find, or nothing but a shortcut.
+
+With permuted labels every arm must be at chance. A centre-only model shows how much the centre alone tells, a
+volume-only model how much of the image is tumour size, and images with shuffled pixels how much is brightness.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.arms import Answers, Classical, Deep, Settings, images_only
+from mmdls.images import is_missing, read_image
+
+__all__ = ["NAMES", "CentreOnly", "PermutedLabels", "ShuffledPixels", "VolumeOnly", "offered"]
+
+NAMES = ("permuted labels", "centre-only", "volume-only", "shuffled pixels")
+
+
+class PermutedLabels(Deep):
+    """The multimodal model, trained with other patients' outcomes."""
+
+    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "PermutedLabels":
+        """Fit with the outcomes of training rows in another order."""
+        order = np.random.default_rng(self.settings.seed).permutation(len(y))
+        return super().fit(X, y.iloc[order].set_axis(y.index))
+
+
+class _OneColumn(Classical):
+    """A classical model of one column that is made from the cohort."""
+
+    def __init__(self, settings: Settings):
+        super().__init__(("control",), "cox", settings)
+
+    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "_OneColumn":
+        """Fit on the column."""
+        return super().fit(self._column(X), y)
+
+    def predict(self, X: pd.DataFrame) -> Answers:
+        """One table a task."""
+        return super().predict(self._column(X))
+
+    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
+        raise NotImplementedError
+
+
+class CentreOnly(_OneColumn):
+    """Nothing but the centre."""
+
+    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"control_centre": X["centre"].astype(object)})
+
+
+class VolumeOnly(_OneColumn):
+    """Nothing but the size of the tumour: its volume in PET, else its diameter."""
+
+    @staticmethod
+    def column(X: pd.DataFrame) -> str | None:
+        """The column that holds the size."""
+        return next((c for c in ("pet_mtv", "clinical_diameter") if c in X.columns), None)
+
+    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
+        return pd.DataFrame({"control_size": X[self.column(X)]})
+
+
+class ShuffledPixels(Deep):
+    """The imaging model on images whose pixels are shuffled inside each slice: greys stay, what they show is gone."""
+
+    def __init__(self, settings: Settings):
+        super().__init__(settings, images_only)
+
+    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "ShuffledPixels":
+        """Fit on shuffled images."""
+        return super().fit(self._shuffled(X), y)
+
+    def predict(self, X: pd.DataFrame) -> Answers:
+        """One table a task."""
+        return super().predict(self._shuffled(X))
+
+    def _shuffled(self, X: pd.DataFrame) -> pd.DataFrame:
+        rng = np.random.default_rng(self.settings.seed)
+        return pd.DataFrame(
+            {c: pd.Series([_shuffle(cell, rng) for cell in X[c]], X.index, object) for c in images_only(X)}
+        )
+
+
+def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]:
+    """The controls that a cohort allows, by name, as functions that make them."""
+    found: dict[str, Callable[[], Any]] = {"permuted labels": lambda: PermutedLabels(settings)}
+    if "centre" in X.columns and X["centre"].nunique() > 1:
+        found["centre-only"] = lambda: CentreOnly(settings)
+    if VolumeOnly.column(X) is not None:
+        found["volume-only"] = lambda: VolumeOnly(settings)
+    if images_only(X):
+        found["shuffled pixels"] = lambda: ShuffledPixels(settings)
+    return found
+
+
+def _shuffle(cell: Any, rng: np.random.Generator) -> np.ndarray | None:
+    if is_missing(cell):
+        return None
+    image = read_image(cell)
+    flat = image.reshape(len(image), -1)
+    return rng.permuted(flat, axis=1).reshape(image.shape)

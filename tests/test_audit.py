@@ -1,0 +1,142 @@
+"""The leak detector: an honest cohort and procedure pass, a planted leak of each kind is caught."""
+
+import numpy as np
+import pytest
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import StandardScaler
+
+from mmdls import MMDLS, ClinicalCox
+from mmdls.audit import audit_folds, audit_procedure, audit_tables
+from mmdls.datasets import make_nsclc_cohort
+
+FOLDS = list(KFold(4).split(np.zeros(60)))
+
+
+@pytest.fixture
+def Xy(cohort):
+    return cohort.data.copy(), cohort.target.copy()
+
+
+def failed(findings):
+    return findings.set_index("check")["detail"][~findings["passed"].to_numpy()].to_dict()
+
+
+def test_an_honest_cohort_passes(Xy):
+    X, y = Xy
+    assert audit_tables(X, y)["passed"].all()
+    assert audit_folds(FOLDS, X, groups=np.arange(60))["passed"].all()
+    large = make_nsclc_cohort(500, n_slices=1, image_size=8, random_state=0)
+    assert audit_tables(large.data, large.target)["passed"].all()
+
+
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (lambda X, y: X.assign(clinical_followup=y["os_time"]), "clinical_followup tells os_time"),
+        (lambda X, y: X.assign(clinical_days=y["dfs_time"] * -30.4), "clinical_days tells dfs_time"),
+        (
+            lambda X, y: X.assign(clinical_code=y["subtype"].map({"LUAD": "a", "LUSC": "b"})),
+            "clinical_code tells subtype",
+        ),
+        (
+            lambda X, y: X.assign(clinical_score=(y["subtype"] == "LUSC") + np.linspace(0, 0.5, len(X))),
+            "clinical_score tells subtype",
+        ),
+    ],
+)
+def test_an_outcome_among_the_features_is_caught(Xy, plant, said):
+    X, y = Xy
+    found = failed(audit_tables(plant(X, y), y))
+    assert list(found) == ["a feature that is an outcome"] and said in found["a feature that is an outcome"]
+
+
+def test_scaling_outside_is_caught(Xy):
+    X, y = Xy
+    columns = [c for c in X.columns if c.startswith("pet_")]
+    X[columns] = StandardScaler().fit_transform(X[columns])
+    found = failed(audit_tables(X, y))
+    assert list(found) == ["numbers standardised over all patients"] and "pet: 5 columns" in found.popitem()[1]
+
+
+def test_one_patient_under_two_ids_is_caught(Xy, cohort_on_disk):
+    X, y = Xy
+    numbers = [c for c in X.columns if c.startswith(("clinical_", "pet_", "radiomics_"))]
+    complete = X[numbers].notna().all(axis=1).to_numpy().nonzero()[0]
+    X.iloc[complete[-1], X.columns.get_indexer(numbers)] = X.iloc[complete[0]][numbers]
+    first, last = X.index[complete[0]], X.index[complete[-1]]
+    assert f"{first} and {last}: the same numbers" in failed(audit_tables(X, y))["one patient under two ids"]
+    found = failed(audit_folds(FOLDS, X))
+    assert f"{first} and {last}" in found["one patient under two ids in training and test"]
+    paths = cohort_on_disk.data.copy()
+    known = paths.index[paths["lesion_image"].notna()]
+    paths.loc[known[1], "lesion_image"] = paths.loc[known[0], "lesion_image"]
+    assert "the same image file" in failed(audit_tables(paths, y))["one patient under two ids"]
+
+
+def test_divided_patients_and_groups_are_caught():
+    assert failed(audit_folds([([0, 1], [1, 2])])) == {"a row in training and test": "split 0: row 1"}
+    found = failed(audit_folds(FOLDS, groups=np.arange(60) // 7))
+    assert "group 2" in found["a group in training and test"]
+    assert audit_folds(FOLDS, groups=np.arange(60) // 15)["passed"].all()
+
+
+def honest(X, y, train, test):
+    model = ClinicalCox(endpoint="os").fit(X.iloc[train], y.iloc[train])
+    return {"risk": model.predict(X.iloc[test]), "group": model.predict_risk_group(X.iloc[test])}
+
+
+def cut_points_from_test(X, y, train, test):
+    risk = honest(X, y, train, test)["risk"]
+    return {"risk": risk, "group": np.searchsorted(np.quantile(risk, [1 / 3, 2 / 3]), risk)}
+
+
+def scaled_with_test(X, y, train, test):
+    columns = ["clinical_age", "clinical_diameter"]
+    X = X.copy()
+    rows = np.r_[train, test]
+    X.loc[X.index[rows], columns] = StandardScaler().fit_transform(X.iloc[rows][columns])
+    return X.iloc[test]["clinical_age"].to_numpy()
+
+
+def labels_of_everybody(X, y, train, test):
+    rows = np.r_[train, test]
+    means = y.iloc[rows].groupby(X.iloc[rows]["clinical_smoking_status"])["os_time"].mean()
+    return -X.iloc[test]["clinical_smoking_status"].map(means).to_numpy()
+
+
+def not_reproducible(X, y, train, test):
+    return np.random.default_rng().normal(size=len(test))
+
+
+@pytest.mark.parametrize(
+    ("procedure", "caught"),
+    [
+        (honest, set()),
+        (cut_points_from_test, {"a test row's answer does not depend on the others"}),
+        (scaled_with_test, {"a test row's answer does not depend on the others"}),
+        (
+            labels_of_everybody,
+            {"outcomes of test rows change nothing", "a test row's answer does not depend on the others"},
+        ),
+        (
+            not_reproducible,
+            {
+                "the same input gives the same answer",
+                "outcomes of test rows change nothing",
+                "a test row's answer does not depend on the others",
+            },
+        ),
+    ],
+)
+def test_a_procedure_that_peeks_is_caught(Xy, procedure, caught):
+    train, test = FOLDS[1]
+    assert set(failed(audit_procedure(procedure, *Xy, train, test))) == caught
+
+
+def test_the_multimodal_model_does_not_peek(Xy):
+    def procedure(X, y, train, test):
+        model = MMDLS(max_epochs=2, random_state=0).fit(X.iloc[train], y.iloc[train])
+        answers = model.predict(X.iloc[test])
+        return {"answers": answers, "group": model.predict_risk_group(X.iloc[test], "os")}
+
+    assert audit_procedure(procedure, *Xy, *FOLDS[0])["passed"].all()
