@@ -583,17 +583,21 @@ class _Endpoint:
 
 
 class _Shared:
-    """A function of patient weights that several rows of a table share; its latest answers are kept."""
+    """A function of patient weights that several rows of a table share; keeps its latest answers and their warnings."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
         self.compute, self.answers = compute, deque(maxlen=2)
 
     def __call__(self, weights: Any) -> Any:
-        for known, answer in self.answers:
-            if known is weights:
-                return answer
-        self.answers.append((weights, self.compute(weights)))
-        return self.answers[-1][1]
+        found = next((entry for entry in self.answers if entry[0] is weights), None)
+        if found is None:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                found = (weights, self.compute(weights), [w.message for w in caught])
+            self.answers.append(found)
+        for message in found[2]:
+            warnings.warn(message, stacklevel=2)
+        return found[1]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
@@ -368,3 +370,37 @@ def test_equal_seeds_give_equal_tables_and_leave_the_global_state(cohort, fitted
     assert (np.random.get_state()[1] == state).all()  # noqa: NPY002
     other = evaluate(fitted, X, y, n_resamples=50, random_state=4)
     assert (one["low"].dropna() != other["low"].dropna()).any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(1, 9),
+    n_train=st.integers(1, 6),
+    seed=st.integers(0, 10_000),
+    rate=st.sampled_from([0.0, 0.5, 1.0]),
+    times=st.sampled_from(["spread", "one", "tied"]),
+    constant=st.booleans(),
+)
+def test_thin_folds_are_undefined_with_a_reason_and_never_an_error(n, n_train, seed, rate, times, constant):
+    rng = np.random.default_rng(seed)
+
+    def months(size):
+        return {
+            "spread": rng.uniform(1, 80, size),
+            "one": np.full(size, 24.0),
+            "tied": rng.integers(1, 4, size) * 12.0,
+        }[times]
+
+    y = pd.DataFrame({"os_time": months(n), "os_event": rng.random(n) < rate})
+    y["stage"] = pd.Categorical(rng.choice(["I", "II", "III"], n), categories=["I", "II", "III"], ordered=True)
+    training = survival_target(pd.DataFrame({"os_time": months(n_train), "os_event": rng.random(n_train) < rate}))
+    risk = np.zeros(n) if constant else rng.normal(size=n)
+    grid = [6.0, 12.0, 36.0, 600.0]
+    curves = pd.DataFrame(np.exp(-np.exp(risk)[:, None] * np.array(grid) / 40), columns=grid)
+    proba = rng.dirichlet([1, 1, 1], size=n)
+    predictions = {"os": curves.assign(risk=risk), "stage": pd.DataFrame(proba, columns=["I", "II", "III"])}
+    options = {"outcomes": {"os": training}, "horizons": (12, 36, 600), "thresholds": (0.3,), "n_resamples": 12}
+    table = evaluate_predictions(predictions, y, **options)
+    assert (table.loc[table["value"].isna(), "note"] != "").all()
+    assert not np.isinf(table[["value", "low", "high"]]).any(axis=None)
+    assert len(compare(predictions, predictions, y, **options))

@@ -209,6 +209,36 @@ def test_survival_metrics_equal_scikit_survival():
     assert metrics.index_of_prediction_accuracy(train, test, null, grid) == pytest.approx(np.zeros(12), abs=1e-12)
 
 
+@settings(max_examples=25, deadline=None)
+@given(n=st.integers(10, 120), seed=st.integers(0, 10_000), decimals=st.sampled_from([None, 0]))
+def test_metrics_equal_torchsurv(n, seed, decimals):
+    torch = pytest.importorskip("torch")
+    from torchsurv.metrics.auc import Auc
+    from torchsurv.metrics.brier_score import BrierScore
+    from torchsurv.metrics.cindex import ConcordanceIndex
+
+    event, time, risk = outcomes(n, seed, decimals)
+    event[np.argmin(time)], event[np.argmax(time)] = True, False
+    y = structured(event, time)
+    tensors = torch.tensor(event), torch.tensor(time)
+    value = metrics.concordance_index(event, time, risk)
+    # Pairs that share a time are compared by none or all packages in their own way, so only without ties.
+    if decimals is None:
+        assert float(ConcordanceIndex()(torch.tensor(risk), *tensors)) == pytest.approx(value, abs=1e-5)
+    grid = np.quantile(time, [0.25, 0.5, 0.75]) + 0.01
+    grid = np.unique(grid[grid < time.max()])
+    case, control = zip(*(metrics.horizon_weights(y, y, t) for t in grid), strict=True)
+    own = torch.tensor(np.max(case, axis=0) + np.where(event, 0, 1))
+    at = torch.tensor([c.max() for c in control])
+    options = {"new_time": torch.tensor(grid), "weight": own, "weight_new_time": at}
+    auc = Auc()(torch.tensor(risk), *tensors, **options).numpy()
+    ours = metrics.cumulative_dynamic_auc(y, y, risk, grid)
+    np.testing.assert_allclose(ours, auc, atol=1e-5)
+    survival = np.exp(-np.exp(risk)[:, None] * grid / 40)
+    brier = BrierScore()(torch.tensor(survival), *tensors, **options).numpy()
+    np.testing.assert_allclose(metrics.brier_score(y, y, survival, grid), brier, atol=1e-6)
+
+
 def test_weights_are_repetitions_for_every_metric():
     """A patient of weight two counts as two patients."""
     event, time, risk = outcomes(150, 7, 0)
