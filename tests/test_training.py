@@ -1,15 +1,23 @@
 """The cut at the slice embeddings gives the exact gradient of the whole batch; training is safe and repeatable."""
 
+import pickle
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.frozen import FrozenEstimator
 
+import mmdls.images._store as store_module
 from mmdls.cohort import check_cohort
-from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
+from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder, TabularEncoder
 from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.estimators._network import build_network
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
+from mmdls.images import SliceStore
+from mmdls.modules import SliceNet
+from mmdls.modules.poolings import MeanPooling
 from mmdls.registry import backbones
 
 
@@ -58,10 +66,10 @@ def pieces(cohort):
     return network, inputs, Targets.from_table(y, tasks)
 
 
-def _gradients(network, inputs, targets, micro_batch_size, plain=False):
+def _gradients(network, inputs, targets, plain=False, **settings):
     """Gradients of one step over all patients, by the cut or by one plain graph."""
     network.zero_grad()
-    compute = _Double(micro_batch_size=micro_batch_size)
+    compute = _Double(**settings)
     net = CohortNet(
         network,
         criterion=_WeightedSum,
@@ -95,13 +103,16 @@ class _Double(Compute):
         return encoder.encode(self.read(store, index).double())
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 30_000, 10**9])
 @pytest.mark.parametrize("micro_batch_size", [1, 7, 1000])
-def test_the_cut_gives_the_gradient_of_the_full_batch(pieces, micro_batch_size, monkeypatch):
-    """Dropout in the backbone, in the heads and over modalities; two image modalities; any micro-batch."""
+def test_the_cut_gives_the_gradient_of_the_full_batch(pieces, micro_batch_size, kept_bytes):
+    """Dropout in the backbone, in the heads and over modalities; two image modalities; any micro-batch; none, some or
+    all of the first pass kept.
+    """
     torch.set_default_dtype(torch.float64)
     try:
-        cut = _gradients(*pieces, micro_batch_size)
-        plain = _gradients(*pieces, micro_batch_size, plain=True)
+        cut = _gradients(*pieces, micro_batch_size=micro_batch_size, kept_bytes=kept_bytes)
+        plain = _gradients(*pieces, micro_batch_size=micro_batch_size, plain=True)
     finally:
         torch.set_default_dtype(torch.float32)
     assert cut[0] == pytest.approx(plain[0], rel=1e-12)
@@ -109,6 +120,7 @@ def test_the_cut_gives_the_gradient_of_the_full_batch(pieces, micro_batch_size, 
     assert any("backbone" in name and gradient.abs().max() > 0 for name, gradient in cut[1].items())
     for name, gradient in plain[1].items():
         assert torch.allclose(cut[1][name], gradient, rtol=1e-6, atol=1e-12), name
+    assert torch.equal(cut[2], plain[2]), "the random numbers of the next step are the same too"
 
 
 def test_micro_batches_change_memory_not_the_model(cohort):
@@ -243,3 +255,141 @@ def test_unknown_choices_are_named(cohort):
     with pytest.raises(ValueError, match="no feature columns"):
         MMDLS().fit(X.rename(columns={"clinical_age": "age"}), y)
     pd.testing.assert_frame_equal(X, cohort.data[["clinical_age"]])
+
+
+class _Counting(Compute):
+    """Counts the slices that go through a backbone."""
+
+    seen = 0
+
+    def features(self, encoder, store, index):
+        type(self).seen += len(index)
+        return super().features(encoder, store, index)
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """Slices encoded since the last look."""
+    monkeypatch.setattr(_Counting, "seen", 0)
+    for module in ("_multimodal", "_slices"):
+        monkeypatch.setattr(f"mmdls.estimators.{module}.Compute", _Counting)
+
+    def look():
+        seen, _Counting.seen = _Counting.seen, 0
+        return seen
+
+    return look
+
+
+def _frozen(memory=None, **params):
+    encoder = SliceEncoder(trainable=False, memory=memory)
+    return MultimodalSurvival(
+        [("lesion", encoder, ["lesion_image"]), ("clinical", TabularEncoder(), ["clinical_age"])],
+        random_state=0,
+        **{"max_epochs": 3} | params,
+    )
+
+
+def test_a_frozen_encoder_encodes_once_a_fit(cohort, encoded):
+    X, y = cohort.data, cohort.target[["os_time", "os_event"]]
+    n_slices = len(SliceEncoder().open_slices(X[["lesion_image"]]).data)
+    _frozen().fit(X, y)
+    assert encoded() == n_slices
+    _frozen().set_params(lesion__trainable=True, validation_fraction=0).fit(X, y)
+    assert encoded() >= 3 * n_slices
+
+
+def test_memory_pays_for_the_images_of_a_search_once(cohort_on_disk, encoded, tmp_path, monkeypatch):
+    X, y = cohort_on_disk.data, cohort_on_disk.target[["os_time", "os_event"]]
+    train, held = X[:40], X[40:]
+    reads = []
+    reader = store_module.read_image
+    monkeypatch.setattr(store_module, "read_image", lambda *cell: reads.append(cell) or reader(*cell))
+    expected = [_frozen(fusion=fusion).fit(train, y[:40]).predict(held) for fusion in ("gated", "concat")]
+    assert encoded() and reads
+    first = _frozen(tmp_path).fit(train, y[:40]).predict(held)
+    assert encoded() and reads
+    reads.clear()
+    second = _frozen(tmp_path, fusion="concat", dropout=0.1).fit(train, y[:40]).predict(held)
+    assert encoded() == 0, "no image is encoded again in another trial of the search"
+    assert not reads, "nor decoded"
+    assert np.array_equal(first, expected[0]) and np.array_equal(second, expected[1])
+    _frozen(tmp_path).set_params(random_state=1).fit(train, y[:40])
+    assert encoded() > 0, "another random backbone is another encoding"
+
+
+def test_a_fitted_encoder_remembers_its_embeddings(cohort, encoded, tmp_path):
+    X, y = cohort.data, cohort.target[["os_time", "os_event"]]
+    encoder = SliceEncoder(max_epochs=2, memory=tmp_path, embedding_dim=8, random_state=0)
+    encoder.fit(X[["lesion_image"]], y)
+    encoded()
+    embedding = encoder.transform(X[["lesion_image"]])
+    assert encoded() > 0
+    assert np.array_equal(encoder.transform(X[["lesion_image"]]), embedding, equal_nan=True)
+    MultimodalSurvival([("lesion", FrozenEstimator(encoder), ["lesion_image"])], max_epochs=2).fit(X, y).predict(X)
+    assert encoded() == 0
+    encoder.fit(X[["lesion_image"]], y).set_params(memory=None)
+    encoded()
+    assert np.allclose(encoder.transform(X[["lesion_image"]]), embedding, atol=1e-5, equal_nan=True)
+    assert encoded() > 0
+
+
+@pytest.mark.parametrize(("kept_bytes", "passes"), [(0, 2), (10**9, 1)])
+def test_images_pass_twice_at_most(pieces, kept_bytes, passes):
+    network, inputs, targets = pieces
+    network.float()
+    net = CohortNet(
+        network,
+        criterion=_WeightedSum,
+        criterion__weights={},
+        inputs=inputs,
+        targets=targets,
+        compute=_Counting(kept_bytes=kept_bytes),
+    ).initialize()
+    inputs.tables["clinical"] = inputs.tables["clinical"].float()
+    _Counting.seen = 0
+    rows = torch.arange(len(inputs))
+    with torch.random.fork_rng():
+        net.train_step_single((rows, rows))
+    assert _Counting.seen == passes * sum(len(store.data) for store in inputs.stores.values())
+
+
+def test_micro_batches_fit_the_size_of_the_slices():
+    encoder = SliceNet(backbones["conv"](), MeanPooling(8), 8)
+
+    def size(side, **settings):
+        store = SliceStore(np.zeros((1, side, side), np.uint8), np.array([1]), 0.5, 0.1, "")
+        return Compute(**settings).pieces(encoder, store, 10**4)[0].stop
+
+    sizes = [size(side) for side in (16, 64, 112, 224, 512)]
+    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 100 and sizes[-1] == 1
+    assert size(64, precision="bf16") == 2 * size(64)
+    assert size(64, micro_batch_size=3) == 3
+    widest = 64 * 64**2 * 4
+    assert size(64) * widest < 32 * 2**20, "beyond this the C library fetches fresh pages at every allocation"
+
+
+def test_convolutions_run_channels_last_whatever_the_weights_are():
+    store = SliceStore(np.zeros((2, 8, 8), np.uint8), np.array([2]), 0.5, 0.1, "")
+    image = Compute().read(store, np.arange(2))
+    maps = backbones["conv"]()(image)
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in maps)
+
+
+def test_bf16_answers_like_float32(cohort):
+    X, y = cohort.data[["lesion_image", "clinical_age"]], cohort.target[["os_time", "os_event"]]
+    model = MultimodalSurvival(max_epochs=3, random_state=0).fit(X, y)
+    risk, half = model.predict(X), model.set_params(precision="bf16").predict(X)
+    assert 0 < np.abs(risk - half).max() < 0.05 * np.ptp(risk)
+    trained = model.fit(X, y).predict(X)
+    assert np.corrcoef(trained, risk)[0, 1] > 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_backbones_give_the_same_model(cohort):
+    X, y = cohort.data[["lesion_image"]], cohort.target[["os_time", "os_event"]]
+    plain = MultimodalSurvival(max_epochs=2, random_state=0).fit(X, y)
+    compiled = MultimodalSurvival(max_epochs=2, random_state=0, compile=True).fit(X, y)
+    assert np.allclose(plain.predict(X), compiled.predict(X), atol=1e-4)
+    assert np.allclose(pickle.loads(pickle.dumps(compiled)).predict(X), compiled.predict(X), atol=1e-4)

@@ -87,6 +87,9 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     gradient_clip : float, default=5.0
         Largest norm of the gradient; None does not clip.
     precision : {"float32", "bf16"}, default="float32"
+        ``"bf16"`` reads images in bfloat16: about twice as fast where processor or GPU knows it.
+    compile : bool, default=False
+        Translate the image backbones with ``torch.compile`` before training.
     n_jobs : int, default=None
         Workers that decode images.
     device : {"cpu", "cuda", "auto"}, default="cpu"

@@ -61,6 +61,7 @@ class Multimodal(_BaseComposition):
         schedule: str | None = "cosine",
         gradient_clip: float | None = 5.0,
         precision: str = "float32",
+        compile: bool = False,
         n_jobs: int | None = None,
         device: str = "cpu",
         verbose: int = 0,
@@ -92,6 +93,7 @@ class Multimodal(_BaseComposition):
         self.schedule = schedule
         self.gradient_clip = gradient_clip
         self.precision = precision
+        self.compile = compile
         self.n_jobs = n_jobs
         self.device = device
         self.verbose = verbose
@@ -326,7 +328,7 @@ class Multimodal(_BaseComposition):
         return outputs
 
     def _compute(self) -> Compute:
-        return Compute(self.device, self.precision, self.micro_batch_size)
+        return Compute(self.device, self.precision, self.micro_batch_size, self.compile)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
