@@ -1,6 +1,9 @@
 """Images: what can be read, what is refused with which words, and the store of all slices."""
 
+import multiprocessing
+import os
 import pickle
+import signal
 
 import joblib
 import numpy as np
@@ -191,3 +194,74 @@ def test_threads_and_one_worker_agree(tmp_path, stacks, capsys):
     one, two = SliceStore.build(cells), SliceStore.build(cells, n_jobs=2, verbose=1)
     assert np.array_equal(one.data, two.data)
     assert "reading images" in capsys.readouterr().err
+
+
+def _build_together(stacks, memory, barrier, found):
+    """Both processes have written their store before either of them moves it into place."""
+    replace = store_module.os.replace
+
+    def wait_and_replace(*paths):
+        barrier.wait(timeout=60)
+        replace(*paths)
+
+    store_module.os.replace = wait_and_replace
+    found.put(np.asarray(SliceStore.build(stacks, memory=memory).data))
+
+
+def test_two_processes_may_finish_the_same_store_at_once(tmp_path, stacks):
+    context = multiprocessing.get_context("spawn")
+    barrier, found = context.Barrier(2), context.Queue()
+    processes = [
+        context.Process(target=_build_together, args=(stacks, tmp_path, barrier, found), daemon=True) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    stores = [found.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(timeout=60)
+        assert process.exitcode == 0
+    assert all(np.array_equal(data, np.concatenate(stacks)) for data in stores)
+    assert [path.name[0] for path in (tmp_path / "mmdls-slices").iterdir()] != ["."]
+    assert len(list((tmp_path / "mmdls-slices").iterdir())) == 1
+
+
+def _die_half_way(stacks, memory):
+    save = np.save
+
+    def half(path, array):
+        save(path, array[: len(array) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    np.save = half
+    SliceStore.build(stacks, memory=memory)
+
+
+def test_a_process_killed_while_it_writes_leaves_no_store(tmp_path, stacks):
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_die_half_way, args=(stacks, tmp_path))
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    assert list(tmp_path.rglob("data.npy")) and not list(tmp_path.rglob("store.json"))
+    store = SliceStore.build(stacks, memory=tmp_path)
+    assert np.array_equal(store.data, np.concatenate(stacks))
+
+
+def test_a_store_remembers_what_was_computed_from_it(tmp_path, stacks):
+    made = []
+
+    def make():
+        made.append(1)
+        return np.arange(15.0)
+
+    for memory, again in ((tmp_path, 0), (None, 1)):
+        made.clear()
+        store = SliceStore.build(stacks, memory=memory)
+        for _ in range(2):
+            assert np.array_equal(store.remember("sums", make), np.arange(15.0))
+        assert len(made) == 1
+        assert np.array_equal(SliceStore.build(stacks, memory=memory).remember("sums", make), np.arange(15.0))
+        assert len(made) == 1 + again
+    store.remember("others", make)
+    assert len(made) == 3
+    assert not list(tmp_path.rglob(".building*"))
