@@ -151,6 +151,23 @@ def test_figures_of_what_cannot_be_known_are_empty_not_errors(data):
     plotting.decision_curve(censored, censored, survival["clinical"][:, 3], 24.0)
 
 
+def test_kaplan_meier_draws_every_group_and_counts_those_at_risk(data):
+    y, _, risks, _, _ = data
+    group = np.argsort(np.argsort(risks["clinical"])) // 15  # ten groups
+    ax = plotting.kaplan_meier(y["event"], y["time"], group, labels={k: f"group {k}" for k in range(10)})
+    for value in range(10):
+        own = group == value
+        times, survival = kaplan_meier_estimator(y["event"][own], y["time"][own])
+        drawn = curve(ax, f"group {value}")
+        np.testing.assert_allclose(drawn[1:], np.column_stack([times, survival]))
+    looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines if not line.get_label().startswith("_")}
+    assert len(looks) == 10
+    ticks = ax.get_xticks()
+    counts = [text.get_text() for text in ax.texts if text.get_text().isdigit() and text.xy in {(t, 0) for t in ticks}]
+    expected = [str((y["time"][group == value] >= tick).sum()) for value in range(10) for tick in ticks]
+    assert counts == expected
+
+
 def test_a_forest_shows_the_numbers_and_hides_small_cells(data):
     ax = draw("forest", data)
     texts = [text.get_text() for text in ax.texts]

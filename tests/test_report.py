@@ -135,6 +135,15 @@ def test_a_fitted_estimator_brings_its_predictions_groups_and_settings():
     assert "80 patients" in text
 
 
+def test_table_one_by_split_and_open_items_filled_by_it():
+    models, X, y = make_study(60)
+    split = pd.Series(np.repeat(["development", "external"], [40, 20]), index=X.index)
+    text = report({"all": models["all"]}, X, y, n_resamples=10, horizons=(24,), split=split)
+    Page(text)
+    assert "<th>development</th>" in text and "<th>external</th>" in text and "nothing to compare" in text
+    assert "Characteristics by split" in text
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_thin_cohort_is_reported_with_reasons():
     models, X, y = make_study(30)

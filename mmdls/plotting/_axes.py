@@ -1,6 +1,7 @@
 """What all figures share: their axes, and one palette that colour-blind readers can tell apart."""
 
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def named(models: Any) -> list[tuple[str, Any]]:
 
 def style() -> Iterator[dict[str, Any]]:
     """A look for each model: colours first, dashes so that a printed page without colour still tells them apart."""
-    for k in range(len(PALETTE) * len(_DASHES)):
+    for k in count():
         dashes = _DASHES[(k + k // len(PALETTE)) % len(_DASHES)]
         yield {"color": PALETTE[k % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}
 

@@ -75,9 +75,11 @@ def kaplan_meier(
     names = [str((labels or {}).get(g, g)) for g in order]
     ax = axes(ax, (6.0, 5.2))
     rows = []
-    for colour, member, name in zip(PALETTE, order, names, strict=False):
+    for k, (member, name) in enumerate(zip(order, names, strict=True)):
+        # Colours first; from the eighth group on they come again, dashed.
+        colour, dashes = PALETTE[k % len(PALETTE)], ("-", "--", ":", "-.")[k // len(PALETTE) % 4]
         chosen = group == member
-        _curve(ax, event[chosen], time[chosen], colour, name, interval, level)
+        _curve(ax, event[chosen], time[chosen], {"color": colour, "linestyle": dashes}, name, interval, level)
         rows.append((name, colour, time[chosen]))
     ax.set(
         xlim=(0, time.max() * 1.02 or 1),
@@ -99,9 +101,12 @@ def kaplan_meier(
     return ax
 
 
-def _curve(ax: Any, event: np.ndarray, time: np.ndarray, colour: str, name: str, interval: bool, level: float) -> None:
+def _curve(
+    ax: Any, event: np.ndarray, time: np.ndarray, look: dict[str, str], name: str, interval: bool, level: float
+) -> None:
     times, survival = metrics.kaplan_meier(event, time)
-    ax.step(np.r_[0, times], np.r_[1, survival], where="post", color=colour, linewidth=1.8, label=name)
+    colour = look["color"]
+    ax.step(np.r_[0, times], np.r_[1, survival], where="post", linewidth=1.8, label=name, **look)
     censored = np.unique(time[~event])
     ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7)
     if interval:
