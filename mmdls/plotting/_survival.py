@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,7 @@ def decision_curve(
     grid = np.linspace(0.01, 0.9, 90) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     models = named(survival)
     curves = [("act on all", np.zeros(len(survival_test)))] + [(name or "model", values) for name, values in models]
-    looks = [{"color": "0.45", "linewidth": 1.3, "linestyle": "--"}, *style()]
+    looks = chain([{"color": "0.45", "linewidth": 1.3, "linestyle": "--"}], style())
     highest = 0.0
     for (name, values), look in zip(curves, looks, strict=False):
         benefit = metrics.net_benefit(survival_train, survival_test, values, horizon, grid)
