@@ -36,6 +36,8 @@ OPTIONAL = {
     "PIL": ("imaging",),
     "matplotlib": ("plot", "report"),
     "captum": ("explain",),
+    "nibabel": ("imaging",),
+    "monai": ("monai",),
 }
 
 

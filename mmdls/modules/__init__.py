@@ -5,14 +5,17 @@ from mmdls.modules.encoders import SliceNet, TabularNet, pad_slices
 from mmdls.modules.fusions import ConcatFusion, GatedFusion
 from mmdls.modules.heads import ClassHead, CoxHead, LogisticHazardHead, OrdinalHead
 from mmdls.modules.losses import cox_loss
+from mmdls.modules.losses_segmentation import SegmentationLoss
 from mmdls.modules.multimodal import MultimodalNet
 from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPooling, SelfAttentionPooling
+from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
 __all__ = [
     "ClassHead",
     "ConcatFusion",
     "ConvBackbone",
     "CoxHead",
+    "CrossAttentionUNet",
     "GatedAttentionPooling",
     "GatedFusion",
     "LogisticHazardHead",
@@ -20,11 +23,14 @@ __all__ = [
     "MeanPooling",
     "MultimodalNet",
     "OrdinalHead",
+    "PublishedSegmentationNet",
     "ResNet10Backbone",
     "ResNet18Backbone",
+    "SegmentationLoss",
     "SelfAttentionPooling",
     "SliceNet",
     "TabularNet",
+    "UNet",
     "cox_loss",
     "pad_slices",
 ]
