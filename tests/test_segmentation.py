@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from mmdls.images import read_image, read_mask, voxel_spacing, write_mask
 from mmdls.modules import (
     CrossAttentionUNet,
     PublishedSegmentationNet,
@@ -203,3 +204,71 @@ def test_a_monai_network_by_name():
     assert net(torch.rand(1, 2, 37, 40))["lesion"].shape == (1, 1, 37, 40)
     with pytest.raises(KeyError, match="has no 'UNett'"):
         make_segmentation_net("monai:UNett")
+
+
+# -- NIfTI -----------------------------------------------------------------------------------------------------------
+
+
+def nifti(path, codes="LPS", spacing=(0.7, 0.8, 3.0)):
+    """A volume whose value tells the place of its voxel in the patient, stored in some orientation."""
+    nibabel = pytest.importorskip("nibabel")
+    left, back, up = np.meshgrid(np.arange(4), np.arange(5), np.arange(6), indexing="ij")
+    affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
+    affine[:3, 3] = 10, 20, -300
+    volume = nibabel.Nifti1Image((left + 10 * back + 100 * up - 1000).astype(np.int16), affine)
+    orientations = nibabel.orientations
+    turn = orientations.ornt_transform(orientations.io_orientation(affine), orientations.axcodes2ornt(tuple(codes)))
+    nibabel.save(volume.as_reoriented(turn), path)
+    return path
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL", "IAR"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_volume_reads_the_same_however_it_is_stored(tmp_path, codes, suffix):
+    path = nifti(tmp_path / f"ct{suffix}", codes)
+    image = read_image(path)
+    up, back, left = np.indices((6, 5, 4))
+    assert image.dtype == np.int16 and np.array_equal(image, left + 10 * back + 100 * up - 1000)
+    assert voxel_spacing(path) == pytest.approx((3.0, 0.8, 0.7))
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL"])
+def test_a_mask_written_back_lies_where_it_was_found(tmp_path, codes):
+    nibabel = pytest.importorskip("nibabel")
+    path = nifti(tmp_path / "ct.nii.gz", codes)
+    mask = read_image(path) % 10 == 2
+    write_mask(mask, tmp_path / "mask.nii.gz", like=path)
+    assert np.array_equal(read_mask(tmp_path / "mask.nii.gz"), mask)
+    image, written = nibabel.load(path), nibabel.load(tmp_path / "mask.nii.gz")
+    assert np.array_equal(image.affine, written.affine) and written.get_data_dtype() == np.uint8
+    # Voxel by voxel in the file as well, which says nothing of how either is turned.
+    assert np.array_equal(np.asarray(written.dataobj) == 1, np.asarray(image.dataobj) % 10 == 2)
+
+
+def test_files_that_are_no_volume_are_refused(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    (tmp_path / "damaged.nii.gz").write_bytes(nifti(tmp_path / "ct.nii.gz").read_bytes()[:200])
+    (tmp_path / "text.nii").write_text("no volume")
+    (tmp_path / "archive.tar.gz").write_text("no volume")
+    for name in ("damaged.nii.gz", "text.nii", "archive.tar.gz"):
+        with pytest.raises(ValueError, match="cannot be read as NIfTI"):
+            read_image(tmp_path / name)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((2, 2, 2, 3), np.float32), np.eye(4)), tmp_path / "film.nii")
+    with pytest.raises(ValueError, match="three axes; got shape"):
+        read_image(tmp_path / "film.nii")
+    with pytest.raises(ValueError, match="is none"):
+        write_mask(np.ones((6, 5, 4)), tmp_path / "mask.png", like=tmp_path / "ct.nii.gz")
+    with pytest.raises(ValueError, match="same voxels"):
+        write_mask(np.ones((6, 5, 3)), tmp_path / "mask.nii", like=tmp_path / "ct.nii.gz")
+
+
+def test_real_lungs_lie_where_lungs_lie(data_dir):
+    """Both lungs of a real patient: the right one on the left of a slice, and air inside."""
+    folder = data_dir / "lung1_001"
+    image = read_image(folder / "LUNG1-001_ct_hu.nii.gz")
+    labels = read_image(folder / "LUNG1-001_lungs_label.nii.gz")
+    assert image.shape == labels.shape == (134, 512, 512)
+    assert np.mean(np.nonzero(labels == 1)[2]) < 256 < np.mean(np.nonzero(labels == 2)[2])
+    assert np.median(image[labels > 0]) < -700
+    with pytest.raises(ValueError, match="Choose one label"):
+        read_mask(labels)

@@ -1,4 +1,4 @@
-"""Reading one patient's image: a folder of PNG slices, a .npy file, or an array that is there already."""
+"""Reading one patient's image: a folder of PNG slices, a .npy file, a NIfTI volume, or an array that is there."""
 
 import re
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from mmdls.images._nifti import read_nifti
 
 __all__ = ["is_missing", "read_image", "read_mask"]
 
@@ -29,7 +31,9 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
     Parameters
     ----------
     cell : path or ndarray of shape (S, H, W) or (H, W)
-        A folder of PNG slices (8 or 16 bit grey, in natural order of their names), a ``.npy`` file, or the slices.
+        A folder of PNG slices (8 or 16 bit grey, in natural order of their names), a ``.npy`` file, a NIfTI volume
+        (``.nii``, ``.nii.gz``, turned so that columns run to the patient's left, rows to the back and slices to the
+        head), or the slices.
     patient : default=None
         Id for messages.
 
@@ -56,8 +60,8 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
         kind = "folder" if path.is_dir() else path.suffix.lower()
         if kind not in _READERS:
             raise ValueError(
-                f"{source} is no image that can be read: expected a folder of PNG slices, a .npy file or an array of "
-                f"shape (S, H, W), got {path.suffix or 'a file without suffix'!r}."
+                f"{source} is no image that can be read: expected a folder of PNG slices, a .npy, .nii or .nii.gz file "
+                f"or an array of shape (S, H, W), got {path.suffix or 'a file without suffix'!r}."
             )
         image = _READERS[kind](path, source)
     else:
@@ -163,4 +167,6 @@ _READERS: dict[str, Callable[[Path, str], np.ndarray]] = {
     "folder": _read_folder,
     ".png": _read_png,
     ".npy": _read_npy,
+    ".nii": read_nifti,
+    ".gz": read_nifti,
 }

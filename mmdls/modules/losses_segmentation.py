@@ -25,6 +25,7 @@ def dice_loss(logits: Tensor, mask: Tensor, smooth: float = 1.0) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> mask = torch.tensor([[[1.0, 1.0, 0.0, 0.0]]])
     >>> round(dice_loss(torch.zeros(1, 1, 4), mask, smooth=0).item(), 3)
     0.5
@@ -100,6 +101,7 @@ class SegmentationLoss(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> loss = SegmentationLoss("dice+focal")
     >>> mask, known = torch.ones(2, 2, 8, 8), torch.tensor([[True, True], [True, False]])
     >>> bool(loss([50 * mask], mask, known) < 0.01)

@@ -46,6 +46,7 @@ def make_segmentation_net(choice: Any, in_channels: int = 1, **params: Any) -> n
 
     Examples
     --------
+    >>> import torch
     >>> net = make_segmentation_net("unet", width=4)
     >>> net(torch.zeros(1, 1, 37, 50))["lung"].shape
     torch.Size([1, 1, 37, 50])
@@ -175,6 +176,7 @@ class CrossAttentionUNet(_PaddedNet):
 
     Examples
     --------
+    >>> import torch
     >>> net = CrossAttentionUNet()
     >>> {name: tuple(logits.shape) for name, logits in net(torch.zeros(2, 1, 50, 41)).items()}
     {'lung': (2, 1, 50, 41), 'lesion': (2, 1, 50, 41)}
