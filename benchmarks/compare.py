@@ -36,6 +36,7 @@ from mmdls.cohort import find_tasks, modalities, survival_target
 from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.evaluation import compare, evaluate_predictions
 from mmdls.model_selection import CohortKFold
+from mmdls.report import data_hash, report
 
 SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
 QUICK = (BASELINE, "radiomics Cox", "imaging-only", "multimodal")
@@ -264,7 +265,7 @@ def manifest(X: pd.DataFrame, y: pd.DataFrame, splits: list[Split], settings: Se
     packages = ("torch", "scikit-learn", "scikit-survival", "skorch", "optuna", "numpy", "pandas")
     return {
         "patients": len(X),
-        "data": joblib.hash((X, y)),
+        "data": {"X": data_hash(X), "y": data_hash(y)},
         "splits": joblib.hash([(split.name, split.train, split.test) for split in splits]),
         "settings": {name: str(value) for name, value in asdict(replace(settings, journal=None)).items()},
         "source": source.hexdigest(),
@@ -439,8 +440,6 @@ def _of_the_oracle(
 
 
 def _report(answers: dict, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:
-    from mmdls.report import report
-
     tasks = find_tasks(y)
     models, folds = {}, None
     for name, tables in answers.items():

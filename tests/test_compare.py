@@ -170,15 +170,17 @@ def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path):
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path, workers):
     command = [sys.executable, "-m", "benchmarks.compare", "--patients", "60", "--epochs", "2", "--trials", "1"]
     process = subprocess.Popen(
-        [*command, "--workers", "1", "--folds", "3", "--out", str(tmp_path)],
+        [*command, "--workers", workers, "--folds", "3", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parents[1],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored
     )
     deadline = time.monotonic() + 240
     while not (tmp_path / "chosen.csv").exists() and time.monotonic() < deadline:

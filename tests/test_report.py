@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from mmdls import metrics
-from mmdls._tripod import ITEMS
 from mmdls.estimators import ClinicalCox
 from mmdls.report import data_hash, report
+from mmdls.report._tripod import ITEMS
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
@@ -176,3 +176,14 @@ def test_the_hash_sees_every_cell_and_not_the_process():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == value
+
+
+def test_predictions_of_folds_are_compared_inside_folds():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_age": rng.normal(size=90)})
+    y = pd.DataFrame({"os_time": rng.exponential(30, 90), "os_event": rng.integers(0, 2, 90)})
+    folds = np.arange(90) % 3
+    shifted = pd.Series(-y["os_time"] + 1000 * folds)
+    inside = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20, folds=folds)
+    pooled = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20)
+    assert "1.000 [1.000, 1.000]" in inside and "1.000 [1.000, 1.000]" not in pooled

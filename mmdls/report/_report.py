@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from mmdls import metrics, plotting, tables
-from mmdls._tripod import ITEMS
 from mmdls.cohort import check_target, modalities, survival_target
 from mmdls.evaluation import compare, evaluate_predictions, predict_tasks, training_outcomes
+from mmdls.report._tripod import ITEMS
 
 __all__ = ["report"]
 
@@ -57,6 +57,7 @@ def report(
     outcomes: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = (12, 36, 60),
     by: str | pd.Series | None = "centre",
+    folds: Any = None,
     split: pd.Series | None = None,
     treatment: str | pd.Series | None = "treatment",
     groups: pd.DataFrame | None = None,
@@ -86,6 +87,9 @@ def report(
         Months.
     by : str, Series or None, default="centre"
         Centre of each patient, or the column of ``X`` that holds it; ignored if ``X`` has no such column.
+    folds : Series or array of shape (n_patients,), default=None
+        Which fold each patient was left out in, if the predictions come from cross-validation: metrics are then
+        computed inside folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures pool them.
     split : Series, default=None
         For Table 1, when the cohort has parts such as development and external evaluation.
     treatment : str, Series or None, default="treatment"
@@ -121,7 +125,9 @@ def report(
     >>> text.startswith("<!DOCTYPE html>")
     True
     """
-    study = _Study(models, X, y, outcomes, horizons, by, split, treatment, groups, flow, n_resamples, random_state)
+    study = _Study(
+        models, X, y, outcomes, horizons, by, folds, split, treatment, groups, flow, n_resamples, random_state
+    )
     parts = [
         ("Cohort", study.cohort()),
         ("Performance", study.performance()),
@@ -152,6 +158,7 @@ class _Study:
         outcomes: Mapping[str, np.ndarray] | None,
         horizons: Sequence[float],
         by: Any,
+        folds: Any,
         split: pd.Series | None,
         treatment: Any,
         groups: pd.DataFrame | None,
@@ -178,7 +185,7 @@ class _Study:
         self.split, self.flow = split, flow
         self.groups = self._subgroups() if groups is None else groups
         self.options = {"outcomes": self.outcomes, "horizons": self.horizons, "n_resamples": n_resamples}
-        self.options["random_state"] = random_state
+        self.options |= {"random_state": random_state, "folds": folds}
         self.tables = {n: evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 
     def _column(self, given: Any) -> pd.Series | None:
@@ -588,7 +595,17 @@ class _Study:
 
 
 def data_hash(table: pd.DataFrame) -> str:
-    """SHA-256 of a table of patients: names of columns and rows, every cell, arrays by shape and content."""
+    """SHA-256 of a table of patients: names of columns and rows, every cell, arrays by shape and content.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Paths count as text: what the files hold is not read.
+
+    Returns
+    -------
+    str
+    """
     digest = hashlib.sha256(repr([*map(str, table.columns), *map(str, table.index)]).encode())
     for column in table.columns:
         for cell in table[column]:
@@ -624,8 +641,11 @@ def _group_names(n: int) -> list[str]:
 
 def _figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
     """A figure as an image inside the page; its text is drawn as shapes, so it looks the same everywhere."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the figures of a report need matplotlib: pip install "mmdls[report]".') from error
 
     figure = Figure(figsize=size, layout="constrained")
     with warnings.catch_warnings(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "mmdls"}):
