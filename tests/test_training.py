@@ -393,3 +393,27 @@ def test_compiled_backbones_give_the_same_model(cohort):
     compiled = MultimodalSurvival(max_epochs=2, random_state=0, compile=True).fit(X, y)
     assert np.allclose(plain.predict(X), compiled.predict(X), atol=1e-4)
     assert np.allclose(pickle.loads(pickle.dumps(compiled)).predict(X), compiled.predict(X), atol=1e-4)
+
+
+def test_means_of_half_precision_maps_keep_their_differences():
+    """Means that bf16 itself could not tell apart."""
+    generator = torch.Generator().manual_seed(0)
+    maps = (100 + torch.rand(1, 8, 50, 40, generator=generator)).bfloat16().requires_grad_()
+    encoder = SliceNet(_Same(8), MeanPooling(4), 4)
+    features = encoder.features(maps)
+    exact = maps.detach().double().mean(dim=(2, 3))
+    assert len(exact.bfloat16().unique()) == 1 and features.dtype == torch.float32
+    assert torch.allclose(features.double(), exact, rtol=1e-6, atol=0)
+    features.sum().backward()
+    assert torch.allclose(maps.grad.float(), torch.tensor(1 / 2000), rtol=1e-2)
+
+
+class _Same(torch.nn.Module):
+    """A backbone that changes nothing."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.out_channels = [channels]
+
+    def forward(self, image):
+        return [image]

@@ -119,7 +119,7 @@ class Compute:
         size = self.micro_batch_size
         if size == "auto":
             widest, _ = self.slice_bytes(encoder, store)
-            size = int(np.clip(round(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) / widest), 1, 1024))
+            size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
     def slice_bytes(self, encoder: SliceNet, store: SliceStore) -> tuple[int, int]:

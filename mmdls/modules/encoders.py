@@ -43,8 +43,8 @@ class SliceNet(nn.Module):
             image = (image - self.mean) / self.std
         last = self.backbone(image)[-1]
         # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
-        kind = torch.float32 if last.dtype in (torch.bfloat16, torch.float16) else last.dtype
-        return last.sum(dim=(2, 3), dtype=kind) / (last.shape[2] * last.shape[3])
+        summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=(2, 3))
+        return summed / (last.shape[2] * last.shape[3])
 
     def project(self, features: Tensor) -> Tensor:
         """Features (K, out_channels[-1]) -> slice embeddings (K, D)."""
@@ -77,6 +77,24 @@ class SliceNet(nn.Module):
         """Packed slice embeddings (K, D), counts (B,) -> packed weights (K,), which sum to 1 over a patient."""
         slices, mask = pad_slices(packed, counts)
         return self.pooling.attention(slices, mask)[mask]
+
+
+class _HalfSum(torch.autograd.Function):
+    """Sum over the pixels of a map in half precision, added up in single precision.
+
+    Means over whole maps differ little between slices, so rounding the sum would hide what tells them apart. A cast
+    would copy the whole map; bands of rows are cast one at a time, in the cache.
+    """
+
+    @staticmethod
+    def forward(ctx, feature_map: Tensor) -> Tensor:
+        ctx.shape, ctx.dtype = feature_map.shape, feature_map.dtype
+        bands = feature_map.split(-(-feature_map.shape[2] // 16), dim=2)
+        return sum(band.sum(dim=(2, 3), dtype=torch.float32) for band in bands)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        return gradient.to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
 
 
 class TabularNet(nn.Module):
