@@ -13,6 +13,7 @@ _HOME = {
     "MultimodalClassifier": "mmdls.estimators",
     "MultimodalSurvival": "mmdls.estimators",
     "SliceEncoder": "mmdls.estimators",
+    "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",
     "ClinicalCox": "mmdls.estimators",
     "RadiomicsCox": "mmdls.estimators",

@@ -247,7 +247,9 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     """
     X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
     model = _shrunk(estimator)
-    if hasattr(model, "open_slices"):  # encodes one image column
+    if hasattr(model, "image_column"):  # finds masks
+        X = _masked(X)
+    elif hasattr(model, "open_slices"):  # encodes one image column
         X = X[["lesion_image"]]
     elif not hasattr(model, "predict"):  # encodes a table
         X = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
@@ -377,13 +379,40 @@ def _answers(model: BaseEstimator, X: pd.DataFrame) -> pd.DataFrame:
     """Everything the model says about X, one row a patient."""
     parts = []
     if hasattr(model, "transform"):
-        parts.append(np.asarray(model.transform(X), dtype=float))
+        parts.append(np.asarray(_measured(model.transform(X)), dtype=float))
     if hasattr(model, "predict"):
-        parts.append(model.predict(X))
+        parts.append(_measured(model.predict(X)))
     if is_classifier(model):
         parts.append(model.predict_proba(X))
     table = pd.concat([pd.DataFrame(part).reset_index(drop=True) for part in parts], axis=1)
     return table.set_axis(range(table.shape[1]), axis=1)
+
+
+def _measured(answer: Any) -> Any:
+    """Arrays in cells as one number each: their mean with weights that rise from pixel to pixel."""
+    if not isinstance(answer, pd.DataFrame):
+        return answer
+
+    def measure(cell: Any) -> Any:
+        return np.average(cell, weights=np.arange(1.0, cell.size + 1).reshape(cell.shape)) if _is_array(cell) else cell
+
+    arrays = [name for name, column in answer.items() if column.map(_is_array).any()]
+    return answer.assign(**{name: answer[name].map(measure).astype(float) for name in arrays})
+
+
+def _is_array(cell: Any) -> bool:
+    return isinstance(cell, np.ndarray)
+
+
+def _masked(X: pd.DataFrame) -> pd.DataFrame:
+    """A cohort's CTs with bright and dark masks of theirs, for an estimator that learns masks."""
+    return pd.DataFrame(
+        {
+            "ct_image": X["lung_image"],
+            "lung_mask": X["lung_image"].map(lambda image: image < 90 if _is_array(image) else None),
+            "lesion_mask": X["lung_image"].map(lambda image: image > 125 if _is_array(image) else None),
+        }
+    )
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float, what: str) -> None:

@@ -111,7 +111,9 @@ SHELLS = {
     "mmdls": MMDLS,
     "slice_encoder": SliceEncoder,
 }
-MODELS = [shrunk(SHELLS.get(name, estimators[name])) for name in estimators]
+# Reads volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks it.
+VOLUMES_ONLY = {"lung_lesion_segmentor"}
+MODELS = [shrunk(SHELLS.get(name, estimators[name])) for name in estimators if name not in VOLUMES_ONLY]
 MODELS += [VarianceFilter(), CorrelationFilter()]
 
 
@@ -136,7 +138,7 @@ def test_check_estimator(estimator, check):
 
 def test_every_estimator_is_checked():
     checked = {type(model).__name__ for model in MODELS}
-    assert {kind.__name__ for kind in estimators.values()} <= checked
+    assert {estimators[name].__name__ for name in estimators if name not in VOLUMES_ONLY} <= checked
 
 
 @pytest.mark.parametrize("name", [name for name, shell in SHELLS.items() if issubclass(shell, OfLabels)])

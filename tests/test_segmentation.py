@@ -1,12 +1,24 @@
 """Segmentation: networks, losses, files, and the estimator from CT to masks."""
 
+import copy
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.nn import functional
 
-from mmdls.images import read_image, read_mask, voxel_spacing, write_mask
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import MMDLS, LungLesionSegmentor, SliceEncoder
+from mmdls.estimators._mask_training import Augmentation, with_neighbours
+from mmdls.images import box_around, read_image, read_mask, voxel_spacing, write_mask
+from mmdls.metrics import dice_score
 from mmdls.modules import (
     CrossAttentionUNet,
     PublishedSegmentationNet,
@@ -272,3 +284,260 @@ def test_real_lungs_lie_where_lungs_lie(data_dir):
     assert np.median(image[labels > 0]) < -700
     with pytest.raises(ValueError, match="Choose one label"):
         read_mask(labels)
+
+
+# -- the estimator ---------------------------------------------------------------------------------------------------
+
+
+def ct_cohort(n_patients=16, image_size=32, n_slices=3, seed=0):
+    X, y = make_nsclc_cohort(
+        n_patients, n_slices=n_slices, image_size=image_size, masks=True, return_X_y=True, random_state=seed
+    )
+    return X.drop(columns="lesion_image").rename(columns={"lung_image": "ct_image"}), y
+
+
+@pytest.fixture(scope="module")
+def X():
+    return ct_cohort()[0]
+
+
+@pytest.fixture(scope="module")
+def segmentor(X):
+    return LungLesionSegmentor(image_size=32, max_epochs=30, batch_size=8, random_state=0).fit(X)
+
+
+def test_it_learns_lungs_and_lesions_of_patients_never_seen(segmentor):
+    new, _ = ct_cohort(20, seed=1)
+    masks = segmentor.predict(new[["ct_image"]])
+    lungs = [dice_score(a, b) for a, b in zip(new["lung_mask"], masks["lung_mask"], strict=True)]
+    lesions = [dice_score(a, b) for a, b in zip(new["lesion_mask"], masks["lesion_mask"], strict=True)]
+    assert np.mean(lungs) > 0.95 and np.median(lesions) > 0.5
+    assert segmentor.score(new) == pytest.approx(np.mean([lungs, lesions]))
+
+
+def test_masks_have_the_size_of_their_image_and_follow_the_probabilities(segmentor, X):
+    image = X["ct_image"].iloc[0]
+    tall = np.pad(image, ((0, 0), (0, 9), (0, 3)), mode="edge")
+    table = pd.DataFrame({"ct_image": [image, tall, None, image[0]]}, index=list("abcd"))
+    masks, probabilities = segmentor.predict(table), segmentor.predict_proba(table)
+    for name in ("lung", "lesion"):
+        found, probability = masks[f"{name}_mask"], probabilities[f"{name}_probability"]
+        assert found["c"] is None and probability["c"] is None
+        assert found["d"].shape == (1, 32, 32) and found["b"].shape == tall.shape
+        for patient in "abd":
+            assert found[patient].dtype == bool
+            assert np.array_equal(found[patient], probability[patient] > 0.5)
+
+
+def test_a_missing_mask_is_masked(X):
+    """What stands where a mask is unknown never matters; a structure nobody has is never predicted."""
+    X = X.assign(lesion_mask=None)
+    model = LungLesionSegmentor(image_size=32, max_epochs=1, random_state=0).fit(X)
+    assert model.structures_ == ["lung"] and list(model.predict(X)) == ["lung_mask"]
+    without = LungLesionSegmentor(image_size=32, max_epochs=1, random_state=0).fit(X.drop(columns="lesion_mask"))
+    assert all(map(np.array_equal, model.predict(X)["lung_mask"], without.predict(X)["lung_mask"]))
+    assert 0 < model.score(X) < 1
+
+
+def test_hounsfield_units_and_greys_of_one_range_give_equal_masks(segmentor, X):
+    """Greys 0 to 255 stand for -1350 to 150 HU by default."""
+    hounsfield = X["ct_image"].map(lambda grey: grey / 255 * 1500 - 1350)
+    one, other = segmentor.predict(X), segmentor.predict(X.assign(ct_image=hounsfield))
+    for name in one:
+        assert all(map(np.array_equal, one[name], other[name]))
+    wide = clone(segmentor).set_params(grey_range=(-1500.0, 300.0))
+    assert np.allclose(wide._hounsfield(np.array([0, 255], dtype=np.uint8)), (-1500, 300))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"neighbours": 1},
+        {"patch_size": 16},
+        {"precision": "bf16"},
+        {"loss": "tversky+focal"},
+        {"net": "unet", "net_params": {"width": 4}},
+        {"net": "published", "net_params": {"width": 8}},
+        {"validation_fraction": 0.0},
+        {"augment": False, "patience": None},
+        {"image_size": (32, 24)},
+        {"n_jobs": 2},
+    ],
+    ids=repr,
+)
+def test_every_way_to_train_learns_and_can_be_repeated(X, change):
+    model = LungLesionSegmentor(image_size=32, max_epochs=3, batch_size=8, random_state=0).set_params(**change)
+    one, again = clone(model).fit(X), clone(model).fit(X)
+    assert one.history_["train_loss"].iloc[-1] < one.history_["train_loss"].iloc[0]
+    assert one.history_["train_loss"].equals(again.history_["train_loss"])
+    assert all(map(np.array_equal, one.predict(X)["lung_mask"], again.predict(X)["lung_mask"]))
+
+
+def test_mirrored_slices_give_mirrored_masks_with_flips(segmentor, X):
+    model = copy.copy(segmentor).set_params(flips=True)
+    mirrored = X.assign(ct_image=X["ct_image"].map(lambda image: image[..., ::-1].copy()))
+    one, other = model.predict_proba(X), model.predict_proba(mirrored)
+    assert all(np.allclose(a, b[..., ::-1], atol=1e-4) for a, b in zip(one.iloc[:, 0], other.iloc[:, 0], strict=True))
+
+
+def test_neighbours_repeat_at_both_ends_and_stay_with_their_patient():
+    images = torch.arange(5, dtype=torch.uint8)[:, None, None]
+    taken = with_neighbours(images, torch.tensor([0, 0, 0, 1, 1]), torch.arange(5), 1)[..., 0, 0]
+    assert taken.tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2], [3, 3, 4], [3, 4, 4]]
+
+
+def test_augmentation_moves_image_and_mask_alike():
+    torch.manual_seed(0)
+    image = torch.zeros(6, 1, 40, 60)
+    image[..., 10:20, 15:35] = 1
+    moved, mask = Augmentation(contrast=0.0, brightness=0.0, noise=0.0)(image, image)
+    assert torch.equal(moved, mask) and not torch.allclose(moved, image)
+    # An oblong stays an oblong of its area, up to the zoom.
+    assert all(0.7 < area / 200 < 1.45 for area in mask.sum(dim=(1, 2, 3)))
+
+
+def test_rules_keep_the_largest_parts_and_the_lesion_in_the_body(segmentor):
+    image = np.full((2, 20, 20), -1000.0)
+    image[:, 4:16, 4:16] = 40
+    image[:, 7:12, 7:12] = -800
+    lesion = np.zeros((2, 20, 20), dtype=bool)
+    lesion[:, 8:11, 8:11] = lesion[:, 0:2, 0:2] = lesion[:, 14, 14] = True
+    model = copy.copy(segmentor).set_params(lesion_inside_body=True)
+    model._probabilities = lambda *_: iter([{"lung": np.zeros(image.shape), "lesion": lesion.astype(float)}])
+    inside = model._masks(image, "P1")["lesion"]
+    assert inside[:, 8:11, 8:11].all() and inside[:, 14, 14].all() and not inside[:, 0:2, 0:2].any()
+    largest = model.set_params(lesion_components=1)._masks(image, "P1")["lesion"]
+    assert largest.sum() == 18 and largest[:, 8:11, 8:11].all()
+
+
+# -- transform and pipelines -----------------------------------------------------------------------------------------
+
+
+def test_transform_adds_crops_and_masks_and_reports_what_is_not_found(segmentor, X):
+    image = X["ct_image"].iloc[0]
+    table = X.iloc[:3].assign(centre="A")
+    table["ct_image"] = pd.Series([image, None, np.zeros_like(image)], index=table.index, dtype=object)
+    with pytest.warns(UserWarning, match=f"no lesion was found in 1 of 2 patients with an image: '{table.index[2]}'"):
+        found = segmentor.transform(table)
+    assert "ct_image" not in found and found["centre"].eq("A").all() and found.index.equals(table.index)
+    first = found.iloc[0]
+    assert first["lesion_image"].dtype == np.uint8 and first["lesion_image"].shape[1:] == (64, 64)
+    assert len(first["lesion_image"]) == first["lesion_mask"].any(axis=(1, 2)).sum()
+    assert np.array_equal(first["lesion_mask"], segmentor.predict(table)["lesion_mask"].iloc[0])
+    # The crop shows the lesion, which is brighter than its surroundings, in its middle.
+    assert first["lesion_image"][:, 24:40, 24:40].mean() > first["lesion_image"].mean()
+    assert found.iloc[1:][["lesion_image", "lesion_mask"]].isna().all(axis=None)
+    assert "ct_image" in copy.copy(segmentor).set_params(keep_image=True).transform(X)
+    with pytest.raises(ValueError, match="'lesion_image'. already"):
+        segmentor.transform(X.assign(lesion_image=None))
+
+
+@pytest.mark.filterwarnings("ignore:no l")
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_pipeline_from_ct_to_outcomes_is_fitted_cross_validated_and_predicts(frozen, segmentor):
+    X, y = ct_cohort(24, n_slices=2, seed=2)
+    first = FrozenEstimator(segmentor) if frozen else LungLesionSegmentor(image_size=32, max_epochs=2, random_state=0)
+    image = SliceEncoder(backbone_params={"channels": (4, 8), "strides": (2, 2)}, embedding_dim=8)
+    pipeline = make_pipeline(first, MMDLS(image_encoder=image, max_epochs=2, random_state=0))
+    scores = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
+    assert np.isfinite(scores).all()
+    answer = pipeline.fit(X, y).predict(X.drop(columns=["lung_mask", "lesion_mask"]))
+    assert len(answer) == 24 and answer["os"].notna().all()
+    if frozen:
+        assert {"lung", "lesion"} <= {name for name, *_ in pipeline[-1].modalities_}
+
+
+def test_box_around_keeps_every_pixel_of_the_structure():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        mask = np.zeros((6, 30, 41), dtype=bool)
+        mask[tuple(rng.integers(0, mask.shape, (rng.integers(1, 5), 3)).T)] = True
+        box = box_around(mask, margin=rng.uniform(0, 1))
+        assert mask[box].sum() == mask.sum() and mask[box].any(axis=(1, 2))[[0, -1]].all()
+        height, width = mask[box].shape[1:]
+        assert height == width or 30 in (height, width)
+    assert box_around(np.zeros((2, 3, 3), dtype=bool)) is None
+
+
+# -- weights and bad inputs ------------------------------------------------------------------------------------------
+
+
+def test_backbone_weights_from_a_file_start_the_encoder(tmp_path, X):
+    weights = imagenet_weights()
+    torch.save(weights, tmp_path / "resnet18.pt")
+    model = LungLesionSegmentor(
+        net_params={"backbone": "resnet18", "backbone_params": {"width": 64}},
+        backbone_weights=tmp_path / "resnet18.pt",
+        image_size=32,
+        max_epochs=1,
+        learning_rate=1e-9,
+        neighbours=1,
+        random_state=0,
+    ).fit(X)
+    assert torch.allclose(model.network_.encoder.stem[0].weight, weights["conv1.weight"], atol=1e-5)
+    inner = model.network_.encoder.stages[3][1].conv2.weight
+    assert torch.allclose(inner, weights["layer4.1.conv2.weight"], atol=1e-5)
+    with pytest.raises(FileNotFoundError, match="backbone_weights"):
+        clone(model).set_params(backbone_weights=tmp_path / "none.pt").fit(X)
+    with pytest.raises(ValueError, match="has none; use"):
+        clone(model).set_params(net="unet", net_params=None).fit(X)
+
+
+def test_black_slices_and_slices_without_lungs_are_answered_and_can_be_learned(segmentor, X):
+    """Empty masks say that a structure is absent, as in a belly or a black slice."""
+    black, air = np.zeros((3, 32, 32), dtype=np.uint8), np.full((2, 40, 40), -1024, dtype=np.int16)
+    masks = segmentor.predict(pd.DataFrame({"ct_image": [black, air]}))
+    assert not any(mask.any() for mask in masks["lesion_mask"])
+    assert [mask.shape for mask in masks["lung_mask"]] == [(3, 32, 32), (2, 40, 40)]
+    rng = np.random.default_rng(0)
+    walls = [rng.normal(120, 5, (3, 32, 32)).clip(0, 255).astype(np.uint8) for _ in range(8)]
+    empty = pd.DataFrame({"ct_image": [*walls, black]}, index=[f"E{i}" for i in range(9)])
+    empty["lung_mask"] = empty["lesion_mask"] = [np.zeros((3, 32, 32), dtype=bool)] * 9
+    model = LungLesionSegmentor(image_size=32, max_epochs=15, batch_size=8, random_state=0)
+    model.fit(pd.concat([X[empty.columns], empty[1:]]))
+    assert not model.predict(empty[:1]).iloc[0].map(np.any).any()
+    assert not model.predict(empty[-1:]).iloc[0].map(np.any).any()
+    assert model.score(X) > 0.6
+
+
+def test_values_that_are_no_hounsfield_units_are_refused(segmentor, X):
+    stored = X.assign(ct_image=X["ct_image"].map(lambda grey: (grey * 5.9).astype(np.int16)))
+    for model in (clone(segmentor).fit, segmentor.predict, segmentor.transform):
+        with pytest.raises(ValueError, match="patient 'P00001' holds int16 .* Hounsfield units .* 1024 was added"):
+            model(stored)
+
+
+def test_masks_with_several_labels_or_other_shapes_are_refused(X):
+    model = LungLesionSegmentor(image_size=32, max_epochs=1)
+    labels = X.assign(lung_mask=X["lung_mask"].map(lambda mask: mask * np.arange(1, 33)))
+    with pytest.raises(ValueError, match="Choose one label"):
+        model.fit(labels)
+    with pytest.raises(ValueError, match="both need the same slices"):
+        model.fit(X.assign(lung_mask=X["lung_mask"].map(lambda mask: mask[:, 1:])))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"net": "cross_atention_unet"}, "Did you mean 'cross_attention_unet'"),
+        ({"patch_size": 64}, "patch_size must fit into image_size"),
+        ({"intensity_range": (150.0, -1350.0)}, "low < high"),
+        ({"threshold": 1.5}, "threshold must lie between 0 and 1"),
+        ({"neighbours": -1}, "neighbours must be a whole number"),
+        ({"loss": "dise"}, "loss must join"),
+        ({"image_column": "scan"}, "lacks the column 'scan'"),
+    ],
+)
+def test_bad_parameters_are_refused(X, change, message):
+    with pytest.raises((ValueError, KeyError), match=message):
+        LungLesionSegmentor(image_size=32, max_epochs=1).set_params(**change).fit(X)
+
+
+def test_a_table_without_masks_or_images_is_refused(X):
+    model = LungLesionSegmentor(image_size=32, max_epochs=1)
+    with pytest.raises(ValueError, match="'lung_mask' or 'lesion_mask'"):
+        model.fit(X[["ct_image"]])
+    with pytest.raises(ValueError, match="nothing can be learned"):
+        model.fit(X.assign(ct_image=None))
+    with pytest.raises(NotFittedError):
+        model.predict(X)

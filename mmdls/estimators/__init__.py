@@ -2,6 +2,7 @@
 
 from mmdls.estimators._comparators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest
 from mmdls.estimators._mmdls import MMDLS
+from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
@@ -10,6 +11,7 @@ __all__ = [
     "MMDLS",
     "ClinicalCox",
     "CoxNet",
+    "LungLesionSegmentor",
     "MultimodalClassifier",
     "MultimodalSurvival",
     "RadiomicsCox",

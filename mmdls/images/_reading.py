@@ -79,7 +79,9 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
     return image
 
 
-def read_mask(cell: Any, patient: Any = None, like: tuple[int, ...] | None = None) -> np.ndarray:
+def read_mask(
+    cell: Any, patient: Any = None, like: tuple[int, ...] | None = None, *, allow_empty: bool = False
+) -> np.ndarray:
     """Read a patient's mask.
 
     Parameters
@@ -90,6 +92,8 @@ def read_mask(cell: Any, patient: Any = None, like: tuple[int, ...] | None = Non
         Id for messages.
     like : tuple of int, default=None
         Shape (S, H, W) of the image that it belongs to.
+    allow_empty : bool, default=False
+        Take a mask without any pixel inside: the structure is known to be absent.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def read_mask(cell: Any, patient: Any = None, like: tuple[int, ...] | None = Non
             f"the mask{of} holds the values {values[:5].tolist()}; expected 0 outside and one other value inside. "
             "Choose one label, for example mask == 1."
         )
-    if not values.any():
+    if not (allow_empty or values.any()):
         raise ValueError(f"the mask{of} is empty: no pixel is inside. Use None if there is no mask.")
     return mask != 0
 

@@ -1,0 +1,607 @@
+"""CT to masks of lung and lesion."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from scipy import ndimage
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from mmdls.cohort import check_features
+from mmdls.estimators._mask_training import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
+from mmdls.estimators._training import Compute, seeded
+from mmdls.images import box_around, is_missing, read_image, read_mask
+from mmdls.metrics import dice_score
+from mmdls.modules.segmentation import STRUCTURES, load_imagenet_weights, make_segmentation_net
+from mmdls.registry import estimators as estimator_registry
+
+__all__ = ["LungLesionSegmentor"]
+
+# Air is near -1000 HU, and every CT of a chest shows some; without any value below this the numbers are no HU.
+_AIR = -200
+_BODY = -500
+
+
+@estimator_registry.register("lung_lesion_segmentor")
+class LungLesionSegmentor(TransformerMixin, BaseEstimator):
+    """Masks of lung and lesion from CT, learned slice by slice; the first step of a ``Pipeline`` from CT to outcomes.
+
+    ``fit`` learns from the columns ``ct_image``, ``lung_mask`` and ``lesion_mask`` of a table of patients. Either mask
+    may be missing for a patient; a structure that no patient has a mask of is not learned and never predicted.
+    ``transform`` adds ``lung_image`` and ``lesion_image``, the surroundings of what was found, for :class:`MMDLS`.
+
+    Images are 8-bit greys or Hounsfield units (HU); what is neither is refused, such as stored values with 1024 added.
+
+    Parameters
+    ----------
+    net : str or class, default="cross_attention_unet"
+        A name in ``mmdls.registry.segmentation_nets``, ``"monai:<Name>"`` for a network of MONAI (extra ``monai``), or
+        a class that keeps the same contract.
+    net_params : dict, default=None
+        Arguments of the network, for example ``{"backbone": "resnet18", "backbone_params": {"width": 64}}``.
+    backbone_weights : path-like, default=None
+        A file with the state dict of an ImageNet ResNet, as ``torch.save`` writes it, from which the encoder starts.
+    image_column : str, default="ct_image"
+    image_size : int or (int, int), default=128
+        Slices are brought to this height and width for the network, and masks back to the image's own.
+    neighbours : int, default=0
+        Slices before and after that the network sees as further channels; 0 sees each slice alone.
+    intensity_range : (float, float), default=(-1350.0, 150.0)
+        Window in HU that the network sees.
+    grey_range : (float, float), default=(-1350.0, 150.0)
+        HU of the greys 0 and 255 of 8-bit images.
+    loss : str, default="dice+cross_entropy"
+        ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
+    foreground_share : float, default=0.33
+        Share of slices in a batch that is drawn from those with the rarest structure, on top of chance.
+    patch_size : int or (int, int), default=None
+        Learn from windows of this size, half of them around the rarest structure of a slice; None takes whole slices.
+        Whole slices are predicted in both cases.
+    augment : bool, default=True
+        Flip left and right, rotate, zoom, shift; change contrast and brightness; add noise.
+    max_epochs : int, default=60
+    learning_rate : float, default=4e-3
+    weight_decay : float, default=0.01
+    batch_size : int, default=16
+        Slices of a step, and slices predicted at a time.
+    validation_fraction : float, default=0.15
+        Patients held out to stop early, by their mean Dice; 0 trains for ``max_epochs``.
+    patience : int, default=20
+        Epochs without a better Dice of the validation patients before training stops; the best epoch's weights stay.
+        None never stops, and keeps the last.
+    threshold : float, default=0.5
+        Probability above which a pixel is inside.
+    flips : bool, default=False
+        Predict the mirrored slice too and take the mean: twice the time.
+    lung_components, lesion_components : int, default=None
+        Keep this many of the largest connected parts in three dimensions; None keeps all. Slices that lie far apart
+        cut a lung into many parts.
+    lesion_inside_body : bool, default=False
+        Take away what is called lesion outside the body: the largest part above -500 HU of a slice, its holes filled.
+        Needs true HU. Slices without any such part are left as they are.
+    crop_size : int, default=64
+        Height and width of ``lung_image`` and ``lesion_image``.
+    crop_margin : float, default=0.2
+        Surroundings kept on each side, as a share of the structure's width.
+    keep_image : bool, default=False
+        Whether ``transform`` keeps the CT column, which ``MMDLS(modalities="auto")`` would take as a modality.
+    precision : {"float32", "bf16"}, default="float32"
+        ``"bf16"`` computes in mixed precision.
+    n_jobs : int, default=None
+        Threads that read images.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+    verbose : int, default=0
+        1 shows progress bars.
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    network_ : torch.nn.Module
+    structures_ : list of str
+        Of ``"lung"`` and ``"lesion"``, those that were learned.
+    history_ : pandas.DataFrame
+        Losses and the validation patients' Dice, one row an epoch.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of str
+        The column that prediction reads.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(12, n_slices=2, image_size=32, masks=True, return_X_y=True, random_state=0)
+    >>> X = X[["lung_image", "lung_mask", "lesion_mask"]].rename(columns={"lung_image": "ct_image"})
+    >>> segmentor = LungLesionSegmentor(image_size=32, max_epochs=2, random_state=0).fit(X)
+    >>> list(segmentor.predict(X[["ct_image"]]).columns)
+    ['lung_mask', 'lesion_mask']
+    """
+
+    def __init__(
+        self,
+        *,
+        net: Any = "cross_attention_unet",
+        net_params: Mapping[str, Any] | None = None,
+        backbone_weights: str | PathLike | None = None,
+        image_column: str = "ct_image",
+        image_size: int | tuple[int, int] = 128,
+        neighbours: int = 0,
+        intensity_range: tuple[float, float] = (-1350.0, 150.0),
+        grey_range: tuple[float, float] = (-1350.0, 150.0),
+        loss: str = "dice+cross_entropy",
+        foreground_share: float = 0.33,
+        patch_size: int | tuple[int, int] | None = None,
+        augment: bool = True,
+        max_epochs: int = 60,
+        learning_rate: float = 4e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 16,
+        validation_fraction: float = 0.15,
+        patience: int | None = 20,
+        threshold: float = 0.5,
+        flips: bool = False,
+        lung_components: int | None = None,
+        lesion_components: int | None = None,
+        lesion_inside_body: bool = False,
+        crop_size: int = 64,
+        crop_margin: float = 0.2,
+        keep_image: bool = False,
+        precision: str = "float32",
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        self.net = net
+        self.net_params = net_params
+        self.backbone_weights = backbone_weights
+        self.image_column = image_column
+        self.image_size = image_size
+        self.neighbours = neighbours
+        self.intensity_range = intensity_range
+        self.grey_range = grey_range
+        self.loss = loss
+        self.foreground_share = foreground_share
+        self.patch_size = patch_size
+        self.augment = augment
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.threshold = threshold
+        self.flips = flips
+        self.lung_components = lung_components
+        self.lesion_components = lesion_components
+        self.lesion_inside_body = lesion_inside_body
+        self.crop_size = crop_size
+        self.crop_margin = crop_margin
+        self.keep_image = keep_image
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {
+            "learning_rate": optuna.distributions.FloatDistribution(1e-3, 1e-2, log=True),
+            "loss": optuna.distributions.CategoricalDistribution(["dice+cross_entropy", "dice+focal", "tversky"]),
+            "foreground_share": optuna.distributions.FloatDistribution(0.0, 0.7),
+            "neighbours": optuna.distributions.IntDistribution(0, 2),
+        }
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> "LungLesionSegmentor":
+        """Learn masks.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            ``ct_image``, and ``lung_mask``, ``lesion_mask`` or both, of the image's shape. A mask without any pixel
+            inside says that the structure is absent; None that it is unknown.
+        y : default=None
+            Ignored; outcomes pass through a ``Pipeline``.
+
+        Returns
+        -------
+        LungLesionSegmentor
+        """
+        self._check_parameters()
+        self._check_table(X)
+        columns = [f"{name}_mask" for name in STRUCTURES if f"{name}_mask" in X.columns]
+        if not columns:
+            raise ValueError(
+                f"X needs a column 'lung_mask' or 'lesion_mask' to learn from. Columns: {list(X.columns)}."
+            )
+        has_image = X[self.image_column].map(lambda cell: not is_missing(cell)).to_numpy(dtype=bool)
+        has_mask = np.array([[not is_missing(cell) for cell in row] for row in X[columns].to_numpy(dtype=object)])
+        learnable = X[has_image & has_mask.any(axis=1)]
+        if not len(learnable):
+            raise ValueError(f"no patient has both a {self.image_column!r} and a mask; nothing can be learned.")
+        rng = check_random_state(self.random_state)
+        compute = Compute(device=self.device, precision=self.precision)
+        slices = self._read_labelled(learnable)
+        held = self._held_out(slices, len(learnable), rng)
+        is_held = torch.isin(slices.patients, torch.as_tensor(held))
+        with seeded(rng.randint(2**31 - 1)):
+            self.network_ = make_segmentation_net(self.net, 2 * self.neighbours + 1, **(self.net_params or {}))
+            if self.backbone_weights is not None:
+                _load_backbone(self.network_, Path(self.backbone_weights))
+            self.history_ = train_masks(
+                self.network_,
+                slices,
+                (~is_held).nonzero()[:, 0],
+                is_held.nonzero()[:, 0],
+                loss=self.loss,
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                weight_decay=self.weight_decay,
+                batch_size=self.batch_size,
+                neighbours=self.neighbours,
+                patience=self.patience,
+                foreground_share=self.foreground_share,
+                patch_size=None if self.patch_size is None else _pair(self.patch_size),
+                augmentation=Augmentation() if self.augment else None,
+                compute=compute,
+                verbose=self.verbose,
+            )
+        self.network_.eval()
+        self.structures_ = [name for name, known in zip(STRUCTURES, slices.known.any(dim=0), strict=True) if known]
+        self.feature_names_in_ = np.asarray([self.image_column], dtype=object)
+        self.n_features_in_ = 1
+        return self
+
+    def predict(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Masks at the size of each image.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            With the column ``ct_image``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``lung_mask`` and ``lesion_mask``, as far as they were learned: bool arrays (S, H, W), all False where
+            nothing was found; None for a patient without image. :func:`mmdls.images.write_mask` writes one as NIfTI in
+            the geometry of its image.
+        """
+        return self._table(X, "mask", lambda image, patient: self._masks(image, patient))
+
+    def predict_proba(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Probabilities at the size of each image, before the rules that ``predict`` applies.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            With the column ``ct_image``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``lung_probability`` and ``lesion_probability``, as far as they were learned: float32 arrays (S, H, W),
+            None for a patient without image.
+        """
+
+        def whole(image: np.ndarray, patient: Any) -> dict[str, np.ndarray]:
+            pieces = list(self._probabilities(image, patient))
+            return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.structures_}
+
+        return self._table(X, "probability", whole)
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Add what was found to the table.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            With the column ``ct_image``; everything else is carried along, but for masks, which are replaced.
+
+        Returns
+        -------
+        pandas.DataFrame
+            With ``lung_image`` and ``lesion_image``, uint8 arrays ``(S, crop_size, crop_size)`` of the slices that show
+            the structure, and ``lung_mask`` and ``lesion_mask`` on the grid of the CT, which itself is left out unless
+            ``keep_image``. A structure that is not found is None in both columns, and a warning names the patients.
+        """
+        images = {f"{name}_image": np.empty(len(X), dtype=object) for name in getattr(self, "structures_", ())}
+        taken = [name for name in images if name in getattr(X, "columns", ()) and name != self.image_column]
+        if taken:
+            raise ValueError(f"X has the columns {taken} already, which transform adds; drop or rename them.")
+        place = {patient: row for row, patient in enumerate(X.index)}
+
+        def cut(image: np.ndarray, patient: Any) -> dict[str, np.ndarray | None]:
+            masks: dict[str, np.ndarray | None] = self._masks(image, patient)
+            for name, mask in masks.items():
+                box = box_around(mask, self.crop_margin)
+                if box is None:
+                    masks[name] = None
+                else:
+                    crop = torch.as_tensor(self._window(image[box]))
+                    images[f"{name}_image"][place[patient]] = resize(crop, _pair(self.crop_size)).numpy()
+            return masks
+
+        masks = self._table(X, "mask", cut)
+        has_image = X[self.image_column].map(lambda cell: not is_missing(cell))
+        for name in masks.columns:
+            lost = X.index[masks[name].isna() & has_image].tolist()
+            if lost:
+                warnings.warn(
+                    f"no {name.removesuffix('_mask')} was found in {len(lost)} of {int(has_image.sum())} patients with "
+                    f"an image: {', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. Their mask and "
+                    "image are missing in the result.",
+                    stacklevel=2,
+                )
+        dropped = {f"{name}_mask" for name in STRUCTURES}
+        if not self.keep_image:
+            dropped.add(self.image_column)
+        found = X[[c for c in X.columns if c not in dropped]].copy()
+        for name, cells in images.items():
+            found[name] = pd.Series(list(cells), index=X.index, dtype=object)
+        for name in masks.columns:
+            found[name] = masks[name]
+        return found
+
+    def score(self, X: pd.DataFrame, y: Any = None) -> float:
+        """Mean Dice over patients and structures whose masks are in X.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            ``ct_image``, ``lung_mask``, ``lesion_mask``. A structure that is absent in truth and prediction has no Dice
+            and is left out.
+        y : default=None
+            Ignored.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self, "network_")
+        self._check_table(X)
+        known = [name for name in self.structures_ if f"{name}_mask" in X.columns]
+        if not known:
+            raise ValueError(
+                f"score compares with the masks in X; none of {[f'{name}_mask' for name in self.structures_]} is among "
+                f"its columns {list(X.columns)}."
+            )
+        scores = []
+        for patient, row in self._rows(X):
+            image = read_image(row[self.image_column], patient)
+            masks = self._masks(image, patient)
+            for name in known:
+                if not is_missing(row[f"{name}_mask"]):
+                    true = read_mask(row[f"{name}_mask"], patient, image.shape, allow_empty=True)
+                    if true.any() or masks[name].any():
+                        scores.append(dice_score(true, masks[name]))
+        if not scores:
+            raise ValueError(
+                "no patient has both an image and a mask with something inside; there is nothing to score."
+            )
+        return float(np.mean(scores))
+
+    def set_output(self, *, transform: str | None = None) -> "LungLesionSegmentor":
+        """Tables are all this transformer can give.
+
+        Parameters
+        ----------
+        transform : {"pandas", "default"} or None
+        """
+        if transform not in (None, "default", "pandas"):
+            raise ValueError(f"masks and crops fit into pandas tables only; got transform={transform!r}.")
+        return self
+
+    def _check_parameters(self) -> None:
+        for name in ("intensity_range", "grey_range"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name} must be (low, high) with low < high; got {getattr(self, name)}.")
+        for name, least in (("neighbours", 0), ("max_epochs", 1), ("batch_size", 1), ("crop_size", 1)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name} must be a whole number of {least} or more; got {value!r}.")
+        for name in ("foreground_share", "threshold", "validation_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1; got {getattr(self, name)!r}.")
+        if self.patch_size is not None:
+            if any(part > full for part, full in zip(_pair(self.patch_size), _pair(self.image_size), strict=True)):
+                raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
+
+    def _check_table(self, X: pd.DataFrame) -> None:
+        check_features(X)
+        if self.image_column not in X.columns:
+            raise ValueError(
+                f"X lacks the column {self.image_column!r}, the CT; rename yours or pass image_column. Columns: "
+                f"{list(X.columns)}."
+            )
+
+    def _rows(self, X: pd.DataFrame) -> Iterator[tuple[Any, pd.Series]]:
+        """Patients with an image, with a progress bar."""
+        bar = tqdm(total=len(X), desc="segmenting", unit="patient", disable=not self.verbose, leave=False)
+        with bar:
+            for patient, row in X.iterrows():
+                if not is_missing(row[self.image_column]):
+                    yield patient, row
+                bar.update()
+
+    def _table(self, X: pd.DataFrame, what: str, find: Any) -> pd.DataFrame:
+        """Found arrays of all patients, one column a structure."""
+        check_is_fitted(self, "network_")
+        self._check_table(X)
+        columns = {name: dict.fromkeys(X.index) for name in self.structures_}
+        for patient, row in self._rows(X):
+            for name, array in find(read_image(row[self.image_column], patient), patient).items():
+                columns[name][patient] = array
+        return pd.DataFrame(
+            {
+                f"{name}_{what}": pd.Series(list(cells.values()), index=X.index, dtype=object)
+                for name, cells in columns.items()
+            },
+            index=X.index,
+        )
+
+    def _masks(self, image: np.ndarray, patient: Any) -> dict[str, np.ndarray]:
+        """Masks of one patient, after all rules."""
+        masks = {name: np.empty(image.shape, dtype=bool) for name in self.structures_}
+        start = 0
+        for piece in self._probabilities(image, patient):
+            for name, probability in piece.items():
+                masks[name][start : start + len(probability)] = probability > self.threshold
+            start += len(probability)
+        if self.lesion_inside_body and "lesion" in masks:
+            for mask, picture in zip(masks["lesion"], image, strict=True):
+                if mask.any():
+                    body = _largest(self._hounsfield(picture) > _BODY, 1)
+                    mask &= ndimage.binary_fill_holes(body) if body.any() else True
+        for name, n_components in (("lung", self.lung_components), ("lesion", self.lesion_components)):
+            if n_components is not None and name in masks:
+                masks[name] = _largest(masks[name], n_components)
+        return masks
+
+    def _probabilities(self, image: np.ndarray, patient: Any) -> Iterator[dict[str, np.ndarray]]:
+        """Probabilities (s, H, W) of one patient's slices, a batch at a time."""
+        self._check_image(image, patient)
+        compute = Compute(device=self.device, precision=self.precision)
+        device = compute.torch_device
+        network = self.network_.to(device).eval()
+        size = _pair(self.image_size)
+        small = torch.cat(
+            [
+                resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
+                for start in range(0, len(image), self.batch_size)
+            ]
+        )
+        same = torch.zeros(len(small), dtype=torch.int64)
+        keep = [STRUCTURES.index(name) for name in self.structures_]
+        steps = range(0, len(small), self.batch_size)
+        bar = tqdm(
+            total=len(small), desc="slices", unit="slice", leave=False, disable=not self.verbose or len(steps) < 4
+        )
+        with bar:
+            for start in steps:
+                rows = torch.arange(start, min(start + self.batch_size, len(small)))
+                batch = with_neighbours(small, same, rows, self.neighbours).to(device).float().div_(255)
+                with torch.inference_mode(), _autocast(compute):
+                    found = _sigmoids(network, batch)
+                    if self.flips:
+                        found = (found + _sigmoids(network, batch.flip(-1)).flip(-1)) / 2
+                    # Between sigmoids a threshold of 1/2 would move; between logits it stays on the edge.
+                    logits = torch.logit(found[:, keep], eps=1e-6)
+                    full = functional.interpolate(logits, image.shape[1:], mode="bilinear").sigmoid()
+                bar.update(len(rows))
+                yield {name: full[:, i].cpu().numpy() for i, name in enumerate(self.structures_)}
+
+    def _read_labelled(self, X: pd.DataFrame) -> LabelledSlices:
+        """All slices of patients that have an image and a mask."""
+        size = _pair(self.image_size)
+        columns = [f"{name}_mask" for name in STRUCTURES]
+        cells = X.reindex(columns=[self.image_column, *columns])
+
+        def read(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+            image = read_image(row[0], patient)
+            self._check_image(image, patient)
+            known = torch.tensor([not is_missing(cell) for cell in row[1:]])
+            masks = torch.zeros(len(image), len(columns), *size, dtype=torch.uint8)
+            for k, cell in enumerate(row[1:]):
+                if known[k]:
+                    mask = read_mask(cell, patient, image.shape, allow_empty=True)
+                    masks[:, k] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
+            return resize(torch.as_tensor(self._window(image)), size), masks, known
+
+        work = (joblib.delayed(read)(patient, row) for patient, *row in cells.itertuples())
+        bar = tqdm(total=len(X), desc="reading images", unit="patient", disable=not self.verbose, leave=False)
+        stacks = []
+        with bar:
+            for stack in joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(work):
+                stacks.append(stack)
+                bar.update()
+        counts = torch.tensor([len(images) for images, _, _ in stacks])
+        return LabelledSlices(
+            images=torch.cat([images for images, _, _ in stacks]),
+            masks=torch.cat([masks for _, masks, _ in stacks]),
+            known=torch.stack([known for _, _, known in stacks]).repeat_interleave(counts, dim=0),
+            patients=torch.arange(len(stacks)).repeat_interleave(counts),
+        )
+
+    def _held_out(self, slices: LabelledSlices, n_patients: int, rng: np.random.RandomState) -> np.ndarray:
+        """Patients for validation: a share of those whose masks are all known as far as there are any."""
+        wanted = min(round(n_patients * self.validation_fraction), n_patients - 1)
+        if self.validation_fraction > 0 and wanted == 0 and n_patients > 3:
+            wanted = 1
+        first = torch.searchsorted(slices.patients, torch.arange(n_patients))
+        n_known = slices.known[first].sum(dim=1).numpy()
+        order = np.lexsort((rng.permutation(n_patients), -n_known))
+        # Half at random, so that patients with a single mask are not all in training.
+        best = order[: max(2 * wanted, 1)]
+        return rng.permutation(best)[:wanted]
+
+    def _check_image(self, image: np.ndarray, patient: Any) -> None:
+        if image.dtype != np.uint8 and image.min() > _AIR:
+            raise ValueError(
+                f"the CT of patient {patient!r} holds {image.dtype} from {image.min():g} to {image.max():g}; expected "
+                "Hounsfield units with air near -1000, or 8-bit greys. If 1024 was added to keep stored values above "
+                "zero, subtract it; other greys go to uint8 first."
+            )
+
+    def _hounsfield(self, image: np.ndarray) -> np.ndarray:
+        if image.dtype != np.uint8:
+            return image
+        low, high = self.grey_range
+        return (low + (high - low) / 255 * np.arange(256, dtype=np.float32))[image]
+
+    def _window(self, image: np.ndarray) -> np.ndarray:
+        """The window of intensities as uint8."""
+        low, high = self.intensity_range
+        if image.dtype == np.uint8:
+            greys = self._hounsfield(np.arange(256, dtype=np.uint8))
+            return np.rint((greys - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)[image]
+        return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (int(size), int(size)) if isinstance(size, (int, np.integer)) else (int(size[0]), int(size[1]))
+
+
+@contextmanager
+def _autocast(compute: Compute) -> Iterator[None]:
+    with torch.autocast(compute.torch_device.type, torch.bfloat16, enabled=compute.precision == "bf16"):
+        yield
+
+
+def _sigmoids(network: torch.nn.Module, images: Tensor) -> Tensor:
+    logits = network(images.contiguous(memory_format=torch.channels_last))
+    return torch.cat([logits[name].float() for name in STRUCTURES], dim=1).sigmoid()
+
+
+def _largest(mask: np.ndarray, n: int) -> np.ndarray:
+    """The n largest connected parts."""
+    labels, count = ndimage.label(mask)
+    if count <= n:
+        return mask
+    sizes = np.bincount(labels.ravel())[1:]
+    return np.isin(labels, 1 + np.argsort(-sizes, kind="stable")[:n])
+
+
+def _load_backbone(network: torch.nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {str(path)!r}; correct backbone_weights, or use None.")
+    if not hasattr(network, "encoder"):
+        raise ValueError(
+            f"backbone_weights start the encoder of a network, and {type(network).__name__} has none; use "
+            "'cross_attention_unet' or 'published'."
+        )
+    load_imagenet_weights(network.encoder, torch.load(path, map_location="cpu", weights_only=True))
