@@ -19,12 +19,22 @@ NAMES = ("permuted labels", "centre-only", "volume-only", "shuffled pixels")
 
 
 class PermutedLabels(Deep):
-    """The multimodal model, trained with other patients' outcomes."""
+    """The multimodal model on patients who carry one another's features, in training and when left out.
+
+    Exchanging features is exchanging labels, only that the answers can be held against the labels as they stand.
+    """
 
     def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "PermutedLabels":
-        """Fit with the outcomes of training rows in another order."""
-        order = np.random.default_rng(self.settings.seed).permutation(len(y))
-        return super().fit(X, y.iloc[order].set_axis(y.index))
+        """Fit with the features of training rows in another order."""
+        return super().fit(self._exchanged(X), y)
+
+    def predict(self, X: pd.DataFrame) -> Answers:
+        """One table a task."""
+        return super().predict(self._exchanged(X))
+
+    def _exchanged(self, X: pd.DataFrame) -> pd.DataFrame:
+        order = np.random.default_rng(self.settings.seed).permutation(len(X))
+        return X.iloc[order].set_axis(X.index)
 
 
 class _OneColumn(Classical):
