@@ -1,0 +1,289 @@
+"""Lung and lesion masks: the default network against the published one, a plain U-Net and MONAI's U-Net.
+
+    python -m benchmarks.segmentation simulated   # lungs and lesions of simulated CTs, equal processor time for each
+    python -m benchmarks.segmentation real        # lungs of real CTs, another scanner, and a whole volume
+    python -m benchmarks.segmentation pipeline    # what predicted masks cost the prognosis
+
+Each prints Markdown; ``benchmarks/results/segmentation.md`` holds a run. ``real`` reads the folder that ``MMDLS_DATA``
+names. One thread throughout, so that processor seconds compare.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import wilcoxon
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+
+from mmdls import MMDLS, LungLesionSegmentor
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import SliceEncoder
+from mmdls.images import read_image, read_mask, voxel_spacing
+from mmdls.metrics import dice_score, hausdorff_distance_95, surface_dice
+
+NETS = ("cross_attention_unet", "published", "unet", "monai:UNet")
+# HU of the greys 0 and 255 of the real slices in PNG: HU = (grey - 128) / 0.0917225 + 128.
+R01_GREYS = (-1267.5, 1512.6)
+# A coronal series among axial ones, whose mask (made by a network for axial slices) misses most of the lungs.
+R01_CORONAL = "R01-046"
+
+
+def simulated_ct(n_patients: int, seed: int, image_size: int = 96) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Simulated CTs with the masks of lung and lesion."""
+    X, y = make_nsclc_cohort(
+        n_patients, n_slices=4, image_size=image_size, masks=True, return_X_y=True, random_state=seed
+    )
+    return X.drop(columns="lesion_image").rename(columns={"lung_image": "ct_image"}), y
+
+
+def measure(true: np.ndarray, found: np.ndarray, spacing: tuple[float, float, float]) -> dict[str, float]:
+    """Overlap and distances of one patient's masks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {
+            "dice": dice_score(true, found),
+            "hd95": hausdorff_distance_95(true, found, spacing),
+            "surface_dice": surface_dice(true, found, tolerance=2.0, spacing=spacing),
+        }
+
+
+def interval(values: np.ndarray, n_resamples: int = 5000) -> str:
+    """Mean with its 95 % bootstrap interval over patients."""
+    values = np.asarray(values, dtype=float)
+    values = values[np.isfinite(values)]
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (n_resamples, len(values)))].mean(axis=1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return f"{values.mean():.3f} [{low:.3f}, {high:.3f}]"
+
+
+def fit_for(budget: float, train: pd.DataFrame, **params) -> tuple[LungLesionSegmentor, float]:
+    """As many epochs as fit into some processor seconds, by the time of a short training."""
+    LungLesionSegmentor(max_epochs=1, **params).fit(train[:8])
+    start = time.process_time()
+    LungLesionSegmentor(max_epochs=2, **params).fit(train)
+    each = (time.process_time() - start) / 2
+    start = time.process_time()
+    model = LungLesionSegmentor(max_epochs=max(round(budget / each), 2), patience=None, **params).fit(train)
+    return model, time.process_time() - start
+
+
+def run_simulated(job: tuple[str, int, float, int, int]) -> tuple[pd.DataFrame, dict, list]:
+    """One network on one seed, in a process of its own."""
+    net, seed, budget, n_train, n_test = job
+    torch.set_num_threads(1)
+    train, test = simulated_ct(n_train, 2 * seed)[0], simulated_ct(n_test, 2 * seed + 1)[0]
+    model, seconds = fit_for(budget, train, net=net, image_size=96, random_state=seed)
+    image = torch.rand(16, 1, 96, 96).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        model.network_(image)
+        start = time.process_time()
+        for _ in range(5):
+            model.network_(image)
+    per_slice = (time.process_time() - start) / 80
+    masks = model.predict(test[["ct_image"]])
+    spacing = (5.0, 240 / 96, 240 / 96)
+    rows = [
+        {"net": net, "seed": seed, "patient": patient, "structure": name.removesuffix("_mask")}
+        | measure(test.at[patient, name], masks.at[patient, name], spacing)
+        for name in masks
+        for patient in test.index
+    ]
+    facts = {
+        "net": net,
+        "seed": seed,
+        "parameters": sum(p.numel() for p in model.network_.parameters()),
+        "epochs": len(model.history_),
+        "training s": seconds,
+        "ms per slice": 1000 * per_slice,
+        "process GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+    sheet = [(test.at[p, "ct_image"], test.at[p, "lesion_mask"], masks.at[p, "lesion_mask"]) for p in test.index]
+    return pd.DataFrame(rows), facts, sheet if net == NETS[0] and seed == 0 else []
+
+
+def simulated(budget: float, n_train: int, n_test: int, n_seeds: int, n_jobs: int, sheet: Path | None) -> None:
+    """Equal processor time, data and seed for every network."""
+    jobs = [(net, seed, budget, n_train, n_test) for seed in range(n_seeds) for net in NETS]
+    with multiprocessing.get_context("spawn").Pool(n_jobs, maxtasksperchild=1) as pool:
+        found = pool.map(run_simulated, jobs, chunksize=1)
+    scores, facts = pd.concat([rows for rows, _, _ in found]), pd.DataFrame([each for _, each, _ in found])
+    print(
+        f"\n{n_train} patients to learn from, {n_test} to test, four slices of 96 x 96 each, {n_seeds} seed(s), "
+        f"{budget:g} processor seconds of training; distances in mm (2.5 mm pixels).\n"
+    )
+    print("| network | structure | Dice | HD95 | surface Dice (2 mm) | not found |\n|---|---|---|---|---|---|")
+    for (net, structure), part in scores.groupby(["net", "structure"], sort=False):
+        texts = [interval(part[metric]) for metric in ("dice", "hd95", "surface_dice")]
+        print(f"| {net} | {structure} | {' | '.join(texts)} | {int((part['dice'] == 0).sum())} of {len(part)} |")
+    print("\nThe default minus each of the others, patient by patient:\n")
+    print("| against | structure | Dice | surface Dice | p (Wilcoxon, Dice) |\n|---|---|---|---|---|")
+    wide = scores.pivot(index=["structure", "seed", "patient"], columns="net", values=["dice", "surface_dice"])
+    for net in NETS[1:]:
+        for structure in ("lung", "lesion"):
+            gain = {m: wide[m].loc[structure][NETS[0]] - wide[m].loc[structure][net] for m in ("dice", "surface_dice")}
+            p = wilcoxon(gain["dice"].dropna()).pvalue
+            print(f"| {net} | {structure} | {interval(gain['dice'])} | {interval(gain['surface_dice'])} | {p:.2g} |")
+    print()
+    means = facts.drop(columns="seed").groupby("net", sort=False).mean()
+    print("| network | " + " | ".join(means.columns) + " |\n|" + "---|" * (len(means.columns) + 1))
+    for net, row in means.iterrows():
+        print(f"| {net} | " + " | ".join(f"{v:,.0f}" if v > 100 else f"{v:.2f}" for v in row) + " |")
+    if sheet is not None:
+        contact_sheet(found[0][2], sheet, "simulated lesions")
+
+
+def real(data: Path, max_epochs: int, sheet: Path | None) -> None:
+    """Lungs of patients held out, then a scanner and a kind of file never seen."""
+    folders = sorted((data / "r01" / "images").iterdir())
+    X = pd.DataFrame(
+        {"ct_image": [str(f / "ct") for f in folders], "lung_mask": [str(f / "lung_mask") for f in folders]},
+        index=[f.name for f in folders],
+    )
+    order = np.random.default_rng(0).permutation(len(X))
+    test, train = X.iloc[order[:25]], X.iloc[order[25:]]
+    start, wall = time.process_time(), time.perf_counter()
+    model = LungLesionSegmentor(grey_range=R01_GREYS, max_epochs=max_epochs, random_state=0, verbose=0).fit(train)
+    minutes, on_the_clock = (time.process_time() - start) / 60, (time.perf_counter() - wall) / 60
+    print(
+        f"\n{len(train)} patients to learn from, {len(test)} held out; training took {minutes:.1f} processor minutes, "
+        f"{on_the_clock:.1f} on the clock.\n"
+    )
+    print("| held-out patients | rule | n | Dice | median | worst | HD95, pixels |\n|---|---|---|---|---|---|---|")
+    cases = []
+    for components in (None, 2):
+        masks = model.set_params(lung_components=components).predict(test)["lung_mask"]
+        scores = {}
+        for patient, row in test.iterrows():
+            true = read_mask(row["lung_mask"], patient)
+            scores[patient] = measure(true, masks[patient], (20.0, 1.0, 1.0))
+            if components is None:
+                cases.append((read_image(row["ct_image"]), true, masks[patient]))
+        scores = pd.DataFrame(scores).T
+        axial = scores.drop(index=R01_CORONAL, errors="ignore")
+        rule = "none" if components is None else "two largest parts"
+        for who, part in (("all", scores), ("axial series", axial)):
+            print(
+                f"| {who} | {rule} | {len(part)} | {interval(part['dice'])} | {part['dice'].median():.3f} | "
+                f"{part['dice'].min():.3f} | {interval(part['hd95'])} |"
+            )
+    if sheet is not None:
+        contact_sheet(cases, sheet, "lungs")
+    files = {
+        kind: str(data / "lung1_001" / f"LUNG1-001_{kind}.nii.gz") for kind in ("ct_hu", "lungs_label", "gtv1_mask")
+    }
+    lungs = read_image(files["lungs_label"]) > 0
+    volume = pd.DataFrame({"ct_image": [files["ct_hu"]]}, index=["LUNG1-001"])
+    print("\nThe volume of another scanner, 134 slices of 512 x 512:\n")
+    print("| rule | Dice | HD95, mm | surface Dice (2 mm) | seconds | process GiB |\n|---|---|---|---|---|---|")
+    for components in (None, 2):
+        model.set_params(lung_components=components)
+        start = time.perf_counter()
+        found = model.predict(volume)["lung_mask"].iloc[0]
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        score = measure(lungs, found, voxel_spacing(files["ct_hu"]))
+        rule = "none" if components is None else "two largest parts"
+        print(f"| {rule} | " + " | ".join(f"{v:.3f}" for v in score.values()) + f" | {seconds:.1f} | {peak:.1f} |")
+
+
+class TrueMasks(TransformerMixin, BaseEstimator):
+    """What the segmentor's ``transform`` would give if its masks were the true ones."""
+
+    def fit(self, X: pd.DataFrame, y: object = None) -> "TrueMasks":
+        self.cutter_ = LungLesionSegmentor()
+        return self
+
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        cutter = self.cutter_
+        cutter.structures_, cutter.network_ = ["lung", "lesion"], torch.nn.Identity()
+        known = iter(X[["lung_mask", "lesion_mask"]].to_numpy())
+        cutter._masks = lambda image, patient: dict(zip(cutter.structures_, next(known), strict=True))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return cutter.transform(X)
+
+
+def pipeline(n_patients: int, max_epochs: int) -> None:
+    """Prognosis from masks found by a segmentor that is fitted in every fold, or frozen, or from true masks."""
+    X, y = simulated_ct(n_patients, 7)
+    image = SliceEncoder(backbone_params={"channels": (16, 32), "strides": (2, 2)})
+    segmentor = LungLesionSegmentor(image_size=96, max_epochs=20, random_state=0)
+    frozen = FrozenEstimator(
+        LungLesionSegmentor(image_size=96, max_epochs=60, random_state=0).fit(simulated_ct(120, 8)[0])
+    )
+    imaging = X[["ct_image", "lung_mask", "lesion_mask"]]
+    print(f"\n{n_patients} simulated patients, CT alone, three folds; the model's own score, mean over its tasks.\n")
+    print("| masks | score of each fold | mean | seconds |\n|---|---|---|---|")
+    for name, first in (("true", TrueMasks()), ("refitted in each fold", segmentor), ("frozen", frozen)):
+        start = time.process_time()
+        model = make_pipeline(first, MMDLS(image_encoder=image, max_epochs=max_epochs, random_state=0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            scores = cross_validate(model, imaging, y, cv=KFold(3, shuffle=True, random_state=0), error_score="raise")
+        folds = scores["test_score"]
+        seconds = time.process_time() - start
+        print(f"| {name} | {', '.join(f'{s:.3f}' for s in folds)} | {folds.mean():.3f} | {seconds:.0f} |", flush=True)
+
+
+def contact_sheet(cases: list, path: Path, what: str) -> None:
+    """The best two, the middle two and the worst two cases, each at the slice with the largest structure."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    scores = np.array([dice_score(true, found) for _, true, found in cases])
+    order = np.argsort(-scores)
+    middle = len(order) // 2
+    chosen = [*order[:2], *order[middle : middle + 2], *order[-2:]]
+    figure, axes = plt.subplots(1, 6, figsize=(18, 3.4))
+    for axis, case, label in zip(axes, chosen, ["best"] * 2 + ["median"] * 2 + ["worst"] * 2, strict=True):
+        image, true, found = cases[case]
+        shown = int(true.sum(axis=(1, 2)).argmax())
+        axis.imshow(image[shown], cmap="gray")
+        axis.contour(true[shown], [0.5], colors="lime", linewidths=1)
+        if found[shown].any():
+            axis.contour(found[shown], [0.5], colors="red", linewidths=1, linestyles="dashed")
+        axis.set_title(f"{label}: Dice {scores[case]:.3f}")
+        axis.axis("off")
+    figure.suptitle(f"{what}: true (green), found (red, dashed)", y=1.04)
+    figure.savefig(path, dpi=60, bbox_inches="tight")
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=["simulated", "real", "pipeline"])
+    parser.add_argument("--budget", type=float, default=150.0, help="processor seconds of training")
+    parser.add_argument("--patients", type=int, default=120, help="patients to learn from")
+    parser.add_argument("--test-patients", type=int, default=150)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--sheet", type=Path, default=None, help="where the contact sheet goes, a .png")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.part == "simulated":
+        simulated(options.budget, options.patients, options.test_patients, options.seeds, options.jobs, options.sheet)
+    elif options.part == "real":
+        if "MMDLS_DATA" not in os.environ:
+            raise SystemExit("set MMDLS_DATA to the folder of real data")
+        real(Path(os.environ["MMDLS_DATA"]), options.epochs, options.sheet)
+    else:
+        pipeline(options.patients, options.epochs)
+
+
+if __name__ == "__main__":
+    main()
