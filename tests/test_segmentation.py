@@ -234,7 +234,7 @@ def nifti(path, codes="LPS", spacing=(0.7, 0.8, 3.0)):
     return path
 
 
-@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL", "IAR"])
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL", "IRA"])
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_a_volume_reads_the_same_however_it_is_stored(tmp_path, codes, suffix):
     path = nifti(tmp_path / f"ct{suffix}", codes)
@@ -244,7 +244,7 @@ def test_a_volume_reads_the_same_however_it_is_stored(tmp_path, codes, suffix):
     assert voxel_spacing(path) == pytest.approx((3.0, 0.8, 0.7))
 
 
-@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL"])
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "SPL", "PSL", "IRA"])
 def test_a_mask_written_back_lies_where_it_was_found(tmp_path, codes):
     nibabel = pytest.importorskip("nibabel")
     path = nifti(tmp_path / "ct.nii.gz", codes)
