@@ -392,8 +392,13 @@ def test_augmentation_moves_image_and_mask_alike():
     image[..., 10:20, 15:35] = 1
     moved, mask = Augmentation(contrast=0.0, brightness=0.0, noise=0.0)(image, image)
     assert torch.equal(moved, mask) and not torch.allclose(moved, image)
-    # An oblong stays an oblong of its area, up to the zoom.
-    assert all(0.7 < area / 200 < 1.45 for area in mask.sum(dim=(1, 2, 3)))
+    turned, _ = Augmentation(rotation=60.0, zoom=0.0, shift=0.0, contrast=0.0, brightness=0.0, noise=0.0)(image, image)
+    for picture in turned[:, 0]:
+        # Turned and mirrored, an oblong keeps its area and its spread along and across: nothing is sheared.
+        rows, columns = np.indices(picture.shape)
+        spread = np.linalg.eigvalsh(np.cov(np.stack([rows.ravel(), columns.ravel()]), aweights=picture.numpy().ravel()))
+        assert float(picture.sum()) == pytest.approx(200, rel=0.03)
+        assert spread == pytest.approx([(10**2 - 1) / 12, (20**2 - 1) / 12], rel=0.12)
 
 
 def test_rules_keep_the_largest_parts_and_the_lesion_in_the_body(segmentor):
