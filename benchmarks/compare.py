@@ -447,7 +447,8 @@ def _report(answers: dict, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str,
         for task, table in tables.items():
             if "group" in table:
                 first = table[table["repeat"] == 0]
-                models[name][task]["group"] = first["group"].map({0: "low", 1: "middle", 2: "high"})
+                groups = pd.Categorical.from_codes(first["group"], ["low", "middle", "high"], ordered=True)
+                models[name][task]["group"] = groups
     report(models, X, y, path, settings=identity, folds=folds, title="Clinical, imaging and multimodal models")
 
 
