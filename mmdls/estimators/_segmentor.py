@@ -36,7 +36,7 @@ _BODY = -500
 
 
 @estimator_registry.register("lung_lesion_segmentor")
-class LungLesionSegmentor(TransformerMixin, BaseEstimator):
+class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
     """Masks of lung and lesion from CT, learned slice by slice; the first step of a ``Pipeline`` from CT to outcomes.
 
     ``fit`` learns from the columns ``ct_image``, ``lung_mask`` and ``lesion_mask`` of a table of patients. Either mask
