@@ -5,7 +5,6 @@ survival at the horizons. What an arm can be built from is said by the modalitie
 those that a cohort allows.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,11 +30,10 @@ from mmdls.estimators import (
     SurvivalForest,
     TabularEncoder,
 )
-from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.model_selection import CohortKFold, stratified_holdout
 from mmdls.search import OptunaSearch
 
-__all__ = ["BASELINE", "HORIZONS", "Settings", "images_only", "offered", "score_answers"]
+__all__ = ["BASELINE", "HORIZONS", "Settings", "images_only", "offered"]
 
 HORIZONS = (12, 36, 60)
 BASELINE = "clinical-only"
@@ -155,7 +153,6 @@ class Deep:
     def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "Deep":
         """Tune inside the training rows, then fit on all of them."""
         X = X[self.columns(X)]
-        tasks = find_tasks(y)
         kept, held = stratified_holdout(y, 0.3, random_state=self.settings.seed)
         first = self._model().fit(X.iloc[kept], y.iloc[kept])
         search = OptunaSearch(
@@ -165,7 +162,6 @@ class Deep:
                 "dropout": FloatDistribution(0.1, 0.6),
                 "weight_decay": FloatDistribution(1e-2, 1.0, log=True),
             },
-            scoring=lambda model, X, y: score_answers(_deep_answers(model, X), y, tasks),
             cv=[(kept, held)],
             n_trials=self.settings.trials,
             storage=self.settings.journal,
@@ -207,7 +203,6 @@ class Published:
 
     def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "Published":
         """Tune on training rows, then fit on all of them."""
-        tasks = find_tasks(y)
         kept, held = stratified_holdout(y, 0.3, random_state=self.settings.seed)
         search = OptunaSearch(
             MMDLS.published(
@@ -219,7 +214,6 @@ class Published:
                 lung__max_slices=self.settings.max_slices,
             ),
             {"learning_rate": FloatDistribution(3e-5, 3e-3, log=True)},
-            scoring=lambda model, X, y: score_answers(_deep_answers(model, X), y, tasks),
             cv=[(kept, held)],
             n_trials=max(self.settings.trials // 3, 1),
             storage=self.settings.journal,
@@ -330,24 +324,6 @@ def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]
             arms["published"] = lambda: Published(settings)
     arms["multimodal"] = lambda: Deep(settings)
     return arms
-
-
-def score_answers(answers: Answers, y: pd.DataFrame, tasks: Mapping[str, Any]) -> float:
-    """Mean C-index and AUC over the tasks; what is undefined is left out."""
-    scores = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
-        for name, table in answers.items():
-            if tasks[name].kind == "survival":
-                outcome = survival_target(y, name)
-                known = ~np.isnan(outcome["time"])
-                risk = table["risk"].to_numpy()[known]
-                scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk))
-            else:
-                known = y[name].notna().to_numpy()
-                codes = pd.Categorical(y[name], categories=tasks[name].classes).codes[known]
-                scores.append(auc_score(codes, table[[str(c) for c in tasks[name].classes]].to_numpy()[known]))
-    return float(np.nanmean(scores))
 
 
 def _survival_answers(model: Any, X: pd.DataFrame, *task: str) -> pd.DataFrame:

@@ -25,6 +25,7 @@ import joblib
 import numpy as np
 import optuna
 import pandas as pd
+from sklearn.model_selection import LeaveOneGroupOut
 from tqdm.auto import tqdm
 
 import mmdls
@@ -35,6 +36,7 @@ from mmdls.audit import audit_folds, audit_tables
 from mmdls.cohort import find_tasks, modalities, survival_target
 from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.evaluation import compare, evaluate_predictions
+from mmdls.metrics import UndefinedMetricWarning
 from mmdls.model_selection import CohortKFold
 from mmdls.report import data_hash, report
 
@@ -64,9 +66,8 @@ def folds_of_patients(X: pd.DataFrame, y: pd.DataFrame, n_folds: int, n_repeats:
 
 def centres_left_out(centres: pd.Series) -> Iterator[Split]:
     """Each centre is left out once."""
-    values = centres.to_numpy()
-    for centre in sorted(set(values)):
-        yield Split(f"without-{centre}", 0, np.flatnonzero(values != centre), np.flatnonzero(values == centre))
+    for train, test in LeaveOneGroupOut().split(centres, groups=centres):
+        yield Split(f"without-{centres.iloc[test[0]]}", 0, train, test)
 
 
 def run_fold(
@@ -84,6 +85,7 @@ def run_fold(
         warnings.filterwarnings("ignore", "the columns .* have no value in any")
         warnings.filterwarnings("ignore", "cross-validation chose a penalty")
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # of a score in a small part held out
         arm.fit(X.iloc[split.train], y.iloc[split.train])
         answers = arm.predict(X.iloc[split.test])
     note = {"seconds": round(time.perf_counter() - start, 1), **arm.chosen}

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from mmdls import metrics
 from mmdls.cohort import Task, check_target, find_tasks, survival_target
+from mmdls.metrics import holm_correction
 
 __all__ = [
     "compare",
@@ -273,7 +274,7 @@ def compare(
         "note",
     ]
     table = pd.DataFrame(rows, columns=columns)
-    table.insert(9, "p_holm", _holm(table["p"]))
+    table.insert(9, "p_holm", holm_correction(table["p"]))
     return table
 
 
@@ -799,10 +800,6 @@ def _difference(one: _Statistic, two: _Statistic, weights: np.ndarray, level: fl
     if one.binary is not None and two.binary is not None and not np.isnan(first - second):
         p, test = metrics.delong_test(*one.binary, two.binary[1])[2], "DeLong"
     return first, second, first - second, low, high, p, test
-
-
-def _holm(p_values: pd.Series) -> np.ndarray:
-    return metrics.holm_correction(p_values.to_numpy())
 
 
 def _noted(compute: Callable[[], Any]) -> tuple[Any, str]:

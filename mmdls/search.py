@@ -100,8 +100,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         None is Optuna's median pruner.
     storage : str, path or optuna storage, default=None
         Where trials are kept: the path of a journal file, a database URL, or a storage. None keeps them in memory.
-        The study's name comes from the data, the folds and the search: processes that fit the same work on one study, a
-        search that was stopped goes on (a trial whose process died is run again), and one on other rows begins anew.
+        The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
+        before): processes that fit the same work on one study, a search that was stopped goes on (a trial whose process
+        died is run again), and one on other rows begins anew.
     catch : tuple of exception types, default=(FloatingPointError,)
         Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
     n_jobs : int, default=None
@@ -429,17 +430,16 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         return space
 
     def _splitter(self, y: Any, seed: int) -> Any:
-        if self.cv is None and isinstance(y, pd.DataFrame):
-            return CohortKFold(5, random_state=seed)
-        if isinstance(y, pd.DataFrame) and isinstance(self.cv, int | np.integer):
-            return CohortKFold(int(self.cv), random_state=seed)
+        if isinstance(y, pd.DataFrame) and (self.cv is None or isinstance(self.cv, int | np.integer)):
+            return CohortKFold(5 if self.cv is None else int(self.cv), random_state=seed)
         return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
 
     def _study(self, seed: int, objectives: list[str], data: tuple[Any, ...]) -> optuna.Study:
         sampler = _SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
         storage, name = self.storage, None
         if storage is not None:
-            name = f"{type(self.estimator).__name__}-{joblib.hash((*data, repr(self.estimator), objectives))[:16]}"
+            whole = self.estimator.__repr__(N_CHAR_MAX=10**9)  # repr() itself leaves out the middle of a long one
+            name = f"{type(self.estimator).__name__}-{joblib.hash((*data, whole, objectives))[:16]}"
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
@@ -467,11 +467,10 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         return Bunch(
             estimator=Bunch(fit={name: value for name, value in params.items() if name != "groups"}),
             splitter=Bunch(split={name: value for name, value in params.items() if name == "groups"}),
-            scorer=Bunch(score={}),
         )
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Where metadata goes: to the estimator's fit, the splitter and the scorers."""
+        """Where metadata goes: to the estimator's fit and to the splitter."""
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
         if hasattr(self.cv, "get_metadata_routing"):

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from mmdls import metrics
 from mmdls.cohort import check_target, find_tasks, survival_target
 from mmdls.evaluation import compare, evaluate_predictions
+from mmdls.metrics import holm_correction
 
 __all__ = ["added_value", "describe_cohort", "hazard_table", "interaction_table", "pooled_value", "subgroups"]
 
@@ -362,13 +363,9 @@ def added_value(
     table = table.sort_values("task", key=lambda t: t.map(order.index), kind="stable", ignore_index=True)
     for task in order:
         own = table["task"] == task
-        table.loc[own, "p_holm"] = _holm(table.loc[own, "p"])
+        table.loc[own, "p_holm"] = holm_correction(table.loc[own, "p"])
     table["note"] = table["note"].fillna("")
     return table
-
-
-def _holm(p_values: pd.Series) -> np.ndarray:
-    return metrics.holm_correction(p_values.to_numpy(np.float64))
 
 
 def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> dict[str, Any]:

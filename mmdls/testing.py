@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from optuna.distributions import BaseDistribution
+from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, clone, is_classifier
 from torch import Tensor, nn
 
@@ -272,6 +273,8 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
         shuffled = _answers(fitted, X.iloc[order])
         _same(answer.iloc[order], shuffled, 1e-4, "the order of patients changed their answers")
         _same(answer[3:4], _answers(fitted, X.iloc[3:4]), 1e-4, "a patient alone differs from itself in the table")
+        if hasattr(fitted, "predict_survival_function"):
+            _check_curves(fitted, X)
         buffer = io.BytesIO()
         joblib.dump(fitted, buffer)
         for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(io.BytesIO(buffer.getvalue()))):
@@ -354,6 +357,19 @@ def _shrunk(estimator: type[BaseEstimator]) -> BaseEstimator:
     model = estimator()
     known = model.get_params(deep=False)
     return model.set_params(**{name: value for name, value in _SHRUNK.items() if name in known})
+
+
+def _check_curves(model: BaseEstimator, X: pd.DataFrame) -> None:
+    """Survival falls from 1, cumulative hazard rises from 0, and both rank patients alike."""
+    assert hasattr(model, "predict_cumulative_hazard_function"), "predict_cumulative_hazard_function is missing"
+    task = [next(name for name in model.unique_times_)] if isinstance(model.unique_times_, dict) else []
+    survival = model.predict_survival_function(X, *task, return_array=True)
+    hazard = model.predict_cumulative_hazard_function(X, *task, return_array=True)
+    assert survival.shape == hazard.shape == (len(X), survival.shape[1]), "one row a patient, one column a time"
+    assert (np.diff(survival) <= 1e-9).all() and (survival <= 1).all(), "survival must never rise, nor exceed 1"
+    assert (np.diff(hazard) >= -1e-9).all() and (hazard >= 0).all(), "the cumulative hazard must never fall"
+    alike = spearmanr(survival.mean(axis=1), hazard.mean(axis=1)).statistic
+    assert alike < -0.5, "who has the higher cumulative hazard must have the lower survival"
 
 
 def _images(X: pd.DataFrame) -> list[str]:

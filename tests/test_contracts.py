@@ -315,6 +315,15 @@ class MutatingCox(ClinicalCox):
         return super().fit(X, y)
 
 
+class HazardlessCox(ClinicalCox):
+    predict_cumulative_hazard_function = property()
+
+
+class FallingHazardCox(ClinicalCox):
+    def predict_cumulative_hazard_function(self, X, return_array=False):
+        return self.predict_survival_function(X, return_array)
+
+
 class ShiftingClassifier(MultimodalClassifier):
     """Labels that depend on where a patient stands; probabilities that do not."""
 
@@ -375,6 +384,8 @@ WRONG = {
         UncountingEncoder: "must count feature_names_in_",
         MutatingCox: "os_event",
         ShiftingClassifier: "order of patients",
+        HazardlessCox: "predict_cumulative_hazard_function is missing",
+        FallingHazardCox: "must never fall",
     },
 }
 

@@ -280,6 +280,18 @@ search.fit(X, y)
 """
 
 
+def test_long_estimators_that_differ_late_have_studies_of_their_own(data, tmp_path):
+    names = set()
+    for last in (1.0, 2.0):
+        steps = [StandardScaler(with_mean=False, with_std=False) for _ in range(20)]
+        estimator = make_pipeline(*steps, LogisticRegression(C=last, max_iter=50), verbose=False)
+        search = OptunaSearch(
+            estimator, SPACE, n_trials=1, cv=2, refit=False, storage=tmp_path / "study.log", random_state=0
+        )
+        names.add(search.fit(*data).study_.study_name)
+    assert len(names) == 2
+
+
 def test_two_processes_lose_and_repeat_nothing_though_one_is_killed(tmp_path):
     journal, n_trials = tmp_path / "study.log", 60
     script = tmp_path / "worker.py"

@@ -210,7 +210,7 @@ class _MaskNet(NeuralNet):
     def _loss(self, batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, masks, known, _ = batch
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.compute.precision == "bf16"):
+        with self.compute.autocast():
             if hasattr(self.module_, "pyramid"):
                 levels = self.module_.pyramid(images)
             else:

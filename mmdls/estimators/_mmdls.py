@@ -289,7 +289,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         check_is_fitted(self, "net_")
         return self._step_functions(X, task, return_array)
 
-    def predictcumulative_hazard_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
+    def predict_cumulative_hazard_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
         """Cumulative hazard functions of an endpoint; see :meth:`predict_survival_function`."""
         check_is_fitted(self, "net_")
         return self._step_functions(X, task, return_array, cumulative_hazard)

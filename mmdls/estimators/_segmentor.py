@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -495,7 +494,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             for start in steps:
                 rows = torch.arange(start, min(start + self.batch_size, len(small)))
                 batch = with_neighbours(small, same, rows, self.neighbours).to(device).float().div_(255)
-                with torch.inference_mode(), _autocast(compute):
+                with torch.inference_mode(), compute.autocast():
                     found = _sigmoids(network, batch)
                     if self.flips:
                         found = (found + _sigmoids(network, batch.flip(-1)).flip(-1)) / 2
@@ -574,12 +573,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, (int, np.integer)) else (int(size[0]), int(size[1]))
-
-
-@contextmanager
-def _autocast(compute: Compute) -> Iterator[None]:
-    with torch.autocast(compute.torch_device.type, torch.bfloat16, enabled=compute.precision == "bf16"):
-        yield
 
 
 def _sigmoids(network: torch.nn.Module, images: Tensor) -> Tensor:

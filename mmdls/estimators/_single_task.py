@@ -242,7 +242,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         check_is_fitted(self, "net_")
         return self._step_functions(X, self._name, return_array)
 
-    def predictcumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+    def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Cumulative hazard functions; see :meth:`predict_survival_function`."""
         check_is_fitted(self, "net_")
         return self._step_functions(X, self._name, return_array, cumulative_hazard)

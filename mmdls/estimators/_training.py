@@ -99,10 +99,14 @@ class Compute:
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
+    def autocast(self) -> torch.autocast:
+        """The context in which networks of images compute."""
+        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
     def features(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
         """Features of slices of a store, all at once, (K, C)."""
         image = self.read(store, index)
-        with torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self.autocast():
             return encoder.features(image)
 
     def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
