@@ -1,6 +1,7 @@
 """From hyperparameters to a network, and from a cohort to a trained one."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import nn
 
 from mmdls.cohort import Task
 from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._ranks import Ranks
 from mmdls.estimators._training import CohortNet, Compute, freeze, ready_to_predict, seeded, standardize_features, train
 from mmdls.model_selection import stratified_holdout
 from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
@@ -110,6 +112,8 @@ def fit_network(
             f"n_samples = {len(rows)} is too few, at least 2 are needed."
         )
     with seeded(seed):
+        compute = replace(compute, ranks=Ranks.join(compute.torch_device, seed))
+        seed = compute.ranks.seed
         network = build_network(encoders, inputs, tasks, **architecture)
         for name, store in inputs.stores.items():
             part, encoder = encoders[name], network.encoders[name]

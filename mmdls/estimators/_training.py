@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
 from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._ranks import Ranks, is_first_rank, own_device, random_state, set_random_state
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, SliceNet
 
@@ -53,7 +54,7 @@ _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Run under a seed and give the caller's random state back."""
-    with _RANDOM_STATE_LOCK, torch.random.fork_rng():
+    with _RANDOM_STATE_LOCK, torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
 
@@ -65,7 +66,7 @@ class Compute:
     Parameters
     ----------
     device : str, default="cpu"
-        ``"auto"`` takes a GPU if there is one.
+        ``"auto"`` takes a GPU if there is one; of several processes that train together, each takes its own.
     precision : {"float32", "bf16"}, default="float32"
         ``"bf16"`` encodes images under bfloat16 autocast.
     micro_batch_size : int or "auto", default="auto"
@@ -74,6 +75,8 @@ class Compute:
         Translate the backbones with ``torch.compile`` before training.
     kept_bytes : int, default=128 MiB
         Graphs of the first pass over the images that are kept instead of encoding their slices again.
+    ranks : Ranks, default=Ranks()
+        The processes that share the slices.
     """
 
     device: str = "cpu"
@@ -81,6 +84,7 @@ class Compute:
     micro_batch_size: int | str = "auto"
     compile: bool = False
     kept_bytes: int = 128 * 2**20
+    ranks: Ranks = field(default_factory=Ranks)
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
@@ -96,8 +100,8 @@ class Compute:
     def torch_device(self) -> torch.device:
         """The device itself."""
         if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+            return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return own_device(torch.device(self.device))
 
     def autocast(self) -> torch.autocast:
         """The context in which networks of images compute."""
@@ -118,13 +122,13 @@ class Compute:
         # Unlike contiguous(), to() also rewrites the strides of one channel, by which convolutions choose their way.
         return store.gather(index, device=self.torch_device).to(memory_format=torch.channels_last)
 
-    def pieces(self, encoder: SliceNet, store: SliceStore, n: int) -> list[slice]:
-        """Cut n slices into micro-batches."""
+    def pieces(self, encoder: SliceNet, store: SliceStore, stop: int, start: int = 0) -> list[slice]:
+        """Cut slices from start to stop into micro-batches."""
         size = self.micro_batch_size
         if size == "auto":
             widest, _ = self.slice_bytes(encoder, store)
             size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
-        return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
     def slice_bytes(self, encoder: SliceNet, store: SliceStore) -> tuple[int, int]:
         """Bytes of the widest feature map of one slice, and of all maps that its gradient needs."""
@@ -153,7 +157,7 @@ def _map_sizes(encoder: SliceNet, image_size: tuple[int, int]) -> tuple[int, int
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
-        torch.random.fork_rng(),
+        torch.random.fork_rng(range(torch.cuda.device_count())),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
         image = torch.zeros(1, 1, *image_size, device=weight.device, dtype=weight.dtype, requires_grad=True)
@@ -181,7 +185,7 @@ class _Replay:
         for piece, first in zip(self.pieces, self.first_pass, strict=True):
             embeddings = first
             if not isinstance(first, Tensor):
-                _set_random_state(first, compute.torch_device)
+                set_random_state(first, compute.torch_device)
                 embeddings = compute.encode(self.encoder, self.store, self.index[piece])
             embeddings.backward(self.slices.grad[piece])
 
@@ -191,22 +195,25 @@ def encode_rows(
 ) -> tuple[Tensor, Tensor]:
     """Slice embeddings (K, D) of some patients and their counts (B,); see :func:`pack`."""
     index, counts = store.slice_index(rows.numpy())
-    slices = torch.empty(len(index), encoder.out_features, device=compute.torch_device)
-    pieces = compute.pieces(encoder, store, len(index))
+    slices = torch.zeros(len(index), encoder.out_features, device=compute.torch_device)
+    share = compute.ranks.share(len(index))
+    pieces = compute.pieces(encoder, store, share.stop, share.start)
     budget, first_pass = 0, []
     if replays is not None:
         budget = compute.kept_bytes - sum(replay.kept_bytes for replay in replays)
         _, bytes_each = compute.slice_bytes(encoder, store)
     used = 0
-    for piece in pieces:
-        keep = replays is not None and used + (piece.stop - piece.start) * bytes_each <= budget
-        state = _random_state(compute.torch_device) if replays is not None and not keep else None
-        with torch.set_grad_enabled(keep):
-            embeddings = compute.encode(encoder, store, index[piece])
-        slices[piece] = embeddings.detach()
-        if keep:
-            used += (piece.stop - piece.start) * bytes_each
-        first_pass.append(embeddings if keep else state)
+    with compute.ranks.own_random_numbers():
+        for piece in pieces:
+            keep = replays is not None and used + (piece.stop - piece.start) * bytes_each <= budget
+            state = random_state(compute.torch_device) if replays is not None and not keep else None
+            with torch.set_grad_enabled(keep):
+                embeddings = compute.encode(encoder, store, index[piece])
+            slices[piece] = embeddings.detach()
+            if keep:
+                used += (piece.stop - piece.start) * bytes_each
+            first_pass.append(embeddings if keep else state)
+    compute.ranks.sum(slices)
     if replays is not None:
         replays.append(_Replay(encoder, store, index, slices.requires_grad_(), pieces, first_pass, used))
     return slices, torch.as_tensor(counts, device=compute.torch_device)
@@ -363,6 +370,19 @@ def train(
     CohortNet
         The skorch net, with the weights of its best epoch if there are validation rows.
     """
+    given = (optimizer, max_epochs, learning_rate, weight_decay, batch_size, patience, schedule, gradient_clip)
+    outcomes = [*targets.classes.values(), *(part for pair in targets.survival.values() for part in pair)]
+    compute.ranks.check(
+        rows,
+        validation_rows,
+        *inputs.tables.values(),
+        *(store.counts for store in inputs.stores.values()),
+        *outcomes,
+        targets.sample_weight,
+        (*given, task_weights, backbone_learning_rates, compute.precision),
+        [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
+    )
+    compute.ranks.copy_first(network)
     if optimizer not in _OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {list(_OPTIMIZERS)}; got {optimizer!r}.")
     callbacks: list[tuple[str, Callback]] = [("task_losses", _TaskLosses())]
@@ -373,7 +393,7 @@ def train(
         raise ValueError(f"schedule must be 'cosine' or None; got {schedule!r}.")
     if gradient_clip is not None:
         callbacks.append(("clip", GradientNormClipping(gradient_clip)))
-    if verbose:
+    if verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
     if len(validation_rows) and patience is not None:
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
@@ -413,6 +433,7 @@ def train(
         verbose=0,
     )
     net.fit(_Rows(rows), y=None)
+    compute.ranks.copy_first(net.module_)
     net.forget_cohort()
     return net
 
@@ -491,6 +512,7 @@ class CohortNet(NeuralNet):
         """Let go of the patients: a fitted estimator must not carry its training data around."""
         self.inputs = self.targets = None
         self.train_split = None
+        self.compute = replace(self.compute, ranks=Ranks())
         self.iterator_train__events = self.iterator_valid__events = None
         self.iterator_train__times = self.iterator_valid__times = None
 
@@ -501,11 +523,13 @@ class CohortNet(NeuralNet):
         packed = pack(self.module_, self.inputs, rows, self.compute, replays)
         loss, losses = self._loss(rows, packed)
         loss.backward()
-        after = _random_state(self.compute.torch_device)
+        ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
+        ranks.keep_first(self.module_)
         for replay in replays:
             replay.backward(self.compute)
-        _set_random_state(after, self.compute.torch_device)
-        return {"loss": loss.detach(), "y_pred": rows, "losses": losses}
+        ranks.sum_gradients(self.module_)
+        set_random_state(after, self.compute.torch_device)
+        return self._step(rows, loss, losses)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Loss of the validation rows as one batch."""
@@ -513,7 +537,13 @@ class CohortNet(NeuralNet):
         with torch.no_grad():
             packed = pack(self.module_, self.inputs, batch[0], self.compute)
             loss, losses = self._loss(batch[0], packed)
-        return {"loss": loss, "y_pred": batch[0], "losses": losses}
+        return self._step(batch[0], loss, losses)
+
+    def _step(self, rows: Tensor, loss: Tensor, losses: dict[str, float]) -> dict[str, Any]:
+        """What a step leaves to skorch; when to stop is decided by the losses, which all ranks take from the first."""
+        ranks = self.compute.ranks
+        values = ranks.agree(torch.tensor([loss.item(), *losses.values()], dtype=torch.float64, device=ranks.device))
+        return {"loss": values[0], "y_pred": rows, "losses": dict(zip(losses, values[1:].tolist(), strict=True))}
 
     def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
         tables = {name: table[rows].to(self.device) for name, table in self.inputs.tables.items()}
@@ -619,17 +649,6 @@ class _Progress(Callback):
 
     def __getstate__(self):
         return {k: v for k, v in self.__dict__.items() if k != "bar_"}
-
-
-def _random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return torch.get_rng_state(), cuda
-
-
-def _set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    torch.set_rng_state(state[0])
-    if state[1] is not None:
-        torch.cuda.set_rng_state(state[1], device)
 
 
 def _events(targets: Targets) -> np.ndarray:
