@@ -1,13 +1,16 @@
 """Search over hyperparameters with Optuna, as a scikit-learn meta-estimator."""
 
 import copy
+import functools
 import os
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from os import PathLike, fspath
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any
 from uuid import uuid4
 
@@ -86,8 +89,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     cv : int, splitter or iterable, default=None
         None makes five folds: a :class:`~mmdls.model_selection.CohortKFold` if ``y`` is a table, else scikit-learn's.
     n_trials : int, default=20
-        How many trials the study is to have, whoever runs them. Of several processes at work on one study the last may
-        each finish one more.
+        How many trials the study is to have, whoever runs them. All processes at work on one study wait for the last
+        trial and end with the same table.
     timeout : float, default=None
         Seconds after which no new trial starts.
     refit : bool, str or callable, default=True
@@ -101,8 +104,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     storage : str, path or optuna storage, default=None
         Where trials are kept: the path of a journal file, a database URL, or a storage. None keeps them in memory.
         The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
-        before): processes that fit the same work on one study, a search that was stopped goes on (a trial whose process
-        died is run again), and one on other rows begins anew.
+        before): processes that fit the same work on one study, a search that was stopped goes on, and one on other
+        rows begins anew. A trial whose process died or was stopped is run again with the same parameters, at once if
+        it died on this machine, after five minutes without a sign of life if on another.
     catch : tuple of exception types, default=(FloatingPointError,)
         Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
     n_jobs : int, default=None
@@ -203,7 +207,6 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
-            trial.set_user_attr("process", _process())
             chosen = space(trial) if callable(space) else {name: _suggest(trial, name, d) for name, d in space.items()}
             try:
                 scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives)
@@ -304,31 +307,70 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     def _run(self, objective: Callable[[optuna.Trial], Any]) -> None:
         """Run trials until the study has enough of them, whoever else works on it."""
         end = np.inf if self.timeout is None else monotonic() + self.timeout
+        watch = _Watch()
         with tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar:
             while monotonic() < end:
-                n_begun = self._begun()
-                bar.update(min(n_begun, self.n_trials) - bar.n)
-                if n_begun >= self.n_trials:
+                claims = _claims(self.study_)[: self.n_trials]
+                finished = [trial.state.is_finished() and not _died(trial) for trial in claims]
+                bar.update(sum(finished) - bar.n)
+                if any([self._put_in_again(trial, watch) for trial in claims]):
+                    continue
+                if len(claims) < self.n_trials or any(trial.state == TrialState.WAITING for trial in claims):
+                    self._run_trial(objective)
+                elif all(finished):
                     return
-                self.study_.optimize(objective, n_trials=1, catch=self.catch)
+                else:
+                    sleep(0.2)
 
-    def _begun(self) -> int:
-        """Trials that are finished or running; those whose process died on this machine are put in again."""
-        begun = 0
-        for trial in self.study_.get_trials(deepcopy=False):
-            if trial.state == TrialState.RUNNING and _is_dead(trial.user_attrs.get("process", "")):
-                try:
-                    self.study_.tell(trial.number, state=TrialState.FAIL)
-                except (ValueError, optuna.exceptions.UpdateFinishedTrialError):
-                    continue  # another process was faster
-                self.study_.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-            elif trial.state != TrialState.WAITING and not _died(trial):
-                begun += 1
-        return begun
+    def _put_in_again(self, trial: optuna.trial.FrozenTrial, watch: "_Watch") -> bool:
+        """Whether a trial's process is gone; the trial fails, and a failed one gets a successor."""
+        if trial.state == TrialState.RUNNING and watch.is_dead(trial):
+            deaths = trial.user_attrs.get("deaths", 0) + 1
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                note = functools.partial(self.study_._storage.set_trial_user_attr, trial._trial_id)
+                note("deaths", deaths)
+                if deaths >= _MOST_DEATHS:
+                    note("error", f"its process died {deaths} times")
+            self._tell(trial.number, state=TrialState.FAIL)
+            return True
+        if _died(trial):
+            known = trial.system_attrs.get("fixed_params", {}) | trial.params
+            attributes = {"again": trial.number, "deaths": trial.user_attrs.get("deaths", 0)}
+            self.study_.enqueue_trial(known, user_attrs=attributes)
+            return True
+        return False
+
+    def _run_trial(self, objective: Callable[[optuna.Trial], Any]) -> None:
+        trial = self.study_.ask()
+        trial.set_user_attr("process", _process())
+        if trial.number not in [claim.number for claim in _claims(self.study_)[: self.n_trials]]:
+            # Somebody else was faster. What was asked for cannot be unasked, but it can be marked as never run.
+            trial.set_user_attr("given_back", True)
+            self._tell(trial.number, state=TrialState.FAIL)
+            return
+        try:
+            with _signs_of_life(trial):
+                values = objective(trial)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # taken for dead and put in again
+        except optuna.TrialPruned:
+            self._tell(trial.number, state=TrialState.PRUNED)
+        except self.catch:
+            self._tell(trial.number, state=TrialState.FAIL)
+        except BaseException:
+            self._tell(trial.number, state=TrialState.FAIL)
+            raise
+        else:
+            undefined = np.isnan(values).any()
+            self._tell(trial.number, None if undefined else values, TrialState.FAIL if undefined else None)
+
+    def _tell(self, number: int, values: Any = None, state: TrialState | None = None) -> None:
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            self.study_.tell(number, values, state, skip_if_finished=True)
 
     def _collect(self, objectives: list[str]) -> None:
         """``cv_results_`` and the best of them, from the study."""
-        trials = [t for t in self.study_.trials if t.state.is_finished() and not _died(t)]
+        trials = [t for t in _claims(self.study_) if t.state.is_finished() and not _died(t)]
         names = sorted({name for trial in trials for name in trial.params})
         table: dict[str, Any] = {
             "params": np.array([dict(t.params) for t in trials], dtype=object),
@@ -377,7 +419,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         given = {n: v for n, v in self.estimator.get_params(deep=True).items() if n in space}
         inside = {n: v for n, v in given.items() if _holds(space[n], v)}
         if inside:
-            self.study_.enqueue_trial(inside)
+            self.study_.enqueue_trial(inside, user_attrs={"again": _GIVEN})
 
     # -- parameters -----------------------------------------------------------------------------------------------
 
@@ -530,27 +572,85 @@ class _SeededTPE(optuna.samplers.BaseSampler):
 
 
 _TOKEN = uuid4().hex[:8]
+_SECONDS_TILL_DEAD = 300
+# A trial that kills its process every time, out of memory for example, must not be tried for ever.
+_MOST_DEATHS = 5
+# The first trial is put in again for none.
+_GIVEN = -1
 
 
 def _process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
 
 
-def _is_dead(process: str) -> bool:
-    """Whether a process of this machine is gone; one of another machine is taken to be alive."""
-    host, _, rest = process.partition(":")
-    if host != socket.gethostname():
-        return False
-    pid, _, token = rest.partition(":")
-    if int(pid) == os.getpid():
-        return token != _TOKEN
+class _Watch:
+    """Tells which running trials have lost their process."""
+
+    def __init__(self) -> None:
+        self.last: dict[int, tuple[Any, float]] = {}
+
+    def is_dead(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the process is gone, or has given no sign of life for long; clocks are not compared."""
+        host, _, rest = trial.user_attrs.get("process", "").partition(":")
+        if host == socket.gethostname():
+            pid, _, token = rest.partition(":")
+            if not (token == _TOKEN if int(pid) == os.getpid() else _exists(int(pid))):
+                return True
+        sign = trial.user_attrs.get("alive")
+        last, since = self.last.get(trial.number, (None, monotonic()))
+        self.last[trial.number] = (sign, since if sign == last else monotonic())
+        return monotonic() - self.last[trial.number][1] > _SECONDS_TILL_DEAD
+
+
+def _exists(pid: int) -> bool:
     try:
-        os.kill(int(pid), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
-        return True
-    except PermissionError:
         return False
-    return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _signs_of_life(trial: optuna.Trial) -> Iterator[None]:
+    """Tell the others now and then that a trial is still being run."""
+    done = threading.Event()
+
+    def tell() -> None:
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+            n_signs = 0
+            while not done.wait(_SECONDS_TILL_DEAD / 10):
+                n_signs += 1
+                trial.set_user_attr("alive", n_signs)
+
+    thread = threading.Thread(target=tell, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _claims(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that count, in the order in which they were begun.
+
+    One that died leaves its place to the first that was put in again for it. A place once taken stays taken, so that
+    every process sees for itself, without a lock, whether a trial is one too many.
+    """
+    places: dict[int, optuna.trial.FrozenTrial] = {}
+    place_of: dict[int, int] = {}
+    replaced = set()
+    for trial in study.get_trials(deepcopy=False):
+        before = trial.user_attrs.get("again")
+        if trial.user_attrs.get("given_back") or before in replaced:
+            continue
+        if before is not None:
+            replaced.add(before)
+        place_of[trial.number] = place_of.get(before, trial.number)
+        places[place_of[trial.number]] = trial
+    return list(places.values())
 
 
 def _died(trial: optuna.trial.FrozenTrial) -> bool:

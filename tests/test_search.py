@@ -3,10 +3,12 @@
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from mmdls import MMDLS, ClinicalCox, SliceEncoder
 from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
-from mmdls.search import OptunaSearch, search_space_of
+from mmdls.search import OptunaSearch, _Watch, search_space_of
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = {"logisticregression__C": FloatDistribution(1e-4, 1e3, log=True)}
@@ -257,7 +259,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_stopped(data, tmp_path):
 
 WORKER = """
 import sys, time
-import numpy as np, optuna
+import numpy as np, optuna, pandas as pd
 from optuna.distributions import FloatDistribution
 from sklearn.base import BaseEstimator, ClassifierMixin
 from mmdls.search import OptunaSearch
@@ -267,17 +269,52 @@ class Slow(ClassifierMixin, BaseEstimator):
     def __init__(self, quality=0.5):
         self.quality = quality
     def fit(self, X, y):
-        time.sleep(0.01)
+        time.sleep(0.03)
         self.classes_ = np.unique(y)
         return self
     def score(self, X, y):
         return self.quality
 
+storage, n_trials, table = sys.argv[1:]
 X, y = np.zeros((20, 1)), np.arange(20) % 2
-search = OptunaSearch(Slow(), {"quality": FloatDistribution(0, 1)}, n_trials=int(sys.argv[2]), cv=2,
-                      pruner=optuna.pruners.NopPruner(), storage=sys.argv[1], random_state=0)
-search.fit(X, y)
+search = OptunaSearch(Slow(), {"quality": FloatDistribution(0, 1)}, n_trials=int(n_trials), cv=2,
+                      sampler=optuna.samplers.RandomSampler(), pruner=optuna.pruners.NopPruner(), storage=storage,
+                      random_state=0)
+pd.DataFrame(search.fit(X, y).cv_results_).to_csv(table)
 """
+
+
+class Crew:
+    """Processes that work on one journal."""
+
+    def __init__(self, folder, n_trials):
+        self.folder, self.n_trials = folder, n_trials
+        self.journal = folder / "study.log"
+        (folder / "worker.py").write_text(WORKER)
+
+    def start(self, name):
+        command = [sys.executable, self.folder / "worker.py", self.journal, str(self.n_trials), self.folder / name]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+        return subprocess.Popen([str(part) for part in command], env=environment)
+
+    def trials(self):
+        if not self.journal.exists():
+            return []
+        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(self.journal)))
+        names = optuna.study.get_all_study_names(storage)
+        assert len(names) <= 1
+        return optuna.load_study(study_name=names[0], storage=storage).trials if names else []
+
+    def kill_in_mid_trial(self, process, n_before=3):
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            mine = [t for t in self.trials() if t.user_attrs.get("process", "").split(":")[1:2] == [str(process.pid)]]
+            if len(mine) > n_before and mine[-1].state == optuna.trial.TrialState.RUNNING:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                return
+            time.sleep(0.02)
+        raise AssertionError("the process was never seen at work")
 
 
 def test_long_estimators_that_differ_late_have_studies_of_their_own(data, tmp_path):
@@ -292,41 +329,160 @@ def test_long_estimators_that_differ_late_have_studies_of_their_own(data, tmp_pa
     assert len(names) == 2
 
 
-def test_two_processes_lose_and_repeat_nothing_though_one_is_killed(tmp_path):
-    journal, n_trials = tmp_path / "study.log", 60
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    command = [sys.executable, str(script), str(journal), str(n_trials)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    first, second = (subprocess.Popen(command, env=environment) for _ in range(2))
-
-    def trials():
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-        names = optuna.study.get_all_study_names(storage)
-        assert len(names) <= 1
-        return optuna.load_study(study_name=names[0], storage=storage).trials if names else []
-
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if not journal.exists():
-            time.sleep(0.05)
-            continue
-        mine = [t for t in trials() if t.user_attrs.get("process", "").split(":")[1:2] == [str(first.pid)]]
-        if len(mine) > 3 and mine[-1].state == optuna.trial.TrialState.RUNNING:
-            first.send_signal(signal.SIGKILL)
-            break
-    first.wait()
-    again = subprocess.Popen(command, env=environment)
+@pytest.mark.parametrize("n_trials", [40, pytest.param(200, marks=pytest.mark.slow)])
+def test_two_processes_lose_and_repeat_nothing_though_one_is_killed(tmp_path, n_trials):
+    crew = Crew(tmp_path, n_trials)
+    first, second = crew.start("first.csv"), crew.start("second.csv")
+    crew.kill_in_mid_trial(first)
+    again = crew.start("again.csv")
     assert second.wait(timeout=120) == 0 and again.wait(timeout=120) == 0
-    found = trials()
-    complete = [t for t in found if t.state == optuna.trial.TrialState.COMPLETE]
-    assert n_trials <= len(complete) <= n_trials + 1
-    assert not [t for t in found if t.state == optuna.trial.TrialState.RUNNING]
-    assert len({t.params["quality"] for t in complete}) == len(complete)  # nothing twice
-    died = [t for t in found if t.state == optuna.trial.TrialState.FAIL]
-    repeated = {t.user_attrs.get("again") for t in complete} - {None}
-    assert repeated == {t.number for t in died}
+    complete, died, given_back = [], [], []
+    for trial in crew.trials():
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            complete.append(trial)
+        elif trial.state == optuna.trial.TrialState.FAIL:
+            (given_back if "given_back" in trial.user_attrs else died).append(trial)
+    assert len(complete) == n_trials
+    assert len({t.params["quality"] for t in complete}) == n_trials  # nothing twice
+    # Whatever was killed was run again, with the same parameters.
+    successors = {t.user_attrs["again"]: t for t in complete if t.user_attrs.get("again", -1) >= 0}
+    assert set(successors) == {t.number for t in died}
+    assert all(t.params.items() <= successors[t.number].params.items() for t in died)
+    assert not any(t.params for t in given_back)
     assert len({t.user_attrs["process"] for t in complete}) >= 2
+    tables = [pd.read_csv(tmp_path / name, index_col=0) for name in ("second.csv", "again.csv")]
+    pd.testing.assert_frame_equal(*tables)
+    assert (tables[0]["state"] == "COMPLETE").all() and len(tables[0]) == n_trials
+    assert set(tables[0]["param_quality"]) == {t.params["quality"] for t in complete}
+
+
+QUALITY = {"quality": FloatDistribution(0, 1)}
+
+
+def test_a_trial_too_many_is_given_back(tmp_path, monkeypatch):
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    search = OptunaSearch(Moody(), QUALITY, n_trials=3, cv=2, storage=tmp_path / "study.log", random_state=0)
+    ask = optuna.Study.ask
+
+    def ask_late(study):
+        if len(study.trials) == 2:  # another process takes the last trial at this very moment
+            other = ask(study)
+            other.suggest_float("quality", 0, 1)
+            study.tell(other, 0.25)
+        return ask(study)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "ask", ask_late)
+        table = search.fit(X, y).cv_results_
+    late = search.study_.trials[3]
+    assert late.state == optuna.trial.TrialState.FAIL and not late.params
+    assert len(table["state"]) == 3 and list(table["state"]) == ["COMPLETE"] * 3
+    assert len(search.set_params(n_trials=5).fit(X, y).cv_results_["state"]) == 5
+
+
+def test_what_two_processes_put_in_at_once_is_run_once(tmp_path, monkeypatch):
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    search = OptunaSearch(Moody(), QUALITY, n_trials=4, cv=2, storage=tmp_path / "study.log", random_state=0)
+    enqueue = optuna.Study.enqueue_trial
+    fits, stops = [], iter([True])
+
+    def moody(estimator, X, y):
+        fits.append(estimator.quality)
+        if next(stops, False):
+            raise KeyboardInterrupt
+        return estimator.quality
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "enqueue_trial", lambda *a, **k: [enqueue(*a, **k), enqueue(*a, **k)])
+        search.set_params(scoring=moody)
+        with pytest.raises(KeyboardInterrupt):
+            search.fit(X, y)
+        table = search.fit(X, y).cv_results_
+    assert list(table["state"]) == ["COMPLETE"] * 4
+    assert fits[:3] == [0.5] * 3 and len(fits) == 1 + 2 * 4  # the first trial was stopped once, in its first fold
+    assert len(set(table["param_quality"])) == 4
+
+
+def test_trials_of_other_machines_are_waited_for_while_they_live(tmp_path, monkeypatch):
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    monkeypatch.setattr("mmdls.search._SECONDS_TILL_DEAD", 1.0)
+    search = OptunaSearch(Moody(), QUALITY, n_trials=1, cv=2, storage=tmp_path / "study.log", random_state=0)
+    study = search.fit(X, y).study_
+    alive, dead = study.ask(), study.ask()
+    for trial in (alive, dead):
+        trial.set_user_attr("process", "elsewhere:1:token")
+        trial.suggest_float("quality", 0, 1)
+
+    def work():
+        for sign in range(20):
+            time.sleep(0.1)
+            alive.set_user_attr("alive", sign)
+        study.tell(alive, 0.125)
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        elsewhere.submit(work)
+        table = search.set_params(n_trials=4).fit(X, y).cv_results_
+    assert list(table["state"]) == ["COMPLETE"] * 4
+    assert table["param_quality"][2] == dead.params["quality"]
+    assert np.isnan(table["split0_test_score"][1]) and not np.isnan(table["split0_test_score"][2])
+    with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
+        dead.set_user_attr("alive", 1)  # too late: it has been run again
+
+
+def test_a_trial_that_was_taken_over_is_left_to_the_other(tmp_path):
+    """A process that slept while others took it for dead goes on with the next trial."""
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    slept = []
+
+    def slow(estimator, X, y):
+        if not slept:
+            slept.append(study := optuna.load_study(study_name=None, storage=storage()))
+            study.tell(study.trials[-1].number, state=optuna.trial.TrialState.FAIL)
+        return estimator.quality
+
+    def storage():
+        return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.log")))
+
+    search = OptunaSearch(
+        Moody(), QUALITY, scoring=slow, n_trials=3, cv=2, storage=tmp_path / "study.log", random_state=0
+    )
+    table = search.fit(X, y).cv_results_
+    assert len(search.study_.trials) == 4 and list(table["state"]) == ["COMPLETE"] * 3
+    assert table["param_quality"][0] == 0.5
+
+
+def test_a_trial_that_kills_every_process_is_given_up(tmp_path):
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    search = OptunaSearch(Moody(), QUALITY, n_trials=1, cv=2, storage=tmp_path / "study.log", random_state=0)
+    study = search.fit(X, y).study_
+    for _ in range(5):
+        trial = study.ask()
+        trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}:another")
+        trial.suggest_float("quality", 0, 1)
+        search.set_params(n_trials=2, timeout=0.0)._put_in_again(study.trials[-1], _Watch())
+        search._put_in_again(study.trials[-1], _Watch())
+    table = search.set_params(n_trials=3, timeout=None).fit(X, y).cv_results_
+    assert list(table["state"]) == ["COMPLETE", "FAIL", "COMPLETE"]
+    assert table["error"][1] == "its process died 5 times"
+
+
+def test_what_stopped_a_search_is_run_again(tmp_path):
+    X, y = np.zeros((20, 1)), np.arange(20) % 2
+    moods = iter([True])
+
+    def moody(estimator, X, y):
+        if estimator.quality != 0.5 and next(moods, False):
+            raise KeyboardInterrupt
+        return estimator.quality
+
+    search = OptunaSearch(
+        Moody(), QUALITY, scoring=moody, n_trials=3, cv=2, storage=tmp_path / "study.log", random_state=0
+    )
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    table = search.fit(X, y).cv_results_
+    assert list(table["state"]) == ["COMPLETE"] * 3
+    assert table["param_quality"][1] == search.study_.trials[1].params["quality"]
 
 
 def test_results_are_a_table(data):
