@@ -1,11 +1,12 @@
 """Lung and lesion masks: the default network against the published one, a plain U-Net and MONAI's U-Net.
 
     python -m benchmarks.segmentation simulated   # lungs and lesions of simulated CTs, equal processor time for each
-    python -m benchmarks.segmentation real        # lungs of real CTs, another scanner, and a whole volume
+    python -m benchmarks.segmentation real        # lungs of real CTs, another scanner, and a whole volume; likewise
+    python -m benchmarks.segmentation tumour      # a real tumour, after learning simulated lesions
     python -m benchmarks.segmentation pipeline    # what predicted masks cost the prognosis
 
-Each prints Markdown; ``benchmarks/results/segmentation.md`` holds a run. ``real`` reads the folder that ``MMDLS_DATA``
-names. One thread throughout, so that processor seconds compare.
+Each prints Markdown; ``benchmarks/results/segmentation.md`` holds a run. ``real`` and ``tumour`` read the
+folder that ``MMDLS_DATA`` names. One thread throughout, so that processor seconds compare.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import resource
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +70,17 @@ def interval(values: np.ndarray, n_resamples: int = 5000) -> str:
 
 
 def fit_for(budget: float, train: pd.DataFrame, **params) -> tuple[LungLesionSegmentor, float]:
-    """As many epochs as fit into some processor seconds, by the time of a short training."""
+    """As many epochs as fit into some processor seconds, by the times of two short trainings."""
+
+    def fit(max_epochs: int) -> tuple[LungLesionSegmentor, float]:
+        start = time.process_time()
+        model = LungLesionSegmentor(max_epochs=max_epochs, patience=None, **params).fit(train)
+        return model, time.process_time() - start
+
     LungLesionSegmentor(max_epochs=1, **params).fit(train[:8])
-    start = time.process_time()
-    LungLesionSegmentor(max_epochs=2, **params).fit(train)
-    each = (time.process_time() - start) / 2
-    start = time.process_time()
-    model = LungLesionSegmentor(max_epochs=max(round(budget / each), 2), patience=None, **params).fit(train)
-    return model, time.process_time() - start
+    one, three = fit(1)[1], fit(3)[1]
+    each = (three - one) / 2
+    return fit(max(round((budget - one) / each) + 1, 2))
 
 
 def run_simulated(job: tuple[str, int, float, int, int]) -> tuple[pd.DataFrame, dict, list]:
@@ -115,86 +120,164 @@ def run_simulated(job: tuple[str, int, float, int, int]) -> tuple[pd.DataFrame, 
 def simulated(budget: float, n_train: int, n_test: int, n_seeds: int, n_jobs: int, sheet: Path | None) -> None:
     """Equal processor time, data and seed for every network."""
     jobs = [(net, seed, budget, n_train, n_test) for seed in range(n_seeds) for net in NETS]
-    with multiprocessing.get_context("spawn").Pool(n_jobs, maxtasksperchild=1) as pool:
-        found = pool.map(run_simulated, jobs, chunksize=1)
-    scores, facts = pd.concat([rows for rows, _, _ in found]), pd.DataFrame([each for _, each, _ in found])
     print(
         f"\n{n_train} patients to learn from, {n_test} to test, four slices of 96 x 96 each, {n_seeds} seed(s), "
         f"{budget:g} processor seconds of training; distances in mm (2.5 mm pixels).\n"
     )
-    print("| network | structure | Dice | HD95 | surface Dice (2 mm) | not found |\n|---|---|---|---|---|---|")
+    cases = compare(run_all(run_simulated, jobs, n_jobs))
+    if sheet is not None:
+        contact_sheet(cases, sheet, "simulated lesions")
+
+
+def run_all(run: Callable, jobs: list, n_jobs: int) -> list:
+    """Each job in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(n_jobs, maxtasksperchild=1) as pool:
+        return pool.map(run, jobs, chunksize=1)
+
+
+def compare(found: list[tuple[pd.DataFrame, dict, list]]) -> list:
+    """Tables of all networks and of the default against each other one; the cases of the default's first seed."""
+    scores, facts = pd.concat([rows for rows, _, _ in found]), pd.DataFrame([each for _, each, _ in found])
+    metrics, structures, seeds = ["dice", "hd95", "surface_dice"], scores["structure"].unique(), scores["seed"].unique()
+    print("| network | structure | Dice | HD95 | surface Dice | not found |\n|---|---|---|---|---|---|")
     for (net, structure), part in scores.groupby(["net", "structure"], sort=False):
-        texts = [interval(part[metric]) for metric in ("dice", "hd95", "surface_dice")]
+        texts = [interval(part[metric]) for metric in metrics]
         print(f"| {net} | {structure} | {' | '.join(texts)} | {int((part['dice'] == 0).sum())} of {len(part)} |")
     print("\nThe default minus each of the others, patient by patient:\n")
-    print("| against | structure | Dice | surface Dice | p (Wilcoxon, Dice) |\n|---|---|---|---|---|")
-    wide = scores.pivot(index=["structure", "seed", "patient"], columns="net", values=["dice", "surface_dice"])
+    print("| against | structure | seed | Dice | HD95 | surface Dice | p (Wilcoxon, Dice) |")
+    print("|" + "---|" * 7)
+    wide = scores.pivot(index=["structure", "seed", "patient"], columns="net", values=metrics)
     for net in NETS[1:]:
-        for structure in ("lung", "lesion"):
-            gain = {m: wide[m].loc[structure][NETS[0]] - wide[m].loc[structure][net] for m in ("dice", "surface_dice")}
-            p = wilcoxon(gain["dice"].dropna()).pvalue
-            print(f"| {net} | {structure} | {interval(gain['dice'])} | {interval(gain['surface_dice'])} | {p:.2g} |")
+        for structure in structures:
+            for seed in [*seeds, "all"] if len(seeds) > 1 else seeds:
+                part = wide.loc[structure] if seed == "all" else wide.loc[structure].loc[seed]
+                gain = {metric: part[metric][NETS[0]] - part[metric][net] for metric in metrics}
+                texts = " | ".join(interval(gain[metric]) for metric in metrics)
+                p = wilcoxon(gain["dice"].dropna()).pvalue
+                print(f"| {net} | {structure} | {seed} | {texts} | {p:.2g} |")
     print()
     means = facts.drop(columns="seed").groupby("net", sort=False).mean()
     print("| network | " + " | ".join(means.columns) + " |\n|" + "---|" * (len(means.columns) + 1))
     for net, row in means.iterrows():
         print(f"| {net} | " + " | ".join(f"{v:,.0f}" if v > 100 else f"{v:.2f}" for v in row) + " |")
-    if sheet is not None:
-        contact_sheet(found[0][2], sheet, "simulated lesions")
+    return found[0][2]
 
 
-def real(data: Path, max_epochs: int, sheet: Path | None) -> None:
-    """Lungs of patients held out, then a scanner and a kind of file never seen."""
+def real_lungs(data: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Patients of the real cohort to learn from, and 25 held out."""
     folders = sorted((data / "r01" / "images").iterdir())
     X = pd.DataFrame(
         {"ct_image": [str(f / "ct") for f in folders], "lung_mask": [str(f / "lung_mask") for f in folders]},
         index=[f.name for f in folders],
     )
     order = np.random.default_rng(0).permutation(len(X))
-    test, train = X.iloc[order[:25]], X.iloc[order[25:]]
-    start, wall = time.process_time(), time.perf_counter()
-    model = LungLesionSegmentor(grey_range=R01_GREYS, max_epochs=max_epochs, random_state=0, verbose=0).fit(train)
-    minutes, on_the_clock = (time.process_time() - start) / 60, (time.perf_counter() - wall) / 60
-    print(
-        f"\n{len(train)} patients to learn from, {len(test)} held out; training took {minutes:.1f} processor minutes, "
-        f"{on_the_clock:.1f} on the clock.\n"
-    )
-    print("| held-out patients | rule | n | Dice | median | worst | HD95, pixels |\n|---|---|---|---|---|---|---|")
-    cases = []
-    for components in (None, 2):
-        masks = model.set_params(lung_components=components).predict(test)["lung_mask"]
-        scores = {}
-        for patient, row in test.iterrows():
-            true = read_mask(row["lung_mask"], patient)
-            scores[patient] = measure(true, masks[patient], (20.0, 1.0, 1.0))
-            if components is None:
-                cases.append((read_image(row["ct_image"]), true, masks[patient]))
-        scores = pd.DataFrame(scores).T
-        axial = scores.drop(index=R01_CORONAL, errors="ignore")
-        rule = "none" if components is None else "two largest parts"
-        for who, part in (("all", scores), ("axial series", axial)):
-            print(
-                f"| {who} | {rule} | {len(part)} | {interval(part['dice'])} | {part['dice'].median():.3f} | "
-                f"{part['dice'].min():.3f} | {interval(part['hd95'])} |"
-            )
-    if sheet is not None:
-        contact_sheet(cases, sheet, "lungs")
-    files = {
-        kind: str(data / "lung1_001" / f"LUNG1-001_{kind}.nii.gz") for kind in ("ct_hu", "lungs_label", "gtv1_mask")
+    return X.iloc[order[25:]], X.iloc[order[:25]]
+
+
+def run_real(job: tuple[str, int, float, Path]) -> tuple[pd.DataFrame, dict, list, dict]:
+    """One network on real lungs, in a process of its own: patients held out, and a scanner never seen."""
+    net, seed, budget, data = job
+    torch.set_num_threads(1)
+    train, test = real_lungs(data)
+    wall = time.perf_counter()
+    model, seconds = fit_for(budget, train, net=net, grey_range=R01_GREYS, random_state=seed)
+    wall = time.perf_counter() - wall
+    image = torch.rand(16, 1, 128, 128).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        model.network_(image)
+        start = time.process_time()
+        for _ in range(5):
+            model.network_(image)
+    per_slice = (time.process_time() - start) / 80
+    masks = model.predict(test)["lung_mask"]
+    rows, sheet = [], []
+    for patient, row in test.iterrows():
+        true = read_mask(row["lung_mask"], patient)
+        score = measure(true, masks[patient], (20.0, 1.0, 1.0))
+        rows.append({"net": net, "seed": seed, "patient": patient, "structure": "lung"} | score)
+        sheet.append((read_image(row["ct_image"]), true, masks[patient]))
+    facts = {
+        "net": net,
+        "seed": seed,
+        "epochs": len(model.history_),
+        "training s": seconds,
+        "with trials, on the clock, s": wall,
+        "ms per slice": 1000 * per_slice,
     }
-    lungs = read_image(files["lungs_label"]) > 0
-    volume = pd.DataFrame({"ct_image": [files["ct_hu"]]}, index=["LUNG1-001"])
-    print("\nThe volume of another scanner, 134 slices of 512 x 512:\n")
-    print("| rule | Dice | HD95, mm | surface Dice (2 mm) | seconds | process GiB |\n|---|---|---|---|---|---|")
-    for components in (None, 2):
-        model.set_params(lung_components=components)
+    return pd.DataFrame(rows), facts, sheet, another_scanner(model, data)
+
+
+def another_scanner(model: LungLesionSegmentor, data: Path) -> dict[str, dict]:
+    """Lungs of LUNG1-001: scores, seconds, memory and, slice by slice, the pixels found, true, and both."""
+    ct = str(data / "lung1_001" / "LUNG1-001_ct_hu.nii.gz")
+    lungs = read_image(data / "lung1_001" / "LUNG1-001_lungs_label.nii.gz") > 0
+    found = {}
+    for rule in (None, "auto"):
+        model.set_params(lung_components=rule)
         start = time.perf_counter()
-        found = model.predict(volume)["lung_mask"].iloc[0]
+        mask = model.predict(pd.DataFrame({"ct_image": [ct]}, index=["LUNG1-001"]))["lung_mask"].iloc[0]
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        score = measure(lungs, found, voxel_spacing(files["ct_hu"]))
-        rule = "none" if components is None else "two largest parts"
-        print(f"| {rule} | " + " | ".join(f"{v:.3f}" for v in score.values()) + f" | {seconds:.1f} | {peak:.1f} |")
+        score = measure(lungs, mask, voxel_spacing(ct)) | {"seconds": seconds, "process GiB": peak}
+        pixels = np.stack([part.sum(axis=(1, 2)) for part in (mask & lungs, mask, lungs)])
+        found[str(rule)] = {"score": score, "pixels": pixels}
+    return found
+
+
+def slab_interval(ours: np.ndarray, theirs: np.ndarray, length: int = 10, n_resamples: int = 5000) -> str:
+    """Difference of two Dice of one volume, with a 95 % bootstrap interval over slabs of adjacent slices.
+
+    There is one patient: the interval tells how the difference varies along the body, not among patients.
+    """
+    rng = np.random.default_rng(0)
+    starts = np.arange(0, ours.shape[1], length)
+    slabs = [np.stack([np.add.reduceat(part, starts) for part in pixels]) for pixels in (ours, theirs)]
+    drawn = rng.integers(0, len(starts), (n_resamples, len(starts)))
+
+    def dice(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        both, found, true = pixels[:, rows].sum(axis=-1)
+        return 2 * both / np.maximum(found + true, 1)
+
+    whole = np.arange(len(starts))
+    low, high = np.percentile(dice(slabs[0], drawn) - dice(slabs[1], drawn), [2.5, 97.5])
+    return f"{dice(slabs[0], whole) - dice(slabs[1], whole):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def real(data: Path, budget: float, n_jobs: int, sheet: Path | None) -> None:
+    """Lungs of patients held out, then a scanner and a kind of file never seen; equal processor time."""
+    found = run_all(run_real, [(net, 0, budget, data) for net in NETS], n_jobs)
+    print(
+        f"\n{len(real_lungs(data)[0])} patients to learn from, 25 held out; {budget:g} processor seconds of training; "
+        f"distances in pixels.\n\nWithout the coronal series {R01_CORONAL}:\n"
+    )
+    compare([(rows[rows["patient"] != R01_CORONAL], facts, cases) for rows, facts, cases, _ in found])
+    print("\nWith it:\n")
+    cases = compare([part[:3] for part in found])
+    if sheet is not None:
+        contact_sheet(cases, sheet, "lungs")
+    print("\nThe volume of another scanner, 134 slices of 512 x 512; distances in mm:\n")
+    volumes = {facts["net"]: volume for _, facts, _, volume in found}
+    print(
+        "| network | lung_components | Dice | HD95 | surface Dice (2 mm) | seconds | process GiB | default minus it |"
+    )
+    print("|" + "---|" * 8)
+    for rule in ("None", "auto"):
+        for net, volume in volumes.items():
+            texts = " | ".join(f"{v:.3f}" for v in volume[rule]["score"].values())
+            gain = slab_interval(volumes[NETS[0]][rule]["pixels"], volume[rule]["pixels"]) if net != NETS[0] else ""
+            print(f"| {net} | {rule} | {texts} | {gain} |")
+
+
+def tumour(data: Path, budget: float, n_train: int) -> None:
+    """What a segmentor that learned simulated lesions finds of a real tumour."""
+    model, seconds = fit_for(budget, simulated_ct(n_train, 0)[0], image_size=96, random_state=0)
+    ct = str(data / "lung1_001" / "LUNG1-001_ct_hu.nii.gz")
+    gtv = read_mask(data / "lung1_001" / "LUNG1-001_gtv1_mask.nii.gz")
+    found = model.predict(pd.DataFrame({"ct_image": [ct]}))["lesion_mask"].iloc[0]
+    millilitres = np.prod(voxel_spacing(ct)) / 1000
+    print("\n| Dice | tumour, mL | called lesion, mL | of the tumour found, mL |\n|---|---|---|---|")
+    volumes = [f"{part.sum() * millilitres:.1f}" for part in (gtv, found, gtv & found)]
+    print(f"| {dice_score(gtv, found):.3f} | {' | '.join(volumes)} |")
 
 
 class TrueMasks(TransformerMixin, BaseEstimator):
@@ -208,7 +291,7 @@ class TrueMasks(TransformerMixin, BaseEstimator):
         cutter = self.cutter_
         cutter.structures_, cutter.network_ = ["lung", "lesion"], torch.nn.Identity()
         known = iter(X[["lung_mask", "lesion_mask"]].to_numpy())
-        cutter._masks = lambda image, patient: dict(zip(cutter.structures_, next(known), strict=True))
+        cutter._masks = lambda *_: dict(zip(cutter.structures_, next(known), strict=True))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return cutter.transform(X)
@@ -265,7 +348,7 @@ def contact_sheet(cases: list, path: Path, what: str) -> None:
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=["simulated", "real", "pipeline"])
+    parser.add_argument("part", choices=["simulated", "real", "tumour", "pipeline"])
     parser.add_argument("--budget", type=float, default=150.0, help="processor seconds of training")
     parser.add_argument("--patients", type=int, default=120, help="patients to learn from")
     parser.add_argument("--test-patients", type=int, default=150)
@@ -277,12 +360,14 @@ def main() -> None:
     torch.set_num_threads(1)
     if options.part == "simulated":
         simulated(options.budget, options.patients, options.test_patients, options.seeds, options.jobs, options.sheet)
-    elif options.part == "real":
-        if "MMDLS_DATA" not in os.environ:
-            raise SystemExit("set MMDLS_DATA to the folder of real data")
-        real(Path(os.environ["MMDLS_DATA"]), options.epochs, options.sheet)
-    else:
+    elif options.part == "pipeline":
         pipeline(options.patients, options.epochs)
+    elif "MMDLS_DATA" not in os.environ:
+        raise SystemExit("set MMDLS_DATA to the folder of real data")
+    elif options.part == "real":
+        real(Path(os.environ["MMDLS_DATA"]), options.budget, options.jobs, options.sheet)
+    else:
+        tumour(Path(os.environ["MMDLS_DATA"]), options.budget, options.patients)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import ndimage
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
@@ -415,6 +416,71 @@ def test_rules_keep_the_largest_parts_and_the_lesion_in_the_body(segmentor):
     assert largest.sum() == 18 and largest[:, 8:11, 8:11].all()
 
 
+def chest(*parts):
+    """Air of -800 HU in boxes of a body."""
+    image = np.full((24, 20, 30), 40, dtype=np.int16)
+    image[:, :2] = -1000
+    for part in parts:
+        image[part] = -800
+    return image
+
+
+RIGHT, LEFT, BRIDGE = np.s_[2:22, 5:15, 4:12], np.s_[2:22, 5:15, 18:26], np.s_[10:12, 9:11, 12:18]
+COLLAPSED, SHOULDER, TRACHEA = np.s_[6:12, 10:14, 20:24], np.s_[22:24, 4:6, 1:3], np.s_[23:24, 9:10, 14:16]
+
+
+def kept(segmentor, path, image, spacing=(1.0, 1.0, 5.0), **params):
+    """What stays of all air, which a network takes for lung, of a file with this spacing (x, y, z)."""
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(
+        nibabel.Nifti1Image(image.transpose(2, 1, 0), np.diag([-spacing[0], -spacing[1], spacing[2], 1])), path
+    )
+    model = copy.copy(segmentor).set_params(**params)
+    model._probabilities = lambda image, patient: iter([{"lung": (image == -800).astype(float)}])
+    return model.predict(pd.DataFrame({"ct_image": [str(path)]}))["lung_mask"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    "lungs",
+    [(RIGHT, LEFT), (RIGHT, COLLAPSED), (RIGHT, LEFT, BRIDGE), (RIGHT,)],
+    ids=["two", "collapsed", "merged", "one"],
+)
+def test_of_a_volume_the_two_largest_parts_are_kept_by_default(segmentor, tmp_path, lungs):
+    image = chest(*lungs, SHOULDER, TRACHEA)
+    found = kept(segmentor, tmp_path / "ct.nii.gz", image)
+    assert found[chest(*lungs) == -800].all() and not found[TRACHEA].any()
+    assert found[SHOULDER].any() == (len(lungs) != 2)  # one part leaves room for another
+    assert np.array_equal(kept(segmentor, tmp_path / "ct.nii.gz", image, lung_components=None), image == -800)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 20), (1, 20, 5), (1, 1, 3)], ids=["far", "coronal", "few"])
+def test_of_slices_that_are_no_volume_every_part_is_kept_by_default(segmentor, tmp_path, spacing):
+    image = chest(RIGHT, LEFT, SHOULDER, TRACHEA)
+    assert np.array_equal(kept(segmentor, tmp_path / "ct.nii", image, spacing), image == -800)
+    assert not kept(segmentor, tmp_path / "ct.nii", image, spacing, lung_components=2)[TRACHEA].any()
+
+
+def test_arrays_do_not_tell_whether_they_are_volumes(segmentor, tmp_path):
+    image = chest(RIGHT, LEFT, SHOULDER, TRACHEA)
+    np.save(tmp_path / "ct.npy", image)
+    kept(segmentor, tmp_path / "ct.nii", image)
+    model = copy.copy(segmentor)
+    model._probabilities = lambda image, patient: iter([{"lung": (image == -800).astype(float)}])
+    cells = [image, str(tmp_path / "ct.npy"), tmp_path / "ct.nii"]
+    table = pd.DataFrame({"ct_image": pd.Series(cells, dtype=object)})
+    parts = [n_parts(mask) for mask in model.predict(table)["lung_mask"]]
+    assert parts == [4, 4, 2]
+    # Every way to masks follows the same rule.
+    model.structures_ = ["lung"]
+    with_true = table.assign(lung_mask=[image == -800] * 3)
+    assert model.score(with_true[:2]) == 1 > model.score(with_true[2:])
+    assert [n_parts(mask) for mask in model.transform(table)["lung_mask"]] == parts
+
+
+def n_parts(mask):
+    return ndimage.label(mask)[1]
+
+
 # -- transform and pipelines -----------------------------------------------------------------------------------------
 
 
@@ -530,6 +596,11 @@ def test_masks_with_several_labels_or_other_shapes_are_refused(X):
         ({"threshold": 1.5}, "threshold must lie between 0 and 1"),
         ({"neighbours": -1}, "neighbours must be a whole number"),
         ({"loss": "dise"}, "loss must join"),
+        (
+            {"lung_components": "two"},
+            "lung_components must be 'auto' or None or a whole number",
+        ),
+        ({"lesion_components": "auto"}, "lesion_components must be None or a whole number of 1 or more"),
         ({"image_column": "scan"}, "lacks the column 'scan'"),
     ],
 )

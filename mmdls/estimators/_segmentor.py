@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from mmdls.cohort import check_features
 from mmdls.estimators._mask_training import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
 from mmdls.estimators._training import Compute, seeded
-from mmdls.images import box_around, is_missing, read_image, read_mask
+from mmdls.images import box_around, is_missing, read_image, read_mask, voxel_spacing
 from mmdls.metrics import dice_score
 from mmdls.modules.segmentation import STRUCTURES, load_imagenet_weights, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
@@ -32,6 +32,8 @@ __all__ = ["LungLesionSegmentor"]
 # Air is near -1000 HU, and every CT of a chest shows some; without any value below this the numbers are no HU.
 _AIR = -200
 _BODY = -500
+# Millimetres from voxel to voxel, and from the first slice to the last: thicker or fewer slices cut a lung into parts.
+_CONTIGUOUS, _VOLUME = 10, 100
 
 
 @estimator_registry.register("lung_lesion_segmentor")
@@ -85,9 +87,13 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         Probability above which a pixel is inside.
     flips : bool, default=False
         Predict the mirrored slice too and take the mean: twice the time.
-    lung_components, lesion_components : int, default=None
-        Keep this many of the largest connected parts in three dimensions; None keeps all. Slices that lie far apart
-        cut a lung into many parts.
+    lung_components : int, "auto" or None, default="auto"
+        Keep this many of the largest connected parts in three dimensions; None keeps all. ``"auto"`` keeps two where a
+        file tells that its slices form a volume: NIfTI with voxels at most 10 mm apart and 100 mm or more from the
+        first slice to the last. It keeps all of a folder, an array or a ``.npy`` file, which may hold a few slices that
+        lie far apart and cut a lung into many parts.
+    lesion_components : int or None, default=None
+        As ``lung_components``, without ``"auto"``: a patient may have any number of lesions.
     lesion_inside_body : bool, default=False
         Take away what is called lesion outside the body: the largest part above -500 HU of a slice, its holes filled.
         Needs true HU. Slices without any such part are left as they are.
@@ -150,7 +156,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         patience: int | None = 20,
         threshold: float = 0.5,
         flips: bool = False,
-        lung_components: int | None = None,
+        lung_components: int | str | None = "auto",
         lesion_components: int | None = None,
         lesion_inside_body: bool = False,
         crop_size: int = 64,
@@ -279,7 +285,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             nothing was found; None for a patient without image. :func:`mmdls.images.write_mask` writes one as NIfTI in
             the geometry of its image.
         """
-        return self._table(X, "mask", lambda image, patient: self._masks(image, patient))
+        return self._table(X, "mask", self._masks)
 
     def predict_proba(self, X: pd.DataFrame) -> pd.DataFrame:
         """Probabilities at the size of each image, before the rules that ``predict`` applies.
@@ -296,7 +302,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             None for a patient without image.
         """
 
-        def whole(image: np.ndarray, patient: Any) -> dict[str, np.ndarray]:
+        def whole(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray]:
             pieces = list(self._probabilities(image, patient))
             return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.structures_}
 
@@ -323,8 +329,8 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             raise ValueError(f"X has the columns {taken} already, which transform adds; drop or rename them.")
         place = {patient: row for row, patient in enumerate(X.index)}
 
-        def cut(image: np.ndarray, patient: Any) -> dict[str, np.ndarray | None]:
-            masks: dict[str, np.ndarray | None] = self._masks(image, patient)
+        def cut(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray | None]:
+            masks: dict[str, np.ndarray | None] = self._masks(image, patient, contiguous)
             for name, mask in masks.items():
                 box = box_around(mask, self.crop_margin)
                 if box is None:
@@ -381,7 +387,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         scores = []
         for patient, row in self._rows(X):
             image = read_image(row[self.image_column], patient)
-            masks = self._masks(image, patient)
+            masks = self._masks(image, patient, _is_contiguous(row[self.image_column], len(image)))
             for name in known:
                 if not is_missing(row[f"{name}_mask"]):
                     true = read_mask(row[f"{name}_mask"], patient, image.shape, allow_empty=True)
@@ -413,6 +419,12 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"{name} must be a whole number of {least} or more; got {value!r}.")
+        for name, words in (("lung_components", ("auto", None)), ("lesion_components", (None,))):
+            value = getattr(self, name)
+            if value not in words and (not isinstance(value, (int, np.integer)) or value < 1):
+                raise ValueError(
+                    f"{name} must be {' or '.join(map(repr, words))} or a whole number of 1 or more; got {value!r}."
+                )
         for name in ("foreground_share", "threshold", "validation_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1; got {getattr(self, name)!r}.")
@@ -443,7 +455,8 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self._check_table(X)
         columns = {name: dict.fromkeys(X.index) for name in self.structures_}
         for patient, row in self._rows(X):
-            for name, array in find(read_image(row[self.image_column], patient), patient).items():
+            image = read_image(row[self.image_column], patient)
+            for name, array in find(image, patient, _is_contiguous(row[self.image_column], len(image))).items():
                 columns[name][patient] = array
         return pd.DataFrame(
             {
@@ -453,7 +466,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             index=X.index,
         )
 
-    def _masks(self, image: np.ndarray, patient: Any) -> dict[str, np.ndarray]:
+    def _masks(self, image: np.ndarray, patient: Any, contiguous: bool = False) -> dict[str, np.ndarray]:
         """Masks of one patient, after all rules."""
         masks = {name: np.empty(image.shape, dtype=bool) for name in self.structures_}
         start = 0
@@ -466,7 +479,10 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 if mask.any():
                     body = _largest(self._hounsfield(picture) > _BODY, 1)
                     mask &= ndimage.binary_fill_holes(body) if body.any() else True
-        for name, n_components in (("lung", self.lung_components), ("lesion", self.lesion_components)):
+        n_lungs = self.lung_components
+        if n_lungs == "auto":
+            n_lungs = 2 if contiguous else None
+        for name, n_components in (("lung", n_lungs), ("lesion", self.lesion_components)):
             if n_components is not None and name in masks:
                 masks[name] = _largest(masks[name], n_components)
         return masks
@@ -569,6 +585,14 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             greys = self._hounsfield(np.arange(256, dtype=np.uint8))
             return np.rint((greys - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)[image]
         return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
+
+
+def _is_contiguous(cell: Any, n_slices: int) -> bool:
+    """Whether an image's file tells that its slices form a volume, in which a lung is one connected part."""
+    if isinstance(cell, np.ndarray) or Path(cell).suffix.lower() not in (".nii", ".gz"):
+        return False
+    spacing = voxel_spacing(cell)
+    return max(spacing) <= _CONTIGUOUS and n_slices * spacing[0] >= _VOLUME
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
