@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from mmdls.cohort import check_cohort, check_features
 from mmdls.estimators._inputs import Inputs, outcome_table
 from mmdls.estimators._network import fit_network, make_part
+from mmdls.estimators._ranks import is_first_rank
 from mmdls.estimators._training import Compute, embed_patients, history_table
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
@@ -171,7 +172,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             max_slices=self.max_slices,
             memory=self.memory,
             n_jobs=self.n_jobs if self.n_jobs is not None else n_jobs,
-            verbose=verbose,
+            verbose=verbose if is_first_rank() else 0,
         )
 
     def make_network(self, store: SliceStore) -> SliceNet:

@@ -628,7 +628,7 @@ class _TaskLosses(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         names = {k for b in net.history[-1]["batches"] for k in b if k.endswith("_loss")}
-        for name in names - {"train_loss", "valid_loss"}:
+        for name in sorted(names - {"train_loss", "valid_loss"}):
             values = [b[name] for b in net.history[-1]["batches"] if name in b]
             net.history.record(name, float(np.mean(values)))
 
