@@ -9,6 +9,7 @@ budget are kept from the first pass, so that small images are encoded once only.
 
 import hashlib
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.exceptions import UndefinedMetricWarning
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
@@ -25,9 +27,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from tqdm.auto import tqdm
 
+from mmdls._watch import watcher
 from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.estimators._ranks import Ranks, is_first_rank, own_device, random_state, set_random_state
 from mmdls.images import SliceStore
+from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import MultimodalNet, SliceNet
 
 __all__ = [
@@ -395,6 +399,8 @@ def train(
         callbacks.append(("clip", GradientNormClipping(gradient_clip)))
     if verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
+    if len(validation_rows) and watcher() and compute.ranks.size == 1:
+        callbacks.append(("watch", _Watched(validation_rows)))
     if len(validation_rows) and patience is not None:
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
     network.to(memory_format=torch.channels_last)
@@ -545,11 +551,30 @@ class CohortNet(NeuralNet):
         values = ranks.agree(torch.tensor([loss.item(), *losses.values()], dtype=torch.float64, device=ranks.device))
         return {"loss": values[0], "y_pred": rows, "losses": dict(zip(losses, values[1:].tolist(), strict=True))}
 
-    def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+    def score(self, rows: Tensor) -> float:
+        """Mean over tasks of ROC AUC and Harrell's C of some rows; NaN where these know too little."""
+        self._set_training(False)
+        with torch.no_grad():
+            outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))
+        targets, scores = self.targets.take(rows, torch.device("cpu")), []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            for name, (event, time) in targets.survival.items():
+                risk, known = self.module_.survival_heads[name].risk(outputs[name]).cpu(), ~time.isnan()
+                scores.append(concordance_index(event[known].numpy(), time[known].numpy(), risk[known].numpy()))
+            for name, codes in targets.classes.items():
+                chances, known = self.module_.class_heads[name].probabilities(outputs[name]).cpu(), codes >= 0
+                scores.append(auc_score(codes[known].numpy(), chances[known].numpy()))
+        return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         tables = {name: table[rows].to(self.device) for name, table in self.inputs.tables.items()}
+        return self.module_(packed, tables, self.inputs.present[rows].to(self.device))
+
+    def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
         targets = self.targets.take(rows, self.device)
+        outputs = self._outputs(rows, packed)
         present = self.inputs.present[rows].to(self.device)
-        outputs = self.module_(packed, tables, present)
         losses = self.module_.losses(outputs, targets.classes, targets.survival, targets.sample_weight, present)
         loss = self.criterion_(losses)
         if not torch.isfinite(loss):
@@ -631,6 +656,17 @@ class _TaskLosses(Callback):
         for name in sorted(names - {"train_loss", "valid_loss"}):
             values = [b[name] for b in net.history[-1]["batches"] if name in b]
             net.history.record(name, float(np.mean(values)))
+
+
+class _Watched(Callback):
+    """Tell who watches from outside how the validation rows do."""
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+
+    def on_epoch_end(self, net, **kwargs):
+        if tell := watcher():
+            tell(len(net.history), net.score(torch.as_tensor(self.rows)))
 
 
 class _Progress(Callback):
