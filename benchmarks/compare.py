@@ -15,59 +15,40 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import joblib
-import numpy as np
 import optuna
 import pandas as pd
-from sklearn.model_selection import LeaveOneGroupOut
 from tqdm.auto import tqdm
 
 import mmdls
 from benchmarks import controls
 from benchmarks.arms import BASELINE, Settings, offered
 from benchmarks.cohorts import load_r01
+from benchmarks.designs import Split, centres_left_out, external_patients, folds_of_patients
+from benchmarks.tables import (
+    against_others,
+    draw,
+    gain_over_chance,
+    oracle_scores,
+    per_patient,
+    show,
+    show_against,
+    tabulate,
+    write_report,
+)
 from mmdls.audit import audit_folds, audit_tables
-from mmdls.cohort import find_tasks, modalities, survival_target
+from mmdls.cohort import find_tasks, modalities
 from mmdls.datasets import load_cohort, make_nsclc_cohort
-from mmdls.evaluation import compare, evaluate_predictions
 from mmdls.metrics import UndefinedMetricWarning
-from mmdls.model_selection import CohortKFold
-from mmdls.report import data_hash, report
+from mmdls.report import data_hash
 
-SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
 QUICK = (BASELINE, "radiomics Cox", "imaging-only", "multimodal")
-
-
-@dataclass(frozen=True)
-class Split:
-    """One division of the patients: what is trained on, and who is left out."""
-
-    name: str
-    repeat: int
-    train: np.ndarray
-    test: np.ndarray
-
-
-def folds_of_patients(X: pd.DataFrame, y: pd.DataFrame, n_folds: int, n_repeats: int, seed: int) -> Iterator[Split]:
-    """Repeated folds, stratified by events, stage and centre as far as numbers allow."""
-    on = [task for task in ("os", "stage", "dfs", "subtype") if task in find_tasks(y)]
-    on = (on or list(find_tasks(y))) + (["centre"] if "centre" in X.columns else [])
-    for repeat in range(n_repeats):
-        splitter = CohortKFold(n_folds, on=on, random_state=seed + repeat)
-        for fold, (train, test) in enumerate(splitter.split(X, y)):
-            yield Split(f"{repeat}.{fold}", repeat, train, test)
-
-
-def centres_left_out(centres: pd.Series) -> Iterator[Split]:
-    """Each centre is left out once."""
-    for train, test in LeaveOneGroupOut().split(centres, groups=centres):
-        yield Split(f"without-{centres.iloc[test[0]]}", 0, train, test)
 
 
 def run_fold(
@@ -164,100 +145,6 @@ def run(
     return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in in_order.items()}
 
 
-def tabulate(
-    answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, n_resamples: int = 1000, baseline: str = BASELINE
-) -> pd.DataFrame:
-    """One row an arm and task: the metric with its interval, and the difference to the baseline.
-
-    Each metric is a mean over folds, since risks of different folds come from different models, and over repeats; an
-    interval is that of one repeat, on average.
-    """
-    rows, tasks = [], find_tasks(y)
-    for name, tables in answers.items():
-        repeats = sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
-        found, differences = [], []
-        for repeat in repeats:
-            predictions, folds = _predictions(tables, tasks, repeat, y)
-            options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-            found.append(evaluate_predictions(predictions, y, **options))
-            if name != baseline and baseline in answers:
-                other, _ = _predictions(answers[baseline], tasks, repeat, y)
-                differences.append(compare(predictions, other, y, metrics=list(SHOWN), **options))
-        scores = _mean(found, ["value", "low", "high"])
-        against = _mean(differences, ["difference", "low", "high", "p"]).set_index("task") if differences else None
-        for row in scores[scores["metric"].isin(SHOWN)].itertuples():
-            new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
-            new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
-            if against is not None and row.task in against.index:
-                other = against.loc[row.task]
-                new |= {"difference": other["difference"], "difference_low": other["low"]}
-                new |= {"difference_high": other["high"], "p": other["p"]}
-            rows.append(new)
-    table = pd.DataFrame(rows)
-    order = {task: i for i, task in enumerate(reversed(list(tasks)))}
-    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
-
-
-def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
-    """The table as text that fits a terminal of 80 columns."""
-    width = max(13, table["arm"].str.len().max())
-    lines = [f"{'task':8} {'arm':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
-    previous = None
-    for row in table.to_dict("records"):
-        label = SHOWN[row["metric"]]
-        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:{width}} {label:7} "
-        line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        if np.isfinite(row.get("difference", np.nan)):
-            line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-        lines.append(line)
-        previous = row["task"]
-    return "\n".join(lines)
-
-
-def draw(answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame, task: str, path: Path) -> None:
-    """Kaplan-Meier curves by the risk groups that each arm learned on its training folds, of the first repeat."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from mmdls.plotting import kaplan_meier
-
-    shown = [name for name in answers if task in answers[name]]
-    columns = min(len(shown), 2 if len(shown) <= 4 else 3)
-    rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
-    for ax in axes.ravel()[len(shown) :]:
-        ax.remove()
-    for ax, name in zip(axes.ravel(), shown, strict=False):
-        table = answers[name][task]
-        table = table[table["repeat"] == table["repeat"].min()]
-        outcome = survival_target(y.loc[table.index], task)
-        known = ~np.isnan(outcome["time"])
-        kaplan_meier(
-            outcome["event"][known],
-            outcome["time"][known],
-            table["group"].to_numpy()[known],
-            labels={0: "low risk", 1: "middle", 2: "high risk"},
-            ax=ax,
-        )
-        ax.set_title(f"{name}: {task.upper()}")
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def gain_over_chance(table: pd.DataFrame, oracle: Mapping[str, float]) -> pd.DataFrame:
-    """Which share of the oracle's gain over chance, and over the baseline, each arm reaches."""
-    rows = []
-    for row in table[table["task"].isin(oracle)].itertuples():
-        best = oracle[row.task]
-        base = table[(table["task"] == row.task) & (table["arm"] == BASELINE)]["value"]
-        above = (row.value - base.iloc[0]) / (best - base.iloc[0]) if len(base) else np.nan
-        rows.append((row.task, row.arm, (row.value - 0.5) / (best - 0.5), above))
-    return pd.DataFrame(rows, columns=["task", "arm", "of_the_oracle", "of_the_gap_to_the_oracle"])
-
-
 def manifest(X: pd.DataFrame, y: pd.DataFrame, splits: list[Split], settings: Settings) -> dict[str, Any]:
     """What decides the numbers of a run: data, splits, budget, code and versions."""
     source = hashlib.sha256()
@@ -294,13 +181,89 @@ def begin(out: Path, identity: dict[str, Any], fresh: bool) -> None:
     path.write_text(json.dumps({**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1))
 
 
+def finish(out: Path, minutes: float) -> None:
+    """Add to the manifest when the tables were written, what all fits took, and how long this call ran."""
+    path = out / "manifest.json"
+    spent = pd.read_csv(out / "chosen.csv")["seconds"].sum() / 60
+    times = {"minutes_of_all_fits": round(spent, 1), "minutes_of_the_last_call": round(minutes, 1)}
+    facts = {**json.loads(path.read_text()), "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **times}
+    path.write_text(json.dumps(facts, indent=1))
+
+
+def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:
+    """The cohort: features, outcomes, centres, the truth if it is known, and what its images allow."""
+    settings, truth = Settings(options.trials, options.epochs, options.seed), None
+    if options.cohort == "simulated":
+        cohort = make_nsclc_cohort(
+            options.patients,
+            image_signal=options.image_signal,
+            missing=options.missing,
+            centre_shift=options.centre_shift,
+            n_slices=(3, 6),
+            image_size=32,
+            random_state=options.seed,
+        )
+        truth = cohort.truth
+    elif options.cohort == "r01":
+        cohort, settings = load_r01(drop_invalid=True), replace(settings, image_size=64)
+    else:
+        cohort, settings = load_cohort(options.cohort), replace(settings, image_size=64, max_slices=16)
+    return _without_masks(cohort.data), cohort.target, cohort.groups, truth, settings
+
+
+def divide(
+    options: argparse.Namespace, X: pd.DataFrame, y: pd.DataFrame, centres: pd.Series | None
+) -> tuple[pd.DataFrame, pd.DataFrame, list[Split]]:
+    """Who is left out; a cohort from another folder is added to the tables."""
+    outside = None if options.external is None else str(options.external)
+    if outside is not None and Path(outside).is_dir():
+        other = load_cohort(outside)
+        twice = X.index.intersection(other.data.index)
+        if len(twice):
+            raise SystemExit(
+                f"{outside} and {options.cohort} share the ids {list(twice[:5])}; one of them must change."
+            )
+        X, y = pd.concat([X, _without_masks(other.data)]), pd.concat([y, other.target])
+        return X, y, external_patients(pd.Series(X.index.isin(other.data.index), X.index))
+    if outside is None and options.design == "folds":
+        return X, y, list(folds_of_patients(X, y, options.folds, options.repeats, options.seed))
+    if centres is None or centres.nunique() < 2:
+        raise SystemExit(f"that needs a column 'centre' with two centres at least in {options.cohort}.")
+    if outside is None:
+        return X, y, list(centres_left_out(centres))
+    names = centres.astype(str)
+    if outside not in set(names):
+        raise SystemExit(f"--external {outside} is neither a folder nor one of the centres {sorted(set(names))}.")
+    return X, y, external_patients(names == outside)
+
+
+def count_as_known(names: list[str], X: pd.DataFrame, y: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Outcomes and columns that are known when the prediction is made become clinical features of all arms."""
+    for name in names:
+        if name not in y and name not in X:
+            raise SystemExit(f"--known {name}: there is no such column; there are {[*y.columns, *X.columns][:30]}.")
+        y, column = (y.drop(columns=name), y[name]) if name in y else (y, X[name])
+        column = column.astype(object).where(column.notna(), None)
+        X = X.drop(columns=name, errors="ignore").assign(**{f"clinical_{name}": column})
+    return X, y
+
+
+def _without_masks(X: pd.DataFrame) -> pd.DataFrame:
+    return X.drop(columns=[c for c in X.columns if str(c).endswith("_mask")])
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
     parser.add_argument("--arms", default="quick", help="'quick', 'all', or names separated by commas")
+    parser.add_argument("--champion", default="multimodal", help="the arm that is held against each other one")
     parser.add_argument("--controls", action="store_true", help="add arms that must not, or need not, be beaten")
     parser.add_argument("--design", choices=("folds", "centres"), default="folds", help="who is left out")
+    parser.add_argument("--external", help="a folder, or a centre, that is never trained on and is predicted once")
+    parser.add_argument(
+        "--known", nargs="+", default=[], help="columns that count as known, as in --known stage treatment"
+    )
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--trials", type=int, default=6, help="Optuna trials of each arm and fold")
@@ -318,31 +281,9 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
 
     start = time.perf_counter()
-    settings = Settings(options.trials, options.epochs, options.seed)
-    oracle = None
-    if options.cohort == "simulated":
-        cohort = make_nsclc_cohort(
-            options.patients,
-            image_signal=options.image_signal,
-            missing=options.missing,
-            centre_shift=options.centre_shift,
-            n_slices=(3, 6),
-            image_size=32,
-            random_state=options.seed,
-        )
-        oracle = cohort.truth
-    elif options.cohort == "r01":
-        cohort, settings = load_r01(drop_invalid=True), replace(settings, image_size=64)
-    else:
-        cohort, settings = load_cohort(options.cohort), replace(settings, image_size=64, max_slices=16)
-    X, y = cohort.data, cohort.target
-    X = X.drop(columns=[c for c in X.columns if str(c).endswith("_mask")])
-    if options.design == "centres":
-        if cohort.groups is None or cohort.groups.nunique() < 2:
-            raise SystemExit(f"--design centres needs a column 'centre' with two centres at least in {options.cohort}.")
-        splits = list(centres_left_out(cohort.groups))
-    else:
-        splits = list(folds_of_patients(X, y, options.folds, options.repeats, options.seed))
+    X, y, centres, oracle, settings = load(options)
+    X, y, splits = divide(options, X, y, centres)
+    X, y = count_as_known(options.known, X, y)
 
     arms = offered(X, settings)
     names = list(arms) if options.arms == "all" else [name for name in QUICK if name in arms]
@@ -379,79 +320,22 @@ def main(argv: list[str] | None = None) -> None:
     per_patient(answers).to_csv(out / "predictions.csv")
     print("\n" + show(table))
     if oracle is not None:
-        best = _of_the_oracle(oracle, answers, y)
+        best = oracle_scores(oracle, answers, y)
         for task, value in best.items():
             print(f"{task:8} {'oracle':13} C-index {value:.3f}   (knows the truth)")
         gain_over_chance(table, best).to_csv(out / "efficiency.csv", index=False)
+    if options.champion in answers and len(answers) > 1:
+        against = against_others(answers, y, options.champion)
+        against.to_csv(out / "against.csv", index=False)
+        if len(answers) > len(QUICK):
+            print("\n" + show_against(against))
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
     draw({name: answers[name] for name in answers if name not in controls.NAMES}, y, last, out / "kaplan_meier.png")
     if options.report:
-        _report(answers, X, y, identity, out / "report.html")
+        write_report(answers, X, y, identity, out / "report.html")
     minutes = (time.perf_counter() - start) / 60
+    finish(out, minutes)
     print(f"\n{minutes:.1f} minutes. Tables, predictions and kaplan_meier.png are in {out}/")
-
-
-def per_patient(answers: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
-    """Every answer of every arm for every patient, one row a patient and repeat."""
-    parts = {}
-    for name, tables in answers.items():
-        for task, table in tables.items():
-            table = table.set_index("repeat", append=True).drop(columns="fold")
-            parts |= {f"{name}/{task}/{column}": table[column] for column in table}
-    wide = pd.DataFrame(parts)
-    first = next(iter(next(iter(answers.values())).values()))
-    wide.insert(0, "fold", first.set_index("repeat", append=True)["fold"])
-    return wide.reset_index("repeat")
-
-
-def _predictions(
-    tables: Mapping[str, pd.DataFrame], tasks: Mapping[str, Any], repeat: int, y: pd.DataFrame
-) -> tuple[dict[str, Any], pd.Series]:
-    """What :func:`mmdls.evaluation.evaluate_predictions` reads, of one repeat, and each patient's fold."""
-    predictions, folds = {}, pd.Series(None, index=y.index, dtype=object)
-    for task, table in tables.items():
-        table = table[table["repeat"] == repeat]
-        folds[table.index] = table["fold"]
-        if tasks[task].kind == "survival":
-            numbers = [c for c in table if c.startswith("survival_")]
-            curves = table[numbers].set_axis([float(c.removeprefix("survival_")) for c in numbers], axis=1)
-            predictions[task] = pd.concat([table[["risk"]], curves], axis=1)
-        else:
-            predictions[task] = table[[str(c) for c in tasks[task].classes]].set_axis(list(tasks[task].classes), axis=1)
-    return predictions, folds
-
-
-def _mean(tables: list[pd.DataFrame], numbers: list[str]) -> pd.DataFrame:
-    """Tables of the same rows as one, with the means of some columns."""
-    first = tables[0].copy()
-    first[numbers] = np.mean([table[numbers].to_numpy(dtype=float) for table in tables], axis=0)
-    return first
-
-
-def _of_the_oracle(
-    truth: pd.DataFrame, answers: dict[str, dict[str, pd.DataFrame]], y: pd.DataFrame
-) -> dict[str, float]:
-    """C-index of the true risks, by endpoint, inside the same folds."""
-    tables = next(iter(answers.values()))
-    _, folds = _predictions(tables, find_tasks(y), 0, y)
-    known = folds.notna()
-    risks = {task: truth.loc[known, f"{task}_risk"] for task in ("os", "dfs")}
-    scores = evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds)
-    scores = scores[scores["metric"] == "concordance_index"]
-    return dict(zip(scores["task"], scores["value"], strict=True))
-
-
-def _report(answers: dict, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:
-    tasks = find_tasks(y)
-    models, folds = {}, None
-    for name, tables in answers.items():
-        models[name], folds = _predictions(tables, tasks, 0, y)
-        for task, table in tables.items():
-            if "group" in table:
-                first = table[table["repeat"] == 0]
-                groups = pd.Categorical.from_codes(first["group"], ["low", "middle", "high"], ordered=True)
-                models[name][task]["group"] = groups
-    report(models, X, y, path, settings=identity, folds=folds, title="Clinical, imaging and multimodal models")
 
 
 if __name__ == "__main__":

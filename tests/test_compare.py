@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,20 @@ def test_the_table_fits_a_terminal_and_compares_with_clinical_only(small, finish
     shown = job.show(table)
     assert all(len(line) <= 80 for line in shown.splitlines())
     assert shown.count("multimodal") == len(find_tasks(y))
+
+
+def test_one_arm_is_held_against_each_other_one(small, finished):
+    _, y = small
+    answers, _ = finished
+    against = job.against_others(answers, y, "multimodal", n_resamples=50)
+    assert len(against) == 3 * len(find_tasks(y)) and set(against["against"]) == set(NAMES) - {"multimodal"}
+    np.testing.assert_allclose(against["difference"], against["first"] - against["second"])
+    values = job.tabulate(answers, y, n_resamples=0).set_index(["task", "arm"])["value"]
+    np.testing.assert_allclose(
+        against["second"], [values[task, arm] for task, arm in against[["task", "against"]].values]
+    )
+    assert (against["p_holm"] >= against["p"]).all()
+    assert all(len(line) <= 80 for line in job.show_against(against).splitlines())
 
 
 def test_the_figure_is_drawn(small, finished, tmp_path):
@@ -157,6 +172,41 @@ def test_a_centre_is_left_out_whole(cohort):
     assert sorted(np.concatenate([split.test for split in splits])) == list(range(len(cohort.groups)))
 
 
+def test_an_external_centre_is_never_trained_on(cohort):
+    centre = cohort.groups.mode()[0]
+    options = SimpleNamespace(cohort="simulated", external=centre, design="folds")
+    X, _, splits = job.divide(options, cohort.data, cohort.target, cohort.groups)
+    assert len(splits) == 1 and set(cohort.groups.iloc[splits[0].test]) == {centre}
+    assert centre not in set(cohort.groups.iloc[splits[0].train]) and len(X) == len(cohort.data)
+    options.external = "nowhere"
+    with pytest.raises(SystemExit, match="neither a folder nor one of the centres"):
+        job.divide(options, cohort.data, cohort.target, cohort.groups)
+
+
+def test_another_folder_is_external(tmp_path):
+    one, two = (
+        make_nsclc_cohort(n, n_slices=1, image_size=16, n_radiomics=2, folder=tmp_path / str(n), random_state=n)
+        for n in (12, 8)
+    )
+    options = SimpleNamespace(cohort=tmp_path / "12", external=tmp_path / "8", design="folds")
+    with pytest.raises(SystemExit, match="share the ids"):
+        job.divide(options, two.data, two.target, two.groups)
+    X, y = one.data.add_prefix("", axis=1), one.target
+    X.index = y.index = "A" + X.index
+    X, y, (split,) = job.divide(options, X, y, one.groups)
+    assert len(X) == len(y) == 20 and list(X.index[split.test]) == list(two.data.index)
+    assert set(split.train) == set(range(12))
+
+
+def test_what_is_known_becomes_a_feature_and_no_task(small):
+    X, y = small
+    X, y = job.count_as_known(["stage", "treatment"], X, y)
+    assert "stage" not in find_tasks(y) and {"clinical_stage", "clinical_treatment"} <= set(X.columns)
+    assert "treatment" not in X and set(X["clinical_stage"]) <= {"I-II", "III", "IV", None}
+    with pytest.raises(SystemExit, match="--known shoe_size: there is no such column"):
+        job.count_as_known(["shoe_size"], X, y)
+
+
 def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
     identity = job.manifest(*small, splits, QUICK)
     job.begin(tmp_path / "run", identity, fresh=False)
@@ -219,7 +269,16 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     assert "60 patients" in printed and "multimodal" in printed and "oracle" not in printed
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {
-        *("audit.csv", "chosen.csv", "folds", "kaplan_meier.png", "manifest.json", "metrics.csv", "predictions.csv"),
+        *(
+            "against.csv",
+            "audit.csv",
+            "chosen.csv",
+            "folds",
+            "kaplan_meier.png",
+            "manifest.json",
+            "metrics.csv",
+            "predictions.csv",
+        ),
         "trials",
     }
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60

@@ -1,0 +1,217 @@
+"""Tables and figures of the contest, from the answers that its arms gave for patients left out."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.arms import BASELINE
+from mmdls.cohort import find_tasks, survival_target
+from mmdls.evaluation import compare, evaluate_predictions
+from mmdls.metrics import holm_correction
+from mmdls.report import report
+
+__all__ = [
+    "against_others",
+    "draw",
+    "gain_over_chance",
+    "oracle_scores",
+    "per_patient",
+    "show",
+    "show_against",
+    "tabulate",
+    "write_report",
+]
+
+Answers = dict[str, dict[str, pd.DataFrame]]
+SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
+
+
+def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baseline: str = BASELINE) -> pd.DataFrame:
+    """One row an arm and task: the metric with its interval, and the difference to the baseline.
+
+    Each metric is a mean over folds, since risks of different folds come from different models, and over repeats; an
+    interval is that of one repeat, on average.
+    """
+    rows, tasks = [], find_tasks(y)
+    for name, tables in answers.items():
+        repeats = sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
+        found, differences = [], []
+        for repeat in repeats:
+            predictions, folds = _predictions(tables, tasks, repeat, y)
+            options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
+            found.append(evaluate_predictions(predictions, y, **options))
+            if name != baseline and baseline in answers:
+                other, _ = _predictions(answers[baseline], tasks, repeat, y)
+                differences.append(compare(predictions, other, y, metrics=list(SHOWN), **options))
+        scores = _mean(found, ["value", "low", "high"])
+        against = _mean(differences, ["difference", "low", "high", "p"]).set_index("task") if differences else None
+        for row in scores[scores["metric"].isin(SHOWN)].itertuples():
+            new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
+            new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
+            if against is not None and row.task in against.index:
+                other = against.loc[row.task]
+                new |= {"difference": other["difference"], "difference_low": other["low"]}
+                new |= {"difference_high": other["high"], "p": other["p"]}
+            rows.append(new)
+    table = pd.DataFrame(rows)
+    order = {task: i for i, task in enumerate(reversed(list(tasks)))}
+    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
+
+
+def against_others(answers: Answers, y: pd.DataFrame, champion: str, n_resamples: int = 1000) -> pd.DataFrame:
+    """One arm minus each other one, by task, on the same patients and resamples; one p-value is corrected for all."""
+    rows, tasks = [], find_tasks(y)
+    for name in [name for name in answers if name != champion]:
+        repeats = sorted(set(answers[name][next(iter(answers[name]))]["repeat"]))
+        differences = []
+        for repeat in repeats:
+            first, folds = _predictions(answers[champion], tasks, repeat, y)
+            second, _ = _predictions(answers[name], tasks, repeat, y)
+            options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
+            differences.append(compare(first, second, y, metrics=list(SHOWN), **options))
+        mean = _mean(differences, ["first", "second", "difference", "low", "high", "p"])
+        rows.append(mean.assign(arm=champion, against=name))
+    columns = ["task", "arm", "against", "metric", "first", "second", "difference", "low", "high", "p", "n", "n_events"]
+    table = pd.concat(rows)[columns]
+    table.insert(10, "p_holm", holm_correction(table["p"]))
+    order = {task: i for i, task in enumerate(reversed(list(tasks)))}
+    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
+
+
+def show_against(table: pd.DataFrame) -> str:
+    """The differences as text that fits a terminal of 80 columns."""
+    width = max(13, table["against"].str.len().max())
+    lines = [f"{'task':8} {table['arm'].iloc[0] + ' minus':{width + 6}}         difference [95% interval]   p (Holm)"]
+    previous = None
+    for row in table.to_dict("records"):
+        name = row["task"] if row["task"] != previous else ""
+        difference = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
+        lines.append(
+            f"{name:8} {row['against']:{width + 6}} {SHOWN[row['metric']]:7} {difference}   {row['p_holm']:.3f}"
+        )
+        previous = row["task"]
+    return "\n".join(lines)
+
+
+def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
+    """The table as text that fits a terminal of 80 columns."""
+    width = max(13, table["arm"].str.len().max())
+    lines = [f"{'task':8} {'arm':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
+    previous = None
+    for row in table.to_dict("records"):
+        label = SHOWN[row["metric"]]
+        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:{width}} {label:7} "
+        line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        if np.isfinite(row.get("difference", np.nan)):
+            line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+        lines.append(line)
+        previous = row["task"]
+    return "\n".join(lines)
+
+
+def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
+    """Kaplan-Meier curves by the risk groups that each arm learned on its training folds, of the first repeat."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from mmdls.plotting import kaplan_meier
+
+    shown = [name for name in answers if task in answers[name]]
+    columns = min(len(shown), 2 if len(shown) <= 4 else 3)
+    rows = -(-len(shown) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
+    for ax in axes.ravel()[len(shown) :]:
+        ax.remove()
+    for ax, name in zip(axes.ravel(), shown, strict=False):
+        table = answers[name][task]
+        table = table[table["repeat"] == table["repeat"].min()]
+        outcome = survival_target(y.loc[table.index], task)
+        known = ~np.isnan(outcome["time"])
+        kaplan_meier(
+            outcome["event"][known],
+            outcome["time"][known],
+            table["group"].to_numpy()[known],
+            labels={0: "low risk", 1: "middle", 2: "high risk"},
+            ax=ax,
+        )
+        ax.set_title(f"{name}: {task.upper()}")
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def gain_over_chance(table: pd.DataFrame, oracle: Mapping[str, float]) -> pd.DataFrame:
+    """Which share of the oracle's gain over chance, and over the baseline, each arm reaches."""
+    rows = []
+    for row in table[table["task"].isin(oracle)].itertuples():
+        best = oracle[row.task]
+        base = table[(table["task"] == row.task) & (table["arm"] == BASELINE)]["value"]
+        above = (row.value - base.iloc[0]) / (best - base.iloc[0]) if len(base) else np.nan
+        rows.append((row.task, row.arm, (row.value - 0.5) / (best - 0.5), above))
+    return pd.DataFrame(rows, columns=["task", "arm", "of_the_oracle", "of_the_gap_to_the_oracle"])
+
+
+def per_patient(answers: Answers) -> pd.DataFrame:
+    """Every answer of every arm for every patient, one row a patient and repeat."""
+    parts = {}
+    for name, tables in answers.items():
+        for task, table in tables.items():
+            table = table.set_index("repeat", append=True).drop(columns="fold")
+            parts |= {f"{name}/{task}/{column}": table[column] for column in table}
+    wide = pd.DataFrame(parts)
+    first = next(iter(next(iter(answers.values())).values()))
+    wide.insert(0, "fold", first.set_index("repeat", append=True)["fold"])
+    return wide.reset_index("repeat")
+
+
+def _predictions(
+    tables: Mapping[str, pd.DataFrame], tasks: Mapping[str, Any], repeat: int, y: pd.DataFrame
+) -> tuple[dict[str, Any], pd.Series]:
+    """What :func:`mmdls.evaluation.evaluate_predictions` reads, of one repeat, and each patient's fold."""
+    predictions, folds = {}, pd.Series(None, index=y.index, dtype=object)
+    for task, table in tables.items():
+        table = table[table["repeat"] == repeat]
+        folds[table.index] = table["fold"]
+        if tasks[task].kind == "survival":
+            numbers = [c for c in table if c.startswith("survival_")]
+            curves = table[numbers].set_axis([float(c.removeprefix("survival_")) for c in numbers], axis=1)
+            predictions[task] = pd.concat([table[["risk"]], curves], axis=1)
+        else:
+            predictions[task] = table[[str(c) for c in tasks[task].classes]].set_axis(list(tasks[task].classes), axis=1)
+    return predictions, folds
+
+
+def _mean(tables: list[pd.DataFrame], numbers: list[str]) -> pd.DataFrame:
+    """Tables of the same rows as one, with the means of some columns."""
+    first = tables[0].copy()
+    first[numbers] = np.mean([table[numbers].to_numpy(dtype=float) for table in tables], axis=0)
+    return first
+
+
+def oracle_scores(truth: pd.DataFrame, answers: Answers, y: pd.DataFrame) -> dict[str, float]:
+    """C-index of the true risks, by endpoint, inside the same folds."""
+    tables = next(iter(answers.values()))
+    _, folds = _predictions(tables, find_tasks(y), 0, y)
+    known = folds.notna()
+    risks = {task: truth.loc[known, f"{task}_risk"] for task in ("os", "dfs")}
+    scores = evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds)
+    scores = scores[scores["metric"] == "concordance_index"]
+    return dict(zip(scores["task"], scores["value"], strict=True))
+
+
+def write_report(answers: Answers, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:
+    tasks = find_tasks(y)
+    models, folds = {}, None
+    for name, tables in answers.items():
+        models[name], folds = _predictions(tables, tasks, 0, y)
+        for task, table in tables.items():
+            if "group" in table:
+                first = table[table["repeat"] == 0]
+                groups = pd.Categorical.from_codes(first["group"], ["low", "middle", "high"], ordered=True)
+                models[name][task]["group"] = groups
+    report(models, X, y, path, settings=identity, folds=folds, title="Clinical, imaging and multimodal models")
