@@ -416,6 +416,21 @@ def test_rules_keep_the_largest_parts_and_the_lesion_in_the_body(segmentor):
     assert largest.sum() == 18 and largest[:, 8:11, 8:11].all()
 
 
+def test_lungs_lie_in_the_body_if_wanted(segmentor):
+    image = np.full((3, 20, 20), -1000, dtype=np.int16)
+    image[:2, 4:16, 4:16] = 40
+    image[:2, 7:12, 7:12] = -800
+    model = copy.copy(segmentor)
+    model._probabilities = lambda image, patient: iter(
+        [dict.fromkeys(("lung", "lesion"), (image < -500).astype(float))]
+    )
+    for rules in ((False, False), (True, False), (False, True), (True, True)):
+        model.set_params(lung_inside_body=rules[0], lesion_inside_body=rules[1])
+        for mask, inside in zip(model._masks(image, "P1").values(), rules, strict=True):
+            assert np.array_equal(mask[:2], image[:2] == -800 if inside else image[:2] < -500)
+            assert mask[2].all()  # there is no body to be in
+
+
 def chest(*parts):
     """Air of -800 HU in boxes of a body."""
     image = np.full((24, 20, 30), 40, dtype=np.int16)

@@ -94,9 +94,10 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         lie far apart and cut a lung into many parts.
     lesion_components : int or None, default=None
         As ``lung_components``, without ``"auto"``: a patient may have any number of lesions.
-    lesion_inside_body : bool, default=False
-        Take away what is called lesion outside the body: the largest part above -500 HU of a slice, its holes filled.
-        Needs true HU. Slices without any such part are left as they are.
+    lung_inside_body, lesion_inside_body : bool, default=False
+        Take away what lies outside the body: the largest part above -500 HU of a slice, its holes filled. Needs true HU
+        and slices that show the body's whole outline; a lung that is open to the image's border counts as outside.
+        Slices without any such part are left as they are.
     crop_size : int, default=64
         Height and width of ``lung_image`` and ``lesion_image``.
     crop_margin : float, default=0.2
@@ -158,6 +159,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         flips: bool = False,
         lung_components: int | str | None = "auto",
         lesion_components: int | None = None,
+        lung_inside_body: bool = False,
         lesion_inside_body: bool = False,
         crop_size: int = 64,
         crop_margin: float = 0.2,
@@ -190,6 +192,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self.flips = flips
         self.lung_components = lung_components
         self.lesion_components = lesion_components
+        self.lung_inside_body = lung_inside_body
         self.lesion_inside_body = lesion_inside_body
         self.crop_size = crop_size
         self.crop_margin = crop_margin
@@ -474,10 +477,15 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             for name, probability in piece.items():
                 masks[name][start : start + len(probability)] = probability > self.threshold
             start += len(probability)
-        if self.lesion_inside_body and "lesion" in masks:
-            for mask, picture in zip(masks["lesion"], image, strict=True):
-                if mask.any():
-                    body = _largest(self._hounsfield(picture) > _BODY, 1)
+        inside = [
+            masks[name]
+            for name, is_inside in (("lung", self.lung_inside_body), ("lesion", self.lesion_inside_body))
+            if is_inside and name in masks
+        ]
+        for picture, *found in zip(image, *inside, strict=True) if inside else ():
+            if any(mask.any() for mask in found):
+                body = _largest(self._hounsfield(picture) > _BODY, 1)
+                for mask in found:
                     mask &= ndimage.binary_fill_holes(body) if body.any() else True
         n_lungs = self.lung_components
         if n_lungs == "auto":
