@@ -6,7 +6,6 @@ import os
 import socket
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os import PathLike, fspath
@@ -30,6 +29,7 @@ from sklearn.utils.metaestimators import _safe_split, available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
 from tqdm.auto import tqdm
 
+from mmdls._watch import watched
 from mmdls.model_selection import CohortKFold
 
 __all__ = ["OptunaSearch", "search_space_of"]
@@ -101,6 +101,11 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     pruner : optuna pruner, default=None
         Stops a trial after a fold, by the running mean over its folds; with one objective and without ``n_jobs`` only.
         None is Optuna's median pruner.
+    epoch_pruner : optuna pruner, default=None
+        Stops a trial inside a fold, after an epoch of the networks of this package, under the same conditions. It sees
+        the score of the patients whom a network holds out (the mean over tasks of AUC and Harrell's C, whatever loss is
+        searched) as a running mean over the folds so far, and compares it with other trials in the same epoch of the
+        same fold. None stops, from the tenth epoch, the worst tenth; ``optuna.pruners.NopPruner()`` nothing.
     storage : str, path or optuna storage, default=None
         Where trials are kept: the path of a journal file, a database URL, or a storage. None keeps them in memory.
         The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
@@ -129,7 +134,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         The Pareto front; one trial if there is one objective.
     cv_results_ : dict of arrays
         One entry a trial: ``params``, ``param_<name>``, ``mean_test_<score>``, ``std_test_<score>``,
-        ``split<k>_test_<score>``, ``state``, ``error``, ``seconds``.
+        ``split<k>_test_<score>``, ``state``, ``error`` of a failed trial, ``stopped`` (where a pruned one was),
+        ``seconds``.
     n_splits_ : int
     scorer_ : dict of str to callable
 
@@ -157,6 +163,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         refit: bool | str | Callable[[dict[str, Any]], int] = True,
         sampler: Any = None,
         pruner: Any = None,
+        epoch_pruner: Any = None,
         storage: Any = None,
         catch: tuple[type[Exception], ...] = (FloatingPointError,),
         n_jobs: int | None = None,
@@ -173,6 +180,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self.refit = refit
         self.sampler = sampler
         self.pruner = pruner
+        self.epoch_pruner = epoch_pruner
         self.storage = storage
         self.catch = catch
         self.n_jobs = n_jobs
@@ -202,18 +210,22 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         splitter = self._splitter(y, seed)
         folds = list(splitter.split(X, y, **routed.splitter.split))
         self.n_splits_ = len(folds)
-        self.study_ = self._study(seed, objectives, (X, y, folds))
+        self.study_, pruners = self._study(seed, objectives, (X, y, folds))
         self._start_from_what_was_given(space)
 
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
             chosen = space(trial) if callable(space) else {name: _suggest(trial, name, d) for name, d in space.items()}
             try:
-                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives)
+                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives, _Epochs(pruners))
+            except optuna.TrialPruned as stopped:
+                trial.set_user_attr("stopped", str(stopped))
+                raise
             except self.catch as error:
                 trial.set_user_attr("error", f"{type(error).__name__}: {error}")
                 raise
-            trial.set_user_attr("seconds", round(perf_counter() - start, 3))
+            finally:
+                trial.set_user_attr("seconds", round(perf_counter() - start, 3))
             means = [float(np.mean([fold[name] for fold in scores])) for name in objectives]
             if np.isnan(means).any():
                 undefined = [name for name, mean in zip(objectives, means, strict=True) if np.isnan(mean)]
@@ -284,6 +296,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         folds: list[tuple[np.ndarray, np.ndarray]],
         routed: Bunch,
         objectives: list[str],
+        epochs: "_Epochs",
     ) -> list[dict[str, float]]:
         work = (
             joblib.delayed(_fit_and_score)(
@@ -293,12 +306,16 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         )
         scores: list[dict[str, float]] = []
         alone = joblib.effective_n_jobs(self.n_jobs) == 1
-        results = (f(*a, **k) for f, a, k in work) if alone else joblib.Parallel(self.n_jobs)(work)
+        may_prune = alone and len(objectives) == 1
+        if alone:
+            results = (epochs.watch(k, f, a) if may_prune else f(*a) for k, (f, a, _) in enumerate(work))
+        else:
+            results = joblib.Parallel(self.n_jobs)(work)
         for k, found in enumerate(results):
             scores.append(found)
             for name, value in found.items():
                 trial.set_user_attr(f"split{k}_test_{name}", float(value))
-            if alone and len(objectives) == 1:
+            if may_prune:
                 trial.report(float(np.mean([fold[objectives[0]] for fold in scores])), step=k)
                 if k + 1 < len(folds) and trial.should_prune():
                     raise optuna.TrialPruned(f"after fold {k + 1} of {len(folds)}")
@@ -376,6 +393,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             "params": np.array([dict(t.params) for t in trials], dtype=object),
             "state": np.array([t.state.name for t in trials]),
             "error": np.array([t.user_attrs.get("error", "") for t in trials], dtype=object),
+            "stopped": np.array([t.user_attrs.get("stopped", "") for t in trials], dtype=object),
             "seconds": np.array([t.user_attrs.get("seconds", np.nan) for t in trials]),
         }
         for name in names:
@@ -476,25 +494,36 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             return CohortKFold(5 if self.cv is None else int(self.cv), random_state=seed)
         return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
 
-    def _study(self, seed: int, objectives: list[str], data: tuple[Any, ...]) -> optuna.Study:
+    def _study(
+        self, seed: int, objectives: list[str], data: tuple[Any, ...]
+    ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
+        """The study, and what makes the studies of epochs beside it, by fold and network."""
         sampler = _SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
-        storage, name = self.storage, None
+        storage, label = self.storage, seed
         if storage is not None:
             whole = self.estimator.__repr__(N_CHAR_MAX=10**9)  # repr() itself leaves out the middle of a long one
-            name = f"{type(self.estimator).__name__}-{joblib.hash((*data, whole, objectives))[:16]}"
+            label = joblib.hash((*data, whole, objectives))[:16]
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.create_study(
-                study_name=name,
-                storage=storage,
-                sampler=sampler,
-                pruner=copy.deepcopy(self.pruner),
-                directions=["maximize"] * len(objectives),
-                load_if_exists=storage is not None,
+        make = functools.partial(optuna.create_study, storage=optuna.storages.get_storage(storage), load_if_exists=True)
+        name = f"{type(self.estimator).__name__}-{label}"
+        epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
+            90.0, n_startup_trials=5, n_warmup_steps=10, n_min_trials=5
+        )
+
+        @functools.cache
+        def of_epochs(fold: int, network: int) -> optuna.Study:
+            return make(
+                study_name=f"{name}-fold{fold}-network{network}",
+                sampler=optuna.samplers.RandomSampler(seed),
+                pruner=copy.deepcopy(epoch_pruner),
+                direction="maximize",
             )
+
+        directions = ["maximize"] * len(objectives)
+        pruner = copy.deepcopy(self.pruner)
+        return make(study_name=name, sampler=sampler, pruner=pruner, directions=directions), of_epochs
 
     @staticmethod
     def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -541,6 +570,52 @@ def _fit_and_score(
     X_test, y_test = _safe_split(estimator, X, y, test, train)
     estimator.fit(X_train, y_train, **_check_method_params(X, routed.estimator.fit, indices=train))
     return {name: float(scorer(estimator, X_test, y_test)) for name, scorer in scorers.items()}
+
+
+class _Epochs:
+    """Asks a pruner after every epoch of a trial.
+
+    Every fold has a study of its own, and every network of a fold if several are trained one after another: a pruner
+    takes the best that a trial has reported, which must not come from an easier fold. So that a bad fold alone ends
+    nothing, what is reported is the mean of the best scores of the folds before and the score of this epoch.
+    """
+
+    def __init__(self, study_of: Callable[[int, int], optuna.Study]):
+        self.study_of = study_of
+        self.before: list[dict[int, float]] = []
+
+    def watch(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call a function; networks that train in it may end it with ``TrialPruned``."""
+        network = -1
+        asked: dict[int, optuna.Trial] = {}
+        best: dict[int, float] = {}
+
+        def look(epoch: int, score: float) -> None:
+            nonlocal network
+            network += epoch == 1
+            if not np.isfinite(score):
+                return
+            if network not in asked:
+                asked[network] = self.study_of(fold, network).ask()
+            best[network] = max(score, best.get(network, score))
+            before = [past[network] for past in self.before if network in past]
+            asked[network].report(float(np.mean([*before, score])), epoch)
+            if asked[network].should_prune():
+                raise optuna.TrialPruned(f"in epoch {epoch} of fold {fold + 1}")
+
+        state = TrialState.FAIL
+        try:
+            with watched(look):
+                found = function(*arguments)
+            state = TrialState.COMPLETE
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+            raise
+        finally:
+            for network, trial in asked.items():
+                trial.study.tell(trial, best[network] if state == TrialState.COMPLETE else None, state)
+        self.before.append(best)
+        return found
 
 
 class _SeededTPE(optuna.samplers.BaseSampler):

@@ -11,6 +11,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import joblib
 import numpy as np
 import optuna
 import pandas as pd
@@ -26,6 +27,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmdls import MMDLS, ClinicalCox, SliceEncoder
+from mmdls._watch import watcher
+from mmdls.datasets import make_nsclc_cohort
 from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch, _Watch, search_space_of
@@ -133,6 +136,94 @@ def test_bad_trials_are_pruned_after_a_fold():
     assert (states == "PRUNED").sum() > 3
     assert len(Moody.fits) == 4 * (states == "COMPLETE").sum() + (states == "PRUNED").sum() + 1  # and the refit
     assert np.isnan(search.cv_results_["mean_test_score"][states == "PRUNED"]).all()
+
+
+class Trained(ClassifierMixin, BaseEstimator):
+    """Says after every epoch how well it does, and counts the epochs; the first fold is the easier one."""
+
+    epochs: list = []
+
+    def __init__(self, qualities=(0.5, 0.5), max_epochs=10, n_networks=1):
+        self.qualities = qualities
+        self.max_epochs = max_epochs
+        self.n_networks = n_networks
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        first = X[0, 0] > 0  # its training rows begin in the middle
+        best = self.qualities[0] + 5 if first else self.qualities[1]
+        Trained.epochs.append(0)
+        for _ in range(self.n_networks):
+            for epoch in range(1, self.max_epochs + 1):
+                Trained.epochs[-1] += 1
+                if watcher():
+                    watcher()(epoch, best * epoch / self.max_epochs)
+        return self
+
+
+@pytest.mark.parametrize("n_networks", [1, 2])
+def test_hopeless_trials_are_stopped_inside_a_fold(n_networks):
+    X, y = np.arange(40.0)[:, None], np.arange(40) % 2
+    qualities = [(q, q) for q in (0.5, 0.6, 0.7, 0.8, 0.9)]
+    qualities += [(0.05, 0.9), (0.65, 0.65), (0.65, -2.0), (2.0, 0.4)]
+
+    def space(trial):
+        trial.suggest_float("anything", 0, 1)
+        return {"qualities": qualities[trial.number]}
+
+    options = {
+        "scoring": lambda estimator, X, y: 0.5,  # says nothing: only epochs can prune
+        "n_trials": len(qualities),
+        "cv": KFold(2),
+        "pruner": optuna.pruners.NopPruner(),
+        "epoch_pruner": optuna.pruners.PercentilePruner(75, n_startup_trials=5, n_warmup_steps=3),
+        "random_state": 0,
+    }
+    Trained.epochs = []
+    estimator = Trained(n_networks=n_networks)
+    table = OptunaSearch(estimator, space, **options).fit(X, y).cv_results_
+    assert list(table["state"]) == ["COMPLETE"] * 5 + ["PRUNED", "COMPLETE", "PRUNED", "COMPLETE"]
+    assert table["stopped"][5] == "in epoch 3 of fold 1" and table["stopped"][7] == "in epoch 3 of fold 2"
+    assert np.isnan(table["mean_test_score"][[5, 7]]).all() and (table["seconds"] > 0).all()
+    whole = 10 * n_networks
+    assert Trained.epochs == [whole] * 10 + [3] + [whole] * 3 + [3] + [whole] * 2 + [whole]  # the last is the refit
+    again = OptunaSearch(estimator, space, **options).fit(X, y).cv_results_
+    assert list(again["stopped"]) == list(table["stopped"])
+    two = {"scoring": dict.fromkeys("ab", options["scoring"]), "refit": "a"}
+    for harmless in ({"epoch_pruner": optuna.pruners.NopPruner()}, {"n_jobs": 2}, two):
+        with joblib.parallel_config("threading"):
+            search = OptunaSearch(estimator, space, **{**options, **harmless}).fit(X, y)
+        assert set(search.cv_results_["state"]) == {"COMPLETE"}
+
+
+def test_a_hopeless_learning_rate_is_stopped_by_the_held_out_patients():
+    X, y = make_nsclc_cohort(160, n_slices=1, image_size=16, return_X_y=True, random_state=0)
+    X, y = X.filter(regex="clinical|radiomics"), y[["os_time", "os_event"]]
+    rates = [3e-3, 4e-3, 5e-3, 1e-8, 1e-2]
+
+    def space(trial):
+        trial.suggest_float("anything", 0, 1)
+        return {"learning_rate": rates[trial.number]}
+
+    tables = [
+        OptunaSearch(
+            MMDLS(max_epochs=12, validation_fraction=0.4, random_state=0),
+            space,
+            cv=CohortKFold(2, random_state=0),
+            n_trials=len(rates),
+            pruner=optuna.pruners.NopPruner(),
+            epoch_pruner=optuna.pruners.PercentilePruner(75, n_startup_trials=3, n_warmup_steps=6),
+            refit=False,
+            random_state=0,
+        )
+        .fit(X, y)
+        .cv_results_
+        for _ in range(2)
+    ]
+    first, second = (pd.DataFrame(table).drop(columns="seconds") for table in tables)
+    pd.testing.assert_frame_equal(first, second)
+    assert list(first["state"]) == ["COMPLETE"] * 3 + ["PRUNED", "COMPLETE"]
+    assert "of fold 1" in first["stopped"][3] and np.isnan(first["mean_test_score"][3])
 
 
 def test_undefined_scores_never_win(data):
