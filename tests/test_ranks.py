@@ -13,7 +13,7 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, SliceEncoder
 from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.estimators._network import build_network
-from mmdls.estimators._ranks import Ranks
+from mmdls.estimators._ranks import Ranks, own_device
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _WeightedSum
 from mmdls.registry import backbones
 
@@ -143,7 +143,7 @@ FITS = {
     "one batch": {"validation_fraction": 0, "max_epochs": 2},
     "batches": {"batch_size": 12},
     "early stop": {"learning_rate": 0.03, "patience": 2, "max_epochs": 15},
-    "noisy": {"noisy": True, "batch_size": 20, "random_state": None},
+    "noisy": {"noisy": True, "batch_size": 20, "micro_batch_size": 5, "random_state": None},
 }
 
 
@@ -252,6 +252,17 @@ def test_shares_are_even_and_complete():
         assert [i for share in shares for i in range(n)[share]] == list(range(n))
         sizes = [share.stop - share.start for share in shares]
         assert max(sizes) - min(sizes) <= 1
+
+
+def test_each_rank_takes_the_gpu_of_its_number(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert own_device(torch.device("cuda")) == torch.device("cuda"), "alone, torch chooses"
+    monkeypatch.setattr("mmdls.estimators._ranks._together", lambda: True)
+    assert own_device(torch.device("cuda")) == torch.device("cuda:2")
+    assert own_device(torch.device("cuda:1")) == torch.device("cuda:1")
+    assert own_device(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_own_random_numbers_leave_the_common_ones_alone():

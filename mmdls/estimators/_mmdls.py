@@ -93,6 +93,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     n_jobs : int, default=None
         Workers that decode images.
     device : {"cpu", "cuda", "auto"}, default="cpu"
+        Processes that share ``torch.distributed`` train one model together, each on a GPU of its own.
     verbose : int, default=0
         1 shows progress bars.
     random_state : int, RandomState instance or None, default=None

@@ -384,6 +384,7 @@ def train(
         *outcomes,
         targets.sample_weight,
         (*given, task_weights, backbone_learning_rates, compute.precision),
+        [(store.mean, store.std) for store in inputs.stores.values()],
         [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
     )
     compute.ranks.copy_first(network)
