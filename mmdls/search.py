@@ -6,8 +6,10 @@ import os
 import socket
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from importlib import util
 from os import PathLike, fspath
 from time import monotonic, perf_counter, sleep
 from typing import Any
@@ -107,7 +109,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         searched) as a running mean over the folds so far, and compares it with other trials in the same epoch of the
         same fold. None stops, from the tenth epoch, the worst tenth; ``optuna.pruners.NopPruner()`` nothing.
     storage : str, path or optuna storage, default=None
-        Where trials are kept: the path of a journal file, a database URL, or a storage. None keeps them in memory.
+        Where trials are kept: the path of a journal file, a database URL, ``"grpc://host:port"`` of an Optuna proxy, or
+        a storage. None keeps them in memory.
         The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
         before): processes that fit the same work on one study, a search that was stopped goes on, and one on other
         rows begins anew. A trial whose process died or was stopped is run again with the same parameters, at once if
@@ -506,6 +509,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
+            elif isinstance(storage, str) and storage.startswith("grpc://"):
+                storage = _proxy(storage)
         make = functools.partial(optuna.create_study, storage=optuna.storages.get_storage(storage), load_if_exists=True)
         name = f"{type(self.estimator).__name__}-{label}"
         epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
@@ -644,6 +649,17 @@ class _SeededTPE(optuna.samplers.BaseSampler):
 
     def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
         self.inner.after_trial(study, trial, state, values)
+
+
+def _proxy(address: str) -> Any:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"storage={address!r} is not a proxy's address; expected 'grpc://host:port'.")
+    if not util.find_spec("grpc"):
+        raise ImportError(f'storage={address!r} needs grpcio: pip install "mmdls[scale]".')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
 
 
 _TOKEN = uuid4().hex[:8]

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import joblib
@@ -272,14 +273,19 @@ def test_a_search_inside_a_cross_validation_never_sees_what_is_left_out(data):
     np.testing.assert_array_equal(again.predict(X), found["estimator"][0].predict(X))
 
 
-def test_folds_at_once_give_the_same(data):
-    alone, together = (
-        OptunaSearch(model(), SPACE, n_trials=3, cv=3, n_jobs=n, pruner=optuna.pruners.NopPruner(), random_state=0)
-        .fit(*data)
-        .cv_results_["mean_test_score"]
-        for n in (1, 2)
-    )
-    np.testing.assert_allclose(alone, together)
+@pytest.mark.parametrize("backend", ["loky", "threading", "dask"])
+def test_folds_at_once_give_the_same(data, backend):
+    options = {"n_trials": 3, "cv": 3, "pruner": optuna.pruners.NopPruner(), "random_state": 0}
+    alone = OptunaSearch(model(), SPACE, **options).fit(*data)
+    with ExitStack() as stack:
+        if backend == "dask":
+            distributed = pytest.importorskip("distributed")
+            cluster = distributed.LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None)
+            stack.enter_context(distributed.Client(stack.enter_context(cluster)))
+        stack.enter_context(joblib.parallel_config(backend, n_jobs=2))
+        together = OptunaSearch(model(), SPACE, **options).fit(*data)
+    for name in ("split0_test_score", "split2_test_score", "mean_test_score"):
+        np.testing.assert_allclose(alone.cv_results_[name], together.cv_results_[name])
 
 
 def test_spaces_come_from_the_parts_and_wrong_ones_are_named(data):
@@ -376,17 +382,21 @@ pd.DataFrame(search.fit(X, y).cv_results_).to_csv(table)
 
 
 class Crew:
-    """Processes that work on one journal."""
+    """Processes that work on one storage, by default a journal."""
 
-    def __init__(self, folder, n_trials):
+    def __init__(self, folder, n_trials, storage=None):
         self.folder, self.n_trials = folder, n_trials
         self.journal = folder / "study.log"
+        self.storage = storage or self.journal
+        self.environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
         (folder / "worker.py").write_text(WORKER)
 
     def start(self, name):
-        command = [sys.executable, self.folder / "worker.py", self.journal, str(self.n_trials), self.folder / name]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-        return subprocess.Popen([str(part) for part in command], env=environment)
+        command = [sys.executable, self.folder / "worker.py", self.storage, str(self.n_trials), self.folder / name]
+        return subprocess.Popen([str(part) for part in command], env=self.environment)
+
+    def tables(self, *names):
+        return [pd.read_csv(self.folder / name, index_col=0) for name in names]
 
     def trials(self):
         if not self.journal.exists():
@@ -401,9 +411,12 @@ class Crew:
         while time.monotonic() < deadline:
             mine = [t for t in self.trials() if t.user_attrs.get("process", "").split(":")[1:2] == [str(process.pid)]]
             if len(mine) > n_before and mine[-1].state == optuna.trial.TrialState.RUNNING:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                return
+                process.send_signal(signal.SIGSTOP)
+                if not os.path.lexists(f"{self.journal}.lock"):  # whoever dies while writing costs the others 30 s
+                    process.send_signal(signal.SIGKILL)
+                    process.wait()
+                    return
+                process.send_signal(signal.SIGCONT)
             time.sleep(0.02)
         raise AssertionError("the process was never seen at work")
 
@@ -441,10 +454,51 @@ def test_two_processes_lose_and_repeat_nothing_though_one_is_killed(tmp_path, n_
     assert all(t.params.items() <= successors[t.number].params.items() for t in died)
     assert not any(t.params for t in given_back)
     assert len({t.user_attrs["process"] for t in complete}) >= 2
-    tables = [pd.read_csv(tmp_path / name, index_col=0) for name in ("second.csv", "again.csv")]
+    tables = crew.tables("second.csv", "again.csv")
     pd.testing.assert_frame_equal(*tables)
     assert (tables[0]["state"] == "COMPLETE").all() and len(tables[0]) == n_trials
     assert set(tables[0]["param_quality"]) == {t.params["quality"] for t in complete}
+
+
+def test_two_processes_share_a_database(tmp_path):
+    database = f"sqlite:///{tmp_path / 'study.db'}"
+    optuna.create_study(storage=database, study_name="makes the tables")
+    crew = Crew(tmp_path, 12, database)
+    _ends_with_one_table(crew)
+
+
+def test_two_processes_share_a_grpc_proxy(tmp_path):
+    pytest.importorskip("grpc")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    crew = Crew(tmp_path, 12, f"grpc://localhost:{port}")
+    serve = (
+        "from optuna.storages import get_storage, run_grpc_proxy_server as run\n"
+        f"run(get_storage('sqlite:///{tmp_path / 'study.db'}'), host='localhost', port={port})"
+    )
+    server = subprocess.Popen([sys.executable, "-c", serve], env=crew.environment)
+    try:
+        with pytest.warns(optuna.exceptions.ExperimentalWarning):
+            proxy = optuna.storages.GrpcStorageProxy(host="localhost", port=port)
+        proxy.wait_server_ready(timeout=60)
+        _ends_with_one_table(crew)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ends_with_one_table(crew):
+    workers = [crew.start(name) for name in ("first.csv", "second.csv")]
+    assert [worker.wait(timeout=120) for worker in workers] == [0, 0]
+    one, other = crew.tables("first.csv", "second.csv")
+    pd.testing.assert_frame_equal(one, other)
+    assert len(one) == one["param_quality"].nunique() == crew.n_trials
+
+
+def test_an_address_that_is_none_is_named(data):
+    with pytest.raises(ValueError, match="expected 'grpc://host:port'"):
+        OptunaSearch(model(), SPACE, storage="grpc://localhost").fit(*data)
 
 
 QUALITY = {"quality": FloatDistribution(0, 1)}
