@@ -779,7 +779,7 @@ def frozen_search(options: argparse.Namespace, say: "Report") -> None:
     """Row (f)."""
     size = {"n": 40, "size": 32, "trials": 3, "epochs": 3}
     if not options.quick:
-        size = {"n": 60, "size": 112, "trials": 8, "epochs": 10}
+        size = {"n": 60, "size": 64, "trials": 8, "epochs": 8}
     with tempfile.TemporaryDirectory() as root:
         arms = {
             "frozen, memory": Arm(searches, {**size, "memory": root, "trainable": False}),

@@ -21,6 +21,7 @@ __all__ = [
     "per_patient",
     "show",
     "show_against",
+    "survival_scores",
     "tabulate",
     "write_report",
 ]
@@ -202,6 +203,15 @@ def oracle_scores(truth: pd.DataFrame, answers: Answers, y: pd.DataFrame) -> dic
     scores = evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds)
     scores = scores[scores["metric"] == "concordance_index"]
     return dict(zip(scores["task"], scores["value"], strict=True))
+
+
+def survival_scores(
+    endpoint: str, risk: pd.Series, y: pd.DataFrame, n_resamples: int = 1000
+) -> tuple[float, float, float]:
+    """C-index of a risk of some patients, and its interval."""
+    table = evaluate_predictions({endpoint: risk}, y, horizons=(), n_resamples=n_resamples)
+    row = table[table["metric"] == "concordance_index"].iloc[0]
+    return row["value"], row["low"], row["high"]
 
 
 def write_report(answers: Answers, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import brentq
 
 from mmdls.modules import cox_loss
+from mmdls.modules.heads import CoxHead
 from mmdls.modules.losses import CoxRiskSet
 
 
@@ -164,3 +165,21 @@ def test_a_patient_of_weight_zero_is_absent(ties, spread):
     assert (gradient[gone] == 0).all() and torch.isfinite(gradient).all()
     nobody = cox_loss(log_hazard, event, time, ties, torch.zeros(30))
     assert nobody.item() == 0 and nobody.requires_grad
+
+
+def test_a_head_sorts_once_as_long_as_the_patients_stay(data, monkeypatch):
+    eta, event, time, _ = data
+    head, others, calls, sort = CoxHead(3), torch.randperm(len(time)), [], CoxRiskSet.of
+    monkeypatch.setattr(CoxRiskSet, "of", lambda *arguments: calls.append(1) or sort(*arguments))
+    for _ in range(3):
+        head.train()
+        assert head.loss(eta[:, None], event, time) == cox_loss(eta, event, time, risk_set=sort(event, time))
+        head.eval()  # validation between the steps
+        head.loss(eta[:30, None], event[:30], time[:30])
+    assert len(calls) == 2
+    head.train()
+    mixed = head.loss(eta[others, None], event[others], time[others])
+    torch.testing.assert_close(mixed, head.loss(eta[:, None], event, time))
+    assert len(calls) == 4
+    head.fit_baseline(eta[:, None], event, time)
+    assert not head._sorted  # a stored model holds no patient

@@ -113,6 +113,7 @@ class CoxHead(nn.Module):
         self.ties = ties
         self.register_buffer("times", None, persistent=False)
         self.register_buffer("log_cumulative_hazard", None, persistent=False)
+        self._sorted: dict[bool, tuple[Tensor, Tensor, CoxRiskSet]] = {}
 
     def prepare(self, event: Tensor, time: Tensor) -> None:
         """Nothing to prepare."""
@@ -123,7 +124,16 @@ class CoxHead(nn.Module):
 
     def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Negative log partial likelihood per event; see :func:`mmdls.modules.cox_loss`."""
-        return cox_loss(parameters[:, 0], event, time, ties=self.ties, sample_weight=sample_weight)
+        risk_set = self._risk_set(event, time)
+        return cox_loss(parameters[:, 0], event, time, self.ties, sample_weight, risk_set)
+
+    def _risk_set(self, event: Tensor, time: Tensor) -> CoxRiskSet:
+        """The order of these patients; that of the last training and of the last validation batch is kept."""
+        known = self._sorted.get(self.training)
+        same = known is not None and known[0].shape == event.shape and known[0].device == event.device
+        if not (same and torch.equal(known[0], event) and torch.equal(known[1], time)):
+            self._sorted[self.training] = event, time, CoxRiskSet.of(event, time)
+        return self._sorted[self.training][2]
 
     def risk(self, parameters: Tensor) -> Tensor:
         """Log hazard (B, 1) -> (B,)."""
@@ -131,6 +141,7 @@ class CoxHead(nn.Module):
 
     def fit_baseline(self, parameters: Tensor, event: Tensor, time: Tensor) -> None:
         """Estimate the cumulative baseline hazard at the times seen in the training rows."""
+        self._sorted.clear()
         # In logarithms, so that hazards of any size and spread neither overflow nor vanish.
         risk_set = CoxRiskSet.of(event, time)
         log_hazard = parameters[:, 0].double()[risk_set.order]
