@@ -193,9 +193,10 @@ class Deep:
 
 
 class Published:
-    """The published network and recipe; only its learning rate and weight decay are tuned, on a part held out.
+    """The published network and recipe; only its learning rate is tuned, on a part held out.
 
-    Slices keep their size, since the published 224 x 224 only repeats the pixels of smaller ones.
+    It is given two things that the recipe lacks: numbers are standardised, since on raw ones the network ended with one
+    risk for everybody, and slices keep their size, since 224 x 224 only repeats the pixels of smaller ones.
     """
 
     def __init__(self, settings: Settings):
@@ -212,6 +213,7 @@ class Published:
                 lung__image_size=self.settings.image_size,
                 lesion__max_slices=self.settings.max_slices,
                 lung__max_slices=self.settings.max_slices,
+                **{f"{block}__scale": "standard" for block in ("radiomics", "pet", "clinical")},
             ),
             {"learning_rate": FloatDistribution(3e-5, 3e-3, log=True)},
             cv=[(kept, held)],
