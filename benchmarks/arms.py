@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
@@ -85,7 +86,7 @@ class Classical:
             search = OptunaSearch(
                 model,
                 space,
-                scoring=None if survival else "roc_auc_ovr",
+                scoring=None if survival else mean_auc,
                 cv=CohortKFold(3, random_state=self.settings.seed),
                 n_trials=self.settings.trials,
                 storage=self.settings.journal,
@@ -287,6 +288,13 @@ class LateFusion:
             else:
                 columns.append(np.log(np.clip(table.to_numpy(), 1e-6, 1))[:, 1:])
         return np.column_stack(columns)
+
+
+def mean_auc(model: Any, X: pd.DataFrame, y: pd.Series) -> float:
+    """Mean over classes of the AUC, one against the rest; a class that these patients lack is left out."""
+    found = [k for k, name in enumerate(model.classes_) if 0 < (y == name).sum() < len(y)]
+    probability = model.predict_proba(X)
+    return float(np.mean([roc_auc_score(y == model.classes_[k], probability[:, k]) for k in found]))
 
 
 def images_only(X: pd.DataFrame) -> list[str]:

@@ -83,7 +83,10 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     endpoints = list(dict.fromkeys(table["task"]))
-    figure, axes = plt.subplots(1, len(endpoints), figsize=(5.6 * len(endpoints), 4.4), squeeze=False, sharey=True)
+    size = (5.6 * len(endpoints), 4.4)
+    figure, axes = plt.subplots(1, len(endpoints), figsize=size, squeeze=False, sharey=True, layout="constrained")
+        1, len(endpoints), figsize=(5.6 * len(endpoints), 4.4), squeeze=False, sharey=True, layout="constrained"
+    )
     for ax, endpoint in zip(axes[0], endpoints, strict=True):
         own = table[table["task"] == endpoint]
         for name, curve in own.groupby("arm", sort=False):
@@ -92,14 +95,14 @@ def draw(table: pd.DataFrame, path: Path) -> None:
             ax.fill_between(curve["patients"], curve["low"], curve["high"], color=line.get_color(), alpha=0.08, lw=0)
         ax.axhline(own["oracle"].iloc[0], color="0.2", linestyle=":", label="oracle")
         ax.set_xscale("log")
-        sizes = sorted(set(own["patients"]))
-        ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        steps = sorted(set(own["patients"]))
+        ax.set_xticks(steps, [f"{step:,}" for step in steps])
         ax.minorticks_off()
         ax.set(xlabel="patients to learn from", title=endpoint.upper())
         ax.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("C-index of the same further patients")
-    axes[0][-1].legend(frameon=False, fontsize=9, loc="lower right")
-    figure.tight_layout()
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

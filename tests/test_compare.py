@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import compare as job
+from benchmarks.arms import mean_auc
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 
@@ -162,6 +163,20 @@ def test_every_arm_and_control_answers(small, tmp_path):
             column = "risk" if "risk" in table else table.columns[-1]
             assert np.isfinite(table[column]).all(), (name, task)
         assert note["seconds"] > 0
+
+
+def test_a_class_that_a_part_lacks_does_not_end_the_search():
+    class Model:
+        classes_ = np.array(["I-II", "III", "IV"])
+
+        def predict_proba(self, X):
+            return X
+
+    answers = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.65, 0.25, 0.1]])
+    truth = pd.Series(["I-II", "I-II", "III", "III"])
+    assert mean_auc(Model(), answers, truth) == 0.75
+    truth.iloc[2] = "IV"
+    assert mean_auc(Model(), answers, truth) == pytest.approx((3 / 4 + 1 / 3 + 1 / 2) / 3)
 
 
 def test_a_centre_is_left_out_whole(cohort):
