@@ -85,8 +85,6 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     endpoints = list(dict.fromkeys(table["task"]))
     size = (5.6 * len(endpoints), 4.4)
     figure, axes = plt.subplots(1, len(endpoints), figsize=size, squeeze=False, sharey=True, layout="constrained")
-        1, len(endpoints), figsize=(5.6 * len(endpoints), 4.4), squeeze=False, sharey=True, layout="constrained"
-    )
     for ax, endpoint in zip(axes[0], endpoints, strict=True):
         own = table[table["task"] == endpoint]
         for name, curve in own.groupby("arm", sort=False):
