@@ -11,8 +11,10 @@ from sklearn.frozen import FrozenEstimator
 
 import mmdls.images._store as store_module
 from mmdls.cohort import check_cohort
-from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder, TabularEncoder
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
 from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._mask_training import _MaskNet
 from mmdls.estimators._network import build_network
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
 from mmdls.images import SliceStore
@@ -176,6 +178,25 @@ def test_divergence_stops_with_a_clear_error(cohort):
         FloatingPointError, match=r"training diverged in epoch \d+: .*Lower learning_rate \(now 1e\+30\)"
     ):
         model.fit(X, y)
+
+
+@pytest.mark.parametrize("segmentor", [False, True])
+def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
+    X, y = make_nsclc_cohort(20, n_slices=2, image_size=16, masks=segmentor, return_X_y=True, random_state=0)
+    net = _MaskNet if segmentor else CohortNet
+    calls, loss = [], net._loss
+
+    def interrupted(self, *args):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return loss(self, *args)
+
+    monkeypatch.setattr(net, "_loss", interrupted)
+    model = LungLesionSegmentor(image_column="lung_image", max_epochs=20) if segmentor else MMDLS(max_epochs=20)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(X, None if segmentor else y)
+    assert len(calls) == 3
 
 
 def test_early_stopping_restores_the_best_weights(cohort):

@@ -7,13 +7,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
+from mmdls.estimators._loop import TrainingLoop
 from mmdls.estimators._training import Compute, _Progress, _silent
 from mmdls.modules import SegmentationLoss
 
@@ -185,7 +185,7 @@ def _patches(images: Tensor, masks: Tensor, size: tuple[int, int]) -> tuple[Tens
     return torch.stack([image for image, _ in cut]), torch.stack([mask for _, mask in cut])
 
 
-class _MaskNet(NeuralNet):
+class _MaskNet(TrainingLoop):
     """skorch's loop over batches of labelled slices. Owned, private."""
 
     def __init__(self, *args: Any, compute: Compute | None = None, **kwargs: Any):

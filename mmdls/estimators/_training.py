@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.exceptions import UndefinedMetricWarning
-from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from tqdm.auto import tqdm
 
 from mmdls._watch import watcher
 from mmdls.estimators._inputs import Inputs, Targets
+from mmdls.estimators._loop import TrainingLoop
 from mmdls.estimators._ranks import Ranks, is_first_rank, own_device, random_state, set_random_state
 from mmdls.images import SliceStore
 from mmdls.metrics import auc_score, concordance_index
@@ -499,7 +499,7 @@ def forward_cohort(
     return {name: torch.cat(pieces) for name, pieces in found.items()}
 
 
-class CohortNet(NeuralNet):
+class CohortNet(TrainingLoop):
     """skorch's loop over patients' rows, with the cut at the slice embeddings. Owned by the estimators, private."""
 
     def __init__(
