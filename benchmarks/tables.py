@@ -38,17 +38,15 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
     """
     rows, tasks = [], find_tasks(y)
     for name, tables in answers.items():
-        repeats = sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
-        found, differences = [], []
-        for repeat in repeats:
+        found = []
+        for repeat in _repeats(tables):
             predictions, folds = _predictions(tables, tasks, repeat, y)
             options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
             found.append(evaluate_predictions(predictions, y, **options))
-            if name != baseline and baseline in answers:
-                other, _ = _predictions(answers[baseline], tasks, repeat, y)
-                differences.append(compare(predictions, other, y, metrics=list(SHOWN), **options))
         scores = _mean(found, ["value", "low", "high"])
-        against = _mean(differences, ["difference", "low", "high", "p"]).set_index("task") if differences else None
+        against = None
+        if name != baseline and baseline in answers:
+            against = _difference(tables, answers[baseline], y, n_resamples).set_index("task")
         for row in scores[scores["metric"].isin(SHOWN)].itertuples():
             new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
@@ -57,29 +55,19 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
                 new |= {"difference": other["difference"], "difference_low": other["low"]}
                 new |= {"difference_high": other["high"], "p": other["p"]}
             rows.append(new)
-    table = pd.DataFrame(rows)
-    order = {task: i for i, task in enumerate(reversed(list(tasks)))}
-    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
+    return _in_order(pd.DataFrame(rows), y)
 
 
 def against_others(answers: Answers, y: pd.DataFrame, champion: str, n_resamples: int = 1000) -> pd.DataFrame:
     """One arm minus each other one, by task, on the same patients and resamples; one p-value is corrected for all."""
-    rows, tasks = [], find_tasks(y)
+    rows = []
     for name in [name for name in answers if name != champion]:
-        repeats = sorted(set(answers[name][next(iter(answers[name]))]["repeat"]))
-        differences = []
-        for repeat in repeats:
-            first, folds = _predictions(answers[champion], tasks, repeat, y)
-            second, _ = _predictions(answers[name], tasks, repeat, y)
-            options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-            differences.append(compare(first, second, y, metrics=list(SHOWN), **options))
-        mean = _mean(differences, ["first", "second", "difference", "low", "high", "p"])
-        rows.append(mean.assign(arm=champion, against=name))
+        difference = _difference(answers[champion], answers[name], y, n_resamples)
+        rows.append(difference.assign(arm=champion, against=name))
     columns = ["task", "arm", "against", "metric", "first", "second", "difference", "low", "high", "p", "n", "n_events"]
     table = pd.concat(rows)[columns]
     table.insert(10, "p_holm", holm_correction(table["p"]))
-    order = {task: i for i, task in enumerate(reversed(list(tasks)))}
-    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
+    return _in_order(table, y)
 
 
 def show_against(table: pd.DataFrame) -> str:
@@ -185,6 +173,30 @@ def _predictions(
         else:
             predictions[task] = table[[str(c) for c in tasks[task].classes]].set_axis(list(tasks[task].classes), axis=1)
     return predictions, folds
+
+
+def _repeats(tables: Mapping[str, pd.DataFrame]) -> list[int]:
+    """The repeats for which an arm answered every task."""
+    return sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
+
+
+def _difference(
+    first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame], y: pd.DataFrame, n_resamples: int
+) -> pd.DataFrame:
+    """One arm minus another on the same patients and resamples, the mean over repeats."""
+    tasks, found = find_tasks(y), []
+    for repeat in _repeats(first):
+        ours, folds = _predictions(first, tasks, repeat, y)
+        theirs, _ = _predictions(second, tasks, repeat, y)
+        options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
+        found.append(compare(ours, theirs, y, metrics=list(SHOWN), **options))
+    return _mean(found, ["first", "second", "difference", "low", "high", "p"])
+
+
+def _in_order(table: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+    """Rows by task: endpoints first."""
+    order = {task: i for i, task in enumerate(reversed(list(find_tasks(y))))}
+    return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
 
 
 def _mean(tables: list[pd.DataFrame], numbers: list[str]) -> pd.DataFrame:
