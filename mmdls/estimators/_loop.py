@@ -3,6 +3,7 @@
 from typing import Any
 
 from skorch import NeuralNet
+from skorch.callbacks import EarlyStopping
 
 __all__ = ["TrainingLoop"]
 
@@ -10,8 +11,8 @@ __all__ = ["TrainingLoop"]
 class TrainingLoop(NeuralNet):
     """skorch's loop, but Ctrl-C ends the whole program's work, not just this training.
 
-    skorch takes an interrupt as "enough epochs" and returns a net. A search or a cross-validation around it would go on
-    with a model that had fewer epochs than the others.
+    skorch takes an interrupt as "enough epochs" and returns a net; a search or a cross-validation around it would go on
+    with a model that had fewer epochs than the others. Its early stopping interrupts in the same way, and is let be.
     """
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> "TrainingLoop":
@@ -27,5 +28,7 @@ class TrainingLoop(NeuralNet):
         try:
             return super().fit_loop(X, y, *args, **fit_params)
         except KeyboardInterrupt as interrupt:
-            self._interrupt = interrupt
+            stops = [callback for _, callback in self.callbacks_ if isinstance(callback, EarlyStopping)]
+            if not any(stop.misses_ >= stop.patience for stop in stops):
+                self._interrupt = interrupt
             raise
