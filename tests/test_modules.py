@@ -5,6 +5,7 @@ import torch
 from sksurv.linear_model.coxph import BreslowEstimator
 
 from mmdls.modules import (
+    AdditiveFusion,
     ClassHead,
     CoxHead,
     GatedFusion,
@@ -206,6 +207,31 @@ def test_survival_is_conditioned_on_the_predicted_classes():
         net.class_embeddings["stage"].mul_(10)
     assert not torch.allclose(before, net.predict(shared)["os"])
     assert not _net(class_embedding=0).class_embeddings
+
+
+@pytest.mark.parametrize("fusion", [AdditiveFusion, GatedFusion])
+def test_what_modalities_say_adds_up(fusion):
+    net = fusion({"ct": 40, "clinical": 2}, out_features=8).eval()
+    embeddings = {"ct": torch.randn(5, 40), "clinical": torch.randn(5, 2)}
+    both, ct, clinical = (
+        net(embeddings, torch.tensor([shown], dtype=torch.bool).expand(5, 2)) for shown in ([1, 1], [1, 0], [0, 1])
+    )
+    assert torch.allclose(both, ct + clinical, atol=1e-6)
+    assert not net(embeddings, torch.zeros(5, 2, dtype=torch.bool)).any()
+
+
+def test_wide_modalities_do_not_learn_faster_than_narrow_ones():
+    """One step of Adam moves what each modality adds by about the same length."""
+    torch.manual_seed(0)
+    net = AdditiveFusion({"radiomics": 128, "clinical": 4}, out_features=8, dropout=0)
+    embeddings = {"radiomics": torch.ones(1, 128), "clinical": torch.ones(1, 4)}
+    present = torch.ones(1, 2, dtype=torch.bool)
+    before = net.summands(embeddings, present).detach()
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+    net(embeddings, present).sum().backward()
+    adam.step()
+    moved = (net.summands(embeddings, present) - before).norm(dim=2)[0]
+    assert torch.allclose(moved[0], moved[1], rtol=1e-3)
 
 
 def test_modality_dropout_always_leaves_one():

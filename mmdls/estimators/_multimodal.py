@@ -127,7 +127,7 @@ class Multimodal(_BaseComposition):
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {
-            "fusion": optuna.distributions.CategoricalDistribution(["gated", "concat"]),
+            "fusion": optuna.distributions.CategoricalDistribution(["gated", "additive", "concat"]),
             "hidden_features": optuna.distributions.CategoricalDistribution([32, 64, 128]),
             "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
             "learning_rate": optuna.distributions.FloatDistribution(5e-4, 1e-2, log=True),

@@ -2,7 +2,7 @@
 
 from mmdls.modules.backbones import ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.encoders import SliceNet, TabularNet, pad_slices
-from mmdls.modules.fusions import ConcatFusion, GatedFusion
+from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
 from mmdls.modules.heads import ClassHead, CoxHead, LogisticHazardHead, OrdinalHead
 from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
@@ -11,6 +11,7 @@ from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPoolin
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
 __all__ = [
+    "AdditiveFusion",
     "ClassHead",
     "ConcatFusion",
     "ConvBackbone",

@@ -11,10 +11,9 @@ import optuna
 import torch
 from torch import Tensor, nn
 
-from mmdls.modules.poolings import masked_softmax
 from mmdls.registry import fusions
 
-__all__ = ["ConcatFusion", "GatedFusion"]
+__all__ = ["AdditiveFusion", "ConcatFusion", "GatedFusion"]
 
 
 @fusions.register("concat")
@@ -63,74 +62,104 @@ class ConcatFusion(nn.Module):
         }
 
 
-@fusions.register("gated")
-class GatedFusion(nn.Module):
-    """Gated attention over modality tokens; only the modalities that are present take part.
+@fusions.register("additive")
+class AdditiveFusion(nn.Module):
+    """A sum: each modality that is present adds a linear map of its embedding.
 
-    Every modality becomes a token. Each head scores the tokens with a gate, shares its attention among the tokens that
-    are present, and mixes its part of their features. A patient without any modality gets zeros.
+    What modalities know of an outcome mostly adds up, as in a regression; an average over modalities would dilute it.
+    Adam moves every weight by about the same step, so what a modality of many columns adds would run far ahead of the
+    others, and with it its noise. Embeddings are therefore divided by their width.
 
     Parameters
     ----------
     widths : mapping of str to int
         Width of each modality's embedding.
     out_features : int, default=64
-        Width of a token; a multiple of ``n_heads``.
-    n_heads : int, default=4
     dropout : float, default=0.1
-        On the tokens and on the result.
-
-    References
-    ----------
-    .. [1] Ilse M, Tomczak J, Welling M. Attention-based deep multiple instance learning. ICML, 2018.
+        On the sum.
+    input_scale : float, default=3.0
+        Each embedding is multiplied by ``input_scale`` and divided by its width; less of it trusts modalities less.
     """
 
-    def __init__(self, widths: Mapping[str, int], out_features: int = 64, n_heads: int = 4, dropout: float = 0.1):
+    def __init__(
+        self, widths: Mapping[str, int], out_features: int = 64, dropout: float = 0.1, input_scale: float = 3.0
+    ):
         super().__init__()
-        if out_features % n_heads:
-            raise ValueError(f"out_features must be a multiple of n_heads; got {out_features} and {n_heads}.")
         self.names = tuple(widths)
-        self.n_heads = n_heads
-        self.tokens = nn.ModuleDict(
-            {
-                name: nn.Sequential(nn.Linear(width, out_features), nn.GELU(), nn.Dropout(dropout))
-                for name, width in widths.items()
-            }
-        )
-        self.kind = nn.Parameter(torch.zeros(len(widths), out_features))
-        self.signal = nn.Linear(out_features, out_features)
-        self.gate = nn.Linear(out_features, out_features)
-        self.score = nn.Linear(out_features, n_heads)
-        self.mix = nn.Sequential(nn.Linear(out_features, out_features), nn.GELU(), nn.Dropout(dropout))
+        self.scales = {name: input_scale / width for name, width in widths.items()}
+        self.maps = nn.ModuleDict({name: nn.Linear(width, out_features) for name, width in widths.items()})
+        self.dropout = nn.Dropout(dropout)
         self.out_features = out_features
 
-    def _tokens(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        tokens = torch.stack(
-            [
-                self.tokens[name](embeddings[name].masked_fill(~present[:, [i]], 0.0))
-                for i, name in enumerate(self.names)
-            ],
-            dim=1,
-        )
-        return tokens + self.kind
-
-    def _weights(self, tokens: Tensor, present: Tensor) -> Tensor:
-        """(B, heads, M)."""
-        score = self.score(torch.tanh(self.signal(tokens)) * torch.sigmoid(self.gate(tokens)))
-        return masked_softmax(score.transpose(1, 2), present[:, None, :])
+    def summands(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """Embeddings {name: (B, D_name)}, present (B, M) -> what each modality adds (B, M, out_features)."""
+        shown = [embeddings[name].masked_fill(~present[:, [i]], 0.0) for i, name in enumerate(self.names)]
+        mapped = [self.maps[name](shown[i] * self.scales[name]) for i, name in enumerate(self.names)]
+        return torch.stack(mapped, dim=1) * present[:, :, None]
 
     def attention(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Embeddings {name: (B, D_name)}, present (B, M) -> weights (B, M), the mean over heads."""
-        return self._weights(self._tokens(embeddings, present), present).mean(dim=1)
+        """Embeddings {name: (B, D_name)}, present (B, M) -> each modality's share of the lengths of summands (B, M)."""
+        length = self.summands(embeddings, present).norm(dim=2)
+        return length / length.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
     def forward(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Embeddings {name: (B, D_name)}, present (B, M) -> (B, out_features)."""
-        tokens = self._tokens(embeddings, present)
-        by_head = tokens.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        mixed = (self._weights(tokens, present)[:, :, None, :] @ by_head).flatten(1)
-        return self.mix(mixed)
+        """Embeddings {name: (B, D_name)}, present (B, M) -> (B, out_features); zeros without any modality."""
+        return self.dropout(self.summands(embeddings, present).sum(dim=1))
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
-        return {"dropout": optuna.distributions.FloatDistribution(0.0, 0.5)}
+        return {
+            "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
+            "input_scale": optuna.distributions.FloatDistribution(1.0, 10.0, log=True),
+        }
+
+
+@fusions.register("gated")
+class GatedFusion(AdditiveFusion):
+    """A gated sum: what a modality adds is turned up or down, patient by patient, by what it says itself.
+
+    Each head of a modality's summand has a gate between 0 and 2, computed as in gated attention; unlike attention,
+    modalities do not compete, so nothing is taken from one by the presence of another.
+
+    Parameters
+    ----------
+    widths : mapping of str to int
+        Width of each modality's embedding.
+    out_features : int, default=64
+        A multiple of ``n_heads``.
+    n_heads : int, default=4
+    dropout : float, default=0.1
+        On the sum.
+    input_scale : float, default=3.0
+        See :class:`AdditiveFusion`.
+
+    References
+    ----------
+    .. [1] Arevalo J, Solorio T, Montes-y-Gomez M, Gonzalez FA. Gated multimodal units for information fusion. ICLR
+       workshop, 2017.
+    .. [2] Ilse M, Tomczak J, Welling M. Attention-based deep multiple instance learning. ICML, 2018.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        out_features: int = 64,
+        n_heads: int = 4,
+        dropout: float = 0.1,
+        input_scale: float = 3.0,
+    ):
+        super().__init__(widths, out_features, dropout, input_scale)
+        if out_features % n_heads:
+            raise ValueError(f"out_features must be a multiple of n_heads; got {out_features} and {n_heads}.")
+        self.n_heads = n_heads
+        self.signal = nn.Linear(out_features, out_features)
+        self.gate = nn.Linear(out_features, out_features)
+        self.score = nn.Linear(out_features, n_heads)
+
+    def summands(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
+        """Embeddings {name: (B, D_name)}, present (B, M) -> what each modality adds (B, M, out_features)."""
+        summands = super().summands(embeddings, present)
+        score = self.score(torch.tanh(self.signal(summands)) * torch.sigmoid(self.gate(summands)))
+        gates = 2 * torch.sigmoid(score)
+        return (summands.unflatten(-1, (self.n_heads, -1)) * gates[..., None]).flatten(2)
