@@ -47,7 +47,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     image_encoder, table_encoder : estimator, default=None
         The encoders that ``"auto"`` uses; None means ``SliceEncoder()`` and ``TabularEncoder()``.
     fusion : str or class, default="gated"
-        A name in ``mmdls.registry.fusions``, or a class that keeps the same contract.
+        A name in ``mmdls.registry.fusions``, or a class that keeps the same contract. ``"gated"`` and ``"additive"``
+        add up what modalities say, ``"concat"`` is the published one.
     fusion_params : dict, default=None
         Arguments of the fusion.
     survival : str or class, default="cox"
@@ -312,14 +313,14 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
 
     def attention(self, X: pd.DataFrame) -> pd.DataFrame:
-        """How much each modality counted for each patient, and each slice where the pooling weighs slices.
+        """How much each modality said of each patient, and each slice where the pooling weighs slices.
 
         Returns
         -------
         pandas.DataFrame of shape (n_patients, n_columns)
-            Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them;
-            columns ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its
-            pooling weighs them.
+            Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them. Of a
+            sum they are the summands' shares of the lengths: how much was said, not how much it helped. Columns
+            ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its pooling weighs them.
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
