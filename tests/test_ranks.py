@@ -7,13 +7,11 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
+from small_network import small_network
 from torch import distributed, multiprocessing
 
-from mmdls.cohort import check_cohort
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, SliceEncoder
-from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._network import build_network
 from mmdls.estimators._ranks import Ranks, own_device
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _WeightedSum
 from mmdls.registry import backbones
@@ -69,32 +67,11 @@ def step(batch, **settings):
         name: SliceEncoder(pooling=pooling, embedding_dim=8, backbone_params={"channels": (4, 6), "strides": (2, 1)})
         for name, pooling in (("lesion", "gated_attention"), ("lung", "self_attention"))
     }
-    stores = {name: encoder.open_slices(X[[f"{name}_image"]]) for name, encoder in encoders.items()}
-    ages = torch.as_tensor(X[["clinical_age"]].fillna(60).to_numpy() / 60)
-    present = [torch.as_tensor(stores[name].present.copy()) for name in encoders]
-    present.append(torch.ones(len(X), dtype=torch.bool))
-    inputs = Inputs([*encoders, "clinical"], stores, tables={"clinical": ages}, present=torch.stack(present, 1))
-    tasks = check_cohort(X, y)
-    rows = torch.as_tensor(ROWS[batch](*(store.counts for store in stores.values())))
-    assert len(rows)
     with double_precision(), torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build_network(
-            {**encoders, "clinical": None},
-            inputs,
-            tasks,
-            fusion="gated",
-            fusion_params=None,
-            survival="cox",
-            survival_params={"ties": "efron"},
-            ordinal="continuation_ratio",
-            hidden_features=16,
-            class_embedding=4,
-            dropout=0.2,
-            modality_dropout=0.2,
-            modality_supervision=1.0,
-            horizons=(12.0,),
-        )
+        network, inputs, targets = small_network(X, y, encoders)
+        rows = torch.as_tensor(ROWS[batch](*(store.counts for store in inputs.stores.values())))
+        assert len(rows)
         ranks = Ranks.join(torch.device("cpu"), 1)
         torch.manual_seed(1)
         net = CohortNet(
@@ -102,7 +79,7 @@ def step(batch, **settings):
             criterion=_WeightedSum,
             criterion__weights={},
             inputs=inputs,
-            targets=Targets.from_table(y, tasks),
+            targets=targets,
             compute=Double(ranks=ranks, **settings),
             iterator_train=_Batches,
         ).initialize()

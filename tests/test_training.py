@@ -8,14 +8,12 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
+from small_network import small_network
 
 import mmdls.images._store as store_module
-from mmdls.cohort import check_cohort
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
-from mmdls.estimators._inputs import Inputs, Targets
 from mmdls.estimators._mask_training import _MaskNet
-from mmdls.estimators._network import build_network
 from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
@@ -36,36 +34,14 @@ class DropoutBackbone(backbones["conv"]):
 @pytest.fixture
 def pieces(cohort):
     """A double-precision network with two image modalities, its inputs and targets."""
-    X, y = cohort.data, cohort.target
     encoders = {
         name: SliceEncoder(backbone=DropoutBackbone, pooling="gated_attention", embedding_dim=8)
         for name in ("lesion", "lung")
     }
-    stores = {name: encoder.open_slices(X[[f"{name}_image"]]) for name, encoder in encoders.items()}
-    ages = torch.as_tensor(X[["clinical_age"]].fillna(60).to_numpy() / 60)
-    present = [torch.as_tensor(stores[name].present.copy()) for name in encoders]
-    present.append(torch.ones(len(X), dtype=torch.bool))
-    inputs = Inputs(["lesion", "lung", "clinical"], stores, tables={"clinical": ages}, present=torch.stack(present, 1))
-    tasks = check_cohort(X, y)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = build_network(
-            {**encoders, "clinical": None},
-            inputs,
-            tasks,
-            fusion="gated",
-            fusion_params=None,
-            survival="cox",
-            survival_params=None,
-            ordinal="continuation_ratio",
-            hidden_features=16,
-            class_embedding=4,
-            dropout=0.2,
-            modality_dropout=0.2,
-            modality_supervision=1.0,
-            horizons=(12.0,),
-        ).double()
-    return network, inputs, Targets.from_table(y, tasks)
+        network, inputs, targets = small_network(cohort.data, cohort.target, encoders)
+    return network.double(), inputs, targets
 
 
 def _gradients(network, inputs, targets, plain=False, **settings):
