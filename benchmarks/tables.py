@@ -183,9 +183,9 @@ def _repeats(tables: Mapping[str, pd.DataFrame]) -> list[int]:
 def _difference(
     first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame], y: pd.DataFrame, n_resamples: int
 ) -> pd.DataFrame:
-    """One arm minus another on the same patients and resamples, the mean over repeats."""
+    """One arm minus another on the same patients and resamples, the mean over the repeats that both finished."""
     tasks, found = find_tasks(y), []
-    for repeat in _repeats(first):
+    for repeat in sorted(set(_repeats(first)) & set(_repeats(second))):
         ours, folds = _predictions(first, tasks, repeat, y)
         theirs, _ = _predictions(second, tasks, repeat, y)
         options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}

@@ -141,7 +141,7 @@ def test_11_tables_are_joined_by_patient_and_scaled_in_fit(tmp_path, cohort, mod
     risks = [clone(standard).fit(table, cohort.target).predict(table)["os"] for table in (X, cohort.data)]
     np.testing.assert_allclose(risks[0], risks[1], rtol=1e-3, atol=1e-5)
     rescaled = MMDLS(**QUICK).fit(X, cohort.target).predict(X)["os"]
-    assert np.corrcoef(rescaled, model.predict(cohort.data)["os"])[0, 1] > 0.99
+    assert np.corrcoef(rescaled, model.predict(cohort.data)["os"])[0, 1] > 0.995
 
 
 def test_12_nothing_asks_for_a_device_or_a_place_of_one_machine():
