@@ -9,7 +9,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, PowerTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, PowerTransformer, StandardScaler
 
 from mmdls.estimators import TabularEncoder
 
@@ -39,7 +39,10 @@ def table():
 @pytest.mark.parametrize("scale", ["power", "standard", None])
 def test_equals_the_parts_of_scikit_learn(table, impute, scale):
     train, test = table.iloc[:30], table.iloc[30:]
-    scaler = {"power": PowerTransformer(), "standard": StandardScaler(), None: "passthrough"}[scale]
+    numbers = train[["clinical_age", "clinical_diameter"]]
+    sizes = numbers.fillna(numbers.agg(impute)).median().to_numpy()
+    power = make_pipeline(FunctionTransformer(lambda X: X / sizes), PowerTransformer())
+    scaler = {"power": power, "standard": StandardScaler(), None: "passthrough"}[scale]
     oracle = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy=impute), scaler), ["clinical_age", "clinical_diameter"]),
         # Two values cannot be straightened, only scaled.
@@ -100,6 +103,15 @@ def test_a_power_straightens_a_tail(table):
     raw, straight = (TabularEncoder(scale=scale).fit_transform(table)[:, 1] for scale in ("standard", "power"))
     assert skewness(raw) > 1 > 0.3 > abs(skewness(straight))
     np.testing.assert_array_equal(np.argsort(raw, kind="stable"), np.argsort(straight, kind="stable"))
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-3, 10.0, 1e6])
+@pytest.mark.parametrize("scale", ["power", "standard"])
+def test_a_unit_changes_nothing(table, scale, unit):
+    growth = np.r_[np.zeros(25), np.random.default_rng(0).normal(size=15)]
+    X = table[["clinical_age", "clinical_diameter"]].assign(clinical_growth=growth)
+    encoder = TabularEncoder(scale=scale)
+    np.testing.assert_allclose(encoder.fit_transform(X * unit), encoder.fit_transform(X), atol=1e-6)
 
 
 def test_a_missing_number_gets_the_training_filling_and_its_mark(table):

@@ -8,6 +8,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer, StandardScaler
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -30,7 +31,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         What stands in for a missing number; None leaves it missing.
     scale : {"power", "standard", None}, default="power"
         ``"standard"`` brings numbers to mean 0 and standard deviation 1; ``"power"`` does so after a Yeo-Johnson
-        transform, which straightens the long tails of SUV, volumes and radiomics; None leaves them as they are.
+        transform, which straightens the long tails of SUV, volumes and radiomics, of numbers divided by the median of
+        their sizes, so that neither depends on a column's unit; None leaves them as they are.
     indicators : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
@@ -171,7 +173,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         # A power changes nothing of a column with two values, and is undefined for a constant one.
         kinds = np.array([len(np.unique(column[~np.isnan(column)])) for column in numbers.T])
         curved = (kinds > 2) & (self.scale == "power")
-        pairs = [(np.flatnonzero(curved), PowerTransformer()), (np.flatnonzero(~curved), StandardScaler())]
+        power = make_pipeline(_TypicalSizeScaler(), PowerTransformer())
+        pairs = [(np.flatnonzero(curved), power), (np.flatnonzero(~curved), StandardScaler())]
         return [(columns, scaler.fit(numbers[:, columns])) for columns, scaler in pairs if len(columns)]
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
@@ -192,6 +195,20 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.categorical = True
         return tags
+
+
+class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
+    """Divide columns by the median size of their numbers other than 0.
+
+    A Yeo-Johnson transform bends between sizes far below 1 and far above, so the unit would decide what it can do.
+    """
+
+    def fit(self, X: np.ndarray, y: Any = None) -> "_TypicalSizeScaler":
+        self.sizes_ = np.nanmedian(np.where(X == 0, np.nan, np.abs(X)), axis=0)
+        return self
+
+    def transform(self, X: np.ndarray) -> np.ndarray:
+        return X / self.sizes_
 
 
 def _is_number(column: pd.Series) -> bool:
