@@ -220,6 +220,25 @@ def test_what_modalities_say_adds_up(fusion):
     assert not net(embeddings, torch.zeros(5, 2, dtype=torch.bool)).any()
 
 
+@pytest.mark.parametrize("fusion", [AdditiveFusion, GatedFusion])
+def test_a_present_modality_stands_in_for_an_absent_one(fusion):
+    """Known truth: of y = a + b with correlation .8, a alone expects 1.8 a, both together a + b."""
+    torch.manual_seed(0)
+    a = torch.randn(2000, 1)
+    b = 0.8 * a + 0.6 * torch.randn(2000, 1)
+    present = torch.tensor([[True, True], [True, False]]).repeat(1000, 1)
+    net = fusion({"a": 1, "b": 1}, out_features=4, dropout=0)
+    readout = torch.nn.Linear(4, 1)
+    adam = torch.optim.Adam([*net.parameters(), *readout.parameters()], 0.02)
+    for _ in range(300):
+        error = (readout(net({"a": a, "b": b}, present)) - a - b).square()
+        adam.zero_grad()
+        error.mean().backward()
+        adam.step()
+    assert error[::2].mean() < 0.02
+    assert error[1::2].mean() < 0.36 * 1.1  # the variance of what only b knows
+
+
 def test_wide_modalities_do_not_learn_faster_than_narrow_ones():
     """One step of Adam moves what each modality adds by about the same length."""
     torch.manual_seed(0)

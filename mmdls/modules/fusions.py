@@ -64,11 +64,15 @@ class ConcatFusion(nn.Module):
 
 @fusions.register("additive")
 class AdditiveFusion(nn.Module):
-    """A sum: each modality that is present adds a linear map of its embedding.
+    """A sum: each modality that is present adds a linear map of its embedding, and stands in for those that are absent.
 
     What modalities know of an outcome mostly adds up, as in a regression; an average over modalities would dilute it.
     Adam moves every weight by about the same step, so what a modality of many columns adds would run far ahead of the
     others, and with it its noise. Embeddings are therefore divided by their width.
+
+    Modalities know of one another, so the best weights of one depend on which others there are. For each absent
+    modality a present one adds a linear map of its summand. These maps start at zero, a plain sum, and learn from
+    patients without a modality, or from whom ``modality_dropout`` hides one.
 
     Parameters
     ----------
@@ -88,14 +92,21 @@ class AdditiveFusion(nn.Module):
         self.names = tuple(widths)
         self.scales = {name: input_scale / width for name, width in widths.items()}
         self.maps = nn.ModuleDict({name: nn.Linear(width, out_features) for name, width in widths.items()})
+        self.stand_ins = nn.ModuleDict({name: nn.Linear(out_features, len(widths) * out_features) for name in widths})
+        for stand_in in self.stand_ins.values():
+            nn.init.zeros_(stand_in.weight)
+            nn.init.zeros_(stand_in.bias)
         self.dropout = nn.Dropout(dropout)
         self.out_features = out_features
 
     def summands(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Embeddings {name: (B, D_name)}, present (B, M) -> what each modality adds (B, M, out_features)."""
         shown = [embeddings[name].masked_fill(~present[:, [i]], 0.0) for i, name in enumerate(self.names)]
-        mapped = [self.maps[name](shown[i] * self.scales[name]) for i, name in enumerate(self.names)]
-        return torch.stack(mapped, dim=1) * present[:, :, None]
+        own = [self.maps[name](shown[i] * self.scales[name]) for i, name in enumerate(self.names)]
+        told = [self.stand_ins[name](own[i]).unflatten(1, (len(self.names), -1)) for i, name in enumerate(self.names)]
+        absent = (~present).to(own[0])
+        summands = torch.stack(own, dim=1) + torch.einsum("bmad,ba->bmd", torch.stack(told, dim=1), absent)
+        return summands * present[:, :, None]
 
     def attention(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Embeddings {name: (B, D_name)}, present (B, M) -> each modality's share of the lengths of summands (B, M)."""
