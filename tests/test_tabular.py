@@ -41,7 +41,7 @@ def test_equals_the_parts_of_scikit_learn(table, impute, scale):
     train, test = table.iloc[:30], table.iloc[30:]
     numbers = train[["clinical_age", "clinical_diameter"]]
     sizes = numbers.fillna(numbers.agg(impute)).median().to_numpy()
-    power = make_pipeline(FunctionTransformer(lambda X: X / sizes), PowerTransformer())
+    power = make_pipeline(FunctionTransformer(lambda X: 10 * X / sizes), PowerTransformer())
     scaler = {"power": power, "standard": StandardScaler(), None: "passthrough"}[scale]
     oracle = make_column_transformer(
         (make_pipeline(SimpleImputer(strategy=impute), scaler), ["clinical_age", "clinical_diameter"]),

@@ -131,7 +131,7 @@ class Multimodal(_BaseComposition):
             "hidden_features": optuna.distributions.CategoricalDistribution([32, 64, 128]),
             "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
             "learning_rate": optuna.distributions.FloatDistribution(5e-4, 1e-2, log=True),
-            "weight_decay": optuna.distributions.FloatDistribution(1e-4, 0.3, log=True),
+            "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True),
         }
 
     # -- fitting --------------------------------------------------------------------------------------------------

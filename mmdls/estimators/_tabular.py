@@ -31,8 +31,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         What stands in for a missing number; None leaves it missing.
     scale : {"power", "standard", None}, default="power"
         ``"standard"`` brings numbers to mean 0 and standard deviation 1; ``"power"`` does so after a Yeo-Johnson
-        transform, which straightens the long tails of SUV, volumes and radiomics, of numbers divided by the median of
-        their sizes, so that neither depends on a column's unit; None leaves them as they are.
+        transform, which straightens the long tails of SUV, volumes and radiomics; neither depends on a column's unit,
+        since each is first brought to a typical size of 10. None leaves numbers as they are.
     indicators : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
@@ -198,9 +198,10 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
 
 class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
-    """Divide columns by the median size of their numbers other than 0.
+    """Bring columns to a typical size of 10: the median size of the numbers other than 0.
 
-    A Yeo-Johnson transform bends between sizes far below 1 and far above, so the unit would decide what it can do.
+    A Yeo-Johnson transform is nearly a line for sizes far below 1 and a power or logarithm far above, so the unit would
+    decide what it can do. At 10 it can straighten positive numbers with a long tail, whatever their unit.
     """
 
     def fit(self, X: np.ndarray, y: Any = None) -> "_TypicalSizeScaler":
@@ -208,7 +209,7 @@ class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        return X / self.sizes_
+        return 10 * X / self.sizes_
 
 
 def _is_number(column: pd.Series) -> bool:
