@@ -324,13 +324,14 @@ def main(argv: list[str] | None = None) -> None:
         for task, value in best.items():
             print(f"{task:8} {'oracle':13} C-index {value:.3f}   (knows the truth)")
         gain_over_chance(table, best).to_csv(out / "efficiency.csv", index=False)
-    if options.champion in answers and len(answers) > 1:
-        against = against_others(answers, y, options.champion)
+    rivals = {name: answers[name] for name in answers if name not in controls.NAMES}
+    if options.champion in rivals and len(rivals) > 1:
+        against = against_others(rivals, y, options.champion)
         against.to_csv(out / "against.csv", index=False)
-        if len(answers) > len(QUICK):
+        if len(rivals) > len(QUICK):
             print("\n" + show_against(against))
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
-    draw({name: answers[name] for name in answers if name not in controls.NAMES}, y, last, out / "kaplan_meier.png")
+    draw(rivals, y, last, out / "kaplan_meier.png")
     if options.report:
         write_report(answers, X, y, identity, out / "report.html")
     minutes = (time.perf_counter() - start) / 60

@@ -58,10 +58,17 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
     return _in_order(pd.DataFrame(rows), y)
 
 
-def against_others(answers: Answers, y: pd.DataFrame, champion: str, n_resamples: int = 1000) -> pd.DataFrame:
-    """One arm minus each other one, by task, on the same patients and resamples; one p-value is corrected for all."""
+def against_others(answers: Answers, y: pd.DataFrame, champion: str, n_resamples: int | None = None) -> pd.DataFrame:
+    """One arm minus each other one, by task, on the same patients and resamples; one p-value is corrected for all.
+
+    A bootstrap of B resamples gives no p-value below 2 / (B + 1). ``n_resamples=None`` takes 100 for each comparison
+    and 1,000 at least, so that the correction for many comparisons cannot by itself hide all of them.
+    """
     rows = []
-    for name in [name for name in answers if name != champion]:
+    others = [name for name in answers if name != champion]
+    if n_resamples is None:
+        n_resamples = max(1000, 100 * len(others) * len(find_tasks(y)))
+    for name in others:
         difference = _difference(answers[champion], answers[name], y, n_resamples)
         rows.append(difference.assign(arm=champion, against=name))
     columns = ["task", "arm", "against", "metric", "first", "second", "difference", "low", "high", "p", "n", "n_events"]

@@ -93,6 +93,20 @@ def test_one_arm_is_held_against_each_other_one(small, finished):
     assert all(len(line) <= 80 for line in job.show_against(against).splitlines())
 
 
+def test_many_comparisons_do_not_hide_what_differs_in_every_resample():
+    """Thirty arms that toss a coin against one that knows the truth."""
+    cohort = make_nsclc_cohort(80, n_slices=1, image_size=8, random_state=0)
+    y, rng = cohort.target[["os_time", "os_event"]], np.random.default_rng(0)
+
+    def says(risk):
+        return {"os": pd.DataFrame({"fold": "0.0", "risk": risk, "repeat": 0}, index=y.index)}
+
+    answers = {"knows": says(-y["os_time"])} | {f"coin {i}": says(rng.normal(size=80)) for i in range(30)}
+    against = job.against_others(answers, y, "knows")
+    assert (against["p_holm"] < 0.05).all()
+    assert (job.against_others(answers, y, "coin 0")["p_holm"].iloc[1:] > 0.05).all()
+
+
 def test_the_figure_is_drawn(small, finished, tmp_path):
     _, y = small
     job.draw(finished[0], y, "os", tmp_path / "figure.png")
