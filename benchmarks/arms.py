@@ -6,7 +6,7 @@ those that a cohort allows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ class Deep:
             image_encoder=encoder,
             batch_size=64,
             max_epochs=self.settings.epochs,
-            patience=None,
+            validation_fraction=0.0,  # all training rows are learned from, as by the other arms
             random_state=self.settings.seed,
             **{"dropout": 0.2, "weight_decay": 0.1} | parameters,
         )
@@ -310,8 +310,8 @@ def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]
     found = modalities(X)
     has_images = bool(images_only(X))
 
-    def classical(blocks: Sequence[str], kind: str, share: Settings = settings) -> Callable[[], Any]:
-        return lambda: Classical(blocks, kind, share)
+    def classical(blocks: Sequence[str], kind: str) -> Callable[[], Any]:
+        return lambda: Classical(blocks, kind, settings)
 
     arms: dict[str, Callable[[], Any]] = {BASELINE: classical(("clinical",), "cox")}
     for kind in ("coxnet", "forest", "boosting"):
@@ -323,12 +323,11 @@ def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]
         arms["clinical + PET"] = classical(("clinical", "pet"), "cox")
     if has_images:
         arms["imaging-only"] = lambda: Deep(settings, images_only)
-        quick = replace(settings, trials=max(settings.trials // 2, 1))
-        singles = {BASELINE: classical(("clinical",), "cox", quick), "imaging-only": lambda: Deep(quick, images_only)}
+        singles = {BASELINE: classical(("clinical",), "cox"), "imaging-only": lambda: Deep(settings, images_only)}
         if "pet" in found:
-            singles["PET Cox"] = classical(("pet",), "cox", quick)
+            singles["PET Cox"] = classical(("pet",), "cox")
         if "radiomics" in found:
-            singles["radiomics Cox"] = classical(("radiomics",), "radiomics_cox", quick)
+            singles["radiomics Cox"] = classical(("radiomics",), "radiomics_cox")
         arms["late fusion"] = lambda: LateFusion(singles, settings)
         if {"lesion", "lung", "radiomics", "pet", "clinical"} <= found.keys():
             arms["published"] = lambda: Published(settings)

@@ -139,6 +139,25 @@ def test_bad_trials_are_pruned_after_a_fold():
     assert np.isnan(search.cv_results_["mean_test_score"][states == "PRUNED"]).all()
 
 
+class LateBad(Moody):
+    """As good as any in the first fold, whose rows hold ones; as good as its quality in the others."""
+
+    def score(self, X, y):
+        return 1.0 if X[0, 0] else self.quality
+
+
+def test_an_easy_first_fold_does_not_protect_a_bad_trial():
+    X, y = np.zeros((40, 1)), np.arange(40) % 2
+    X[:10] = 1
+    folds = [(np.setdiff1d(np.arange(40), test), test) for test in np.arange(40).reshape(4, 10)]
+    search = OptunaSearch(LateBad(0.9), {"quality": FloatDistribution(0, 1)}, n_trials=20, cv=folds, random_state=0)
+    table = search.fit(X, y).cv_results_
+    pruned = table["state"] == "PRUNED"
+    assert pruned.sum() > 3 and set(table["stopped"][pruned]) <= {"after fold 2 of 4", "after fold 3 of 4"}
+    qualities = np.array([params["quality"] for params in table["params"]])
+    assert qualities[pruned].max() < qualities[~pruned].max() and not pruned[:5].any()
+
+
 class Trained(ClassifierMixin, BaseEstimator):
     """Says after every epoch how well it does, and counts the epochs; the first fold is the easier one."""
 

@@ -114,6 +114,18 @@ def test_a_unit_changes_nothing(table, scale, unit):
     np.testing.assert_allclose(encoder.fit_transform(X * unit), encoder.fit_transform(X), atol=1e-6)
 
 
+def test_a_typing_error_after_a_steep_power_stays_finite():
+    """Sodium spreads by a hundredth of itself, skewed to the left: the exponent is large, a tenfold value overflows."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_sodium": 145 - rng.gamma(1, 2, 200)})
+    encoder = TabularEncoder().fit(X)
+    most = X["clinical_sodium"].max() + np.ptp(X["clinical_sodium"])
+    new = pd.DataFrame({"clinical_sodium": [1400.0, most, 1e30, 140.0, X["clinical_sodium"].max() + 1]})
+    scaled = encoder.transform(new)[:, 0]
+    assert scaled[0] == scaled[1] == scaled[2] < 1e6
+    assert np.abs(scaled[3]) < 3 and np.abs(encoder.transform(X)).max() < 10 and scaled[4] < scaled[0]
+
+
 def test_a_missing_number_gets_the_training_filling_and_its_mark(table):
     train = table.iloc[:30]
     encoder = TabularEncoder(scale=None).fit(train)

@@ -32,7 +32,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     scale : {"power", "standard", None}, default="power"
         ``"standard"`` brings numbers to mean 0 and standard deviation 1; ``"power"`` does so after a Yeo-Johnson
         transform, which straightens the long tails of SUV, volumes and radiomics; neither depends on a column's unit,
-        since each is first brought to a typical size of 10. None leaves numbers as they are.
+        since each is first brought to a typical size of 10. A steep power overflows far outside of what it was fitted
+        on, so numbers are cut where they leave the training rows' range by more than its width. None leaves numbers as
+        they are.
     indicators : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
@@ -198,7 +200,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
 
 
 class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
-    """Bring columns to a typical size of 10: the median size of the numbers other than 0.
+    """Bring columns to a typical size of 10, and cut what leaves their range by more than its width.
+
+    Typical is the median size of the numbers other than 0.
 
     A Yeo-Johnson transform is nearly a line for sizes far below 1 and a power or logarithm far above, so the unit would
     decide what it can do. At 10 it can straighten positive numbers with a long tail, whatever their unit.
@@ -206,10 +210,12 @@ class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: Any = None) -> "_TypicalSizeScaler":
         self.sizes_ = np.nanmedian(np.where(X == 0, np.nan, np.abs(X)), axis=0)
+        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
+        self.limits_ = 2 * low - high, 2 * high - low
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        return 10 * X / self.sizes_
+        return 10 * np.clip(X, *self.limits_) / self.sizes_
 
 
 def _is_number(column: pd.Series) -> bool:
