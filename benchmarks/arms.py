@@ -286,7 +286,10 @@ class LateFusion:
             if self.tasks[task].kind == "survival":
                 columns.append(table["risk"].to_numpy()[:, None])
             else:
-                columns.append(np.log(np.clip(table.to_numpy(), 1e-6, 1))[:, 1:])
+                # A part of the patients may lack a class: its models give no probability of it.
+                classes = [str(c) for c in self.tasks[task].classes]
+                chances = table.rename(columns=str).reindex(columns=classes, fill_value=0.0).to_numpy()
+                columns.append(np.log(np.clip(chances, 1e-6, 1))[:, 1:])
         return np.column_stack(columns)
 
 

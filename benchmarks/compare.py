@@ -79,7 +79,13 @@ def run_fold(
         for task, table in answers.items():
             table.to_csv(unfinished / f"{task}.csv")
         (unfinished / "chosen.json").write_text(json.dumps(note, default=str))
-        os.replace(unfinished, folder)
+        try:
+            os.replace(unfinished, folder)
+        except OSError:
+            if not (folder / "chosen.json").exists():
+                raise
+            # A worker that outlived a killed run was faster.
+            shutil.rmtree(unfinished)
     return name, split, answers, note
 
 
@@ -122,7 +128,7 @@ def run(
     (out / "trials").mkdir(parents=True, exist_ok=True)
     for split in splits:
         for name in reversed(names):
-            label = f"{name.replace(' ', '_')}-{split.name}"
+            label = f"{name}-{split.name}".replace(" ", "_").replace("/", "_")
             known = stored(out / "folds" / label, X.index)
             if known is not None:
                 keep(name, split, *known)
@@ -178,7 +184,7 @@ def begin(out: Path, identity: dict[str, Any], fresh: bool) -> None:
     if (out / "folds").exists():
         raise SystemExit(f"{out} holds folds of an unknown run; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1))
+    _write_whole(path, {**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")})
 
 
 def finish(out: Path, minutes: float) -> None:
@@ -187,7 +193,14 @@ def finish(out: Path, minutes: float) -> None:
     spent = pd.read_csv(out / "chosen.csv")["seconds"].sum() / 60
     times = {"minutes_of_all_fits": round(spent, 1), "minutes_of_the_last_call": round(minutes, 1)}
     facts = {**json.loads(path.read_text()), "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **times}
-    path.write_text(json.dumps(facts, indent=1))
+    _write_whole(path, facts)
+
+
+def _write_whole(path: Path, facts: dict[str, Any]) -> None:
+    """Write a file that is never seen half written, whenever the process is killed."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    unfinished.write_text(json.dumps(facts, indent=1))
+    os.replace(unfinished, path)
 
 
 def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import util
 from os import PathLike, fspath
+from pickle import PicklingError
 from time import monotonic, perf_counter, sleep
 from typing import Any
 from uuid import uuid4
@@ -214,7 +215,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         splitter = self._splitter(y, seed)
         folds = list(splitter.split(X, y, **routed.splitter.split))
         self.n_splits_ = len(folds)
-        self.study_, pruners = self._study(seed, objectives, (X, y, folds))
+        self.study_, pruners = self._study(seed, objectives, (X, y, folds, routed.estimator.fit))
         self._start_from_what_was_given(space)
 
         def objective(trial: optuna.Trial) -> Any:
@@ -506,7 +507,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         storage, label = self.storage, seed
         if storage is not None:
             whole = self.estimator.__repr__(N_CHAR_MAX=10**9)  # repr() itself leaves out the middle of a long one
-            label = joblib.hash((*data, whole, objectives))[:16]
+            label = joblib.hash((*data, whole, objectives, _fingerprint(self.scoring), seed))[:16]
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
@@ -659,6 +660,16 @@ class _SeededTPE(optuna.samplers.BaseSampler):
 
     def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
         self.inner.after_trial(study, trial, state, values)
+
+
+def _fingerprint(scoring: Any) -> Any:
+    """Scores as something that is equal in every process; functions that cannot be pickled count by their names."""
+    if isinstance(scoring, Mapping):
+        return {name: _fingerprint(one) for name, one in scoring.items()}
+    try:
+        return joblib.hash(scoring)
+    except (PicklingError, AttributeError, TypeError):
+        return getattr(scoring, "__qualname__", type(scoring).__qualname__)
 
 
 def _proxy(address: str) -> Any:

@@ -16,6 +16,7 @@ from benchmarks import compare as job
 from benchmarks.arms import mean_auc
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.model_selection import stratified_holdout
 
 QUICK = job.Settings(trials=1, epochs=2)
 NAMES = list(job.QUICK)
@@ -161,6 +162,14 @@ def test_repeats_are_averaged(small, tmp_path):
     np.testing.assert_allclose(both["value"], (one["value"] + two["value"]) / 2)
     assert not np.allclose(one["value"], two["value"])
     assert len(job.per_patient(answers)) == 2 * len(X)
+    each = [
+        job.against_others(
+            {n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, "PET Cox", 20
+        )["p"]
+        for r in (0, 1)
+    ]
+    both = job.against_others(answers, y, "PET Cox", 20)["p"]
+    np.testing.assert_allclose(both, np.minimum(each[0] + each[1], 1))  # not their mean, which is no p-value
 
 
 def test_every_arm_and_control_answers(small, tmp_path):
@@ -191,6 +200,39 @@ def test_a_class_that_a_part_lacks_does_not_end_the_search():
     assert mean_auc(Model(), answers, truth) == 0.75
     truth.iloc[2] = "IV"
     assert mean_auc(Model(), answers, truth) == pytest.approx((3 / 4 + 1 / 3 + 1 / 2) / 3)
+
+
+def test_late_fusion_survives_a_class_that_its_first_part_lacks(small, monkeypatch):
+    X, y = small
+    kept, held = stratified_holdout(y, 0.3, random_state=0)
+    y = y.assign(stage=y["stage"].astype(str))
+    y.iloc[kept, y.columns.get_loc("stage")] = np.where(np.arange(len(kept)) % 2, "I-II", "III")
+    y.iloc[held, y.columns.get_loc("stage")] = np.array(["I-II", "III", "IV"])[np.arange(len(held)) % 3]
+
+    def divide(part, *arguments, **options):
+        return (kept, held) if len(part) == len(y) else stratified_holdout(part, *arguments, **options)
+
+    monkeypatch.setattr("benchmarks.arms.stratified_holdout", divide)
+    answers = job.offered(X, QUICK)["late fusion"]().fit(X, y).predict(X)
+    np.testing.assert_allclose(answers["stage"].sum(axis=1), 1)
+    assert list(answers["stage"]) == ["I-II", "III", "IV"]
+
+
+def test_a_centre_name_may_hold_a_slash(small, tmp_path):
+    X, y = small
+    half = np.arange(len(X)) < len(X) // 2
+    split = job.Split("Essen / Mitte", 0, np.flatnonzero(half), np.flatnonzero(~half))
+    for _ in range(2):  # the second reads what the first has stored
+        answers = job.run(["PET Cox"], X, y, [split], QUICK, tmp_path, workers=1)
+    assert set(answers["PET Cox"]["os"]["fold"]) == {"Essen / Mitte"}
+
+
+def test_a_worker_that_outlived_its_run_does_not_end_the_next(small, splits, tmp_path):
+    X, y = small
+    folder = tmp_path / "PET_Cox-0.0"
+    first = job.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
+    second = job.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
+    assert first[2]["os"].equals(second[2]["os"]) and [p.name for p in tmp_path.iterdir()] == [folder.name]
 
 
 def test_a_centre_is_left_out_whole(cohort):

@@ -22,6 +22,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer, roc_auc_score
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -450,6 +451,31 @@ def test_long_estimators_that_differ_late_have_studies_of_their_own(data, tmp_pa
         )
         names.add(search.fit(*data).study_.study_name)
     assert len(names) == 2
+
+
+def test_what_changes_a_score_has_a_study_of_its_own(data, tmp_path):
+    """Another score, seed or weight must not meet trials of the first search, though rows and folds are the same."""
+    X, y = StandardScaler().fit_transform(data[0]), data[1]
+    folds, weights = list(KFold(2, shuffle=True, random_state=0).split(X)), np.arange(len(y)) % 3 + 1.0
+
+    def name(random_state=0, sample_weight=None, **scoring):
+        options = {"n_trials": 1, "cv": folds, "refit": False, "storage": tmp_path / "s.log", **scoring}
+        search = OptunaSearch(
+            LogisticRegression(), {"C": FloatDistribution(0.1, 1)}, random_state=random_state, **options
+        )
+        given = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return search.fit(X, y, **given).study_.study_name
+
+    others = [
+        name(scoring="roc_auc"),
+        name(scoring="neg_log_loss"),
+        name(scoring=make_scorer(roc_auc_score, response_method="predict_proba")),
+        name(scoring=lambda estimator, X, y: 0.5),
+        name(random_state=1),
+        name(sample_weight=weights),
+    ]
+    assert len({name(), *others}) == 1 + len(others)
+    assert name() == name() and name(scoring="roc_auc") == others[0] and name(sample_weight=weights) == others[-1]
 
 
 @pytest.mark.parametrize("n_trials", [40, pytest.param(200, marks=pytest.mark.slow)])

@@ -409,3 +409,13 @@ def test_a_frozen_encoder_stays_as_it_is_inside_a_model(cohort, folds):
     now, then = model.predict(without)["os"].to_numpy(), model.predict(X)["os"].to_numpy()
     np.testing.assert_allclose(now[lost], then[lost], atol=1e-6)
     assert (now[~lost] != then[~lost]).any()
+
+
+def test_a_class_that_no_training_patient_had_is_left_out_of_the_score(cohort):
+    X, y = cohort[0].filter(regex="clinical_|pet_"), cohort[1][["stage", "subtype"]].astype(str)
+    early = (y["stage"] != "IV").to_numpy()
+    model = MMDLS(max_epochs=2, random_state=0).fit(X[early], y[early])
+    with pytest.warns(UserWarning, match=r"\d+ patients have a stage that no training patient had, \['IV'\]"):
+        found = model.score(X, y)
+    alone = [model.score(X, y[["subtype"]].assign(stage=None)), model.score(X[early], y[early].assign(subtype=None))]
+    assert found == pytest.approx(np.mean(alone))

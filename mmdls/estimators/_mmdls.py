@@ -1,5 +1,6 @@
 """MMDLS, the multimodal multi-task estimator."""
 
+import warnings
 from collections.abc import Mapping
 from os import PathLike
 from typing import Any
@@ -24,7 +25,7 @@ from mmdls.estimators._published import (
     published_tasks,
 )
 from mmdls.estimators._training import CohortNet, forward_cohort, ready_to_predict
-from mmdls.metrics import auc_score, concordance_index
+from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.registry import estimators as estimator_registry
 
 __all__ = ["MMDLS"]
@@ -339,7 +340,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     def score(self, X: Any, y: pd.DataFrame) -> float:
         """Mean over tasks of the ROC AUC (one against the rest) and of Harrell's C; higher is better.
 
-        Tasks of which ``y`` knows too little are left out; NaN if it knows too little of all.
+        Tasks of which ``y`` knows too little are left out; NaN if it knows too little of all. Patients of a class that
+        no training patient had are left out of that task, with a warning: there is no probability to score.
         """
         outputs = self._outputs(X)
         y = outcome_table(y, X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(y)))
@@ -351,7 +353,15 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
                 risk = self._risk(outputs, task.name)
                 scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))
             else:
-                known = y[task.name].notna().to_numpy()
                 codes = pd.Categorical(y[task.name], categories=list(task.classes)).codes
+                known = codes >= 0
+                new = y.loc[~known, task.name].dropna()
+                if len(new):
+                    warnings.warn(
+                        f"{len(new)} patients have a {task.name} that no training patient had, {list(new.unique())}; "
+                        f"they are left out of its score. Known are {list(task.classes)}.",
+                        UndefinedMetricWarning,
+                        stacklevel=2,
+                    )
                 scores.append(auc_score(codes[known], self._probabilities(outputs, task.name)[known]))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
