@@ -135,7 +135,8 @@ class Classical:
                 "histgradientboostingclassifier__max_leaf_nodes": IntDistribution(3, 31, log=True)
             }
         ratio = 0.5 if self.kind == "coxnet" else 0.0
-        model = LogisticRegression(max_iter=3000, l1_ratio=ratio, solver="saga" if ratio else "lbfgs", C=0.1)
+        solver = "saga" if ratio else "lbfgs"
+        model = LogisticRegression(max_iter=3000, l1_ratio=ratio, solver=solver, C=0.1, random_state=seed)
         scale = "standard" if self.kind == "radiomics_cox" else "power"  # z-scores, as in RadiomicsCox
         encoder = TabularEncoder(scale=scale)
         return make_pipeline(encoder, model), {"logisticregression__C": FloatDistribution(1e-3, 10, log=True)}

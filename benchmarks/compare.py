@@ -271,7 +271,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
     parser.add_argument("--arms", default="quick", help="'quick', 'all', or names separated by commas")
     parser.add_argument("--champion", default="multimodal", help="the arm that is held against each other one")
-    parser.add_argument("--controls", action="store_true", help="add arms that must not, or need not, be beaten")
+    parser.add_argument("--controls", action="store_true", help="add control arms, and try out whether an arm peeks")
     parser.add_argument("--design", choices=("folds", "centres"), default="folds", help="who is left out")
     parser.add_argument("--external", help="a folder, or a centre, that is never trained on and is predicted once")
     parser.add_argument(
@@ -320,7 +320,11 @@ def main(argv: list[str] | None = None) -> None:
         if t.kind == "survival"
     )
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
-    findings = pd.concat([audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits if s.repeat == 0], X)])
+    findings = [audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits], X)]
+    if options.controls:
+        tried = [name for name in names if name not in ("published", *controls.NAMES)]
+        findings.append(controls.audit_arms(tried, X, y, splits[0].train, splits[0].test, settings, options.workers))
+    findings = pd.concat(findings)
     findings.to_csv(out / "audit.csv", index=False)
     for finding in findings[~findings["passed"]].itertuples():
         print(f"AUDIT {finding.check}: {finding.detail}")

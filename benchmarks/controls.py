@@ -2,18 +2,25 @@
 
 With permuted labels every arm must be at chance. A centre-only model shows how much the centre alone tells, a
 volume-only model how much of the image is tumour size, and images with shuffled pixels how much is brightness.
+:func:`audit_arms` tries out whether an arm learns from the patients left out.
 """
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import joblib
 import numpy as np
+import optuna
 import pandas as pd
 
 from benchmarks.arms import Answers, Classical, Deep, Settings, images_only
+from benchmarks.arms import offered as arms_offered
+from mmdls.audit import audit_procedure
 from mmdls.images import is_missing, read_image
 
-__all__ = ["NAMES", "CentreOnly", "PermutedLabels", "ShuffledPixels", "VolumeOnly", "offered"]
+__all__ = ["NAMES", "CentreOnly", "PermutedLabels", "ShuffledPixels", "VolumeOnly", "audit_arms", "offered"]
 
 NAMES = ("permuted labels", "centre-only", "volume-only", "shuffled pixels")
 
@@ -105,6 +112,45 @@ def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]
     if images_only(X):
         found["shuffled pixels"] = lambda: ShuffledPixels(settings)
     return found
+
+
+def audit_arms(
+    names: Sequence[str],
+    X: pd.DataFrame,
+    y: pd.DataFrame,
+    train: np.ndarray,
+    test: np.ndarray,
+    settings: Settings,
+    workers: int = 1,
+) -> pd.DataFrame:
+    """Try every arm out with :func:`mmdls.audit.audit_procedure`, on some patients and the smallest budget.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a check: check, passed, detail, which names the arms that failed.
+    """
+    X, y = X.iloc[np.r_[train[:90], test[:30]]], y.iloc[np.r_[train[:90], test[:30]]]
+    n_train, least = min(len(train), 90), replace(settings, trials=1, epochs=1, journal=None)
+    parallel = joblib.Parallel(n_jobs=min(workers, len(names)))
+    found = parallel(joblib.delayed(_audit_arm)(name, X, y, n_train, least) for name in names)
+    table = pd.concat([one.assign(arm=name) for name, one in zip(names, found, strict=True)])
+    rows = []
+    for check, part in table.groupby("check", sort=False):
+        bad = part[~part["passed"]]
+        rows.append((check, len(bad) == 0, "; ".join(f"{arm}: {why}" for arm, why in bad[["arm", "detail"]].values)))
+    return pd.DataFrame(rows, columns=["check", "passed", "detail"])
+
+
+def _audit_arm(name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settings: Settings) -> pd.DataFrame:
+    def procedure(X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> Answers:
+        arm = (arms_offered(X, settings) | offered(X, settings))[name]()
+        return arm.fit(X.iloc[train], y.iloc[train]).predict(X.iloc[test])
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of parts that are small on purpose
+        return audit_procedure(procedure, X, y, range(n_train), range(n_train, len(X)))
 
 
 def _shuffle(cell: Any, rng: np.random.Generator) -> np.ndarray | None:

@@ -104,14 +104,14 @@ def audit_procedure(
     """Try a whole procedure out: nothing of the test rows may change what it says of others.
 
     The procedure is run again with the outcomes of the test rows exchanged (training must not notice), and with half of
-    the test rows left out altogether (scaling, risk cut-points or ranks from the test set would change what is said of
-    the other half).
+    the test rows taken out of both tables (scaling, risk cut-points or ranks from the test set, or from all patients,
+    would change what is said of the other half).
 
     Parameters
     ----------
     procedure : callable
         ``(X, y, train, test) -> predictions`` of the test rows in their order: an array, a Series, a DataFrame, or a
-        dict of these. Everything that learns belongs inside.
+        dict of these. Everything that learns belongs inside; ``train`` and ``test`` are rows of the given tables.
     X, y : pandas.DataFrame
     train, test : array of int
         Row numbers.
@@ -139,6 +139,8 @@ def audit_procedure(
     exchanged = y.copy()
     exchanged.iloc[test] = y.iloc[rng.permutation(test)]
     half = np.sort(rng.permutation(len(test))[: max(len(test) // 2, 1)])
+    stays = np.setdiff1d(np.arange(len(X)), np.setdiff1d(test, test[half]))
+    fewer = X.iloc[stays], y.iloc[stays], np.searchsorted(stays, train), np.searchsorted(stays, test[half])
     first = _as_columns(procedure(X, y, train, test))
     rows = [
         _compared("the same input gives the same answer", first, _as_columns(procedure(X, y, train, test)), tolerance),
@@ -148,7 +150,7 @@ def audit_procedure(
         _compared(
             "a test row's answer does not depend on the others",
             {name: values[half] for name, values in first.items()},
-            _as_columns(procedure(X, y, train, test[half])),
+            _as_columns(procedure(*fewer)),
             tolerance,
         ),
     ]
@@ -175,31 +177,38 @@ def _telling(features: pd.DataFrame, y: pd.DataFrame) -> Iterator[tuple[str, str
                     ranks = np.corrcoef(rankdata(values), rankdata(labels.astype(float)))[0, 1]
                     if abs(ranks) > 0.995:
                         yield str(column), task.columns[0]
-                continue
-            codes = pd.factorize(labels, sort=True)[0]
-            if numeric and values.nunique() > len(set(codes)):
-                order = codes[np.argsort(values.to_numpy(), kind="stable")]
-                separate = np.count_nonzero(np.diff(order)) == len(set(codes)) - 1
-                # Two patients of a class may be apart by chance; a dozen hardly are.
-                if separate and np.bincount(codes).min() >= 6:
-                    yield str(column), task.name
-            elif (
-                values.nunique() <= len(set(codes))
-                and (pd.crosstab(values.astype(str), codes) > 0).sum(axis=1).max() == 1
-            ):
+                if _names(values, y.loc[known, task.columns[1]], numeric):
+                    yield str(column), task.columns[1]
+            elif _names(values, labels, numeric):
                 yield str(column), task.name
 
 
+def _names(values: pd.Series, labels: pd.Series, numeric: bool) -> bool:
+    """Whether values give the class of every patient away."""
+    codes = pd.factorize(labels, sort=True)[0]
+    n_classes, n_values = codes.max() + 1, values.nunique()
+    # Two patients of a class may look alike by chance; a dozen hardly do.
+    if n_classes < 2 or np.bincount(codes).min() < 6:
+        return False
+    if numeric and n_values > n_classes:
+        order = codes[np.argsort(values.to_numpy(), kind="stable")]
+        return bool(np.count_nonzero(np.diff(order)) == n_classes - 1)
+    # As many values as patients, such as names, give away nothing of the next patient.
+    few = n_values <= max(n_classes, len(values) / 6)
+    return bool(few and (pd.crosstab(values.astype(str), codes) > 0).sum(axis=1).max() == 1)
+
+
 def _standardised(X: pd.DataFrame) -> Iterator[str]:
-    """Blocks of numbers with mean 0 and spread 1 in all columns."""
+    """Blocks of numbers of which several columns have mean 0 and spread 1."""
     for name, columns in modalities(X).items():
         numbers = X[columns].select_dtypes("number")
         numbers = numbers.loc[:, numbers.nunique() > 2]
         if numbers.shape[1] < 2 or len(numbers) < 10:
             continue
         spread = np.minimum((numbers.std(ddof=0) - 1).abs(), (numbers.std(ddof=1) - 1).abs())
-        if (numbers.mean().abs() < 1e-4).all() and (spread < 1e-4).all():
-            yield f"{name}: {numbers.shape[1]} columns have mean 0 and spread 1; scale inside the pipeline"
+        n_scaled = int(((numbers.mean().abs() < 1e-4) & (spread < 1e-4)).sum())
+        if n_scaled >= 2:
+            yield f"{name}: {n_scaled} columns have mean 0 and spread 1; scale inside the pipeline"
 
 
 def _twins(X: pd.DataFrame) -> Iterator[tuple[Any, Any, str]]:

@@ -39,6 +39,13 @@ def test_an_honest_cohort_passes(Xy):
             "clinical_code tells subtype",
         ),
         (
+            lambda X, y: X.assign(
+                clinical_histology=np.where(y["subtype"] == "LUAD", np.where(np.arange(len(X)) % 2, "a", "b"), "c")
+            ),
+            "clinical_histology tells subtype",
+        ),
+        (lambda X, y: X.assign(clinical_died=y["os_event"]), "clinical_died tells os_event"),
+        (
             lambda X, y: X.assign(clinical_score=(y["subtype"] == "LUSC") + np.linspace(0, 0.5, len(X))),
             "clinical_score tells subtype",
         ),
@@ -56,6 +63,8 @@ def test_scaling_outside_is_caught(Xy):
     X[columns] = StandardScaler().fit_transform(X[columns])
     found = failed(audit_tables(X, y))
     assert list(found) == ["numbers standardised over all patients"] and "pet: 5 columns" in found.popitem()[1]
+    found = failed(audit_tables(X.assign(pet_raw=np.arange(len(X)) ** 2), y))
+    assert "pet: 5 columns" in found["numbers standardised over all patients"]
 
 
 def test_one_patient_under_two_ids_is_caught(Xy, cohort_on_disk):
@@ -98,6 +107,15 @@ def scaled_with_test(X, y, train, test):
     return X.iloc[test]["clinical_age"].to_numpy()
 
 
+def scaled_beforehand(X, y, train, test):
+    scaled = X[["clinical_age"]].fillna(60.0)
+    return ((scaled - scaled.mean()) / scaled.std()).iloc[test]["clinical_age"].to_numpy()
+
+
+def cut_points_of_everybody(X, y, train, test):
+    return (X.iloc[test]["clinical_age"] > 10 * y["os_time"].median() ** 0.5).to_numpy() + y["os_time"].median()
+
+
 def labels_of_everybody(X, y, train, test):
     rows = np.r_[train, test]
     means = y.iloc[rows].groupby(X.iloc[rows]["clinical_smoking_status"])["os_time"].mean()
@@ -114,6 +132,8 @@ def not_reproducible(X, y, train, test):
         (honest, set()),
         (cut_points_from_test, {"a test row's answer does not depend on the others"}),
         (scaled_with_test, {"a test row's answer does not depend on the others"}),
+        (scaled_beforehand, {"a test row's answer does not depend on the others"}),
+        (cut_points_of_everybody, {"a test row's answer does not depend on the others"}),
         (
             labels_of_everybody,
             {"outcomes of test rows change nothing", "a test row's answer does not depend on the others"},

@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from benchmarks import compare as job
 from benchmarks.arms import mean_auc
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.metrics import concordance_index
 from mmdls.model_selection import stratified_holdout
 
 QUICK = job.Settings(trials=1, epochs=2)
@@ -126,6 +128,70 @@ def test_outcomes_of_left_out_patients_change_nothing(small, splits, arm):
     _, _, after, _ = job.run_fold(arm, splits[0], X, changed, QUICK)
     for task, table in before.items():
         pd.testing.assert_frame_equal(table, after[task])
+
+
+def test_an_arm_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, monkeypatch):
+    class Peeks(job.offered(*small[:1], QUICK)["PET Cox"]().__class__):
+        def predict(self, X):
+            answers = super().predict(X)
+            answers["os"]["risk"] = answers["os"]["risk"].rank(pct=True)
+            return answers
+
+    X, y = small
+    real = job.controls.arms_offered
+    monkeypatch.setattr(
+        job.controls, "arms_offered", lambda *a: {**real(*a), "peeks": lambda: Peeks(("pet",), "cox", QUICK)}
+    )
+    found = job.controls.audit_arms(["PET Cox", "peeks"], X, y, splits[0].train, splits[0].test, QUICK)
+    assert found["passed"].tolist() == [True, True, False]
+    assert found["detail"].iloc[2].startswith("peeks: os: risk changed") and "PET Cox" not in found["detail"].iloc[2]
+
+
+@pytest.mark.slow
+def test_every_arm_passes_the_audit(small, splits):
+    X, y = small
+    names = [n for n in job.offered(X, QUICK) if n != "published"]
+    found = job.controls.audit_arms(names, X, y, splits[0].train, splits[0].test, QUICK)
+    assert found[~found["passed"]].empty, found.to_dict("records")
+
+
+def known_cohort():
+    """100 patients of two centres: the centre decides stage and the size decides death; a strip decides subtype."""
+    rng = np.random.default_rng(0)
+    centre, size, strip = (rng.random(100) < 0.5), rng.lognormal(0, 1, 100), rng.random(100) < 0.5
+    images = rng.permuted(np.tile(np.arange(256, dtype=np.uint8), (100, 1)), axis=1).reshape(100, 1, 16, 16)
+    for image, shown in zip(images, strip, strict=True):
+        image[0] = np.sort(image[0].ravel()).reshape(16, 16) if shown else image[0]
+    X = pd.DataFrame({"centre": np.where(centre, "A", "B"), "pet_mtv": size, "clinical_age": rng.normal(60, 9, 100)})
+    X["lesion_image"] = pd.Series(list(images), X.index, object)
+    y = pd.DataFrame({"stage": np.where(centre, "III", "I-II"), "subtype": np.where(strip, "LUAD", "LUSC")})
+    return X, y.assign(os_time=rng.exponential(30 / size) + 0.1, os_event=True)
+
+
+@pytest.mark.parametrize(
+    ("control", "finds", "misses"),
+    [
+        ("centre-only", "stage", "subtype"),
+        ("volume-only", "os", "stage"),
+        ("permuted labels", None, "stage"),
+        ("shuffled pixels", None, "subtype"),
+        ("imaging-only", "subtype", "stage"),
+    ],
+)
+def test_a_control_finds_its_own_shortcut_only(control, finds, misses):
+    X, y = known_cohort()
+    settings = job.Settings(trials=1, epochs=20)
+    arm = {**job.offered(X, settings), **job.controls.offered(X, settings)}[control]()
+    train, test = np.arange(60), np.arange(60, 100)
+    answers = arm.fit(X.iloc[train], y.iloc[train]).predict(X.iloc[test])
+
+    def score(task):
+        if task == "os":
+            return concordance_index(y["os_event"][test], y["os_time"][test], answers["os"]["risk"])
+        return roc_auc_score(y[task][test] == answers[task].columns[1], answers[task].iloc[:, 1])
+
+    assert 0.3 < score(misses) < 0.7
+    assert finds is None or score(finds) > 0.8 - 0.1 * (finds == "os")
 
 
 def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monkeypatch, capsys):

@@ -111,7 +111,7 @@ class AdditiveFusion(nn.Module):
     def attention(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Embeddings {name: (B, D_name)}, present (B, M) -> each modality's share of the lengths of summands (B, M)."""
         length = self.summands(embeddings, present).norm(dim=2)
-        return length / length.sum(dim=1, keepdim=True).clamp(min=1e-12)
+        return length / length.sum(dim=1, keepdim=True).clamp(min=1e-6)
 
     def forward(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Embeddings {name: (B, D_name)}, present (B, M) -> (B, out_features); zeros without any modality."""
@@ -131,7 +131,7 @@ class GatedFusion(AdditiveFusion):
     """A gated sum: what a modality adds is turned up or down, patient by patient, by what it says itself.
 
     Each head of a modality's summand has a gate between 0 and 2, computed as in gated attention; unlike attention,
-    modalities do not compete, so nothing is taken from one by the presence of another.
+    modalities do not compete for a share of one.
 
     Parameters
     ----------
