@@ -9,198 +9,35 @@ the fold's models has seen. A run that was stopped, or killed, goes on where it 
 import argparse
 import hashlib
 import json
-import os
-import platform
-import shutil
-import sys
 import time
-import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import joblib
-import optuna
 import pandas as pd
-from tqdm.auto import tqdm
 
-import mmdls
 from benchmarks import controls
 from benchmarks.arms import BASELINE, Settings, offered
 from benchmarks.cohorts import load_r01
 from benchmarks.designs import Split, centres_left_out, external_patients, folds_of_patients
+from benchmarks.runs import begin, finish, manifest, run, unfinished
 from benchmarks.tables import (
     against_others,
     draw,
     gain_over_chance,
-    oracle_scores,
     per_patient,
     show,
     show_against,
+    show_controls,
+    show_oracle,
     tabulate,
     write_report,
 )
 from mmdls.audit import audit_folds, audit_tables
 from mmdls.cohort import find_tasks, modalities
 from mmdls.datasets import load_cohort, make_nsclc_cohort
-from mmdls.metrics import UndefinedMetricWarning
-from mmdls.report import data_hash
 
 QUICK = (BASELINE, "radiomics Cox", "imaging-only", "multimodal")
-
-
-def run_fold(
-    name: str, split: Split, X: pd.DataFrame, y: pd.DataFrame, settings: Settings, folder: Path | None = None
-) -> tuple[str, Split, dict[str, pd.DataFrame], dict[str, Any]]:
-    """Tune and fit one arm on one split's training rows, predict the rows left out, and store both.
-
-    What is stored appears all at once, so that a killed run leaves whole folders only.
-    """
-    start = time.perf_counter()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arm = (offered(X, settings) | controls.offered(X, settings))[name]()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ patients have none of the modalities")
-        warnings.filterwarnings("ignore", "the columns .* have no value in any")
-        warnings.filterwarnings("ignore", "cross-validation chose a penalty")
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # of a score in a small part held out
-        arm.fit(X.iloc[split.train], y.iloc[split.train])
-        answers = arm.predict(X.iloc[split.test])
-    note = {"seconds": round(time.perf_counter() - start, 1), **arm.chosen}
-    answers = {task: table.rename_axis("patient") for task, table in answers.items()}
-    for table in answers.values():
-        table.insert(0, "fold", split.name)
-    if folder is not None:
-        unfinished = folder.with_name(f"{folder.name}.{os.getpid()}.unfinished")
-        unfinished.mkdir(parents=True, exist_ok=True)
-        for task, table in answers.items():
-            table.to_csv(unfinished / f"{task}.csv")
-        (unfinished / "chosen.json").write_text(json.dumps(note, default=str))
-        try:
-            os.replace(unfinished, folder)
-        except OSError:
-            if not (folder / "chosen.json").exists():
-                raise
-            # A worker that outlived a killed run was faster.
-            shutil.rmtree(unfinished)
-    return name, split, answers, note
-
-
-def stored(folder: Path, index: pd.Index) -> tuple[dict[str, pd.DataFrame], dict[str, Any]] | None:
-    """What a finished fold left behind, or None."""
-    if not (folder / "chosen.json").exists():
-        return None
-    answers = {}
-    for path in sorted(folder.glob("*.csv")):
-        table = pd.read_csv(path, dtype={"patient": str, "fold": str}).set_index("patient")
-        answers[path.stem] = table.set_axis(table.index.map(dict(zip(index.astype(str), index, strict=True))))
-        answers[path.stem].index.name = "patient"
-    return answers, json.loads((folder / "chosen.json").read_text())
-
-
-def run(
-    names: list[str],
-    X: pd.DataFrame,
-    y: pd.DataFrame,
-    splits: list[Split],
-    settings: Settings,
-    out: Path,
-    workers: int = 2,
-) -> dict[str, dict[str, pd.DataFrame]]:
-    """Run every arm on every split; what is stored already is read, what finishes is stored at once.
-
-    Returns
-    -------
-    dict of str to dict of str to pandas.DataFrame
-        For each arm and task, the answers for the patients left out in the splits that are finished.
-    """
-    jobs, answers, chosen = [], {}, []
-
-    def keep(name: str, split: Split, found: Mapping[str, pd.DataFrame], note: Mapping[str, Any]) -> None:
-        for task, table in found.items():
-            answers.setdefault(name, {}).setdefault(task, []).append(table.assign(repeat=split.repeat))
-        chosen.append({"arm": name, "fold": split.name, **note})
-        pd.DataFrame(chosen).to_csv(out / "chosen.csv", index=False)
-
-    (out / "trials").mkdir(parents=True, exist_ok=True)
-    for split in splits:
-        for name in reversed(names):
-            label = f"{name}-{split.name}".replace(" ", "_").replace("/", "_")
-            known = stored(out / "folds" / label, X.index)
-            if known is not None:
-                keep(name, split, *known)
-            else:
-                own = replace(settings, journal=out / "trials" / f"{label}.log")
-                jobs.append((name, split, X, y, own, out / "folds" / label))
-    if chosen:
-        print(f"{len(chosen)} of {len(splits) * len(names)} fits were finished before; {len(jobs)} are left.")
-    parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator_unordered")
-    try:
-        with tqdm(total=len(jobs), desc="folds x arms", unit="fit", file=sys.stderr) as bar:
-            for name, split, found, note in parallel(joblib.delayed(run_fold)(*job) for job in jobs):
-                keep(name, split, found, note)
-                bar.set_postfix_str(f"{name}, fold {split.name}: {note['seconds']:.0f} s")
-                bar.update()
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. {len(chosen)} of {len(splits) * len(names)} fits are finished and stored in {out}.")
-        print("The same command goes on from here.")
-    in_order = {name: answers[name] for name in names if name in answers}
-    return {name: {task: pd.concat(parts) for task, parts in tables.items()} for name, tables in in_order.items()}
-
-
-def manifest(X: pd.DataFrame, y: pd.DataFrame, splits: list[Split], settings: Settings) -> dict[str, Any]:
-    """What decides the numbers of a run: data, splits, budget, code and versions."""
-    source = hashlib.sha256()
-    for folder in (Path(mmdls.__file__).parent, Path(__file__).parent):
-        for path in sorted(folder.rglob("*.py")):
-            source.update(path.read_bytes())
-    packages = ("torch", "scikit-learn", "scikit-survival", "skorch", "optuna", "numpy", "pandas")
-    return {
-        "patients": len(X),
-        "data": {"X": data_hash(X), "y": data_hash(y)},
-        "splits": joblib.hash([(split.name, split.train, split.test) for split in splits]),
-        "settings": {name: str(value) for name, value in asdict(replace(settings, journal=None)).items()},
-        "source": source.hexdigest(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
-    }
-
-
-def begin(out: Path, identity: dict[str, Any], fresh: bool) -> None:
-    """Take the folder for this run: go on with one of the same identity, refuse another one's."""
-    path = out / "manifest.json"
-    if fresh and path.exists():
-        shutil.rmtree(out)
-    if path.exists():
-        before = json.loads(path.read_text())
-        differs = [name for name in identity if before.get(name) != identity[name]]
-        if differs:
-            raise SystemExit(
-                f"{out} holds another run: {', '.join(differs)} differ. Choose another --out, or replace it by --fresh."
-            )
-        return
-    if (out / "folds").exists():
-        raise SystemExit(f"{out} holds folds of an unknown run; choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, {**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")})
-
-
-def finish(out: Path, minutes: float) -> None:
-    """Add to the manifest when the tables were written, what all fits took, and how long this call ran."""
-    path = out / "manifest.json"
-    spent = pd.read_csv(out / "chosen.csv")["seconds"].sum() / 60
-    times = {"minutes_of_all_fits": round(spent, 1), "minutes_of_the_last_call": round(minutes, 1)}
-    facts = {**json.loads(path.read_text()), "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **times}
-    _write_whole(path, facts)
-
-
-def _write_whole(path: Path, facts: dict[str, Any]) -> None:
-    """Write a file that is never seen half written, whenever the process is killed."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(facts, indent=1))
-    os.replace(unfinished, path)
 
 
 def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:
@@ -265,13 +102,25 @@ def _without_masks(X: pd.DataFrame) -> pd.DataFrame:
     return X.drop(columns=[c for c in X.columns if str(c).endswith("_mask")])
 
 
+def _share(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n)):
+        raise argparse.ArgumentTypeError(f"it must look like 2/5, the second of five shares; got {text!r}.")
+    return int(i), int(n)
+
+
 def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
     parser.add_argument("--arms", default="quick", help="'quick', 'all', or names separated by commas")
     parser.add_argument("--champion", default="multimodal", help="the arm that is held against each other one")
-    parser.add_argument("--controls", action="store_true", help="add control arms, and try out whether an arm peeks")
+    parser.add_argument(
+        "--controls",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="control arms, and a trial of whether an arm peeks (default: yes)",
+    )
     parser.add_argument("--design", choices=("folds", "centres"), default="folds", help="who is left out")
     parser.add_argument("--external", help="a folder, or a centre, that is never trained on and is predicted once")
     parser.add_argument(
@@ -283,6 +132,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--share", type=_share, metavar="I/N", help="do the I-th of N shares of the fits, no tables")
     parser.add_argument("--out", type=Path, default=None, help="where everything goes (default: results/<run>)")
     parser.add_argument("--fresh", action="store_true", help="replace what --out holds")
     parser.add_argument("--report", action="store_true", help="write report.html with every metric and figure")
@@ -292,6 +142,8 @@ def main(argv: list[str] | None = None) -> None:
     simulated.add_argument("--missing", type=float, default=0.0, help="share of patients without a modality")
     simulated.add_argument("--centre-shift", type=float, default=0.0, help="how far centres differ")
     options = parser.parse_args(argv)
+    if options.share and options.fresh:
+        parser.error("--fresh would delete what other shares have done; delete the folder once, before them.")
 
     start = time.perf_counter()
     X, y, centres, oracle, settings = load(options)
@@ -321,26 +173,34 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
     findings = [audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits], X)]
-    if options.controls:
+    if options.controls and (options.share is None or options.share[0] == 1):
         tried = [name for name in names if name not in ("published", *controls.NAMES)]
         findings.append(controls.audit_arms(tried, X, y, splits[0].train, splits[0].test, settings, options.workers))
     findings = pd.concat(findings)
-    findings.to_csv(out / "audit.csv", index=False)
+    if options.share is None:
+        findings.to_csv(out / "audit.csv", index=False)
     for finding in findings[~findings["passed"]].itertuples():
         print(f"AUDIT {finding.check}: {finding.detail}")
 
-    answers = run(names, X, y, splits, settings, out, options.workers)
+    answers = run(names, X, y, splits, settings, out, options.workers, options.share or (1, 1))
+    if options.share is not None:
+        left, total = unfinished(names, splits, out), len(names) * len(splits)
+        print(f"Share {options.share[0]} of {options.share[1]}: {total - left} of {total} fits are stored in {out}/.")
+        print("When all are, the same command without --share writes the tables.")
+        return
     if not answers:
         return
     table = tabulate(answers, y)
     table.to_csv(out / "metrics.csv", index=False)
     per_patient(answers).to_csv(out / "predictions.csv")
-    print("\n" + show(table))
+    is_control = table["arm"].isin(controls.NAMES)
+    print("\n" + show(table[~is_control]))
     if oracle is not None:
-        best = oracle_scores(oracle, answers, y)
-        for task, value in best.items():
-            print(f"{task:8} {'oracle':13} C-index {value:.3f}   (knows the truth)")
-        gain_over_chance(table, best).to_csv(out / "efficiency.csv", index=False)
+        efficiency = gain_over_chance(answers, y, oracle)
+        efficiency.to_csv(out / "efficiency.csv", index=False)
+        print(show_oracle(efficiency, options.champion))
+    if is_control.any():
+        print("\n" + show_controls(table[is_control]))
     rivals = {name: answers[name] for name in answers if name not in controls.NAMES}
     if options.champion in rivals and len(rivals) > 1:
         against = against_others(rivals, y, options.champion)

@@ -63,10 +63,11 @@ class _OneColumn(Classical):
 
 
 class CentreOnly(_OneColumn):
-    """Nothing but the centre."""
+    """Nothing but the centre, or the part of the collection that a patient comes from."""
 
     def _column(self, X: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"control_centre": X["centre"].astype(object)})
+        name = "centre" if "centre" in X.columns else "collection"
+        return pd.DataFrame({"control_centre": X[name].astype(object)})
 
 
 class VolumeOnly(_OneColumn):
@@ -105,7 +106,7 @@ class ShuffledPixels(Deep):
 def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]:
     """The controls that a cohort allows, by name, as functions that make them."""
     found: dict[str, Callable[[], Any]] = {"permuted labels": lambda: PermutedLabels(settings)}
-    if "centre" in X.columns and X["centre"].nunique() > 1:
+    if X.filter(items=["centre", "collection"]).nunique().max() > 1:
         found["centre-only"] = lambda: CentreOnly(settings)
     if VolumeOnly.column(X) is not None:
         found["volume-only"] = lambda: VolumeOnly(settings)

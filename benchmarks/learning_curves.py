@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.arms import BASELINE, Settings
-from benchmarks.compare import begin, manifest, run
 from benchmarks.designs import Split
+from benchmarks.runs import begin, manifest, run
 from benchmarks.tables import survival_scores
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort

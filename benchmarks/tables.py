@@ -9,18 +9,19 @@ import pandas as pd
 
 from benchmarks.arms import BASELINE
 from mmdls.cohort import find_tasks, survival_target
-from mmdls.evaluation import compare, evaluate_predictions
-from mmdls.metrics import holm_correction
+from mmdls.evaluation import compare, evaluate_predictions, resample_predictions
+from mmdls.metrics import holm_correction, percentile_interval
 from mmdls.report import report
 
 __all__ = [
     "against_others",
     "draw",
     "gain_over_chance",
-    "oracle_scores",
     "per_patient",
     "show",
     "show_against",
+    "show_controls",
+    "show_oracle",
     "survival_scores",
     "tabulate",
     "write_report",
@@ -141,15 +142,90 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
     plt.close(figure)
 
 
-def gain_over_chance(table: pd.DataFrame, oracle: Mapping[str, float]) -> pd.DataFrame:
-    """Which share of the oracle's gain over chance, and over the baseline, each arm reaches."""
-    rows = []
-    for row in table[table["task"].isin(oracle)].itertuples():
-        best = oracle[row.task]
-        base = table[(table["task"] == row.task) & (table["arm"] == BASELINE)]["value"]
-        above = (row.value - base.iloc[0]) / (best - base.iloc[0]) if len(base) else np.nan
-        rows.append((row.task, row.arm, (row.value - 0.5) / (best - 0.5), above))
-    return pd.DataFrame(rows, columns=["task", "arm", "of_the_oracle", "of_the_gap_to_the_oracle"])
+def gain_over_chance(answers: Answers, y: pd.DataFrame, truth: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
+    """Which share of the oracle's gain in C-index over chance, and over the baseline, each arm reaches.
+
+    Parameters
+    ----------
+    answers : dict of str to dict of str to pandas.DataFrame
+    y : pandas.DataFrame
+    truth : pandas.DataFrame
+        The true risks, ``<endpoint>_risk``.
+    n_resamples : int, default=1000
+        All risks meet the same resamples of the patients whom all arms answered, inside the same folds.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns task, arm, concordance_index, oracle, of_the_oracle, of_the_gap_to_the_oracle, low, high: the interval
+        of the last share, that of one repeat on average. It is NaN where the baseline reaches the oracle in 2.5% of
+        the resamples: the share is then without bounds.
+    """
+    tasks, rows = find_tasks(y), []
+    for endpoint in [name for name, task in tasks.items() if task.kind == "survival" and f"{name}_risk" in truth]:
+        found = []
+        for repeat in sorted(set.intersection(*(set(_repeats(tables)) for tables in answers.values()))):
+            tables = {name: own[endpoint][own[endpoint]["repeat"] == repeat] for name, own in answers.items()}
+            shared = y.index[np.logical_and.reduce([y.index.isin(table.index) for table in tables.values()])]
+            folds = next(iter(tables.values()))["fold"].reindex(y.index)
+            risks = {name: table.loc[shared, "risk"] for name, table in tables.items()}
+            risks["oracle"] = truth.loc[shared, f"{endpoint}_risk"]
+            draws = {
+                name: resample_predictions(
+                    {endpoint: risk},
+                    y,
+                    metrics=["concordance_index"],
+                    n_resamples=n_resamples,
+                    folds=folds,
+                    random_state=repeat,
+                ).iloc[0]
+                for name, risk in risks.items()
+            }
+            found.append(pd.DataFrame(draws))
+        for name in answers if found else ():
+            rows.append((endpoint, name, *np.mean([_shares(draws, name) for draws in found], axis=0)))
+    columns = ["task", "arm", "concordance_index", "oracle", "of_the_oracle", "of_the_gap_to_the_oracle", "low", "high"]
+    return _in_order(pd.DataFrame(rows, columns=columns), y)
+
+
+def _shares(draws: pd.DataFrame, name: str) -> list[float]:
+    """C-index of an arm and of the oracle, the arm's shares and the interval of the second.
+
+    The first row is that of the cohort, the others are those of the resamples.
+    """
+    oracle, base = draws["oracle"], draws.get(BASELINE, np.nan)
+    of_oracle = (draws[name] - 0.5) / (oracle - 0.5)
+    of_gap = (draws[name] - base) / (oracle - base)
+    unbounded = ((oracle - base).iloc[1:] <= 0).mean() >= 0.025
+    interval = (np.nan, np.nan) if unbounded or len(draws) == 1 else percentile_interval(of_gap.iloc[1:])
+    return [draws[name].iloc[0], oracle.iloc[0], of_oracle.iloc[0], of_gap.iloc[0], *interval]
+
+
+def show_oracle(efficiency: pd.DataFrame, champion: str) -> str:
+    """What nobody can surpass, and how far one arm is on the way from the baseline to it."""
+    lines = []
+    for task, own in efficiency.groupby("task", sort=False):
+        line = f"{task:8} {'oracle':13} C-index {own['oracle'].iloc[0]:.3f}   "
+        row = own[own["arm"] == champion]
+        if len(row) and champion != BASELINE and np.isfinite(row["of_the_gap_to_the_oracle"].iloc[0]):
+            share, low, high = (100 * row[c].iloc[0] for c in ("of_the_gap_to_the_oracle", "low", "high"))
+            line += f"{champion}: {share:.0f}% [{low:.0f}, {high:.0f}] of the way"
+        lines.append(line.rstrip())
+    return "\n".join(lines)
+
+
+def show_controls(table: pd.DataFrame) -> str:
+    """One line a control, one value a task: the metric at chance is .500."""
+    tasks = list(dict.fromkeys(table["task"]))
+    width = max(13, table["arm"].str.len().max())
+    lines = [f"{'control':{width}} " + " ".join(f"{task:>8}" for task in tasks)]
+    for name, own in table.groupby("arm", sort=False):
+        own, cells = own.set_index("task"), []
+        for task in tasks:
+            value, low, high = own.loc[task, ["value", "low", "high"]].astype(float)
+            cells.append(f"{value:7.3f}{'*' if low > 0.5 or high < 0.5 else ' '}")
+        lines.append(f"{name:{width}} " + " ".join(cells).rstrip())
+    return "\n".join([*lines, "* the 95% interval (in metrics.csv) excludes .500, which is chance"])
 
 
 def per_patient(answers: Answers) -> pd.DataFrame:
@@ -219,17 +295,6 @@ def _mean(tables: list[pd.DataFrame], numbers: list[str]) -> pd.DataFrame:
     first = tables[0].copy()
     first[numbers] = np.mean([table[numbers].to_numpy(dtype=float) for table in tables], axis=0)
     return first
-
-
-def oracle_scores(truth: pd.DataFrame, answers: Answers, y: pd.DataFrame) -> dict[str, float]:
-    """C-index of the true risks, by endpoint, inside the same folds."""
-    tables = next(iter(answers.values()))
-    _, folds = _predictions(tables, find_tasks(y), 0, y)
-    known = folds.notna()
-    risks = {task: truth.loc[known, f"{task}_risk"] for task in ("os", "dfs")}
-    scores = evaluate_predictions(risks, y, horizons=(), n_resamples=0, folds=folds)
-    scores = scores[scores["metric"] == "concordance_index"]
-    return dict(zip(scores["task"], scores["value"], strict=True))
 
 
 def survival_scores(

@@ -77,7 +77,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     The folds are drawn once per ``fit`` and are the same for all trials; each ``fit`` has a study of its own, so that a
     search inside a cross-validation never learns from the rows that are left out. The first trial is the estimator as
-    it was given.
+    it was given, unless the space is a callable; values outside the space are drawn.
 
     Parameters
     ----------
@@ -100,7 +100,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         Fit the best parameters on all rows. With several objectives say which score decides, or give a function of
         ``cv_results_`` that returns the index of the trial.
     sampler : optuna sampler, default=None
-        None is a seeded TPE sampler. What is given is copied for each ``fit``.
+        None is a seeded TPE sampler. What is given is copied for each ``fit``: for processes that share a study, give
+        one without a seed, or all of them draw the same.
     pruner : optuna pruner, default=None
         Stops a trial after a fold, by the running mean over its folds; with one objective and without ``n_jobs`` only.
         None stops, once five trials are complete, those whose mean is below the median of theirs after the same fold.
@@ -506,8 +507,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         sampler = _SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
         storage, label = self.storage, seed
         if storage is not None:
-            whole = self.estimator.__repr__(N_CHAR_MAX=10**9)  # repr() itself leaves out the middle of a long one
-            label = joblib.hash((*data, whole, objectives, _fingerprint(self.scoring), seed))[:16]
+            label = joblib.hash((*data, _described(self.estimator), objectives, _fingerprint(self.scoring), seed))[:16]
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
@@ -670,6 +670,19 @@ def _fingerprint(scoring: Any) -> Any:
         return joblib.hash(scoring)
     except (PicklingError, AttributeError, TypeError):
         return getattr(scoring, "__qualname__", type(scoring).__qualname__)
+
+
+def _described(value: Any) -> Any:
+    """A parameter as something that is equal in every process: what an estimator was given, not what it has learned."""
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return type(value).__qualname__, {n: _described(v) for n, v in sorted(value.get_params(deep=False).items())}
+    if isinstance(value, Mapping):
+        return [(_described(name), _described(one)) for name, one in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [_described(one) for one in value]
+    if isinstance(value, np.ndarray | pd.DataFrame | pd.Series | pd.Index):
+        return joblib.hash(value)
+    return repr(value)
 
 
 def _proxy(address: str) -> Any:

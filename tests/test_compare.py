@@ -14,7 +14,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from benchmarks import compare as job
+from benchmarks import runs
 from benchmarks.arms import mean_auc
+from benchmarks.designs import Split
+from benchmarks.tables import gain_over_chance, show_controls, show_oracle, tabulate
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index
@@ -38,7 +41,7 @@ def splits(small):
 @pytest.fixture(scope="module")
 def finished(small, splits, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    return job.run(NAMES, *small, splits, QUICK, out, workers=1), out
+    return runs.run(NAMES, *small, splits, QUICK, out, workers=1), out
 
 
 def test_every_patient_is_predicted_once_by_every_arm(small, finished):
@@ -59,8 +62,8 @@ def test_every_patient_is_predicted_once_by_every_arm(small, finished):
 
 def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, monkeypatch):
     answers, out = finished
-    monkeypatch.setattr(job, "run_fold", lambda *arguments: pytest.fail("a finished fold ran again"))
-    again = job.run(NAMES, *small, splits, QUICK, out, workers=1)
+    monkeypatch.setattr(runs, "run_fold", lambda *arguments: pytest.fail("a finished fold ran again"))
+    again = runs.run(NAMES, *small, splits, QUICK, out, workers=1)
     for name, tables in answers.items():
         for task, table in tables.items():
             pd.testing.assert_frame_equal(
@@ -124,8 +127,8 @@ def test_outcomes_of_left_out_patients_change_nothing(small, splits, arm):
     order = np.random.default_rng(0).permutation(test)
     changed.iloc[test] = y.iloc[order]
     assert not changed.equals(y)
-    _, _, before, _ = job.run_fold(arm, splits[0], X, y, QUICK)
-    _, _, after, _ = job.run_fold(arm, splits[0], X, changed, QUICK)
+    _, _, before, _ = runs.run_fold(arm, splits[0], X, y, QUICK)
+    _, _, after, _ = runs.run_fold(arm, splits[0], X, changed, QUICK)
     for task, table in before.items():
         pd.testing.assert_frame_equal(table, after[task])
 
@@ -196,7 +199,7 @@ def test_a_control_finds_its_own_shortcut_only(control, finds, misses):
 
 def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monkeypatch, capsys):
     X, y = small
-    real, calls = job.run_fold, []
+    real, calls = runs.run_fold, []
 
     def interrupted(name, *arguments):
         calls.append(name)
@@ -204,14 +207,14 @@ def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monk
             raise KeyboardInterrupt
         return real(name, *arguments)
 
-    monkeypatch.setattr(job, "run_fold", interrupted)
-    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    monkeypatch.setattr(runs, "run_fold", interrupted)
+    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
     assert "Interrupted. 2 of 4 fits are finished" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "chosen.csv")) == 2
     table = job.tabulate(answers, y, n_resamples=20)
     assert set(table["arm"]) == {"clinical-only", "PET Cox"}
     assert (table["n"] < len(y)).all()
-    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
     assert "2 of 4 fits were finished before; 2 are left" in capsys.readouterr().out
     assert (job.tabulate(answers, y, n_resamples=20)["n"] > table["n"].max()).all()
 
@@ -219,7 +222,7 @@ def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monk
 def test_repeats_are_averaged(small, tmp_path):
     X, y = small
     splits = list(job.folds_of_patients(X, y, n_folds=2, n_repeats=2, seed=0))
-    answers = job.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
     one, two = (
         job.tabulate({n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, 20)
         for r in (0, 1)
@@ -241,12 +244,12 @@ def test_repeats_are_averaged(small, tmp_path):
 def test_every_arm_and_control_answers(small, tmp_path):
     X, y = small
     train = np.arange(0, 40)
-    split = job.Split("0.0", 0, train, np.setdiff1d(np.arange(len(X)), train))
+    split = Split("0.0", 0, train, np.setdiff1d(np.arange(len(X)), train))
     every = {**job.offered(X, QUICK), **job.controls.offered(X, QUICK)}
     assert {"clinical coxnet", "clinical forest", "clinical boosting", "PET Cox", "late fusion"} <= set(every)
     assert set(job.controls.NAMES) <= set(every)
     for name in set(every) - set(NAMES) - {"published"}:
-        _, _, answers, note = job.run_fold(name, split, X, y, QUICK)
+        _, _, answers, note = runs.run_fold(name, split, X, y, QUICK)
         for task, table in answers.items():
             assert list(table.index) == list(X.index[split.test]), (name, task)
             column = "risk" if "risk" in table else table.columns[-1]
@@ -287,17 +290,17 @@ def test_late_fusion_survives_a_class_that_its_first_part_lacks(small, monkeypat
 def test_a_centre_name_may_hold_a_slash(small, tmp_path):
     X, y = small
     half = np.arange(len(X)) < len(X) // 2
-    split = job.Split("Essen / Mitte", 0, np.flatnonzero(half), np.flatnonzero(~half))
+    split = Split("Essen / Mitte", 0, np.flatnonzero(half), np.flatnonzero(~half))
     for _ in range(2):  # the second reads what the first has stored
-        answers = job.run(["PET Cox"], X, y, [split], QUICK, tmp_path, workers=1)
+        answers = runs.run(["PET Cox"], X, y, [split], QUICK, tmp_path, workers=1)
     assert set(answers["PET Cox"]["os"]["fold"]) == {"Essen / Mitte"}
 
 
 def test_a_worker_that_outlived_its_run_does_not_end_the_next(small, splits, tmp_path):
     X, y = small
     folder = tmp_path / "PET_Cox-0.0"
-    first = job.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
-    second = job.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
+    first = runs.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
+    second = runs.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
     assert first[2]["os"].equals(second[2]["os"]) and [p.name for p in tmp_path.iterdir()] == [folder.name]
 
 
@@ -318,6 +321,106 @@ def test_an_external_centre_is_never_trained_on(cohort):
     options.external = "nowhere"
     with pytest.raises(SystemExit, match="neither a folder nor one of the centres"):
         job.divide(options, cohort.data, cohort.target, cohort.groups)
+
+
+QUICKEST = ["--patients", "60", "--trials", "1", "--folds", "2", "--workers", "1", "--no-controls"]
+
+
+def test_shares_are_together_the_whole_run(tmp_path, capsys):
+    options = [*QUICKEST, "--arms", "clinical-only,PET Cox", "--champion", "PET Cox"]
+    for share in ("1/2", "2/2"):
+        job.main([*options, "--out", str(tmp_path / "shared"), "--share", share])
+        stored = len(list((tmp_path / "shared").glob("folds/*/chosen.json")))
+        assert f"{stored} of 4 fits are stored" in capsys.readouterr().out
+        assert not (tmp_path / "shared" / "metrics.csv").exists()
+        assert stored == {"1/2": 2, "2/2": 4}[share]
+    job.main([*options, "--out", str(tmp_path / "shared")])
+    assert "4 of 4 fits were finished before; 0 are left" in capsys.readouterr().out
+    job.main([*options, "--out", str(tmp_path / "alone")])
+    for name in ("metrics.csv", "predictions.csv", "against.csv", "efficiency.csv"):
+        assert (tmp_path / "shared" / name).read_text() == (tmp_path / "alone" / name).read_text()
+    assert not list((tmp_path / "shared").rglob("*.unfinished"))
+
+
+def test_shares_take_each_fit_once_and_folds_of_every_arm():
+    nothing = np.arange(0)
+    splits, names = [Split(f"0.{k}", 0, nothing, nothing) for k in range(5)], list("abcdefg")
+    for n in (1, 2, 3, 5, 8):
+        shares = [[(name, s.name) for name, s in runs._share(names, splits, i, n)] for i in range(1, n + 1)]
+        assert sorted(sum(shares, [])) == [(name, s.name) for name in names for s in splits]
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+        if n <= 5:
+            assert all({name for name, _ in share} == set(names) for share in shares)
+
+
+@pytest.mark.parametrize("share", ["0/2", "3/2", "1", "a/b", "1/0"])
+def test_a_share_that_is_none_is_refused(share, capsys):
+    with pytest.raises(SystemExit):
+        job.main(["--share", share])
+    assert "it must look like 2/5, the second of five shares" in capsys.readouterr().err
+
+
+def test_no_share_deletes_what_others_have_done(capsys):
+    with pytest.raises(SystemExit):
+        job.main(["--share", "1/2", "--fresh"])
+    assert "would delete what other shares have done" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def known_risks():
+    """Who knows the truth, who knows half of it, who knows nothing; two folds, and a repeat with two others."""
+    cohort = make_nsclc_cohort(400, n_slices=1, image_size=8, n_radiomics=1, random_state=0)
+    y, truth, rng = cohort.target[["os_time", "os_event"]], cohort.truth, np.random.default_rng(0)
+    noise = rng.normal(size=400)
+
+    def says(risk):
+        tables = [pd.DataFrame({"fold": rng.integers(2, size=400).astype(str), "risk": risk}, y.index) for _ in "ab"]
+        return {"os": pd.concat([table.assign(repeat=k) for k, table in enumerate(tables)])}
+
+    risk = truth["os_risk"].to_numpy()
+    answers = {job.BASELINE: says(noise), "half": says(risk / risk.std() + noise), "knows": says(10 * risk)}
+    for own in answers.values():
+        own["os"]["fold"] = answers[job.BASELINE]["os"]["fold"].to_numpy()
+    return answers, y, truth
+
+
+def test_the_share_of_the_oracles_gain_and_its_interval(known_risks):
+    answers, y, truth = known_risks
+    found = gain_over_chance(answers, y, truth, n_resamples=200).set_index("arm")
+    np.testing.assert_allclose(found.loc["knows", ["of_the_oracle", "of_the_gap_to_the_oracle", "low", "high"]], 1)
+    np.testing.assert_allclose(found.loc[job.BASELINE, ["of_the_gap_to_the_oracle", "low", "high"]], 0)
+    half = found.loc["half"]
+    assert 0.2 < half["low"] < half["of_the_gap_to_the_oracle"] < half["high"] < 1
+    values = tabulate(answers, y, n_resamples=0).set_index("arm")["value"]
+    np.testing.assert_allclose(found["concordance_index"], values[found.index])
+    by_hand = []
+    for k in (0, 1):
+        one = {name: {"os": own["os"][own["os"]["repeat"] == k]} for name, own in answers.items()}
+        value = tabulate(one, y, n_resamples=0).set_index("arm")["value"]
+        by_hand.append((value["half"] - value[job.BASELINE]) / (value["knows"] - value[job.BASELINE]))
+    assert half["of_the_gap_to_the_oracle"] == pytest.approx(np.mean(by_hand)) and by_hand[0] != by_hand[1]
+    shown = show_oracle(found.reset_index(), "half")
+    assert f"half: {100 * np.mean(by_hand):.0f}% [" in shown and len(shown) <= 80
+
+
+def test_a_share_without_bounds_has_no_interval(known_risks):
+    answers, y, truth = known_risks
+    one = {name: {"os": own["os"][own["os"]["repeat"] == 0]} for name, own in answers.items()}
+    good = one["knows"]["os"].assign(risk=lambda t: t["risk"] + np.resize([0.5, -0.5], len(t)))
+    found = gain_over_chance({job.BASELINE: {"os": good}, "half": one["half"]}, y, truth, n_resamples=200)
+    assert found[["low", "high"]].isna().all(axis=None) and found["of_the_gap_to_the_oracle"].notna().all()
+    assert gain_over_chance({"half": one["half"]}, y, truth, 20)["of_the_gap_to_the_oracle"].isna().all()
+
+
+def test_controls_are_one_line_each_and_starred_where_they_find_something():
+    rows = [("os", "permuted labels", 0.51, 0.47, 0.55), ("stage", "permuted labels", 0.53, 0.501, 0.56)]
+    rows += [("os", "centre-only", 0.44, 0.40, 0.49), ("stage", "centre-only", 0.5, 0.5, 0.5)]
+    shown = show_controls(pd.DataFrame(rows, columns=["task", "arm", "value", "low", "high"]))
+    assert [line.split() for line in shown.splitlines()[1:3]] == [
+        ["permuted", "labels", "0.510", "0.530*"],
+        ["centre-only", "0.440*", "0.500"],
+    ]
+    assert all(len(line) <= 80 for line in shown.splitlines())
 
 
 def test_another_folder_is_external(tmp_path):
@@ -345,14 +448,14 @@ def test_what_is_known_becomes_a_feature_and_no_task(small):
 
 
 def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
-    identity = job.manifest(*small, splits, QUICK)
-    job.begin(tmp_path / "run", identity, fresh=False)
-    job.begin(tmp_path / "run", identity, fresh=False)  # goes on
-    other = job.manifest(*small, splits, job.Settings(trials=2, epochs=2))
+    identity = runs.manifest(*small, splits, QUICK)
+    runs.begin(tmp_path / "run", identity, fresh=False)
+    runs.begin(tmp_path / "run", identity, fresh=False)  # goes on
+    other = runs.manifest(*small, splits, job.Settings(trials=2, epochs=2))
     with pytest.raises(SystemExit, match="holds another run: settings differ. Choose another --out"):
-        job.begin(tmp_path / "run", other, fresh=False)
-    job.begin(tmp_path / "run", other, fresh=True)
-    changed = job.manifest(small[0], small[1][::-1].set_axis(small[1].index), splits, QUICK)
+        runs.begin(tmp_path / "run", other, fresh=False)
+    runs.begin(tmp_path / "run", other, fresh=True)
+    changed = runs.manifest(small[0], small[1][::-1].set_axis(small[1].index), splits, QUICK)
     assert changed["data"] != identity["data"] and changed["splits"] == identity["splits"]
 
 
@@ -360,6 +463,7 @@ def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path, workers):
     command = [sys.executable, "-m", "benchmarks.compare", "--patients", "60", "--epochs", "2", "--trials", "1"]
+    command += ["--no-controls"]
     process = subprocess.Popen(
         [*command, "--workers", workers, "--folds", "3", "--out", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -383,7 +487,16 @@ def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path, workers):
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
     command = [sys.executable, "-m", "benchmarks.compare", "--patients", "60", "--epochs", "2", "--trials", "2"]
-    command += ["--workers", "1", "--folds", "2", "--arms", "clinical-only,PET Cox,imaging-only", "--out"]
+    command += [
+        "--workers",
+        "1",
+        "--folds",
+        "2",
+        "--arms",
+        "clinical-only,PET Cox,imaging-only",
+        "--no-controls",
+        "--out",
+    ]
     options = {"cwd": Path(__file__).parents[1], "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     process = subprocess.Popen([*command, str(tmp_path / "killed")], start_new_session=True, **options)
     deadline = time.monotonic() + 240
@@ -404,6 +517,8 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     job.main(["--cohort", str(tmp_path / "cohort"), *options])
     printed = capsys.readouterr().out
     assert "60 patients" in printed and "multimodal" in printed and "oracle" not in printed
+    assert all(f"\n{control} " in printed for control in job.controls.NAMES)  # run with every benchmark
+    assert all(len(line) <= 80 for line in printed.splitlines() if "results" not in line and "/" not in line)
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {
         *(

@@ -23,6 +23,7 @@ from mmdls.evaluation import (
     evaluate_predictions,
     make_scorers,
     predict_tasks,
+    resample_predictions,
     training_outcomes,
 )
 
@@ -404,3 +405,24 @@ def test_thin_folds_are_undefined_with_a_reason_and_never_an_error(n, n_train, s
     assert (table.loc[table["value"].isna(), "note"] != "").all()
     assert not np.isinf(table[["value", "low", "high"]]).any(axis=None)
     assert len(compare(predictions, predictions, y, **options))
+
+
+def test_draws_are_those_of_the_table_and_of_the_comparison():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"os_time": rng.exponential(20, 80), "os_event": rng.random(80) < 0.7})
+    y["stage"] = rng.choice(["I", "II", "III"], 80)
+    chances = pd.DataFrame(rng.dirichlet([1, 1, 1], 80), columns=["I", "II", "III"])
+    one = {"os": pd.Series(rng.normal(size=80)), "stage": chances}
+    two = {"os": -y["os_time"] + rng.normal(0, 20, 80), "stage": chances[::-1].set_axis(chances.index)}
+    options = {"horizons": (), "n_resamples": 60, "folds": np.resize([0, 1], 80), "random_state": 3}
+    first, second = (resample_predictions(p, y, metrics=["concordance_index", "auc"], **options) for p in (one, two))
+    assert first.index.names == ["task", "metric", "horizon"] and list(first.columns) == ["value", *range(60)]
+    table = evaluate_predictions(one, y, **options).set_index(["task", "metric"])
+    difference = compare(one, two, y, metrics=["concordance_index", "auc"], **options).set_index(["task", "metric"])
+    for key, draws in first.droplevel("horizon").iterrows():
+        expected = [draws["value"], *metrics.percentile_interval(draws.iloc[1:])]
+        np.testing.assert_allclose(table.loc[key, ["value", "low", "high"]].astype(float), expected)
+        apart = draws - second.droplevel("horizon").loc[key]
+        expected = [apart["value"], *metrics.percentile_interval(apart.iloc[1:])]
+        np.testing.assert_allclose(difference.loc[key, ["difference", "low", "high"]].astype(float), expected)
+    assert resample_predictions(one, y, metrics=["auc"], n_resamples=0).shape == (1, 1)

@@ -31,7 +31,7 @@ def test_who_knows_the_image_factor_predicts_better(table):
 
 def test_finished_fits_are_not_run_again_and_the_figure_is_drawn(table, monkeypatch, tmp_path):
     found, arguments = table
-    monkeypatch.setattr("benchmarks.compare.run_fold", lambda *_: pytest.fail("a finished fit ran again"))
+    monkeypatch.setattr("benchmarks.runs.run_fold", lambda *_: pytest.fail("a finished fit ran again"))
     again = curves.learning_curves(*arguments, arms=("clinical + PET",), workers=1, n_resamples=20)
     assert again.equals(found)
     curves.draw(found, tmp_path / "curves.png")

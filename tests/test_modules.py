@@ -204,7 +204,7 @@ def test_survival_is_conditioned_on_the_predicted_classes():
     shared = torch.randn(5, 8)
     before = net.predict(shared)["os"]
     with torch.no_grad():
-        net.class_embeddings["stage"].mul_(10)
+        net.class_embeddings["stage"].weight.mul_(10)
     assert not torch.allclose(before, net.predict(shared)["os"])
     assert not _net(class_embedding=0).class_embeddings
 

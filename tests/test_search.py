@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mmdls import MMDLS, ClinicalCox, SliceEncoder
+from mmdls import MMDLS, ClinicalCox, SliceEncoder, TabularEncoder
 from mmdls._watch import watcher
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.evaluation import evaluate, make_scorers
@@ -451,6 +451,17 @@ def test_long_estimators_that_differ_late_have_studies_of_their_own(data, tmp_pa
         )
         names.add(search.fit(*data).study_.study_name)
     assert len(names) == 2
+
+
+def test_lists_that_differ_late_have_studies_of_their_own(tmp_path):
+    """The columns of a block of radiomics are many; what scikit-learn prints ends with the thirtieth."""
+    X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, n_radiomics=40, return_X_y=True, random_state=0)
+    columns, names = [c for c in X if c.startswith("radiomics_")], []
+    for chosen in (columns, columns[:-1], columns[:-2] + columns[-1:], columns):
+        model = MMDLS([("radiomics", TabularEncoder(), chosen)], max_epochs=1, random_state=0)
+        search = OptunaSearch(model, n_trials=1, cv=2, refit=False, storage=tmp_path / "s.log", random_state=0)
+        names.append(search.fit(X, y).study_.study_name)
+    assert len(set(names)) == 3 and names[0] == names[-1]
 
 
 def test_what_changes_a_score_has_a_study_of_its_own(data, tmp_path):

@@ -419,3 +419,16 @@ def test_a_class_that_no_training_patient_had_is_left_out_of_the_score(cohort):
         found = model.score(X, y)
     alone = [model.score(X, y[["subtype"]].assign(stage=None)), model.score(X[early], y[early].assign(subtype=None))]
     assert found == pytest.approx(np.mean(alone))
+
+
+def test_blocks_and_tasks_may_be_called_what_modules_are_called():
+    """Names are the user's: those of PyTorch's own methods, and names with a point, are names like others."""
+    X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, n_radiomics=2, return_X_y=True, random_state=0)
+    X = X.rename(columns={"clinical_age": "type_age", "pet_suvmax": "half_suv", "lesion_image": "T.1_image"})
+    X = X[["type_age", "half_suv", "T.1_image"]]
+    y = y.rename(columns={"subtype": "type", "stage": "T.stage"})
+    for fusion in ("gated", "concat", "additive"):
+        model = MMDLS(fusion=fusion, max_epochs=1, random_state=0).fit(X, y)
+        assert model.predict_proba(X, "T.stage").shape == (40, 3)
+        again = pickle.loads(pickle.dumps(model))
+        np.testing.assert_array_equal(again.predict_proba(X, "type"), model.predict_proba(X, "type"))

@@ -52,7 +52,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Warns
     -----
     UserWarning
-        If a column has no value at all in ``fit``: it is filled with zeros and can tell nothing.
+        If a column has no value at all in ``fit``: it is filled with zeros, or stays missing, and can tell nothing.
 
     Examples
     --------
@@ -115,8 +115,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         empty += [c for c, categories in self.categories_.items() if not len(categories)]
         if empty:
             warnings.warn(
-                f"the columns {empty} have no value in any of the {len(table)} training rows; they are filled with "
-                "zeros and tell nothing. Drop them, or look for the rows that should have values.",
+                f"the columns {empty} have no value in any of the {len(table)} training rows; they "
+                + ("stay missing" if self.impute is None else "are filled with zeros")
+                + " and tell nothing. Drop them, or look for the rows that should have values.",
                 stacklevel=2,
             )
         with warnings.catch_warnings():

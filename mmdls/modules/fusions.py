@@ -11,6 +11,7 @@ import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls.modules.containers import NamedModules
 from mmdls.registry import fusions
 
 __all__ = ["AdditiveFusion", "ConcatFusion", "GatedFusion"]
@@ -91,8 +92,8 @@ class AdditiveFusion(nn.Module):
         super().__init__()
         self.names = tuple(widths)
         self.scales = {name: input_scale / width for name, width in widths.items()}
-        self.maps = nn.ModuleDict({name: nn.Linear(width, out_features) for name, width in widths.items()})
-        self.stand_ins = nn.ModuleDict({name: nn.Linear(out_features, len(widths) * out_features) for name in widths})
+        self.maps = NamedModules({name: nn.Linear(width, out_features) for name, width in widths.items()})
+        self.stand_ins = NamedModules({name: nn.Linear(out_features, len(widths) * out_features) for name in widths})
         for stand_in in self.stand_ins.values():
             nn.init.zeros_(stand_in.weight)
             nn.init.zeros_(stand_in.bias)

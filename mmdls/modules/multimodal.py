@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls.modules.containers import NamedModules
 from mmdls.modules.encoders import SliceNet
 
 __all__ = ["MultimodalNet", "horizon_targets"]
@@ -68,21 +69,22 @@ class MultimodalNet(nn.Module):
     ):
         super().__init__()
         self.names = tuple(encoders)
-        self.encoders = nn.ModuleDict(encoders)
+        self.encoders = NamedModules(encoders)
         self.fusion = fusion
-        self.class_heads = nn.ModuleDict(class_heads)
-        self.survival_heads = nn.ModuleDict(survival_heads)
+        self.class_heads = NamedModules(class_heads)
+        self.survival_heads = NamedModules(survival_heads)
         self.modality_dropout = modality_dropout
-        self.modality_heads = nn.ModuleDict({n: nn.ModuleDict(heads) for n, heads in (modality_heads or {}).items()})
+        self.modality_heads = NamedModules({n: NamedModules(heads) for n, heads in (modality_heads or {}).items()})
         self.modality_supervision = modality_supervision
         self.horizons = tuple(horizons)
         width = fusion.out_features
-        self.class_embeddings = nn.ParameterDict()
-        self.horizon_heads = nn.ModuleDict()
+        self.class_embeddings = NamedModules()
+        self.horizon_heads = NamedModules()
         if survival_heads:
             if class_embedding:
                 for name in class_heads:
-                    self.class_embeddings[name] = nn.Parameter(torch.randn(n_classes[name], class_embedding) * 0.1)
+                    start = torch.randn(n_classes[name], class_embedding) * 0.1
+                    self.class_embeddings[name] = nn.Embedding.from_pretrained(start, freeze=False)
                 width += class_embedding * len(class_heads)
             self.trunk = nn.Sequential(nn.Linear(width, hidden_features), nn.ReLU(), nn.Dropout(dropout))
             if self.horizons:
@@ -109,7 +111,7 @@ class MultimodalNet(nn.Module):
             return outputs
         conditioned = [shared]
         for name, embedding in self.class_embeddings.items():
-            conditioned.append(self.class_heads[name].probabilities(outputs[name]) @ embedding)
+            conditioned.append(self.class_heads[name].probabilities(outputs[name]) @ embedding.weight)
         features = self.trunk(torch.cat(conditioned, dim=1))
         outputs |= {name: head(features) for name, head in self.survival_heads.items()}
         return outputs | {f"{name}@horizons": head(features) for name, head in self.horizon_heads.items()}
