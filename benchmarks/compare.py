@@ -76,7 +76,8 @@ def divide(
         X, y = pd.concat([X, _without_masks(other.data)]), pd.concat([y, other.target])
         return X, y, external_patients(pd.Series(X.index.isin(other.data.index), X.index))
     if outside is None and options.design == "folds":
-        return X, y, list(folds_of_patients(X, y, options.folds, options.repeats, options.seed))
+        unknown = y.drop(columns=options.known, errors="ignore")
+        return X, y, list(folds_of_patients(X, unknown, options.folds, options.repeats, options.seed))
     if centres is None or centres.nunique() < 2:
         raise SystemExit(f"that needs a column 'centre' with two centres at least in {options.cohort}.")
     if outside is None:
@@ -213,7 +214,8 @@ def main(argv: list[str] | None = None) -> None:
         write_report(answers, X, y, identity, out / "report.html")
     minutes = (time.perf_counter() - start) / 60
     finish(out, minutes)
-    print(f"\n{minutes:.1f} minutes. Tables, predictions and kaplan_meier.png are in {out}/")
+    figures = "kaplan_meier.png and report.html" if options.report else "kaplan_meier.png"
+    print(f"\n{minutes:.1f} minutes. Tables, predictions, {figures} are in {out}/")
 
 
 if __name__ == "__main__":

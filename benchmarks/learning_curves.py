@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.arms import BASELINE, Settings
 from benchmarks.designs import Split
-from benchmarks.runs import begin, manifest, run
+from benchmarks.runs import begin, manifest, run, unfinished
 from benchmarks.tables import survival_scores
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
@@ -58,7 +58,9 @@ def learning_curves(
     told = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
     told = told.assign(clinical_image_factor=cohort.truth["image_factor"])
     (out / "told").mkdir(exist_ok=True)
-    answers[PERFECT] = run(["clinical + PET"], told, y, splits, settings, out / "told", workers)["clinical + PET"]
+    if not unfinished(arms, splits, out):  # or somebody has pressed Ctrl-C
+        for told_answers in run(["clinical + PET"], told, y, splits, settings, out / "told", workers).values():
+            answers[PERFECT] = told_answers
 
     rows = []
     test = X.index[splits[0].test]
@@ -141,6 +143,8 @@ def main(argv: list[str] | None = None) -> None:
         image_signal=options.image_signal,
         workers=options.workers,
     )
+    if table.empty:
+        return
     table.to_csv(options.out / "learning_curves.csv", index=False)
     draw(table, options.out / "learning_curves.png")
     print(show(table))

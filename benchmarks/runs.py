@@ -63,6 +63,8 @@ def run_fold(
         for task, table in answers.items():
             table.to_csv(partial / f"{task}.csv")
         (partial / "chosen.json").write_text(json.dumps(note, default=str))
+        for path in partial.iterdir():
+            _to_disk(path)
         try:
             os.replace(partial, folder)
         except OSError:
@@ -217,7 +219,14 @@ def _write_whole(path: Path, text: str) -> None:
     """Write a file that is never seen half written, whenever the process is killed."""
     partial = _partial(path)
     partial.write_text(text)
+    _to_disk(partial)
     os.replace(partial, path)
+
+
+def _to_disk(path: Path) -> None:
+    """A power cut must not leave a file with its name only."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _partial(path: Path) -> Path:

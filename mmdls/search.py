@@ -201,7 +201,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         X : pandas.DataFrame or array of shape (n, ...)
         y : pandas.DataFrame or array of shape (n,), default=None
         **params
-            ``groups`` for the splitter and ``sample_weight`` for the estimator, or whatever metadata routing sends.
+            ``groups`` for the splitter and ``sample_weight`` for the estimator, or whatever metadata routing sends to
+            these and to the scores.
 
         Returns
         -------
@@ -259,6 +260,11 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     def predict_proba(self, X: Any, *task: str) -> Any:
         """Probabilities of the best estimator, of one task if it has several."""
         return self._best().predict_proba(X, *task)
+
+    @available_if(_best_has("decision_function"))
+    def decision_function(self, X: Any) -> Any:
+        """Confidence scores of the best estimator."""
+        return self._best().decision_function(X)
 
     @available_if(_best_has("predict_survival_function"))
     def predict_survival_function(self, X: Any, *task: str, **options: Any) -> Any:
@@ -548,9 +554,12 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         )
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Where metadata goes: to the estimator's fit and to the splitter."""
+        """Where metadata goes: to the estimator's fit, to the splitter and to the scores that can ask for it."""
         router = MetadataRouter(owner=self)
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
+        for name, scorer in self._scorers().items():
+            if hasattr(scorer, "get_metadata_routing"):
+                router.add(**{_SCORER + name: scorer}, method_mapping=MethodMapping().add(caller="fit", callee="score"))
         if hasattr(self.cv, "get_metadata_routing"):
             router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         else:
@@ -576,7 +585,11 @@ def _fit_and_score(
     X_train, y_train = _safe_split(estimator, X, y, train)
     X_test, y_test = _safe_split(estimator, X, y, test, train)
     estimator.fit(X_train, y_train, **_check_method_params(X, routed.estimator.fit, indices=train))
-    return {name: float(scorer(estimator, X_test, y_test)) for name, scorer in scorers.items()}
+    found = {}
+    for name, scorer in scorers.items():
+        asked = _check_method_params(X, routed.get(_SCORER + name, Bunch(score={})).score, indices=test)
+        found[name] = float(scorer(estimator, X_test, y_test, **asked))
+    return found
 
 
 class _RunningMeanPruner(optuna.pruners.BasePruner):
@@ -696,6 +709,7 @@ def _proxy(address: str) -> Any:
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
 
 
+_SCORER = "scorer_"
 _TOKEN = uuid4().hex[:8]
 _SECONDS_TILL_DEAD = 300
 # A trial that kills its process every time, out of memory for example, must not be tried for ever.

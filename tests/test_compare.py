@@ -16,7 +16,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks import compare as job
 from benchmarks import runs
 from benchmarks.arms import mean_auc
-from benchmarks.designs import Split
+from benchmarks.designs import Split, folds_of_patients
 from benchmarks.tables import gain_over_chance, show_controls, show_oracle, tabulate
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
@@ -35,7 +35,7 @@ def small(cohort):
 
 @pytest.fixture(scope="module")
 def splits(small):
-    return list(job.folds_of_patients(*small, n_folds=2, n_repeats=1, seed=0))
+    return list(folds_of_patients(*small, n_folds=2, n_repeats=1, seed=0))
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +221,7 @@ def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monk
 
 def test_repeats_are_averaged(small, tmp_path):
     X, y = small
-    splits = list(job.folds_of_patients(X, y, n_folds=2, n_repeats=2, seed=0))
+    splits = list(folds_of_patients(X, y, n_folds=2, n_repeats=2, seed=0))
     answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
     one, two = (
         job.tabulate({n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, 20)
@@ -314,7 +314,7 @@ def test_a_centre_is_left_out_whole(cohort):
 
 def test_an_external_centre_is_never_trained_on(cohort):
     centre = cohort.groups.mode()[0]
-    options = SimpleNamespace(cohort="simulated", external=centre, design="folds")
+    options = SimpleNamespace(cohort="simulated", external=centre, design="folds", known=[])
     X, _, splits = job.divide(options, cohort.data, cohort.target, cohort.groups)
     assert len(splits) == 1 and set(cohort.groups.iloc[splits[0].test]) == {centre}
     assert centre not in set(cohort.groups.iloc[splits[0].train]) and len(X) == len(cohort.data)
@@ -428,7 +428,7 @@ def test_another_folder_is_external(tmp_path):
         make_nsclc_cohort(n, n_slices=1, image_size=16, n_radiomics=2, folder=tmp_path / str(n), random_state=n)
         for n in (12, 8)
     )
-    options = SimpleNamespace(cohort=tmp_path / "12", external=tmp_path / "8", design="folds")
+    options = SimpleNamespace(cohort=tmp_path / "12", external=tmp_path / "8", design="folds", known=[])
     with pytest.raises(SystemExit, match="share the ids"):
         job.divide(options, two.data, two.target, two.groups)
     X, y = one.data.add_prefix("", axis=1), one.target
@@ -436,6 +436,41 @@ def test_another_folder_is_external(tmp_path):
     X, y, (split,) = job.divide(options, X, y, one.groups)
     assert len(X) == len(y) == 20 and list(X.index[split.test]) == list(two.data.index)
     assert set(split.train) == set(range(12))
+
+
+def test_folds_do_not_depend_on_what_an_arm_may_know(small):
+    """Strata of outcomes and a feature would repeat their chance association in every fold, for the arm to find."""
+    X, y = small
+    rng = np.random.default_rng(0)
+    options = SimpleNamespace(external=None, design="folds", folds=3, repeats=1, seed=0, known=["stage"])
+    other_X = X.assign(centre=rng.permutation(X["centre"]))
+    other_y = y.assign(stage=y["stage"].iloc[rng.permutation(len(y))].set_axis(y.index))
+    for one, two in zip(
+        job.divide(options, X, y, None)[2], job.divide(options, other_X, other_y, None)[2], strict=True
+    ):
+        np.testing.assert_array_equal(one.test, two.test)
+    options.known = []
+    assert any(
+        not np.array_equal(one.test, two.test)
+        for one, two in zip(job.divide(options, X, y, None)[2], job.divide(options, X, other_y, None)[2], strict=True)
+    )
+
+
+@pytest.mark.slow
+def test_a_centre_that_means_nothing_predicts_nothing():
+    """On average over cohorts; with folds stratified by centre and outcomes it was .516 (OS) and .535 (subtype)."""
+    values = []
+    for seed in range(20):
+        cohort = make_nsclc_cohort(450, n_slices=1, image_size=8, n_radiomics=1, random_state=seed)
+        X, y, found = cohort.data, cohort.target[["os_time", "os_event", "subtype"]], []
+        for split in folds_of_patients(X, cohort.target, 3, 1, seed):
+            arm = job.controls.CentreOnly(job.Settings(trials=1, seed=seed))
+            answers = arm.fit(X.iloc[split.train], y.iloc[split.train]).predict(X.iloc[split.test])
+            seen = y.iloc[split.test]
+            area = roc_auc_score(seen["subtype"] == "LUSC", answers["subtype"]["LUSC"])
+            found.append((concordance_index(seen["os_event"], seen["os_time"], answers["os"]["risk"]), area))
+        values.append(np.mean(found, axis=0))
+    np.testing.assert_allclose(np.mean(values, axis=0), 0.5, atol=0.02)
 
 
 def test_what_is_known_becomes_a_feature_and_no_task(small):
@@ -534,3 +569,23 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
         "trials",
     }
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60
+
+
+def test_each_centre_is_left_out_and_the_report_is_written(tmp_path, capsys):
+    options = [
+        "--patients",
+        "80",
+        "--trials",
+        "1",
+        "--workers",
+        "1",
+        "--no-controls",
+        "--arms",
+        "clinical-only,PET Cox",
+    ]
+    job.main([*options, "--design", "centres", "--centre-shift", "1", "--report", "--out", str(tmp_path)])
+    folds = pd.read_csv(tmp_path / "predictions.csv", index_col="patient")["fold"]
+    assert len(folds) == 80 and set(folds) == {f"without-{centre}" for centre in "ABCDE"}
+    report = (tmp_path / "report.html").read_text()
+    assert "PET Cox" in report and "clinical-only" in report
+    assert "report.html" in capsys.readouterr().out

@@ -37,3 +37,12 @@ def test_finished_fits_are_not_run_again_and_the_figure_is_drawn(table, monkeypa
     curves.draw(found, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
     assert all(len(line) <= 80 for line in curves.show(found).splitlines())
+
+
+def test_what_is_finished_is_shown_after_ctrl_c(monkeypatch, tmp_path):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.runs.run_fold", interrupted)
+    options = ([40], 20, Settings(trials=1, epochs=1), tmp_path)
+    assert curves.learning_curves(*options, arms=("PET Cox",), workers=1, n_resamples=5).empty

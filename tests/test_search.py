@@ -22,8 +22,8 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import make_scorer, roc_auc_score
-from sklearn.model_selection import GroupKFold, KFold, cross_val_score, cross_validate
+from sklearn.metrics import accuracy_score, make_scorer, roc_auc_score
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -274,7 +274,7 @@ def test_metadata_reaches_folds_and_fit(data):
     assert Watching.seen == [True] * 7
     Watching.seen = []
     with config_context(enable_metadata_routing=True):
-        inner = Watching(max_iter=5000).set_fit_request(sample_weight=True)
+        inner = Watching(max_iter=5000).set_fit_request(sample_weight=True).set_score_request(sample_weight=False)
         search = OptunaSearch(inner, space, **options).fit(X, y, groups=groups, sample_weight=np.ones(150))
         assert Watching.seen == [True] * 7
         cross_validate(search, X, y, cv=GroupKFold(2), params={"groups": groups, "sample_weight": np.ones(150)})
@@ -699,3 +699,45 @@ def test_it_keeps_the_contract_of_scikit_learn(estimator, check):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check(estimator)
+
+
+class SlowClassifier(ClassifierMixin, BaseEstimator):
+    def __init__(self, a=0.0):
+        self.a = a
+
+    def fit(self, X, y):
+        time.sleep(0.02)
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return np.resize(self.classes_, len(X))
+
+
+def test_no_trial_starts_after_the_time_is_up(data, monkeypatch):
+    """The clock is the test's own: a quarter of a second a look."""
+    clock = iter(np.arange(0.0, 1e6, 0.25))
+    monkeypatch.setattr("mmdls.search.monotonic", lambda: next(clock))
+    space = {"a": FloatDistribution(0, 1)}
+    search = OptunaSearch(SlowClassifier(), space, n_trials=10_000, timeout=2.0, cv=2, random_state=0).fit(*data)
+    assert 0 < len(search.cv_results_["state"]) <= 8
+    assert set(search.cv_results_["state"]) == {"COMPLETE"} and hasattr(search, "best_estimator_")
+
+
+def test_weights_reach_the_scores_that_ask_for_them(data):
+    """As in scikit-learn's own search: routed weights count when folds are scored."""
+    X, y = StandardScaler().fit_transform(data[0]), data[1]
+    weights = np.where(y == 1, 5.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        model = LogisticRegression().set_fit_request(sample_weight=True)
+        values = {}
+        for asked in (True, False):
+            scorer = make_scorer(accuracy_score).set_score_request(sample_weight=asked)
+            options = {"scoring": {"weighted": scorer}, "cv": 3, "refit": "weighted"}
+            search = OptunaSearch(model, {"C": FloatDistribution(0.5, 0.5)}, n_trials=1, random_state=0, **options)
+            grid = GridSearchCV(model, {"C": [0.5]}, **options)
+            values[asked] = search.fit(X, y, sample_weight=weights).cv_results_["mean_test_weighted"][0]
+            expected = grid.fit(X, y, sample_weight=weights).cv_results_["mean_test_weighted"][0]
+            assert values[asked] == pytest.approx(expected, abs=1e-12)
+    assert values[True] != values[False]
+    np.testing.assert_array_equal(search.decision_function(X), search.best_estimator_.decision_function(X))
