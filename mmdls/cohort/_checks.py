@@ -1,132 +1,69 @@
-"""What a table of patients is: blocks of features, images, endpoints, tasks, and the one gate they pass."""
+"""What a cohort must keep before anything is learned from it, scored or drawn."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = [
-    "Task",
-    "check_cohort",
-    "check_features",
-    "check_target",
-    "find_tasks",
-    "modalities",
-    "survival_target",
-]
+from mmdls.cohort._schema import Task, find_tasks
 
-_ID_COLUMNS = ("patient_id", "case_id", "pid", "id")
+__all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
+
 _SURVIVAL_DTYPE = [("event", bool), ("time", np.float64)]
 
 
-@dataclass(frozen=True)
-class Task:
-    """One thing to predict.
+def align_rows(values: Any, index: pd.Index, name: str) -> Any:
+    """Bring one value a patient into the order of a table: by id where the values carry ids, by place otherwise.
 
     Parameters
     ----------
+    values : pandas.Series, pandas.DataFrame, array of shape (n_patients, ...) or None
+        A Series or a DataFrame may hold more patients, in any order; an array has one row a patient of the table.
+    index : pandas.Index
+        Ids of the patients in the order that is wanted.
     name : str
-        ``"os"`` for the columns ``os_time`` and ``os_event``, otherwise the column's name.
-    kind : {"survival", "ordinal", "classification"}
-        A right-censored endpoint, an ordered categorical, or any other column.
-    columns : tuple of str
-        The columns of ``y`` that hold it.
-    classes : tuple, default=()
-        The classes in order; empty for an endpoint.
-    """
-
-    name: str
-    kind: str
-    columns: tuple[str, ...]
-    classes: tuple[Any, ...] = ()
-
-
-def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
-    """Find the modalities of a table of patients by the names of its columns.
-
-    ``<name>_image`` is an image modality called ``<name>``; columns ``<block>_*`` are one tabular modality called
-    ``<block>``; ``*_mask`` columns, columns without an underscore and patient ids are carried along, never features.
-
-    Parameters
-    ----------
-    X : pandas.DataFrame of shape (n_patients, n_columns)
+        What the values are, for the messages.
 
     Returns
     -------
-    dict of str to list of str
-        Columns of each modality, image modalities first, both in the order of the table.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> X = pd.DataFrame(columns=["lesion_image", "lesion_mask", "clinical_age", "clinical_sex", "centre"])
-    >>> modalities(X)
-    {'lesion': ['lesion_image'], 'clinical': ['clinical_age', 'clinical_sex']}
-    """
-    images: dict[str, list[str]] = {}
-    blocks: dict[str, list[str]] = {}
-    for column in X.columns:
-        if not isinstance(column, str) or column.lower() in _ID_COLUMNS or column.endswith("_mask"):
-            continue
-        if column.endswith("_image"):
-            images[column.removesuffix("_image")] = [column]
-        elif "_" in column.strip("_"):
-            blocks.setdefault(column.partition("_")[0], []).append(column)
-    both = sorted(images.keys() & blocks.keys())
-    if both:
-        raise ValueError(
-            f"X has both an image and a block of numbers called {both}: columns {[blocks[name] for name in both]}. "
-            "Rename one of the two, for example 'lesion_volume' to 'lesionshape_volume'."
-        )
-    return images | blocks
-
-
-def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
-    """Find what is to be predicted by the columns of ``y``.
-
-    A pair ``<name>_time``, ``<name>_event`` is a right-censored endpoint; an ordered categorical is an ordinal task;
-    any other column is a classification task.
-
-    Parameters
-    ----------
-    y : pandas.DataFrame of shape (n_patients, n_columns)
-
-    Returns
-    -------
-    dict of str to Task
-        In the order of the columns.
+    pandas.Series, pandas.DataFrame, ndarray or None
+        The same kind, one row a patient of ``index``.
 
     Raises
     ------
+    TypeError
+        If ``values`` is a single value.
     ValueError
-        If one half of a pair is missing.
+        If patients are missing, stand twice, or the number of rows of an array differs.
 
     Examples
     --------
-    >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
-    >>> [(task.name, task.kind) for task in find_tasks(y).values()]
-    [('subtype', 'classification'), ('os', 'survival')]
+    >>> centre = pd.Series(["A", "B", "C"], index=["P1", "P2", "P3"])
+    >>> align_rows(centre, pd.Index(["P3", "P1"]), "centre").tolist()
+    ['C', 'A']
     """
-    tasks: dict[str, Task] = {}
-    for column in map(str, y.columns):
-        name, _, part = column.rpartition("_")
-        if name and part in ("time", "event"):
-            partner = f"{name}_{'event' if part == 'time' else 'time'}"
-            if partner not in y.columns:
-                raise ValueError(
-                    f"y has {column!r} without {partner!r}; a right-censored endpoint is the pair of both. "
-                    f"Columns: {list(y.columns)}."
-                )
-            tasks[name] = Task(name, "survival", (f"{name}_time", f"{name}_event"))
-        elif isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].cat.ordered:
-            present = set(y[column].dropna())
-            classes = tuple(c for c in y[column].cat.categories if c in present)
-            tasks[column] = Task(column, "ordinal", (column,), classes)
-        else:
-            tasks[column] = Task(column, "classification", (column,), tuple(np.unique(y[column].dropna().to_numpy())))
-    return tasks
+    if values is None:
+        return None
+    if isinstance(values, pd.Series | pd.DataFrame):
+        if values.index.equals(index):
+            return values
+        _check_unique(values.index, name)
+        missing = index[~index.isin(values.index)]
+        if len(missing):
+            numbered = len(values) == len(index) and values.index.equals(pd.RangeIndex(len(index)))
+            raise ValueError(
+                f"{name} lacks {len(missing)} of the {len(index)} patients, such as {_some(missing)}; its index holds "
+                f"{_some(values.index)}. Rows are joined by patient id: give {name} the ids of X as its index"
+                + (f", or pass {name}.to_numpy() if its rows stand in the order of X." if numbered else ".")
+            )
+        return values.loc[index]
+    if isinstance(values, str | bytes) or np.ndim(values) == 0:
+        raise TypeError(f"{name} must hold one value a patient; got the single value {values!r}.")
+    values = np.asarray(values)
+    if len(values) != len(index):
+        raise ValueError(f"{name} has {len(values)} rows and there are {len(index)} patients; give one row a patient.")
+    return values
 
 
 def check_features(X: pd.DataFrame) -> pd.DataFrame:

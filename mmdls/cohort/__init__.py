@@ -1,0 +1,15 @@
+"""What a table of patients is: blocks of features, images, endpoints, tasks, and the checks that every table passes."""
+
+from mmdls.cohort._checks import align_rows, check_cohort, check_features, check_target, survival_target
+from mmdls.cohort._schema import Task, find_tasks, modalities
+
+__all__ = [
+    "Task",
+    "align_rows",
+    "check_cohort",
+    "check_features",
+    "check_target",
+    "find_tasks",
+    "modalities",
+    "survival_target",
+]

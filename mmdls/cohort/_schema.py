@@ -1,0 +1,119 @@
+"""What the columns of a cohort mean: blocks of features, images, endpoints, class tasks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["Task", "find_tasks", "modalities"]
+
+_ID_COLUMNS = ("patient_id", "case_id", "pid", "id")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to predict.
+
+    Parameters
+    ----------
+    name : str
+        ``"os"`` for the columns ``os_time`` and ``os_event``, otherwise the column's name.
+    kind : {"survival", "ordinal", "classification"}
+        A right-censored endpoint, an ordered categorical, or any other column.
+    columns : tuple of str
+        The columns of ``y`` that hold it.
+    classes : tuple, default=()
+        The classes in order; empty for an endpoint.
+    """
+
+    name: str
+    kind: str
+    columns: tuple[str, ...]
+    classes: tuple[Any, ...] = ()
+
+
+def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
+    """Find the modalities of a table of patients by the names of its columns.
+
+    ``<name>_image`` is an image modality called ``<name>``; columns ``<block>_*`` are one tabular modality called
+    ``<block>``; ``*_mask`` columns, columns without an underscore and patient ids are carried along, never features.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+
+    Returns
+    -------
+    dict of str to list of str
+        Columns of each modality, image modalities first, both in the order of the table.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> X = pd.DataFrame(columns=["lesion_image", "lesion_mask", "clinical_age", "clinical_sex", "centre"])
+    >>> modalities(X)
+    {'lesion': ['lesion_image'], 'clinical': ['clinical_age', 'clinical_sex']}
+    """
+    images: dict[str, list[str]] = {}
+    blocks: dict[str, list[str]] = {}
+    for column in X.columns:
+        if not isinstance(column, str) or column.lower() in _ID_COLUMNS or column.endswith("_mask"):
+            continue
+        if column.endswith("_image"):
+            images[column.removesuffix("_image")] = [column]
+        elif "_" in column.strip("_"):
+            blocks.setdefault(column.partition("_")[0], []).append(column)
+    both = sorted(images.keys() & blocks.keys())
+    if both:
+        raise ValueError(
+            f"X has both an image and a block of numbers called {both}: columns {[blocks[name] for name in both]}. "
+            "Rename one of the two, for example 'lesion_volume' to 'lesionshape_volume'."
+        )
+    return images | blocks
+
+
+def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
+    """Find what is to be predicted by the columns of ``y``.
+
+    A pair ``<name>_time``, ``<name>_event`` is a right-censored endpoint; an ordered categorical is an ordinal task;
+    any other column is a classification task.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+
+    Returns
+    -------
+    dict of str to Task
+        In the order of the columns.
+
+    Raises
+    ------
+    ValueError
+        If one half of a pair is missing.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
+    >>> [(task.name, task.kind) for task in find_tasks(y).values()]
+    [('subtype', 'classification'), ('os', 'survival')]
+    """
+    tasks: dict[str, Task] = {}
+    for column in map(str, y.columns):
+        name, _, part = column.rpartition("_")
+        if name and part in ("time", "event"):
+            partner = f"{name}_{'event' if part == 'time' else 'time'}"
+            if partner not in y.columns:
+                raise ValueError(
+                    f"y has {column!r} without {partner!r}; a right-censored endpoint is the pair of both. "
+                    f"Columns: {list(y.columns)}."
+                )
+            tasks[name] = Task(name, "survival", (f"{name}_time", f"{name}_event"))
+        elif isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].cat.ordered:
+            present = set(y[column].dropna())
+            classes = tuple(c for c in y[column].cat.categories if c in present)
+            tasks[column] = Task(column, "ordinal", (column,), classes)
+        else:
+            tasks[column] = Task(column, "classification", (column,), tuple(np.unique(y[column].dropna().to_numpy())))
+    return tasks
