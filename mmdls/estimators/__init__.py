@@ -1,11 +1,13 @@
 """Estimators with scikit-learn's manners; the only place where tables become tensors."""
 
-from mmdls.estimators._comparators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest
+from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
+from mmdls.estimators._coxnet import CoxNet
 from mmdls.estimators._mmdls import MMDLS
 from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
+from mmdls.estimators._trees import SurvivalBoosting, SurvivalForest
 
 __all__ = [
     "MMDLS",

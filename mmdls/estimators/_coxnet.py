@@ -1,0 +1,126 @@
+"""Cox regression with an elastic-net penalty."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import FitFailedWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import check_random_state
+from sksurv.linear_model import CoxnetSurvivalAnalysis
+
+from mmdls.estimators._tabular import TabularEncoder
+from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.model_selection import CohortKFold
+from mmdls.registry import estimators
+
+__all__ = ["CoxNet"]
+
+
+@estimators.register("coxnet")
+class CoxNet(TabularSurvival):
+    """Cox regression with an elastic-net penalty, chosen by cross-validation inside the training rows.
+
+    Parameters
+    ----------
+    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    endpoint : str, default=None
+        Which endpoint of a table; None if it has only one.
+    l1_ratio : float, default=0.5
+        1 is the lasso; close to 0 is ridge.
+    alpha : float or "cv", default="cv"
+        Penalty; ``"cv"`` takes the one of the path with the highest cross-validated C-index.
+    n_alphas : int, default=20
+        Length of the path.
+    cv : int, default=4
+    random_state : int, RandomState instance or None, default=None
+        Of the inner folds.
+
+    Attributes
+    ----------
+    alpha_ : float
+        The penalty in use.
+    pipeline_ : sklearn.pipeline.Pipeline
+    outcomes_, risk_cutpoints_ : dict
+    unique_times_, event_times_ : ndarray
+        Months.
+    n_features_in_ : int
+
+    References
+    ----------
+    .. [1] Simon N, Friedman J, Hastie T, Tibshirani R. Regularization paths for Cox's proportional hazards model via
+       coordinate descent. Journal of Statistical Software, 2011.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        endpoint: str | None = None,
+        l1_ratio: float = 0.5,
+        alpha: float | str = "cv",
+        n_alphas: int = 20,
+        cv: int = 4,
+        random_state: Any = None,
+    ):
+        self.blocks = blocks
+        self.endpoint = endpoint
+        self.l1_ratio = l1_ratio
+        self.alpha = alpha
+        self.n_alphas = n_alphas
+        self.cv = cv
+        self.random_state = random_state
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {"l1_ratio": optuna.distributions.FloatDistribution(0.05, 1.0)}
+
+    def fit(self, X: Any, y: Any) -> "CoxNet":
+        """Fit on the patients whose outcome is known; see :meth:`ClinicalCox.fit`."""
+        super().fit(X, y)
+        self.alpha_ = float(self._model.alphas_[-1])
+        if self.alpha == "cv" and not self._model.coef_.any():
+            warnings.warn(
+                f"cross-validation chose a penalty, {self.alpha_:.3g}, that leaves no column: all risks are equal. The "
+                "columns tell nothing of this endpoint, or the patients are too few.",
+                stacklevel=2,
+            )
+        return self
+
+    def _pipeline(self, target: np.ndarray) -> Pipeline:
+        model = CoxnetSurvivalAnalysis(l1_ratio=self.l1_ratio, fit_baseline_model=True)
+        if self.alpha != "cv":
+            return make_pipeline(TabularEncoder(), model.set_params(alphas=[self.alpha]))
+        return make_pipeline(TabularEncoder(), _CoxNetPath(model, self.n_alphas, self.cv, self.random_state))
+
+
+class _CoxNetPath(BaseEstimator):
+    """Choose the penalty along the path by cross-validation."""
+
+    def __init__(self, model: CoxnetSurvivalAnalysis, n_alphas: int, cv: int, random_state: Any):
+        self.model = model
+        self.n_alphas = n_alphas
+        self.cv = cv
+        self.random_state = random_state
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> "_CoxNetPath":
+        path = CoxnetSurvivalAnalysis(l1_ratio=self.model.l1_ratio, n_alphas=self.n_alphas, alpha_min_ratio=0.02).fit(
+            X, y
+        )
+        folds = CohortKFold(self.cv, random_state=check_random_state(self.random_state).randint(2**31 - 1))
+        search = GridSearchCV(self.model, {"alphas": [[alpha] for alpha in path.alphas_]}, cv=folds, error_score=0.5)
+        with warnings.catch_warnings():
+            # The path starts at the penalty that leaves no column, and may end where the fit diverges (it scores 0.5).
+            warnings.filterwarnings("ignore", "all coefficients are zero")
+            warnings.simplefilter("ignore", FitFailedWarning)
+            search.fit(X, y)
+        self.best_estimator_ = search.best_estimator_
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return self.best_estimator_.predict(X)

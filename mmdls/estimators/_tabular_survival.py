@@ -1,0 +1,144 @@
+"""One endpoint from the numbers of a cohort: what scikit-survival's models share behind one front."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted, validate_data
+from sksurv.functions import StepFunction
+
+from mmdls.cohort import check_cohort, check_features, find_tasks, modalities, survival_target
+from mmdls.metrics import concordance_index
+
+__all__ = ["TabularSurvival"]
+
+
+class TabularSurvival(BaseEstimator):
+    """One endpoint from some blocks of a cohort; subclasses say which pipeline is fitted."""
+
+    def _pipeline(self, target: np.ndarray) -> Pipeline:
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any) -> "TabularSurvival":
+        """Fit on the patients whose outcome is known.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+            A table of patients, of which the columns of ``blocks`` are used, or a plain numeric array.
+        y : pandas.DataFrame or structured array of shape (n_patients,)
+            A table that holds the endpoint, or scikit-survival's target.
+
+        Returns
+        -------
+        self
+        """
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None; give a table that holds "
+                "the endpoint, or a structured survival array."
+            )
+        features = self._features(X, reset=True)
+        name = self.endpoint
+        if isinstance(y, pd.DataFrame):
+            if name is None:
+                survival_target(y)
+                name = next(task.name for task in find_tasks(y).values() if task.kind == "survival")
+            patients = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(features))
+            check_cohort(pd.DataFrame(index=patients), y, [name])
+        else:
+            name = "survival"
+        target = survival_target(y, name if isinstance(y, pd.DataFrame) else None)
+        if len(target) != len(features):
+            raise ValueError(f"X has {len(features)} patients and y has {len(target)}; both need one row a patient.")
+        known = ~np.isnan(target["time"])
+        if not target["event"][known].any():
+            raise ValueError(f"endpoint {name!r} has no event among {known.sum()} patients; nothing can be learned.")
+        self._name = name
+        outcome = target[known]
+        # scikit-survival refuses time zero only in some models; half a day keeps the order and is the same for all.
+        usable = outcome.copy()
+        usable["time"] = np.maximum(usable["time"], 1 / 60)
+        self.pipeline_ = self._pipeline(usable).fit(features[known], usable)
+        self.outcomes_ = {name: outcome}
+        risk = self.pipeline_.predict(features[known])
+        self.risk_cutpoints_ = {name: np.quantile(risk, [1 / 3, 2 / 3])}
+        self.unique_times_ = self._model.unique_times_
+        self.event_times_ = np.unique(outcome["time"][outcome["event"]])
+        return self
+
+    @property
+    def _model(self) -> Any:
+        last = self.pipeline_[-1]
+        return getattr(last, "best_estimator_", last)
+
+    def _features(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
+        if not named or not (reset or hasattr(self, "feature_names_in_")):
+            values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
+            names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
+            return pd.DataFrame(values, columns=names)
+        check_features(X)
+        if reset:
+            found = modalities(X)
+            missing = [block for block in self.blocks if block not in found]
+            images = [b for b in self.blocks if b in found and found[b][0].endswith("_image")]
+            if missing or images:
+                raise ValueError(
+                    f"{type(self).__name__} reads the blocks {list(self.blocks)}, but X has no columns "
+                    f"{[f'{b}_*' for b in missing + images]} of numbers or categories. Columns: {list(X.columns)[:30]}."
+                )
+            columns = [column for block in self.blocks for column in found[block]]
+            self.feature_names_in_ = np.asarray(columns, dtype=object)
+            self.n_features_in_ = len(columns)
+        gone = [c for c in self.feature_names_in_ if c not in X.columns]
+        if gone:
+            raise ValueError(
+                f"X lacks the columns {gone}, which were there in fit; fill them with NaN for patients without them."
+            )
+        return X[list(self.feature_names_in_)]
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Risk, higher = earlier event, (n_patients,)."""
+        check_is_fitted(self, "pipeline_")
+        return np.asarray(self.pipeline_.predict(self._features(X, reset=False)), dtype=float)
+
+    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Survival functions: step functions, or probabilities (n_patients, n_times) at ``unique_times_``."""
+        check_is_fitted(self, "pipeline_")
+        return self._curves(X, self._model.predict_survival_function, 1.0, return_array)
+
+    def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+        """Cumulative hazard functions; see :meth:`predict_survival_function`."""
+        check_is_fitted(self, "pipeline_")
+        return self._curves(X, self._model.predict_cumulative_hazard_function, 0.0, return_array)
+
+    def _curves(self, X: Any, method: Any, start: float, return_array: bool) -> np.ndarray:
+        values = method(self.pipeline_[:-1].transform(self._features(X, reset=False)), return_array=True)
+        if return_array:
+            return values
+        # scikit-survival's functions hold their first value from time zero on; a curve starts where nobody has died.
+        times, values = np.r_[0.0, self.unique_times_], np.c_[np.full(len(values), start), values]
+        functions = np.empty(len(values), dtype=object)
+        functions[:] = [StepFunction(times, row, domain=(0, None)) for row in values]
+        return functions
+
+    def predict_risk_group(self, X: Any) -> np.ndarray:
+        """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
+        risk = self.predict(X)
+        return np.searchsorted(self.risk_cutpoints_[self._name], risk, side="right")
+
+    def score(self, X: Any, y: Any) -> float:
+        """Harrell's C-index."""
+        risk = self.predict(X)
+        target = survival_target(y, self._name if isinstance(y, pd.DataFrame) else None)
+        known = ~np.isnan(target["time"])
+        return concordance_index(target["event"][known], target["time"][known], risk[known])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = True
+        return tags

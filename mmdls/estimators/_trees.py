@@ -1,0 +1,148 @@
+"""Survival forests and boosted survival trees."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from sklearn.pipeline import Pipeline, make_pipeline
+from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
+
+from mmdls.estimators._tabular import TabularEncoder
+from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.registry import estimators
+
+__all__ = ["SurvivalBoosting", "SurvivalForest"]
+
+
+@estimators.register("survival_forest")
+class SurvivalForest(TabularSurvival):
+    """Random survival forest.
+
+    Parameters
+    ----------
+    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    endpoint : str, default=None
+        Which endpoint of a table; None if it has only one.
+    n_estimators : int, default=200
+    min_samples_leaf : int, default=10
+    max_features : str, int or float, default="sqrt"
+    n_jobs : int, default=None
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    pipeline_ : sklearn.pipeline.Pipeline
+    outcomes_, risk_cutpoints_ : dict
+    unique_times_, event_times_ : ndarray
+        Months.
+    n_features_in_ : int
+
+    References
+    ----------
+    .. [1] Ishwaran H, Kogalur UB, Blackstone EH, Lauer MS. Random survival forests. Annals of Applied Statistics, 2008.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        endpoint: str | None = None,
+        n_estimators: int = 200,
+        min_samples_leaf: int = 10,
+        max_features: Any = "sqrt",
+        n_jobs: int | None = None,
+        random_state: Any = None,
+    ):
+        self.blocks = blocks
+        self.endpoint = endpoint
+        self.n_estimators = n_estimators
+        self.min_samples_leaf = min_samples_leaf
+        self.max_features = max_features
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {
+            "min_samples_leaf": optuna.distributions.IntDistribution(3, 40, log=True),
+            "max_features": optuna.distributions.FloatDistribution(0.1, 1.0),
+        }
+
+    def _pipeline(self, target: np.ndarray) -> Pipeline:
+        forest = RandomSurvivalForest(
+            n_estimators=self.n_estimators,
+            min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features,
+            n_jobs=self.n_jobs,
+            random_state=self.random_state,
+        )
+        return make_pipeline(TabularEncoder(scale=None), forest)
+
+
+@estimators.register("survival_boosting")
+class SurvivalBoosting(TabularSurvival):
+    """Gradient-boosted trees on the Cox partial likelihood.
+
+    Parameters
+    ----------
+    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    endpoint : str, default=None
+        Which endpoint of a table; None if it has only one.
+    n_estimators : int, default=150
+    learning_rate : float, default=0.05
+    max_depth : int, default=2
+    subsample : float, default=0.7
+    random_state : int, RandomState instance or None, default=None
+
+    Attributes
+    ----------
+    pipeline_ : sklearn.pipeline.Pipeline
+    outcomes_, risk_cutpoints_ : dict
+    unique_times_, event_times_ : ndarray
+        Months.
+    n_features_in_ : int
+
+    References
+    ----------
+    .. [1] Ridgeway G. The state of boosting. Computing Science and Statistics, 1999.
+    """
+
+    def __init__(
+        self,
+        *,
+        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        endpoint: str | None = None,
+        n_estimators: int = 150,
+        learning_rate: float = 0.05,
+        max_depth: int = 2,
+        subsample: float = 0.7,
+        random_state: Any = None,
+    ):
+        self.blocks = blocks
+        self.endpoint = endpoint
+        self.n_estimators = n_estimators
+        self.learning_rate = learning_rate
+        self.max_depth = max_depth
+        self.subsample = subsample
+        self.random_state = random_state
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {
+            "n_estimators": optuna.distributions.IntDistribution(50, 400),
+            "max_depth": optuna.distributions.IntDistribution(1, 4),
+            "learning_rate": optuna.distributions.FloatDistribution(0.01, 0.2, log=True),
+        }
+
+    def _pipeline(self, target: np.ndarray) -> Pipeline:
+        boosting = GradientBoostingSurvivalAnalysis(
+            n_estimators=self.n_estimators,
+            learning_rate=self.learning_rate,
+            max_depth=self.max_depth,
+            subsample=self.subsample,
+            random_state=self.random_state,
+        )
+        return make_pipeline(TabularEncoder(scale=None), boosting)
