@@ -31,9 +31,6 @@ from mmdls.metrics._classification import (
     auc_score,
     average_precision_score,
     brier_score_classes,
-    calibration_intercept,
-    calibration_slope,
-    expected_calibration_error,
     log_loss,
     negative_predictive_value,
     quadratic_weighted_kappa,
@@ -52,6 +49,7 @@ from mmdls.metrics._cox import (
     proportional_hazards_test,
 )
 from mmdls.metrics._hazard import baseline_cumulative_hazard
+from mmdls.metrics._recalibration import calibration_intercept, calibration_slope, expected_calibration_error
 from mmdls.metrics._resamples import UndefinedMetricWarning
 from mmdls.metrics._segmentation import dice_score, hausdorff_distance_95, iou_score, surface_dice
 from mmdls.metrics._survival import (

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome, check_predictions
-from mmdls.metrics._classification import _log_odds, _recalibrate
+from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
 
@@ -108,12 +108,12 @@ def survival_calibration_slope(
     """
     case, control = horizon_weights(survival_train, survival_test, horizon)
     survival = check_predictions(survival, case.shape, "survival")
-    log_odds, share = _log_odds(1 - survival), case + control
+    log_odds, share = log_odds_of(1 - survival), case + control
 
     def statistic(block: np.ndarray) -> np.ndarray:
         if np.isnan(share).any():
             return np.full(len(block), np.nan)
-        return _recalibrate((case > 0).astype(float), log_odds, block * share, slope=True)[:, 1]
+        return recalibrate((case > 0).astype(float), log_odds, block * share, slope=True)[:, 1]
 
     return over_resamples(
         statistic,

@@ -1,4 +1,4 @@
-"""Discrimination, calibration and agreement of class probabilities."""
+"""Discrimination, error and agreement of class probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,9 +13,6 @@ __all__ = [
     "auc_score",
     "average_precision_score",
     "brier_score_classes",
-    "calibration_intercept",
-    "calibration_slope",
-    "expected_calibration_error",
     "log_loss",
     "negative_predictive_value",
     "quadratic_weighted_kappa",
@@ -25,7 +22,6 @@ __all__ = [
 ]
 
 _ONE_CLASS = "not every class is among the labels: {}."
-_ROUNDS = 25
 
 
 def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -88,7 +84,7 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
     0.5
     """
     codes, probability = check_labels(labels, probability)
-    members, scores = _one_against_rest(codes, probability)
+    members, scores = one_against_rest(codes, probability)
     each = [weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)]
 
     def statistic(block: np.ndarray) -> np.ndarray:
@@ -116,7 +112,7 @@ def average_precision_score(labels: Any, probability: Any, weights: Any = None) 
     0.8333333333333333
     """
     codes, probability = check_labels(labels, probability)
-    members, scores = _one_against_rest(codes, probability)
+    members, scores = one_against_rest(codes, probability)
 
     def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
         order = np.argsort(-score, kind="stable")
@@ -202,49 +198,6 @@ def accuracy_score(labels: Any, probability: Any, weights: Any = None) -> float 
     return _mean((probability.argmax(axis=1) == codes).astype(np.float64), weights)
 
 
-def expected_calibration_error(
-    labels: Any, probability: Any, n_bins: int = 10, weights: Any = None
-) -> float | np.ndarray:
-    """Mean distance between confidence and accuracy over bins of equal width.
-
-    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the
-    rest.
-
-    Parameters
-    ----------
-    labels, probability
-        As in :func:`auc_score`.
-    n_bins : int, default=10
-    weights : array of shape (n,) or (R, n), default=None
-
-    Returns
-    -------
-    float, or ndarray of shape (R,)
-
-    References
-    ----------
-    .. [1] Naeini MP et al. Obtaining well calibrated probabilities using Bayesian binning. AAAI, 2015.
-
-    Examples
-    --------
-    >>> round(expected_calibration_error([0, 1], [0.0, 0.8]), 6)
-    0.1
-    """
-    codes, probability = check_labels(labels, probability)
-    members, scores = _one_against_rest(codes, probability)
-
-    def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
-        bins = np.clip((score * n_bins).astype(int), 0, n_bins - 1)
-        gaps = np.zeros((len(score), n_bins))
-        gaps[np.arange(len(score)), bins] = score - own
-        return ratio(np.abs(block @ gaps).sum(axis=1), block.sum(axis=1))
-
-    def statistic(block: np.ndarray) -> np.ndarray:
-        return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
-
-    return over_resamples(statistic, weights, len(codes), "there are no patients.")
-
-
 def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
     """Share of class 0 whose probability of class 1 is below a threshold.
 
@@ -263,7 +216,7 @@ def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: 
     >>> specificity([0, 0, 1], [0.2, 0.7, 0.9])
     0.5
     """
-    codes, score = _binary(labels, probability)
+    codes, score = binary_scores(labels, probability)
     return _share(codes == 0, score < threshold, weights, "no patient of class 0.")
 
 
@@ -285,7 +238,7 @@ def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: 
     >>> sensitivity([0, 0, 1], [0.2, 0.7, 0.9])
     1.0
     """
-    codes, score = _binary(labels, probability)
+    codes, score = binary_scores(labels, probability)
     return _share(codes == 1, score >= threshold, weights, "no patient of class 1.")
 
 
@@ -309,76 +262,8 @@ def negative_predictive_value(
     >>> negative_predictive_value([0, 0, 1], [0.2, 0.7, 0.9])
     1.0
     """
-    codes, score = _binary(labels, probability)
+    codes, score = binary_scores(labels, probability)
     return _share(score < threshold, codes == 0, weights, "no patient is below the threshold.")
-
-
-def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
-    """Slope of a logistic regression of the outcome on the predicted log odds.
-
-    1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be
-    separated by the prediction, where the slope is infinite.
-
-    Parameters
-    ----------
-    labels, probability, weights
-        As in :func:`auc_score`.
-
-    Returns
-    -------
-    float, or ndarray of shape (R,)
-
-    References
-    ----------
-    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> p = np.repeat([0.2, 0.8], 10)
-    >>> round(calibration_slope(np.r_[[1] * 2, [0] * 8, [1] * 8, [0] * 2], p), 6)
-    1.0
-    """
-    codes, score = _binary(labels, probability)
-    return over_resamples(
-        lambda block: _recalibrate(codes, _log_odds(score), block, slope=True)[:, 1],
-        weights,
-        len(codes),
-        "the slope does not exist: one class only, equal predictions, or separated classes.",
-    )
-
-
-def calibration_intercept(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
-    """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0
-    is ideal.
-
-    Positive: the risk is underestimated. Two classes only.
-
-    Parameters
-    ----------
-    labels, probability, weights
-        As in :func:`auc_score`.
-
-    Returns
-    -------
-    float, or ndarray of shape (R,)
-
-    References
-    ----------
-    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
-
-    Examples
-    --------
-    >>> round(calibration_intercept([0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]), 6)
-    1.098612
-    """
-    codes, score = _binary(labels, probability)
-    return over_resamples(
-        lambda block: _recalibrate(codes, _log_odds(score), block, slope=False)[:, 0],
-        weights,
-        len(codes),
-        "the intercept does not exist: one class only.",
-    )
 
 
 def quadratic_weighted_kappa(
@@ -421,7 +306,7 @@ def quadratic_weighted_kappa(
     return over_resamples(statistic, weights, len(labels), "labels and predictions are one and the same class.")
 
 
-def _one_against_rest(codes: np.ndarray, probability: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def one_against_rest(codes: np.ndarray, probability: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     classes = [1] if probability.shape[1] == 2 else range(probability.shape[1])
     return [codes == k for k in classes], [probability[:, k] for k in classes]
 
@@ -430,7 +315,7 @@ def _absent(codes: np.ndarray, probability: np.ndarray) -> str:
     return _ONE_CLASS.format(f"only codes {np.unique(codes).tolist()} of {probability.shape[1]}")
 
 
-def _binary(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
+def binary_scores(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
     codes, probability = check_labels(labels, probability)
     if probability.shape[1] != 2:
         raise ValueError(f"this metric needs two classes; probability has {probability.shape[1]} columns.")
@@ -449,33 +334,3 @@ def _share(of: np.ndarray, that: np.ndarray, weights: Any, undefined: str) -> fl
         return ratio(block @ (of & that), block @ of)
 
     return over_resamples(statistic, weights, len(of), undefined)
-
-
-def _log_odds(probability: np.ndarray) -> np.ndarray:
-    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
-    return np.log(clipped) - np.log1p(-clipped)
-
-
-def _recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
-    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not
-    converge."""
-    estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
-    step = np.full((len(weights), 2), np.inf)
-    for _ in range(_ROUNDS):
-        fitted = 1 / (1 + np.exp(-np.clip(estimate[:, :1] + estimate[:, 1:] * log_odds, -35, 35)))
-        residual = weights * (outcome - fitted)
-        spread = weights * fitted * (1 - fitted)
-        gradient = np.stack([residual.sum(axis=1), residual @ log_odds], axis=1)
-        a, b, c = spread.sum(axis=1), spread @ log_odds, spread @ log_odds**2
-        if slope:
-            determinant = a * c - b**2
-            step = np.stack(
-                [(c * gradient[:, 0] - b * gradient[:, 1]), (a * gradient[:, 1] - b * gradient[:, 0])], axis=1
-            )
-            step = np.where(determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan)
-        else:
-            step = np.stack([gradient[:, 0] / a, np.zeros(len(a))], axis=1)
-        estimate = estimate + np.clip(step, -5, 5)
-        if np.nanmax(np.abs(step), initial=0) < 1e-10:
-            break
-    return np.where((np.abs(step).max(axis=1) < 1e-6)[:, None], estimate, np.nan)

@@ -1,0 +1,154 @@
+"""Calibration of class probabilities."""
+
+from typing import Any
+
+import numpy as np
+
+from mmdls.metrics._checks import check_labels
+from mmdls.metrics._classification import binary_scores, one_against_rest
+from mmdls.metrics._resamples import over_resamples, ratio
+
+__all__ = ["calibration_intercept", "calibration_slope", "expected_calibration_error"]
+
+_ROUNDS = 25
+
+
+def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Slope of a logistic regression of the outcome on the predicted log odds.
+
+    1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be
+    separated by the prediction, where the slope is infinite.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.repeat([0.2, 0.8], 10)
+    >>> round(calibration_slope(np.r_[[1] * 2, [0] * 8, [1] * 8, [0] * 2], p), 6)
+    1.0
+    """
+    codes, score = binary_scores(labels, probability)
+    return over_resamples(
+        lambda block: recalibrate(codes, log_odds_of(score), block, slope=True)[:, 1],
+        weights,
+        len(codes),
+        "the slope does not exist: one class only, equal predictions, or separated classes.",
+    )
+
+
+def calibration_intercept(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+    """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0
+    is ideal.
+
+    Positive: the risk is underestimated. Two classes only.
+
+    Parameters
+    ----------
+    labels, probability, weights
+        As in :func:`auc_score`.
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Cox DR. Two further applications of a model for binary regression. Biometrika, 1958.
+
+    Examples
+    --------
+    >>> round(calibration_intercept([0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]), 6)
+    1.098612
+    """
+    codes, score = binary_scores(labels, probability)
+    return over_resamples(
+        lambda block: recalibrate(codes, log_odds_of(score), block, slope=False)[:, 0],
+        weights,
+        len(codes),
+        "the intercept does not exist: one class only.",
+    )
+
+
+def expected_calibration_error(
+    labels: Any, probability: Any, n_bins: int = 10, weights: Any = None
+) -> float | np.ndarray:
+    """Mean distance between confidence and accuracy over bins of equal width.
+
+    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the
+    rest.
+
+    Parameters
+    ----------
+    labels, probability
+        As in :func:`auc_score`.
+    n_bins : int, default=10
+    weights : array of shape (n,) or (R, n), default=None
+
+    Returns
+    -------
+    float, or ndarray of shape (R,)
+
+    References
+    ----------
+    .. [1] Naeini MP et al. Obtaining well calibrated probabilities using Bayesian binning. AAAI, 2015.
+
+    Examples
+    --------
+    >>> round(expected_calibration_error([0, 1], [0.0, 0.8]), 6)
+    0.1
+    """
+    codes, probability = check_labels(labels, probability)
+    members, scores = one_against_rest(codes, probability)
+
+    def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
+        bins = np.clip((score * n_bins).astype(int), 0, n_bins - 1)
+        gaps = np.zeros((len(score), n_bins))
+        gaps[np.arange(len(score)), bins] = score - own
+        return ratio(np.abs(block @ gaps).sum(axis=1), block.sum(axis=1))
+
+    def statistic(block: np.ndarray) -> np.ndarray:
+        return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
+
+    return over_resamples(statistic, weights, len(codes), "there are no patients.")
+
+
+def log_odds_of(probability: np.ndarray) -> np.ndarray:
+    clipped = np.clip(probability, 1e-12, 1 - 1e-12)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
+    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not
+    converge."""
+    estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
+    step = np.full((len(weights), 2), np.inf)
+    for _ in range(_ROUNDS):
+        fitted = 1 / (1 + np.exp(-np.clip(estimate[:, :1] + estimate[:, 1:] * log_odds, -35, 35)))
+        residual = weights * (outcome - fitted)
+        spread = weights * fitted * (1 - fitted)
+        gradient = np.stack([residual.sum(axis=1), residual @ log_odds], axis=1)
+        a, b, c = spread.sum(axis=1), spread @ log_odds, spread @ log_odds**2
+        if slope:
+            determinant = a * c - b**2
+            step = np.stack(
+                [(c * gradient[:, 0] - b * gradient[:, 1]), (a * gradient[:, 1] - b * gradient[:, 0])], axis=1
+            )
+            step = np.where(determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan)
+        else:
+            step = np.stack([gradient[:, 0] / a, np.zeros(len(a))], axis=1)
+        estimate = estimate + np.clip(step, -5, 5)
+        if np.nanmax(np.abs(step), initial=0) < 1e-10:
+            break
+    return np.where((np.abs(step).max(axis=1) < 1e-6)[:, None], estimate, np.nan)

@@ -1,0 +1,107 @@
+"""Table 1: who the patients are, what is missing, how long they were followed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls import metrics
+from mmdls.cohort import find_tasks, survival_target
+
+__all__ = ["describe_cohort", "levels"]
+
+
+def describe_cohort(
+    X: pd.DataFrame, y: pd.DataFrame, by: Any = None, columns: Sequence[str] | None = None
+) -> pd.DataFrame:
+    """Table 1: what the patients are like, what is missing, how long they were followed.
+
+    Parameters
+    ----------
+    X, y : pandas.DataFrame
+        A cohort.
+    by : Series or array of shape (n_patients,), default=None
+        One column of the table for each value, for example the centre or the split, beside that of all patients.
+    columns : sequence of str, default=None
+        Of ``X``; None means all that are neither images, masks nor radiomics.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories, count (%) of
+        missing values, events and median follow-up (reverse Kaplan-Meier) of endpoints.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"clinical_age": [60, 70, 80], "clinical_sex": ["f", "m", None]})
+    >>> y = pd.DataFrame({"os_time": [9.0, 20.0, 30.0], "os_event": [1, 0, 0]})
+    >>> describe_cohort(X, y)["all"].to_dict()[("clinical_age", "median [quartiles]")]
+    '70 [65, 75]'
+    """
+    if columns is None:
+        skipped = ("_image", "_mask")
+        columns = [c for c in X.columns if not str(c).endswith(skipped) and not str(c).startswith("radiomics_")]
+    parts: dict[str, Any] = {"all": np.ones(len(X), dtype=bool)}
+    if by is not None:
+        by = pd.Series(np.asarray(by), index=X.index)
+        parts |= {str(value): (by == value).to_numpy() for value in sorted(by.dropna().unique(), key=str)}
+    return pd.DataFrame({name: _description(X[list(columns)], y, rows) for name, rows in parts.items()}).fillna(
+        "0 (0%)"
+    )
+
+
+def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Series:
+    cells = {("patients", ""): f"{rows.sum()}"}
+    tasks = find_tasks(y)
+    labels = y[[task.name for task in tasks.values() if task.kind != "survival"]]
+    for table in (X, labels):
+        for name in table.columns:
+            whole, values = table[name], table.loc[rows, name]
+            if pd.api.types.is_numeric_dtype(whole) and whole.nunique() > 2:
+                low, middle, high = (
+                    np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]) if values.notna().any() else [np.nan] * 3
+                )
+                cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+            else:
+                for level in levels(whole):
+                    cells[name, str(level)] = _count((values == level).sum(), values.notna().sum())
+            if whole.isna().any():
+                cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
+    for task in tasks.values():
+        if task.kind == "survival":
+            outcome = survival_target(y.loc[rows], task.name)
+            known = ~np.isnan(outcome["time"])
+            cells[task.name, "events"] = _count(outcome["event"][known].sum(), known.sum())
+            follow_up = (
+                metrics.median_follow_up(outcome["event"][known], outcome["time"][known]) if known.any() else np.nan
+            )
+            cells[task.name, "median follow-up, months"] = "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}"
+            if np.isnan(survival_target(y, task.name)["time"]).any():
+                cells[task.name, "missing"] = _count((~known).sum(), rows.sum())
+    return pd.Series(cells)
+
+
+def levels(values: pd.Series) -> list[Any]:
+    """The values of a grouping in their order: that of a categorical's categories, otherwise the sorted one.
+
+    Parameters
+    ----------
+    values : Series of shape (n_patients,)
+
+    Returns
+    -------
+    list
+
+    Examples
+    --------
+    >>> levels(pd.Series(["b", "a", None, "b"]))
+    ['a', 'b']
+    """
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        return list(values.cat.categories)
+    return sorted(values.dropna().unique(), key=str)
+
+
+def _count(n: int, of: int) -> str:
+    return f"{n} ({n / of:.0%})" if of else "0"

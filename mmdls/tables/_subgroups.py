@@ -1,0 +1,148 @@
+"""Metrics within subgroups, and their mean over centres."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, logit
+from scipy.stats import norm, t
+
+from mmdls.cohort import check_target, survival_target
+from mmdls.evaluation import evaluate_predictions
+from mmdls.tables._cohort import levels
+
+__all__ = ["pooled_value", "subgroups"]
+
+_SUPPRESSED = "suppressed: fewer than {0} patients or {1} events"
+
+
+def subgroups(
+    predictions: Mapping[str, Any],
+    y: pd.DataFrame,
+    groups: pd.DataFrame,
+    *,
+    metrics: Sequence[str] = ("concordance_index", "auc"),
+    min_patients: int = 20,
+    min_events: int = 10,
+    **options: Any,
+) -> pd.DataFrame:
+    """Metrics within subgroups, where small ones are suppressed.
+
+    Parameters
+    ----------
+    predictions, y
+        As in :func:`mmdls.evaluation.evaluate_predictions`.
+    groups : pandas.DataFrame
+        One column a grouping (sex, age, smoking, centre, stage, treatment, ...), rows as in ``y``. Numbers with more
+        than five values are cut at their median.
+    metrics : sequence of str, default=("concordance_index", "auc")
+    min_patients, min_events : int, default=20 and 10
+        Below them nothing of a subgroup is shown, neither values nor counts; for a class task an event is a patient
+        outside the first class, and those inside must be as many.
+    **options
+        To :func:`mmdls.evaluation.evaluate_predictions`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns group, level and those of :func:`mmdls.evaluation.evaluate`; the level "all" comes first.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> risk = pd.Series(rng.normal(size=80))
+    >>> y = pd.DataFrame({"os_time": rng.exponential(np.exp(-risk)), "os_event": 1})
+    >>> groups = pd.DataFrame({"sex": ["f"] * 70 + ["m"] * 10})
+    >>> subgroups({"os": risk}, y, groups, n_resamples=0, horizons=())[["group", "level", "n"]]
+      group level   n
+    0   all   all  80
+    1   sex     f  70
+    2   sex     m  <NA>
+    """
+    tables = [("all", "all", np.ones(len(groups), dtype=bool))]
+    for name, values in groups.items():
+        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 5:
+            middle = values.median()
+            tables += [(name, f"up to {middle:g}", values <= middle), (name, f"above {middle:g}", values > middle)]
+        else:
+            tables += [(name, str(value), values == value) for value in levels(values)]
+    tasks, rows = check_target(y, list(predictions)), []
+    for group, level, member in tables:
+        inside = groups.index[np.asarray(member)]
+        for task, predicted in predictions.items():
+            if group == task:
+                continue
+            chosen = predicted.loc[predicted.index.isin(inside)]
+            if _is_small(tasks[task], y.loc[chosen.index], min_patients, min_events):
+                kinds = [m for m in metrics if (m == "auc") != (tasks[task].kind == "survival")]
+                note = _SUPPRESSED.format(min_patients, min_events)
+                rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in kinds]
+                continue
+            table = evaluate_predictions({task: chosen}, y, **options)
+            table = table[table["metric"].isin(metrics)]
+            rows += [{"group": group, "level": level, **row} for row in table.to_dict("records")]
+    columns = ["group", "level", "task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
+    return pd.DataFrame(rows, columns=columns).astype({"n": "Int64", "n_events": "Int64"})
+
+
+def _is_small(task: Any, y: pd.DataFrame, min_patients: int, min_events: int) -> bool:
+    if task.kind == "survival":
+        outcome = survival_target(y, task.name)
+        known = ~np.isnan(outcome["time"])
+        return known.sum() < min_patients or outcome["event"][known].sum() < min_events
+    counts = y[task.name].value_counts().reindex(task.classes, fill_value=0)
+    return counts.sum() < min_patients or counts.min() < min_events
+
+
+def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[str, float]:
+    """Random-effects mean of one metric over centres, with the interval in which a new centre is expected.
+
+    Works on the scale of log odds, as C-index and AUC are shares; standard errors come from the intervals.
+
+    Parameters
+    ----------
+    values, low, high : array of shape (k,)
+        A metric between 0 and 1 and its interval, by centre; centres with NaN are left out.
+    level : float, default=0.95
+        Of the given and of the returned intervals.
+
+    Returns
+    -------
+    dict
+        ``value``, ``low``, ``high``, ``predicted_low``, ``predicted_high`` (Student t with k - 2 degrees of freedom;
+        NaN below 3 centres), ``heterogeneity`` (standard deviation between centres, log odds), ``n_centres``.
+
+    References
+    ----------
+    .. [1] DerSimonian R, Laird N. Meta-analysis in clinical trials. Controlled Clinical Trials, 1986.
+    .. [2] Snell KIE et al. Meta-analysis of prediction model performance across multiple studies: which scale helps
+       ensure between-study normality for the C-statistic? Statistical Methods in Medical Research, 2018.
+
+    Examples
+    --------
+    >>> pooled = pooled_value([0.7, 0.7, 0.7], [0.6, 0.6, 0.6], [0.8, 0.8, 0.8])
+    >>> round(pooled["value"], 3), pooled["heterogeneity"], bool(pooled["low"] > 0.6)
+    (0.7, 0.0, True)
+    """
+    values, low, high = (np.asarray(a, dtype=np.float64) for a in (values, low, high))
+    known = ~np.isnan(values + low + high) & (low < high)
+    with np.errstate(divide="ignore"):
+        effect = logit(values[known])
+        error = (logit(high[known]) - logit(low[known])) / (2 * norm.ppf((1 + level) / 2))
+    finite = np.isfinite(effect) & np.isfinite(error)
+    effect, error = effect[finite], error[finite]
+    k = len(effect)
+    nothing = dict.fromkeys(("value", "low", "high", "predicted_low", "predicted_high", "heterogeneity"), float("nan"))
+    if not k:
+        return nothing | {"n_centres": 0}
+    weight = error**-2.0
+    fixed = (weight * effect).sum() / weight.sum()
+    excess = (weight * (effect - fixed) ** 2).sum() - (k - 1)
+    between = max(0.0, excess / (weight.sum() - (weight**2).sum() / weight.sum())) if k > 1 else 0.0
+    weight = 1 / (error**2 + between)
+    mean, spread = (weight * effect).sum() / weight.sum(), weight.sum() ** -0.5
+    margin = norm.ppf((1 + level) / 2) * spread
+    new = t.ppf((1 + level) / 2, k - 2) * np.sqrt(between + spread**2) if k > 2 else float("nan")
+    shares = expit([mean, mean - margin, mean + margin, mean - new, mean + new])
+    return dict(zip(nothing, [*map(float, shares), float(np.sqrt(between))], strict=True)) | {"n_centres": k}
