@@ -33,7 +33,8 @@ from mmdls._watch import watcher
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
-from mmdls.search import OptunaSearch, _Watch, search_space_of
+from mmdls.search import OptunaSearch, search_space_of
+from mmdls.search._workers import Trials
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = {"logisticregression__C": FloatDistribution(1e-4, 1e3, log=True)}
@@ -606,7 +607,7 @@ def test_what_two_processes_put_in_at_once_is_run_once(tmp_path, monkeypatch):
 
 def test_trials_of_other_machines_are_waited_for_while_they_live(tmp_path, monkeypatch):
     X, y = np.zeros((20, 1)), np.arange(20) % 2
-    monkeypatch.setattr("mmdls.search._SECONDS_TILL_DEAD", 1.0)
+    monkeypatch.setattr("mmdls.search._workers._SECONDS_TILL_DEAD", 1.0)
     search = OptunaSearch(Moody(), QUALITY, n_trials=1, cv=2, storage=tmp_path / "study.log", random_state=0)
     study = search.fit(X, y).study_
     alive, dead = study.ask(), study.ask()
@@ -660,9 +661,9 @@ def test_a_trial_that_kills_every_process_is_given_up(tmp_path):
         trial = study.ask()
         trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}:another")
         trial.suggest_float("quality", 0, 1)
-        search.set_params(n_trials=2, timeout=0.0)._put_in_again(study.trials[-1], _Watch())
-        search._put_in_again(study.trials[-1], _Watch())
-    table = search.set_params(n_trials=3, timeout=None).fit(X, y).cv_results_
+        for _ in range(2):
+            Trials(study, n_trials=2).put_in_again(study.trials[-1])
+    table = search.set_params(n_trials=3).fit(X, y).cv_results_
     assert list(table["state"]) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert table["error"][1] == "its process died 5 times"
 
@@ -717,7 +718,7 @@ class SlowClassifier(ClassifierMixin, BaseEstimator):
 def test_no_trial_starts_after_the_time_is_up(data, monkeypatch):
     """The clock is the test's own: a quarter of a second a look."""
     clock = iter(np.arange(0.0, 1e6, 0.25))
-    monkeypatch.setattr("mmdls.search.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mmdls.search._workers.monotonic", lambda: next(clock))
     space = {"a": FloatDistribution(0, 1)}
     search = OptunaSearch(SlowClassifier(), space, n_trials=10_000, timeout=2.0, cv=2, random_state=0).fit(*data)
     assert 0 < len(search.cv_results_["state"]) <= 8

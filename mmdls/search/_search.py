@@ -2,25 +2,16 @@
 
 import copy
 import functools
-import os
-import socket
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from importlib import util
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike, fspath
-from pickle import PicklingError
-from time import monotonic, perf_counter, sleep
+from time import perf_counter
 from typing import Any
-from uuid import uuid4
 
 import joblib
 import numpy as np
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.trial import TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -30,39 +21,17 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.metaestimators import _safe_split, available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
-from tqdm.auto import tqdm
 
-from mmdls._watch import watched
 from mmdls.model_selection import CohortKFold
+from mmdls.search._identity import described, fingerprint, proxy
+from mmdls.search._pruning import Epochs, RunningMeanPruner
+from mmdls.search._sampling import SeededTPE
+from mmdls.search._space import holds, search_space_of, suggest
+from mmdls.search._workers import GIVEN, Trials, claims_of, died
 
-__all__ = ["OptunaSearch", "search_space_of"]
+__all__ = ["OptunaSearch"]
 
-
-def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
-    """Everything that an estimator and its parts say is worth searching.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A part that is a parameter, a step or a modality counts as ``<name>__<parameter>``.
-
-    Returns
-    -------
-    dict of str to optuna distribution
-        Empty if nothing has a ``search_space()``.
-
-    Examples
-    --------
-    >>> from mmdls import MMDLS, SliceEncoder
-    >>> space = search_space_of(MMDLS(image_encoder=SliceEncoder()))
-    >>> "dropout" in space, "image_encoder__backbone" in space
-    (True, True)
-    """
-    space = dict(estimator.search_space()) if hasattr(estimator, "search_space") else {}
-    for name, part in estimator.get_params(deep=True).items():
-        if isinstance(part, BaseEstimator) and hasattr(part, "search_space"):
-            space |= {f"{name}__{parameter}": values for parameter, values in part.search_space().items()}
-    return space
+_SCORER = "scorer_"
 
 
 def _best_has(method: str) -> Callable[[Any], bool]:
@@ -222,9 +191,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
-            chosen = space(trial) if callable(space) else {name: _suggest(trial, name, d) for name, d in space.items()}
+            chosen = space(trial) if callable(space) else {name: suggest(trial, name, d) for name, d in space.items()}
             try:
-                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives, _Epochs(pruners))
+                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives, Epochs(pruners))
             except optuna.TrialPruned as stopped:
                 trial.set_user_attr("stopped", str(stopped))
                 raise
@@ -239,7 +208,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 trial.set_user_attr("error", f"the scores {undefined} are undefined in at least one fold")
             return means if len(objectives) > 1 else means[0]
 
-        self._run(objective)
+        Trials(self.study_, self.n_trials, self.timeout, self.catch, self.verbose).run(objective)
         self._collect(objectives)
         if self.refit is not False:
             self.best_estimator_ = clone(self.estimator).set_params(**self._cloned(self.best_params_))
@@ -308,7 +277,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         folds: list[tuple[np.ndarray, np.ndarray]],
         routed: Bunch,
         objectives: list[str],
-        epochs: "_Epochs",
+        epochs: Epochs,
     ) -> list[dict[str, float]]:
         work = (
             joblib.delayed(_fit_and_score)(
@@ -333,73 +302,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                     raise optuna.TrialPruned(f"after fold {k + 1} of {len(folds)}")
         return scores
 
-    def _run(self, objective: Callable[[optuna.Trial], Any]) -> None:
-        """Run trials until the study has enough of them, whoever else works on it."""
-        end = np.inf if self.timeout is None else monotonic() + self.timeout
-        watch = _Watch()
-        with tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar:
-            while monotonic() < end:
-                claims = _claims(self.study_)[: self.n_trials]
-                finished = [trial.state.is_finished() and not _died(trial) for trial in claims]
-                bar.update(sum(finished) - bar.n)
-                if any([self._put_in_again(trial, watch) for trial in claims]):
-                    continue
-                if len(claims) < self.n_trials or any(trial.state == TrialState.WAITING for trial in claims):
-                    self._run_trial(objective)
-                elif all(finished):
-                    return
-                else:
-                    sleep(0.2)
-
-    def _put_in_again(self, trial: optuna.trial.FrozenTrial, watch: "_Watch") -> bool:
-        """Whether a trial's process is gone; the trial fails, and a failed one gets a successor."""
-        if trial.state == TrialState.RUNNING and watch.is_dead(trial):
-            deaths = trial.user_attrs.get("deaths", 0) + 1
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                note = functools.partial(self.study_._storage.set_trial_user_attr, trial._trial_id)
-                note("deaths", deaths)
-                if deaths >= _MOST_DEATHS:
-                    note("error", f"its process died {deaths} times")
-            self._tell(trial.number, state=TrialState.FAIL)
-            return True
-        if _died(trial):
-            known = trial.system_attrs.get("fixed_params", {}) | trial.params
-            attributes = {"again": trial.number, "deaths": trial.user_attrs.get("deaths", 0)}
-            self.study_.enqueue_trial(known, user_attrs=attributes)
-            return True
-        return False
-
-    def _run_trial(self, objective: Callable[[optuna.Trial], Any]) -> None:
-        trial = self.study_.ask()
-        trial.set_user_attr("process", _process())
-        if trial.number not in [claim.number for claim in _claims(self.study_)[: self.n_trials]]:
-            # Somebody else was faster. What was asked for cannot be unasked, but it can be marked as never run.
-            trial.set_user_attr("given_back", True)
-            self._tell(trial.number, state=TrialState.FAIL)
-            return
-        try:
-            with _signs_of_life(trial):
-                values = objective(trial)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return  # taken for dead and put in again
-        except optuna.TrialPruned:
-            self._tell(trial.number, state=TrialState.PRUNED)
-        except self.catch:
-            self._tell(trial.number, state=TrialState.FAIL)
-        except BaseException:
-            self._tell(trial.number, state=TrialState.FAIL)
-            raise
-        else:
-            undefined = np.isnan(values).any()
-            self._tell(trial.number, None if undefined else values, TrialState.FAIL if undefined else None)
-
-    def _tell(self, number: int, values: Any = None, state: TrialState | None = None) -> None:
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            self.study_.tell(number, values, state, skip_if_finished=True)
-
     def _collect(self, objectives: list[str]) -> None:
         """``cv_results_`` and the best of them, from the study."""
-        trials = [t for t in _claims(self.study_) if t.state.is_finished() and not _died(t)]
+        trials = [t for t in claims_of(self.study_) if t.state.is_finished() and not died(t)]
         names = sorted({name for trial in trials for name in trial.params})
         table: dict[str, Any] = {
             "params": np.array([dict(t.params) for t in trials], dtype=object),
@@ -447,9 +352,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if callable(space) or self.study_.trials:
             return
         given = {n: v for n, v in self.estimator.get_params(deep=True).items() if n in space}
-        inside = {n: v for n, v in given.items() if _holds(space[n], v)}
+        inside = {n: v for n, v in given.items() if holds(space[n], v)}
         if inside:
-            self.study_.enqueue_trial(inside, user_attrs={"again": _GIVEN})
+            self.study_.enqueue_trial(inside, user_attrs={"again": GIVEN})
 
     # -- parameters -----------------------------------------------------------------------------------------------
 
@@ -510,15 +415,15 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self, seed: int, objectives: list[str], data: tuple[Any, ...]
     ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
         """The study, and what makes the studies of epochs beside it, by fold and network."""
-        sampler = _SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
+        sampler = SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
         storage, label = self.storage, seed
         if storage is not None:
-            label = joblib.hash((*data, _described(self.estimator), objectives, _fingerprint(self.scoring), seed))[:16]
+            label = joblib.hash((*data, described(self.estimator), objectives, fingerprint(self.scoring), seed))[:16]
             if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
                 backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
                 storage = optuna.storages.JournalStorage(backend)
             elif isinstance(storage, str) and storage.startswith("grpc://"):
-                storage = _proxy(storage)
+                storage = proxy(storage)
         make = functools.partial(optuna.create_study, storage=optuna.storages.get_storage(storage), load_if_exists=True)
         name = f"{type(self.estimator).__name__}-{label}"
         epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
@@ -535,7 +440,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             )
 
         directions = ["maximize"] * len(objectives)
-        pruner = _RunningMeanPruner() if self.pruner is None else copy.deepcopy(self.pruner)
+        pruner = RunningMeanPruner() if self.pruner is None else copy.deepcopy(self.pruner)
         return make(study_name=name, sampler=sampler, pruner=pruner, directions=directions), of_epochs
 
     @staticmethod
@@ -590,225 +495,3 @@ def _fit_and_score(
         asked = _check_method_params(X, routed.get(_SCORER + name, Bunch(score={})).score, indices=test)
         found[name] = float(scorer(estimator, X_test, y_test, **asked))
     return found
-
-
-class _RunningMeanPruner(optuna.pruners.BasePruner):
-    """Stops a trial whose mean over the folds so far is below the median of complete trials after the same fold."""
-
-    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        means = [t.intermediate_values[trial.last_step] for t in complete if trial.last_step in t.intermediate_values]
-        return len(means) >= 5 and trial.intermediate_values[trial.last_step] < float(np.median(means))
-
-
-class _Epochs:
-    """Asks a pruner after every epoch of a trial.
-
-    Every fold has a study of its own, and every network of a fold if several are trained one after another: a pruner
-    takes the best that a trial has reported, which must not come from an easier fold. So that a bad fold alone ends
-    nothing, what is reported is the mean of the best scores of the folds before and the score of this epoch.
-    """
-
-    def __init__(self, study_of: Callable[[int, int], optuna.Study]):
-        self.study_of = study_of
-        self.before: list[dict[int, float]] = []
-
-    def watch(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call a function; networks that train in it may end it with ``TrialPruned``."""
-        network = -1
-        asked: dict[int, optuna.Trial] = {}
-        best: dict[int, float] = {}
-
-        def look(epoch: int, score: float) -> None:
-            nonlocal network
-            network += epoch == 1
-            if not np.isfinite(score):
-                return
-            if network not in asked:
-                asked[network] = self.study_of(fold, network).ask()
-            best[network] = max(score, best.get(network, score))
-            before = [past[network] for past in self.before if network in past]
-            asked[network].report(float(np.mean([*before, score])), epoch)
-            if asked[network].should_prune():
-                raise optuna.TrialPruned(f"in epoch {epoch} of fold {fold + 1}")
-
-        state = TrialState.FAIL
-        try:
-            with watched(look):
-                found = function(*arguments)
-            state = TrialState.COMPLETE
-        except optuna.TrialPruned:
-            state = TrialState.PRUNED
-            raise
-        finally:
-            for network, trial in asked.items():
-                trial.study.tell(trial, best[network] if state == TrialState.COMPLETE else None, state)
-        self.before.append(best)
-        return found
-
-
-class _SeededTPE(optuna.samplers.BaseSampler):
-    """TPE whose draws depend on the seed and the number of the trial only.
-
-    So workers that share a study draw different trials, and a search that goes on draws as if it had never stopped.
-    """
-
-    def __init__(self, seed: int):
-        self.seed = seed
-        self.inner = optuna.samplers.TPESampler(seed=seed)
-
-    def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
-        self.inner = optuna.samplers.TPESampler(seed=seed)
-        self.inner.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
-        return self.inner.infer_relative_search_space(study, trial)
-
-    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
-        return self.inner.sample_relative(study, trial, search_space)
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        return self.inner.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
-        self.inner.after_trial(study, trial, state, values)
-
-
-def _fingerprint(scoring: Any) -> Any:
-    """Scores as something that is equal in every process; functions that cannot be pickled count by their names."""
-    if isinstance(scoring, Mapping):
-        return {name: _fingerprint(one) for name, one in scoring.items()}
-    try:
-        return joblib.hash(scoring)
-    except (PicklingError, AttributeError, TypeError):
-        return getattr(scoring, "__qualname__", type(scoring).__qualname__)
-
-
-def _described(value: Any) -> Any:
-    """A parameter as something that is equal in every process: what an estimator was given, not what it has learned."""
-    if hasattr(value, "get_params") and not isinstance(value, type):
-        return type(value).__qualname__, {n: _described(v) for n, v in sorted(value.get_params(deep=False).items())}
-    if isinstance(value, Mapping):
-        return [(_described(name), _described(one)) for name, one in value.items()]
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [_described(one) for one in value]
-    if isinstance(value, np.ndarray | pd.DataFrame | pd.Series | pd.Index):
-        return joblib.hash(value)
-    return repr(value)
-
-
-def _proxy(address: str) -> Any:
-    host, _, port = address.removeprefix("grpc://").rpartition(":")
-    if not (host and port.isdigit()):
-        raise ValueError(f"storage={address!r} is not a proxy's address; expected 'grpc://host:port'.")
-    if not util.find_spec("grpc"):
-        raise ImportError(f'storage={address!r} needs grpcio: pip install "mmdls[scale]".')
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-
-
-_SCORER = "scorer_"
-_TOKEN = uuid4().hex[:8]
-_SECONDS_TILL_DEAD = 300
-# A trial that kills its process every time, out of memory for example, must not be tried for ever.
-_MOST_DEATHS = 5
-# The first trial is put in again for none.
-_GIVEN = -1
-
-
-def _process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
-
-
-class _Watch:
-    """Tells which running trials have lost their process."""
-
-    def __init__(self) -> None:
-        self.last: dict[int, tuple[Any, float]] = {}
-
-    def is_dead(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Whether the process is gone, or has given no sign of life for long; clocks are not compared."""
-        host, _, rest = trial.user_attrs.get("process", "").partition(":")
-        if host == socket.gethostname():
-            pid, _, token = rest.partition(":")
-            if not (token == _TOKEN if int(pid) == os.getpid() else _exists(int(pid))):
-                return True
-        sign = trial.user_attrs.get("alive")
-        last, since = self.last.get(trial.number, (None, monotonic()))
-        self.last[trial.number] = (sign, since if sign == last else monotonic())
-        return monotonic() - self.last[trial.number][1] > _SECONDS_TILL_DEAD
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-@contextmanager
-def _signs_of_life(trial: optuna.Trial) -> Iterator[None]:
-    """Tell the others now and then that a trial is still being run."""
-    done = threading.Event()
-
-    def tell() -> None:
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            n_signs = 0
-            while not done.wait(_SECONDS_TILL_DEAD / 10):
-                n_signs += 1
-                trial.set_user_attr("alive", n_signs)
-
-    thread = threading.Thread(target=tell, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
-def _claims(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """The trials that count, in the order in which they were begun.
-
-    One that died leaves its place to the first that was put in again for it. A place once taken stays taken, so that
-    every process sees for itself, without a lock, whether a trial is one too many.
-    """
-    places: dict[int, optuna.trial.FrozenTrial] = {}
-    place_of: dict[int, int] = {}
-    replaced = set()
-    for trial in study.get_trials(deepcopy=False):
-        before = trial.user_attrs.get("again")
-        if trial.user_attrs.get("given_back") or before in replaced:
-            continue
-        if before is not None:
-            replaced.add(before)
-        place_of[trial.number] = place_of.get(before, trial.number)
-        places[place_of[trial.number]] = trial
-    return list(places.values())
-
-
-def _died(trial: optuna.trial.FrozenTrial) -> bool:
-    """Whether a trial ended without a result and without an error of its own."""
-    return trial.state == TrialState.FAIL and "error" not in trial.user_attrs
-
-
-def _suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
-    return suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-
-
-def _holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a distribution can draw this value."""
-    if isinstance(distribution, CategoricalDistribution):
-        return any(
-            value is choice or (type(value) is type(choice) and value == choice) for choice in distribution.choices
-        )
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return bool(number and distribution.low <= value <= distribution.high)

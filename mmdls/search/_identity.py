@@ -1,0 +1,46 @@
+"""Which study a search belongs to, and where it is kept."""
+
+import warnings
+from collections.abc import Mapping
+from importlib import util
+from pickle import PicklingError
+from typing import Any
+
+import joblib
+import numpy as np
+import optuna
+import pandas as pd
+
+
+def fingerprint(scoring: Any) -> Any:
+    """Scores as something that is equal in every process; functions that cannot be pickled count by their names."""
+    if isinstance(scoring, Mapping):
+        return {name: fingerprint(one) for name, one in scoring.items()}
+    try:
+        return joblib.hash(scoring)
+    except (PicklingError, AttributeError, TypeError):
+        return getattr(scoring, "__qualname__", type(scoring).__qualname__)
+
+
+def described(value: Any) -> Any:
+    """A parameter as something that is equal in every process: what an estimator was given, not what it has learned."""
+    if hasattr(value, "get_params") and not isinstance(value, type):
+        return type(value).__qualname__, {n: described(v) for n, v in sorted(value.get_params(deep=False).items())}
+    if isinstance(value, Mapping):
+        return [(described(name), described(one)) for name, one in value.items()]
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [described(one) for one in value]
+    if isinstance(value, np.ndarray | pd.DataFrame | pd.Series | pd.Index):
+        return joblib.hash(value)
+    return repr(value)
+
+
+def proxy(address: str) -> Any:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"storage={address!r} is not a proxy's address; expected 'grpc://host:port'.")
+    if not util.find_spec("grpc"):
+        raise ImportError(f'storage={address!r} needs grpcio: pip install "mmdls[scale]".')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))

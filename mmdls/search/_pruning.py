@@ -1,0 +1,65 @@
+"""When a trial is stopped: after a fold, and after an epoch inside one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from mmdls._watch import watched
+
+
+class RunningMeanPruner(optuna.pruners.BasePruner):
+    """Stops a trial whose mean over the folds so far is below the median of complete trials after the same fold."""
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        means = [t.intermediate_values[trial.last_step] for t in complete if trial.last_step in t.intermediate_values]
+        return len(means) >= 5 and trial.intermediate_values[trial.last_step] < float(np.median(means))
+
+
+class Epochs:
+    """Asks a pruner after every epoch of a trial.
+
+    Every fold has a study of its own, and every network of a fold if several are trained one after another: a pruner
+    takes the best that a trial has reported, which must not come from an easier fold. So that a bad fold alone ends
+    nothing, what is reported is the mean of the best scores of the folds before and the score of this epoch.
+    """
+
+    def __init__(self, study_of: Callable[[int, int], optuna.Study]):
+        self.study_of = study_of
+        self.before: list[dict[int, float]] = []
+
+    def watch(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Call a function; networks that train in it may end it with ``TrialPruned``."""
+        network = -1
+        asked: dict[int, optuna.Trial] = {}
+        best: dict[int, float] = {}
+
+        def look(epoch: int, score: float) -> None:
+            nonlocal network
+            network += epoch == 1
+            if not np.isfinite(score):
+                return
+            if network not in asked:
+                asked[network] = self.study_of(fold, network).ask()
+            best[network] = max(score, best.get(network, score))
+            before = [past[network] for past in self.before if network in past]
+            asked[network].report(float(np.mean([*before, score])), epoch)
+            if asked[network].should_prune():
+                raise optuna.TrialPruned(f"in epoch {epoch} of fold {fold + 1}")
+
+        state = TrialState.FAIL
+        try:
+            with watched(look):
+                found = function(*arguments)
+            state = TrialState.COMPLETE
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+            raise
+        finally:
+            for network, trial in asked.items():
+                trial.study.tell(trial, best[network] if state == TrialState.COMPLETE else None, state)
+        self.before.append(best)
+        return found
