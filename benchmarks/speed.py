@@ -33,14 +33,17 @@ from tqdm.auto import tqdm
 
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
-from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._network import build_network
 from mmdls.estimators._published import _KEYS, published_parameters, published_tasks
-from mmdls.estimators._training import CohortNet, Compute, _Batches, _WeightedSum, forward_cohort, ready_to_predict
 from mmdls.images import SliceStore
 from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import MultimodalNet, SliceNet, cox_loss
 from mmdls.modules.losses import CoxRiskSet
+from mmdls.training._batches import _Batches
+from mmdls.training._build import build_network
+from mmdls.training._compute import Compute
+from mmdls.training._inference import forward_cohort, ready_to_predict
+from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._net import CohortNet, _WeightedSum
 
 RESULTS = Path(__file__).parent / "results" / "speed.md"
 

@@ -3,8 +3,8 @@
 import torch
 
 from mmdls.cohort import check_cohort
-from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._network import build_network
+from mmdls.training._build import build_network
+from mmdls.training._inputs import Inputs, Targets
 
 
 def small_network(X, y, encoders):

@@ -12,9 +12,11 @@ from torch import distributed, multiprocessing
 
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, SliceEncoder
-from mmdls.estimators._ranks import Ranks, own_device
-from mmdls.estimators._training import CohortNet, Compute, _Batches, _WeightedSum
 from mmdls.registry import backbones
+from mmdls.training._batches import _Batches
+from mmdls.training._compute import Compute
+from mmdls.training._net import CohortNet, _WeightedSum
+from mmdls.training._ranks import Ranks, own_device
 
 N_RANKS = 2
 
@@ -247,7 +249,7 @@ def test_each_rank_takes_the_gpu_of_its_number(monkeypatch):
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setenv("LOCAL_RANK", "2")
     assert own_device(torch.device("cuda")) == torch.device("cuda"), "alone, torch chooses"
-    monkeypatch.setattr("mmdls.estimators._ranks._together", lambda: True)
+    monkeypatch.setattr("mmdls.training._ranks._together", lambda: True)
     assert own_device(torch.device("cuda")) == torch.device("cuda:2")
     assert own_device(torch.device("cuda:1")) == torch.device("cuda:1")
     assert own_device(torch.device("cpu")) == torch.device("cpu")

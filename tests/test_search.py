@@ -29,12 +29,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from mmdls import MMDLS, ClinicalCox, SliceEncoder, TabularEncoder
-from mmdls._watch import watcher
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch, search_space_of
 from mmdls.search._workers import Trials
+from mmdls.training._epoch_callback import watcher
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = {"logisticregression__C": FloatDistribution(1e-4, 1e3, log=True)}

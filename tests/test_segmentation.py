@@ -17,7 +17,6 @@ from torch.nn import functional
 
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, SliceEncoder
-from mmdls.estimators._mask_training import Augmentation, with_neighbours
 from mmdls.images import box_around, read_image, read_mask, voxel_spacing, write_mask
 from mmdls.metrics import dice_score
 from mmdls.modules import (
@@ -30,6 +29,7 @@ from mmdls.modules import (
 from mmdls.modules.losses_segmentation import LOSSES, dice_loss, focal_loss, tversky_loss
 from mmdls.modules.segmentation import load_imagenet_weights, make_segmentation_net
 from mmdls.registry import segmentation_nets
+from mmdls.training._masks import Augmentation, with_neighbours
 
 # -- networks --------------------------------------------------------------------------------------------------------
 

@@ -13,12 +13,15 @@ from small_network import small_network
 import mmdls.images._store as store_module
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
-from mmdls.estimators._mask_training import _MaskNet
-from mmdls.estimators._training import CohortNet, Compute, _Batches, _Rows, _WeightedSum, pack
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.modules.poolings import MeanPooling
 from mmdls.registry import backbones
+from mmdls.training._batches import _Batches, _Rows
+from mmdls.training._compute import Compute
+from mmdls.training._masks import _MaskNet
+from mmdls.training._net import CohortNet, _WeightedSum
+from mmdls.training._two_pass import pack
 
 
 class DropoutBackbone(backbones["conv"]):

@@ -13,9 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from mmdls.cohort import check_cohort, survival_target
-from mmdls.estimators._inputs import Inputs, outcome_table
 from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
-from mmdls.estimators._network import build_network
 from mmdls.estimators._published import (
     CLINICAL,
     PET,
@@ -24,9 +22,12 @@ from mmdls.estimators._published import (
     published_parameters,
     published_tasks,
 )
-from mmdls.estimators._training import CohortNet, forward_cohort, ready_to_predict
 from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.registry import estimators as estimator_registry
+from mmdls.training._build import build_network
+from mmdls.training._inference import forward_cohort, ready_to_predict
+from mmdls.training._inputs import Inputs, outcome_table
+from mmdls.training._net import CohortNet
 
 __all__ = ["MMDLS"]
 

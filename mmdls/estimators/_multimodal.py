@@ -16,12 +16,14 @@ from sksurv.functions import StepFunction
 from torch import Tensor
 
 from mmdls.cohort import Task, check_features, modalities, survival_target
-from mmdls.estimators._inputs import Inputs, column_list, rows_with_values
-from mmdls.estimators._network import fit_network
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._training import Compute, forward_cohort, history_table
 from mmdls.modules import MultimodalNet
+from mmdls.training._build import fit_network
+from mmdls.training._callbacks import history_table
+from mmdls.training._compute import Compute
+from mmdls.training._inference import forward_cohort
+from mmdls.training._inputs import Inputs, column_list, rows_with_values
 
 __all__ = ["Multimodal", "cumulative_hazard", "plain_input"]
 

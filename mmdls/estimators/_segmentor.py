@@ -20,12 +20,12 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from mmdls.cohort import check_features
-from mmdls.estimators._mask_training import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
-from mmdls.estimators._training import Compute, seeded
 from mmdls.images import box_around, is_missing, read_image, read_mask, voxel_spacing
 from mmdls.metrics import dice_score
 from mmdls.modules.segmentation import STRUCTURES, load_imagenet_weights, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
+from mmdls.training._compute import Compute, seeded
+from mmdls.training._masks import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
 
 __all__ = ["LungLesionSegmentor"]
 

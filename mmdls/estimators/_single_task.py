@@ -10,10 +10,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import Task, check_cohort, check_features, survival_target
-from mmdls.estimators._inputs import outcome_table
 from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
+from mmdls.training._inputs import outcome_table
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 

@@ -11,14 +11,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from mmdls.cohort import check_cohort, check_features
-from mmdls.estimators._inputs import Inputs, outcome_table
-from mmdls.estimators._network import fit_network, make_part
-from mmdls.estimators._ranks import is_first_rank
-from mmdls.estimators._training import Compute, embed_patients, history_table
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.registry import backbones, poolings
 from mmdls.registry import estimators as estimator_registry
+from mmdls.training._build import fit_network, make_part
+from mmdls.training._callbacks import history_table
+from mmdls.training._compute import Compute
+from mmdls.training._inference import embed_patients
+from mmdls.training._inputs import Inputs, outcome_table
+from mmdls.training._ranks import is_first_rank
 
 __all__ = ["SliceEncoder"]
 

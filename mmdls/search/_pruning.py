@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from mmdls._watch import watched
+from mmdls.training._epoch_callback import watched
 
 
 class RunningMeanPruner(optuna.pruners.BasePruner):

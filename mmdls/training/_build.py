@@ -9,12 +9,15 @@ import pandas as pd
 from torch import nn
 
 from mmdls.cohort import Task
-from mmdls.estimators._inputs import Inputs, Targets
-from mmdls.estimators._ranks import Ranks
-from mmdls.estimators._training import CohortNet, Compute, freeze, ready_to_predict, seeded, standardize_features, train
 from mmdls.model_selection import stratified_holdout
 from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
 from mmdls.registry import fusions, survival_heads
+from mmdls.training._compute import Compute, seeded
+from mmdls.training._fit import train
+from mmdls.training._inference import freeze, ready_to_predict, standardize_features
+from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._net import CohortNet
+from mmdls.training._ranks import Ranks
 
 __all__ = ["build_network", "fit_network", "make_part"]
 

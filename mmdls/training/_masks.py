@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import TensorDataset
 
-from mmdls.estimators._loop import TrainingLoop
-from mmdls.estimators._training import Compute, _Progress, _silent
 from mmdls.modules import SegmentationLoss
+from mmdls.training._callbacks import _Progress, _silent
+from mmdls.training._compute import Compute
+from mmdls.training._loop import TrainingLoop
 
 __all__ = ["Augmentation", "LabelledSlices", "resize", "train_masks", "with_neighbours"]
 

@@ -1,0 +1,69 @@
+"""What happens beside the steps: losses of every task, a progress bar, a score for who watches."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from mmdls.training._epoch_callback import watcher
+from mmdls.training._net import CohortNet
+
+__all__ = ["history_table"]
+
+
+class _TaskLosses(Callback):
+    """Note the loss of every task in the history."""
+
+    def on_batch_end(self, net, batch=None, training=False, losses=None, **kwargs):
+        prefix = "train" if training else "valid"
+        for name, value in (losses or {}).items():
+            net.history.record_batch(f"{prefix}_{name}_loss", value)
+
+    def on_epoch_end(self, net, **kwargs):
+        names = {k for b in net.history[-1]["batches"] for k in b if k.endswith("_loss")}
+        for name in sorted(names - {"train_loss", "valid_loss"}):
+            values = [b[name] for b in net.history[-1]["batches"] if name in b]
+            net.history.record(name, float(np.mean(values)))
+
+
+class _Watched(Callback):
+    """Tell who watches from outside how the validation rows do."""
+
+    def __init__(self, rows: np.ndarray):
+        self.rows = rows
+
+    def on_epoch_end(self, net, **kwargs):
+        if tell := watcher():
+            tell(len(net.history), net.score(torch.as_tensor(self.rows)))
+
+
+class _Progress(Callback):
+    """A progress bar over epochs."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=net.max_epochs, desc="training", unit="epoch", leave=False)
+
+    def on_epoch_end(self, net, **kwargs):
+        row = net.history[-1]
+        self.bar_.set_postfix({k: f"{row[k]:.3f}" for k in ("train_loss", "valid_loss") if k in row}, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "bar_"}
+
+
+def _silent(*_: Any) -> None:
+    """A sink for messages."""
+
+
+def history_table(net: "CohortNet") -> pd.DataFrame:
+    """Losses of every epoch, one row an epoch."""
+    kept = [k for k in net.history[0] if k.endswith("_loss") or k in ("epoch", "dur", "event_lr")]
+    table = pd.DataFrame([{k: row.get(k) for k in kept} for row in net.history])
+    return table.set_index("epoch")

@@ -1,0 +1,138 @@
+"""Where and how the arithmetic runs: device, precision, how many slices at a time."""
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdls.images import SliceStore
+from mmdls.modules import SliceNet
+from mmdls.training._ranks import Ranks, own_device
+
+__all__ = ["Compute", "seeded"]
+
+# torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
+_RANDOM_STATE_LOCK = threading.RLock()
+# The widest feature map of one micro-batch. On a processor it stays in the cache, and below the 32 MiB from which the
+# C library asks the system for fresh pages at every allocation; on a GPU it keeps all multiprocessors busy.
+_WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Run under a seed and give the caller's random state back."""
+    with _RANDOM_STATE_LOCK, torch.random.fork_rng(range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how the arithmetic runs.
+
+    Parameters
+    ----------
+    device : str, default="cpu"
+        ``"auto"`` takes a GPU if there is one; of several processes that train together, each takes its own.
+    precision : {"float32", "bf16"}, default="float32"
+        ``"bf16"`` encodes images under bfloat16 autocast.
+    micro_batch_size : int or "auto", default="auto"
+        Slices encoded at a time: a memory knob. ``"auto"`` keeps their activations in the processor's cache.
+    compile : bool, default=False
+        Translate the backbones with ``torch.compile`` before training.
+    kept_bytes : int, default=128 MiB
+        Graphs of the first pass over the images that are kept instead of encoding their slices again.
+    ranks : Ranks, default=Ranks()
+        The processes that share the slices.
+    """
+
+    device: str = "cpu"
+    precision: str = "float32"
+    micro_batch_size: int | str = "auto"
+    compile: bool = False
+    kept_bytes: int = 128 * 2**20
+    ranks: Ranks = field(default_factory=Ranks)
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("float32", "bf16"):
+            raise ValueError(f"precision must be 'float32' or 'bf16'; got {self.precision!r}.")
+        if self.micro_batch_size != "auto" and not (
+            isinstance(self.micro_batch_size, (int, np.integer)) and self.micro_batch_size > 0
+        ):
+            raise ValueError(f"micro_batch_size must be a positive int or 'auto'; got {self.micro_batch_size!r}.")
+        if str(self.device).startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"device={self.device!r}, but torch sees no CUDA device; use device='cpu' or 'auto'.")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device itself."""
+        if self.device == "auto":
+            return own_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return own_device(torch.device(self.device))
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks of images compute."""
+        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def features(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Features of slices of a store, all at once, (K, C)."""
+        image = self.read(store, index)
+        with self.autocast():
+            return encoder.features(image)
+
+    def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Embed slices of a store, all at once, (K, D)."""
+        return encoder.project(self.features(encoder, store, index))
+
+    def read(self, store: SliceStore, index: np.ndarray) -> Tensor:
+        """Slices of a store on the device, (K, 1, H, W)."""
+        # Unlike contiguous(), to() also rewrites the strides of one channel, by which convolutions choose their way.
+        return store.gather(index, device=self.torch_device).to(memory_format=torch.channels_last)
+
+    def pieces(self, encoder: SliceNet, store: SliceStore, stop: int, start: int = 0) -> list[slice]:
+        """Cut slices from start to stop into micro-batches."""
+        size = self.micro_batch_size
+        if size == "auto":
+            widest, _ = self.slice_bytes(encoder, store)
+            size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
+        return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+    def slice_bytes(self, encoder: SliceNet, store: SliceStore) -> tuple[int, int]:
+        """Bytes of the widest feature map of one slice, and of all maps that its gradient needs."""
+        width = 2 if self.precision == "bf16" else encoder.projection.weight.element_size()
+        known = _MAP_SIZES.setdefault(encoder, {})
+        if store.image_size not in known:
+            known[store.image_size] = _map_sizes(encoder, store.image_size)
+        widest, total = known[store.image_size]
+        return width * widest, width * total
+
+
+# Of each encoder and image size; shapes do not change while weights are learned.
+_MAP_SIZES: weakref.WeakKeyDictionary[SliceNet, dict[tuple[int, int], tuple[int, int]]] = weakref.WeakKeyDictionary()
+
+
+def _map_sizes(encoder: SliceNet, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Numbers in the widest map of one slice, and in all maps kept for its gradient, found with one blank slice."""
+    sizes = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not tensor.is_leaf:
+            sizes[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    weight = encoder.projection.weight
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.random.fork_rng(range(torch.cuda.device_count())),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+    ):
+        image = torch.zeros(1, 1, *image_size, device=weight.device, dtype=weight.dtype, requires_grad=True)
+        maps = encoder.backbone(image)
+    numbers = [*sizes.values(), *(m.numel() for m in maps)]
+    return max(numbers), max(sum(sizes.values()), max(numbers))

@@ -1,0 +1,119 @@
+"""Training a network on rows of a cohort."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.helper import predefined_split
+
+from mmdls.modules import MultimodalNet, SliceNet
+from mmdls.training._batches import _Batches, _events, _Rows, _times
+from mmdls.training._callbacks import _Progress, _silent, _TaskLosses, _Watched
+from mmdls.training._compute import Compute
+from mmdls.training._epoch_callback import watcher
+from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._net import CohortNet, _WeightedSum
+from mmdls.training._ranks import is_first_rank
+
+__all__ = ["train"]
+
+_OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+def train(
+    network: MultimodalNet,
+    inputs: Inputs,
+    targets: Targets,
+    rows: np.ndarray,
+    validation_rows: np.ndarray,
+    *,
+    optimizer: str,
+    max_epochs: int,
+    learning_rate: float,
+    weight_decay: float,
+    batch_size: int,
+    patience: int | None,
+    schedule: str | None,
+    gradient_clip: float | None,
+    task_weights: Mapping[str, float] | None,
+    backbone_learning_rates: Mapping[str, float],
+    compute: Compute,
+    verbose: int,
+) -> "CohortNet":
+    """Train a network on rows of a cohort; run it inside :func:`seeded`.
+
+    Returns
+    -------
+    CohortNet
+        The skorch net, with the weights of its best epoch if there are validation rows.
+    """
+    given = (optimizer, max_epochs, learning_rate, weight_decay, batch_size, patience, schedule, gradient_clip)
+    outcomes = [*targets.classes.values(), *(part for pair in targets.survival.values() for part in pair)]
+    compute.ranks.check(
+        rows,
+        validation_rows,
+        *inputs.tables.values(),
+        *(store.counts for store in inputs.stores.values()),
+        *outcomes,
+        targets.sample_weight,
+        (*given, task_weights, backbone_learning_rates, compute.precision),
+        [(store.mean, store.std) for store in inputs.stores.values()],
+        [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
+    )
+    compute.ranks.copy_first(network)
+    if optimizer not in _OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {list(_OPTIMIZERS)}; got {optimizer!r}.")
+    callbacks: list[tuple[str, Callback]] = [("task_losses", _TaskLosses())]
+    if schedule == "cosine":
+        policy = torch.optim.lr_scheduler.CosineAnnealingLR
+        callbacks.append(("schedule", LRScheduler(policy, T_max=max_epochs, eta_min=learning_rate * 0.01)))
+    elif schedule is not None:
+        raise ValueError(f"schedule must be 'cosine' or None; got {schedule!r}.")
+    if gradient_clip is not None:
+        callbacks.append(("clip", GradientNormClipping(gradient_clip)))
+    if verbose and is_first_rank():
+        callbacks.append(("progress", _Progress()))
+    if len(validation_rows) and watcher() and compute.ranks.size == 1:
+        callbacks.append(("watch", _Watched(validation_rows)))
+    if len(validation_rows) and patience is not None:
+        callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
+    network.to(memory_format=torch.channels_last)
+    if compute.compile:
+        for encoder in network.encoders.values():
+            if isinstance(encoder, SliceNet):
+                encoder.backbone.compile()
+    net = CohortNet(
+        network,
+        criterion=_WeightedSum,
+        criterion__weights=dict(task_weights or {}),
+        inputs=inputs,
+        targets=targets,
+        compute=compute,
+        optimizer=_OPTIMIZERS[optimizer],
+        optimizer__weight_decay=weight_decay,
+        optimizer__param_groups=[
+            (f"encoders.{name}.backbone.*", {"lr": learning_rate * factor})
+            for name, factor in backbone_learning_rates.items()
+        ],
+        lr=learning_rate,
+        max_epochs=max_epochs,
+        batch_size=-1,
+        iterator_train=_Batches,
+        iterator_train__events=_events(targets),
+        iterator_train__times=_times(targets),
+        iterator_train__size=batch_size,
+        iterator_valid=_Batches,
+        iterator_valid__events=_events(targets),
+        iterator_valid__times=_times(targets),
+        iterator_valid__size=len(validation_rows),
+        train_split=predefined_split(_Rows(validation_rows)) if len(validation_rows) else None,
+        callbacks=callbacks,
+        callbacks__print_log=None,
+        device=compute.torch_device,
+        verbose=0,
+    )
+    net.fit(_Rows(rows), y=None)
+    compute.ranks.copy_first(net.module_)
+    net.forget_cohort()
+    return net

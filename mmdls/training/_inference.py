@@ -1,0 +1,117 @@
+"""Passes over a cohort without training: predictions, embeddings, features of images that do not train."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmdls.images import SliceStore
+from mmdls.modules import MultimodalNet, SliceNet
+from mmdls.training._compute import Compute
+from mmdls.training._inputs import Inputs
+from mmdls.training._two_pass import _project_rows, pack, slice_features
+
+__all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "standardize_features"]
+
+
+def forward_cohort(
+    network: MultimodalNet, inputs: Inputs, compute: Compute, n_patients: int = 256
+) -> dict[str, Tensor]:
+    """Outputs of every task for every patient, by a network that is :func:`ready_to_predict`.
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU, float64: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and,
+        where the parts weigh, ``@modalities`` (n, M) and packed ``@slices:<modality>`` (K,).
+    """
+    network.to(compute.torch_device).eval()
+    found: dict[str, list[Tensor]] = {}
+    with torch.inference_mode():
+        for rows in torch.arange(len(inputs)).split(n_patients):
+            packed = pack(network, inputs, rows, compute)
+            packed = {name: (slices.double(), counts) for name, (slices, counts) in packed.items()}
+            tables = {name: table[rows].double().to(compute.torch_device) for name, table in inputs.tables.items()}
+            present = inputs.present[rows].to(compute.torch_device)
+            embeddings = network.embed(packed, tables)
+            shared = network.represent(embeddings, present)
+            outputs = {"@shared": shared, **network.predict(shared)}
+            outputs |= {f"@embedding:{name}": embedding for name, embedding in embeddings.items()}
+            if hasattr(network.fusion, "attention"):
+                outputs["@modalities"] = network.fusion.attention(embeddings, present)
+            for name, slices in packed.items():
+                if hasattr(network.encoders[name].pooling, "attention"):
+                    outputs[f"@slices:{name}"] = network.encoders[name].attention(*slices)
+            for name, output in outputs.items():
+                found.setdefault(name, []).append(output.cpu())
+    return {name: torch.cat(pieces) for name, pieces in found.items()}
+
+
+def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_patients: int = 256) -> Tensor:
+    """Embeddings (n, D) of all patients of a store, on the CPU."""
+    encoder.to(compute.torch_device).eval()
+    features = slice_features(encoder, store, compute)
+    with torch.inference_mode():
+        pieces = []
+        for rows in torch.arange(len(store)).split(n_patients):
+            slices, counts = _project_rows(encoder, store, rows, features, compute)
+            pieces.append(encoder.pool(slices.double(), counts).cpu())
+        return torch.cat(pieces)
+
+
+def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
+    """Everything behind the slices' encoders in double precision.
+
+    Matrix products in single precision differ in the last digits with the number of rows; in double precision a patient
+    alone gets the same answer as among others.
+    """
+    network.double().eval().to(memory_format=torch.channels_last)
+    for encoder in network.encoders.values():
+        if isinstance(encoder, SliceNet):
+            encoder.backbone.float()
+            encoder.projection.float()
+    return network
+
+
+def freeze(
+    encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute, *, standardize: bool = False
+) -> Tensor:
+    """Encode all slices of a store once and for all; the encoder's backbone and projection stop training.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        The training rows, for the standardisation of features.
+    standardize : bool, default=False
+        As in :func:`standardize_features`.
+
+    Returns
+    -------
+    Tensor of shape (K, D)
+        Slice embeddings, on the CPU.
+    """
+    encoder.to(compute.torch_device).eval()
+    features = slice_features(encoder, store, compute)
+    index, _ = store.slice_index(rows)
+    if standardize and len(index):
+        encoder.standardize_features(features[torch.as_tensor(_evenly(index))].to(compute.torch_device))
+    encoder.backbone.requires_grad_(False)
+    encoder.projection.requires_grad_(False)
+    with torch.no_grad():
+        return encoder.project(features.to(compute.torch_device)).cpu()
+
+
+def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute) -> None:
+    """Let a new network start from standardised features, measured on up to 2,048 slices of the training rows."""
+    index, _ = store.slice_index(rows)
+    if not len(index):
+        return
+    index = _evenly(index)
+    encoder.to(compute.torch_device)
+    with torch.no_grad():
+        pieces = compute.pieces(encoder, store, len(index))
+        encoder.standardize_features(torch.cat([compute.features(encoder, store, index[piece]) for piece in pieces]))
+
+
+def _evenly(index: np.ndarray, n: int = 2048) -> np.ndarray:
+    """At most n of them, evenly spaced."""
+    return index[np.unique(np.linspace(0, len(index) - 1, n).astype(int))]
