@@ -1,0 +1,118 @@
+"""Pieces of a page: tables, figures, numbers and names as HTML."""
+
+import base64
+import html
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls import metrics
+
+OPEN = "OPEN: for the author"
+_NAMES = {
+    "concordance_index": "Harrell's C",
+    "concordance_index_ipcw": "Uno's C",
+    "concordance_index_antolini": "Antolini's C",
+    "cumulative_dynamic_auc": "Time-dependent AUC",
+    "brier_score": "Brier score",
+    "index_of_prediction_accuracy": "Index of prediction accuracy",
+    "calibration_slope": "Calibration slope",
+    "calibration_intercept": "Calibration intercept",
+    "observed_expected_ratio": "Observed / expected",
+    "calibration_ici": "Calibration error, mean (ICI)",
+    "calibration_e50": "Calibration error, median (E50)",
+    "calibration_e90": "Calibration error, 90th percentile (E90)",
+    "integrated_brier_score": "Integrated Brier score",
+    "integrated_prediction_accuracy": "Integrated prediction accuracy",
+    "log_likelihood": "Log-likelihood per patient",
+    "d_calibration_p": "D-calibration, p",
+    "auc": "AUC",
+    "log_loss": "Log loss",
+    "likelihood_ratio": "Likelihood ratio (chi-squared)",
+}
+
+
+def figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
+    """A figure as an image inside the page; its text is drawn as shapes, so it looks the same everywhere."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('the figures of a report need matplotlib: pip install "mmdls[report]".') from error
+
+    figure = Figure(figsize=size, layout="constrained")
+    with warnings.catch_warnings(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "mmdls"}):
+        warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
+        draw(figure.subplots())
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+    data = base64.b64encode(file.getvalue()).decode()
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def html_table(table: pd.DataFrame, index: bool = False) -> str:
+    shown = table.to_html(index=index, border=0, escape=True, na_rep="")
+    shown = shown.replace(OPEN, f'<span class="open">{OPEN}</span>')
+    return f'<div class="wide">{shown}</div>'
+
+
+def html_list(notes: list[str]) -> str:
+    items = "".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(notes))
+    return f'<ul class="notes">{items}</ul>' if items else ""
+
+
+def cell(value: float, low: float = np.nan, high: float = np.nan) -> str:
+    if np.isnan(value):
+        return "not defined"
+    return f"{value:.3f}" if np.isnan(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else format(value, form)
+
+
+def p_value(value: float) -> str:
+    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def metric_name(metric: str) -> str:
+    if metric.startswith("auc_"):
+        return f"AUC, {metric.removeprefix('auc_')} against the rest"
+    return _NAMES.get(metric, metric.replace("_", " ").capitalize())
+
+
+def anchor(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name.lower())
+
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; margin: 0 auto; max-width: 1180px; padding: 0 24px 60px; }
+h1 { font-size: 28px; margin: 28px 0 8px; }
+h2 { font-size: 21px; margin: 44px 0 8px; padding-bottom: 4px; border-bottom: 2px solid #0072B2; }
+h3 { font-size: 16px; margin: 24px 0 8px; }
+nav { display: flex; flex-wrap: wrap; gap: 4px 18px; } nav a { color: #0072B2; text-decoration: none; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
+th, td { text-align: left !important; padding: 3px 16px 3px 0; border-bottom: 1px solid #e3e7ec; vertical-align: top; }
+thead th { border-bottom: 1.5px solid #1c2430; white-space: nowrap; } tbody th { font-weight: 500; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 22px; }
+figure { margin: 0; break-inside: avoid; } figure img { max-width: 100%; max-height: 480px; }
+figcaption, .notes { font-size: 12.5px; color: #4a5562; }
+.open { color: #A33E00; font-weight: 600; }
+.flow { display: flex; flex-direction: column; align-items: flex-start; gap: 8px; }
+.flow div div, .flow .in, .flow .out { border: 1px solid #8996a5; border-radius: 4px; padding: 6px 14px; }
+.flow .in { background: #eef5fa; } .flow .out { margin-left: 60px; }
+.flow .leaves { display: flex; flex-wrap: wrap; gap: 8px; margin-left: 30px; }
+@media print { nav { display: none; } body { max-width: none; } }
+"""
+PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>{style}</style></head>
+<body><h1>{title}</h1><nav>{links}</nav>{body}</body></html>
+"""

@@ -1,0 +1,44 @@
+"""Where numbers come from: hashes of the tables and versions of the software."""
+
+import hashlib
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import pandas as pd
+
+_PACKAGES = ("mmdls", "numpy", "scipy", "pandas", "scikit-learn", "scikit-survival", "torch", "skorch", "matplotlib")
+
+
+def data_hash(table: pd.DataFrame) -> str:
+    """SHA-256 of a table of patients: names of columns and rows, every cell, arrays by shape and content.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Paths count as text: what the files hold is not read.
+
+    Returns
+    -------
+    str
+    """
+    digest = hashlib.sha256(repr([*map(str, table.columns), *map(str, table.index)]).encode())
+    for column in table.columns:
+        for cell in table[column]:
+            if isinstance(cell, np.ndarray):
+                content = f"{cell.dtype.str}{cell.shape}".encode() + np.ascontiguousarray(cell).tobytes()
+            else:
+                content = repr(cell.item() if isinstance(cell, np.generic) else cell).encode()
+            digest.update(len(content).to_bytes(8, "big") + content)
+    return digest.hexdigest()
+
+
+def versions() -> list[tuple[str, str]]:
+    """Names and versions of Python, the system and the packages that numbers depend on."""
+    rows = [("Python", platform.python_version()), ("system", platform.platform())]
+    for package in _PACKAGES:
+        try:
+            rows.append((package, version(package)))
+        except PackageNotFoundError:
+            continue
+    return rows

@@ -1,0 +1,211 @@
+"""The sections that hold numbers: cohort, performance, comparison, subgroups, hazards."""
+
+import html
+
+import numpy as np
+import pandas as pd
+
+from mmdls import plotting, tables
+from mmdls.cohort import survival_target
+from mmdls.evaluation import compare
+from mmdls.report._html import cell, figure, html_list, html_table, metric_name, number, p_value
+from mmdls.report._study import Study
+
+_PLANNED = ("concordance_index", "cumulative_dynamic_auc", "integrated_brier_score", "auc", "log_loss")
+
+
+def cohort(study: Study) -> str:
+    by = study.split if study.split is not None else study.centre
+    shown = study.X if by is None else study.X.drop(columns=str(by.name), errors="ignore")
+    table = tables.describe_cohort(shown, study.y, by)
+    table.index = [f"{name} {level}".strip() for name, level in table.index]
+    return "<h3>Flow of patients</h3>" + _flow(study) + "<h3>Characteristics</h3>" + html_table(table, index=True)
+
+
+def _flow(study: Study) -> str:
+    steps = dict(study.flow) if study.flow is not None else {"patients in the table": len(study.X)}
+    if sum(steps.values()) != len(study.X):
+        raise ValueError(
+            f"flow must end at the {len(study.X)} patients of X; {' '.join(f'{n:+d}' for n in steps.values())} is "
+            f"{sum(steps.values())}. Give the number screened, then every exclusion with a minus."
+        )
+    boxes, left = [], 0
+    for label, change in steps.items():
+        left += change
+        kind, shown = ("out", f"excluded: {label} (n = {-change})") if change < 0 else ("in", f"{label} (n = {change})")
+        boxes.append(f'<div class="{kind}">{html.escape(shown)}</div>')
+    boxes.append(f'<div class="in">evaluated (n = {left})</div>')
+    known = []
+    for task in study.tasks.values():
+        if task.kind == "survival":
+            outcome = survival_target(study.y, task.name)
+            there = ~np.isnan(outcome["time"])
+            known.append(f"{task.name}: outcome known of {there.sum()}, {outcome['event'][there].sum()} events")
+        else:
+            counts = study.y[task.name].value_counts()
+            inside = ", ".join(f"{counts.get(c, 0)} {c}" for c in task.classes)
+            known.append(f"{task.name}: known of {counts.sum()} ({inside})")
+    boxes.append('<div class="leaves">' + "".join(f"<div>{html.escape(k)}</div>" for k in known) + "</div>")
+    return '<div class="flow">' + "".join(boxes) + "</div>"
+
+
+def performance(study: Study) -> str:
+    text = (
+        f"<p>Value with its 95&nbsp;% interval from {study.n_resamples} bootstrap resamples of patients, the same "
+        "for all models. Errors weighted for censoring by the training rows. A calibration error cannot be "
+        "negative, so the resampled ones of a well calibrated model lie above its value.</p>"
+    )
+    for task in study.tasks:
+        rows, notes = {}, []
+        for name, table in study.tables.items():
+            for row in table[table["task"] == task].to_dict("records"):
+                key = (metric_name(row["metric"]), "" if np.isnan(row["horizon"]) else f"{row['horizon']:g}")
+                rows.setdefault(key, {})[name] = cell(row["value"], row["low"], row["high"])
+                if row["note"]:
+                    notes.append(f"{name}, {' '.join(key).strip()}: {row['note']}")
+        frame = pd.DataFrame(
+            [{"Metric": m, "Months": h, **values} for (m, h), values in rows.items()],
+            columns=["Metric", "Months", *study.names],
+        ).fillna("")
+        text += f"<h3>{html.escape(task)}</h3>" + html_table(frame) + html_list(notes)
+    return text
+
+
+def comparison(study: Study) -> str:
+    if len(study.names) < 2:
+        return "<p>One model: nothing to compare.</p>"
+    text = (
+        f"<p>Differences to <b>{html.escape(study.names[0])}</b> on the same resamples; p by DeLong's test for AUC, "
+        "otherwise by the paired bootstrap, corrected by Holm within each table.</p>"
+    )
+    for name in study.names[1:]:
+        table = compare(
+            study.predictions[name], study.predictions[study.names[0]], study.y, metrics=_PLANNED, **study.options
+        )
+        frame = pd.DataFrame(
+            {
+                "Task": table["task"],
+                "Metric": table["metric"].map(metric_name),
+                "Months": [number(h, "g") for h in table["horizon"]],
+                name: [number(v, ".3f") for v in table["first"]],
+                study.names[0]: [number(v, ".3f") for v in table["second"]],
+                "Difference": [cell(*r) for r in table[["difference", "low", "high"]].to_numpy()],
+                "p": table["p"].map(p_value),
+                "p (Holm)": table["p_holm"].map(p_value),
+                "Test": table["test"],
+            }
+        )
+        text += f"<h3>{html.escape(name)} against {html.escape(study.names[0])}</h3>" + html_table(frame)
+    shared = [t for t in study.tasks if all(t in p for p in study.predictions.values())]
+    if shared:
+        nested = {name: {t: p[t] for t in shared} for name, p in study.predictions.items()}
+        table = tables.added_value(nested, study.y, **study.options)
+        frame = pd.DataFrame(
+            {
+                "Task": table["task"],
+                "Model": table["model"],
+                "Metric": table["metric"].map(metric_name),
+                "Value": [number(v, ".3f") for v in table["value"]],
+                "Gain": [
+                    "" if np.isnan(r[0]) else cell(*r) for r in table[["gain", "low", "high"]].to_numpy(np.float64)
+                ],
+                "p": table["p"].map(p_value),
+                "p (Holm)": table["p_holm"].map(p_value),
+            }
+        )
+        text += "<h3>Added value of each model over the one before</h3>"
+        text += (
+            "<p>The likelihood ratio tests what a model's score adds to that of the model before in one "
+            "regression; its gain is the share of the likelihood of both that the earlier score lacks.</p>"
+            + html_table(frame)
+        )
+    return text
+
+
+def heterogeneity(study: Study) -> str:
+    name, text = study.names[-1], ""
+    predictions = study.predictions[name]
+    options = {**study.options, "horizons": ()}
+    if study.centre is not None:
+        table = tables.subgroups(predictions, study.y, study.centre.to_frame("centre"), **options)
+        text += f"<h3>By centre: {html.escape(name)}</h3><div class='figures'>"
+        for (task, metric), own in table.groupby(["task", "metric"], sort=False):
+            own = own[own["group"] != "all"]
+            pooled = tables.pooled_value(own["value"], own["low"], own["high"])
+            label = f"{metric_name(metric)}, {task}"
+            drawn = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
+            text += figure(
+                lambda ax, t=own, o=drawn: plotting.forest(t, ax=ax, **o),
+                f"{label}: centres, random-effects mean (diamond), 95 % interval expected of a new centre (line).",
+                (7.5, 1.3 + 0.34 * (len(own) + 1)),
+            )
+        text += "</div>"
+    if study.groups.shape[1]:
+        table = tables.subgroups(predictions, study.y, study.groups, **options)
+        frame = pd.DataFrame(
+            {
+                "Group": table["group"],
+                "Level": table["level"],
+                "Task": table["task"],
+                "Metric": table["metric"].map(metric_name),
+                "Value": [cell(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=np.float64)],
+                "n": [number(n, ".0f") for n in table["n"].astype(float)],
+                "Events": [number(n, ".0f") for n in table["n_events"].astype(float)],
+                "Note": table["note"],
+            }
+        )
+        text += f"<h3>Subgroups: {html.escape(name)}</h3>" + html_table(frame)
+    return text or "<p>Neither centres nor subgroups were given.</p>"
+
+
+def hazards(study: Study) -> str:
+    name, text = study.names[-1], ""
+    for task in study.tasks.values():
+        if task.kind != "survival" or task.name not in study.predictions[name]:
+            continue
+        answers = study.predictions[name][task.name]
+        risk = answers if isinstance(answers, pd.Series) else answers["risk"]
+        covariates = pd.DataFrame({f"score of {name}": risk})
+        if isinstance(answers, pd.DataFrame) and "group" in answers.columns:
+            groups = pd.DataFrame({"risk group": answers["group"]})
+            table = pd.concat(
+                [tables.hazard_table(study.y, task.name, part) for part in (covariates, groups)], ignore_index=True
+            )
+        else:
+            table = tables.hazard_table(study.y, task.name, covariates)
+        frame = pd.DataFrame(
+            {
+                "Covariate": table["covariate"],
+                "Level": table["level"],
+                "n": table["n"],
+                "Events": table["n_events"],
+                "Hazard ratio": [cell(*r) for r in table[["hazard_ratio", "low", "high"]].to_numpy()],
+                "p": table["p"].map(p_value),
+                "p, proportional hazards": table["p_proportional"].map(p_value),
+                "Note": table["note"],
+            }
+        )
+        text += f"<h3>{html.escape(task.name)}</h3>" + html_table(frame)
+    if study.treatment is not None and text:
+        table = tables.interaction_table(study.predictions[name], study.y, study.treatment)
+        frame = pd.DataFrame(
+            {
+                "Task": table["task"],
+                "Treatment": table["treatment"],
+                "n": table["n"],
+                "Events": table["n_events"],
+                "Hazard ratio per SD": [cell(*r) for r in table[["hazard_ratio", "low", "high"]].to_numpy()],
+                "Interaction": [
+                    "reference" if first else cell(*r)
+                    for first, r in zip(
+                        ~table["task"].duplicated(),
+                        table[["interaction", "interaction_low", "interaction_high"]].to_numpy(np.float64),
+                        strict=True,
+                    )
+                ],
+                "p": table["p"].map(p_value),
+            }
+        )
+        text += "<h3>Score and treatment</h3><p>Interaction: ratio of the hazard ratio to that under the first "
+        text += "treatment. Without randomisation it says nothing of who benefits.</p>" + html_table(frame)
+    return text or "<p>No endpoint was predicted.</p>"

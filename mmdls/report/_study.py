@@ -1,0 +1,85 @@
+"""What a report is about: the cohort, the predictions of every model, and their metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort import check_target
+from mmdls.evaluation import evaluate_predictions, predict_tasks, training_outcomes
+
+
+class Study:
+    """The cohort, the predictions and their metrics; sections are written from it."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Any],
+        X: pd.DataFrame,
+        y: pd.DataFrame,
+        outcomes: Mapping[str, np.ndarray] | None,
+        horizons: Sequence[float],
+        by: Any,
+        folds: Any,
+        split: pd.Series | None,
+        treatment: Any,
+        groups: pd.DataFrame | None,
+        flow: Mapping[str, int] | None,
+        n_resamples: int,
+        random_state: Any,
+    ) -> None:
+        if not models:
+            raise ValueError("models is empty; give at least one fitted estimator or dict of predictions, by name.")
+        self.X, self.y, self.horizons = X, y, tuple(map(float, horizons))
+        self.n_resamples, self.random_state = n_resamples, random_state
+        self.predictions, self.estimators, self.outcomes = {}, {}, dict(outcomes or {})
+        for name, model in models.items():
+            if isinstance(model, Mapping):
+                self.predictions[name] = dict(model)
+            else:
+                self.estimators[name] = model
+                self.outcomes = {**training_outcomes(model), **self.outcomes}
+                self.predictions[name] = _answers(model, X, y, self.horizons)
+        self.names = list(self.predictions)
+        told = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
+        self.tasks = check_target(y, list(told))
+        self.centre, self.treatment = self._column(by), self._column(treatment)
+        self.split, self.flow = split, flow
+        self.groups = self._subgroups() if groups is None else groups
+        self.options = {"outcomes": self.outcomes, "horizons": self.horizons, "n_resamples": n_resamples}
+        self.options |= {"random_state": random_state, "folds": folds}
+        self.tables = {n: evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
+
+    def _column(self, given: Any) -> pd.Series | None:
+        if isinstance(given, str):
+            return self.X[given] if given in self.X.columns else None
+        return given
+
+    def _subgroups(self) -> pd.DataFrame:
+        found = {}
+        for word in ("sex", "age", "smok", "histolog", "subtype", "stage"):
+            for table in (self.X, self.y):
+                fitting = [c for c in table.columns if any(p.startswith(word) for p in str(c).lower().split("_"))]
+                if fitting and word not in found:
+                    found[word] = table[fitting[0]].rename(str(fitting[0]).partition("_")[2] or fitting[0])
+        for name, values in (("treatment", self.treatment), ("centre", self.centre)):
+            if values is not None:
+                found[name] = values.rename(name)
+        return pd.DataFrame({series.name: series for series in found.values()}, index=self.y.index)
+
+
+def _answers(model: Any, X: pd.DataFrame, y: pd.DataFrame, horizons: Sequence[float]) -> dict[str, pd.DataFrame]:
+    """Predictions of a fitted estimator, with its risk groups where it learned cut-points."""
+    answers = predict_tasks(model, X, y, horizons=horizons)
+    cutpoints = getattr(model, "risk_cutpoints_", {})
+    for name, points in cutpoints.items():
+        if name in answers:
+            names = _group_names(len(points) + 1)
+            found = np.searchsorted(points, answers[name]["risk"], side="right")
+            answers[name]["group"] = pd.Categorical.from_codes(found, names, ordered=True)
+    return answers
+
+
+def _group_names(n: int) -> list[str]:
+    return {2: ["low", "high"], 3: ["low", "middle", "high"]}.get(n, [f"group {k + 1}" for k in range(n)])
