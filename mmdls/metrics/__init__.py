@@ -62,6 +62,7 @@ from mmdls.metrics._survival import (
     integrated_brier_score,
     integrated_prediction_accuracy,
 )
+from mmdls.metrics._times import tied_times
 
 __all__ = [
     "CensoringDistribution",
@@ -116,6 +117,7 @@ __all__ = [
     "specificity",
     "step_values",
     "surface_dice",
+    "tied_times",
     "survival_calibration_curve",
     "survival_calibration_slope",
 ]

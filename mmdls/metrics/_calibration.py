@@ -12,6 +12,7 @@ from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
+from mmdls.metrics._times import snap_times
 
 __all__ = [
     "calibration_errors",
@@ -61,6 +62,7 @@ def observed_expected_ratio(
     """
     event, time = check_outcome(event, time)
     survival = check_predictions(survival, time.shape, "survival")
+    horizon = float(snap_times(horizon, np.unique(time)))
     reached = horizon <= time.max(initial=-np.inf)
 
     def statistic(block: np.ndarray) -> np.ndarray:
@@ -324,6 +326,7 @@ def _smoother(
     deaths_at, first = np.unique(latest[at], return_index=True)
     last = np.searchsorted(latest, deaths_at, side="right") - 1
     after = np.searchsorted(deaths_at, latest, side="left")
+    horizon = float(snap_times(horizon, -latest[::-1]))
     possible = event.any() and horizon <= time.max(initial=-np.inf) and np.ptp(survival) > 0
 
     def fit(weights: np.ndarray, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

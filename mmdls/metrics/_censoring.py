@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.metrics._checks import check_outcome
+from mmdls.metrics._times import snap_times
 
 __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
 
@@ -60,7 +61,7 @@ def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = Fal
     >>> step_values(np.array([1.0, 3.0]), np.array([0.5, 0.0]), [0.0, 1.0, 3.0], left=True)
     array([1. , 1. , 0.5])
     """
-    place = np.searchsorted(times, at, side="left" if left else "right")
+    place = np.searchsorted(times, snap_times(at, times), side="left" if left else "right")
     start = np.ones((*values.shape[:-1], 1))
     return np.concatenate([start, values], axis=-1)[..., place]
 
@@ -111,6 +112,7 @@ def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
     array([ 1., nan,  0.])
     """
     event, time = check_outcome(event, time)
+    time = snap_times(time, [horizon])
     return np.where(event & (time <= horizon), 1.0, np.where(time >= horizon, 0.0, np.nan))
 
 
@@ -141,11 +143,13 @@ class CensoringDistribution:
 
     def event_weight(self, event: np.ndarray, time: np.ndarray) -> np.ndarray:
         """``1 / G(t-)`` for events within the training follow-up, 0 for all others, (n,)."""
+        time = snap_times(time, self.times)
         observed = step_values(self.times, self.observed, time, left=True)
         return np.divide(1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0))
 
     def horizon_weight(self, horizon: float) -> float:
         """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the training follow-up."""
+        horizon = float(snap_times(horizon, self.times))
         observed = float(step_values(self.times, self.observed, horizon))
         return 1 / observed if horizon <= self.last and observed > 0 else float("nan")
 

@@ -4,11 +4,16 @@ from typing import Any
 
 import numpy as np
 
+from mmdls.metrics._times import tied_times
+
 __all__ = ["check_labels", "check_outcome", "check_predictions"]
 
 
 def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Event (n,) bool and time (n,) float64, from two arrays or from one structured array."""
+    """Event (n,) bool and time (n,) float64, from two arrays or from one structured array.
+
+    Times that differ by floating rounding only come out as one.
+    """
     if time is None:
         fields = getattr(getattr(event, "dtype", None), "names", None)
         if fields is None or len(fields) != 2:
@@ -28,7 +33,7 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
         raise ValueError(
             f"time must be finite and not negative, for all {len(time)} patients; leave out unknown outcomes."
         )
-    return event, time
+    return event, tied_times(time)
 
 
 def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:

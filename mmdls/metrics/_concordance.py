@@ -8,6 +8,7 @@ import numpy as np
 from mmdls.metrics._censoring import CensoringDistribution
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._resamples import over_resamples, ratio
+from mmdls.metrics._times import snap_times
 
 __all__ = ["concordance_index", "concordance_index_antolini", "concordance_index_ipcw"]
 
@@ -96,7 +97,8 @@ def concordance_index_ipcw(
     censoring = CensoringDistribution(survival_train)
     event, time = check_outcome(survival_test)
     risk = check_predictions(risk, (len(time),), "risk")
-    inside = event if tau is None else event & (time < tau)
+    time = snap_times(time, censoring.times)
+    inside = event if tau is None else event & (snap_times(time, [tau]) < tau)
     lost = inside & (time > censoring.last)
     if lost.any():
         warnings.warn(
@@ -143,7 +145,7 @@ def concordance_index_antolini(
     event, time = check_outcome(event, time)
     times = np.asarray(times, dtype=np.float64)
     survival = check_predictions(survival, (len(time), len(times)), "survival")
-    column = np.clip(np.searchsorted(times, time, side="right") - 1, 0, None)
+    column = np.clip(np.searchsorted(times, snap_times(time, times), side="right") - 1, 0, None)
     # Events of one column stand together, so that a block of them compares one column of predictions.
     cases = np.flatnonzero(event)
     cases = cases[np.argsort(column[cases], kind="stable")]

@@ -9,6 +9,7 @@ from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_v
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
+from mmdls.metrics._times import snap_times
 
 __all__ = [
     "brier_score",
@@ -51,6 +52,7 @@ def horizon_weights(
     """
     censoring = CensoringDistribution(survival_train)
     event, time = check_outcome(survival_test)
+    time = snap_times(time, [horizon])
     case = censoring.event_weight(event & (time <= horizon), time)
     free = time > horizon
     return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
@@ -345,6 +347,7 @@ def censored_log_likelihood(
     event, time = check_outcome(event, time)
     grid = _grid(times)
     survival = check_predictions(survival, (len(time), len(grid)), "survival")
+    time = snap_times(time, grid)
     knots, curve = np.r_[0.0, grid], np.column_stack([np.ones(len(time)), survival])
     # The interval (left, right] that holds the outcome.
     right = np.clip(np.searchsorted(knots, time, side="left"), 1, len(grid))
