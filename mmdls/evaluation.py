@@ -11,7 +11,7 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mmdls import metrics
-from mmdls.cohort import Task, check_target, find_tasks, survival_target
+from mmdls.cohort import Task, check_target, class_labels, find_tasks, survival_target
 from mmdls.metrics import holm_correction
 
 __all__ = [
@@ -770,7 +770,9 @@ def _cases(predictions: Mapping[str, Any], y: pd.DataFrame, outcomes: Any, clust
 def _case(task: Task, table: Any, y: pd.DataFrame, outcomes: Any, clusters: Any, cohort: Any = None) -> Any:
     chosen = None if clusters is None else clusters.loc[table.index].to_numpy()
     if task.kind != "survival":
-        classes = task.classes or tuple(table.columns)
+        held = set(class_labels(y[task.name].astype(object)))
+        # A class that neither the model knows nor a patient has leaves no gap in the order.
+        classes = tuple(c for c in task.classes if c in table.columns or c in held) or tuple(table.columns)
         known = y[task.name].notna().to_numpy()
         columns = tuple(table.columns) if set(classes) <= set(table.columns) else None
         if columns is None:

@@ -5,7 +5,15 @@ import pandas as pd
 import pytest
 from sksurv.util import Surv
 
-from mmdls.cohort import check_cohort, check_features, find_tasks, modalities, survival_target
+from mmdls.cohort import (
+    check_cohort,
+    check_features,
+    class_codes,
+    class_labels,
+    find_tasks,
+    modalities,
+    survival_target,
+)
 
 
 @pytest.fixture
@@ -130,3 +138,41 @@ def test_survival_target_reads_tables_and_structured_arrays(y):
         survival_target(np.arange(3))
     with pytest.raises(ValueError, match="is negative"):
         survival_target(Surv.from_arrays([True, False], [-1.0, 2.0]))
+
+
+def test_the_classes_of_an_ordered_task_are_those_of_its_dtype_whatever_the_rows_hold(X, y):
+    assert find_tasks(y[:2])["stage"].classes == ("I-II", "III", "IV")
+    with pytest.warns(UserWarning, match=r"no patient has the classes \['I-II'\] of 'stage'"):
+        tasks = check_cohort(X[:2], y[:2][["stage"]])
+    assert tasks["stage"].classes == ("III", "IV")
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (pd.Series([True, False, None], dtype=object), (False, True)),
+        (pd.Series([True, False, pd.NA], dtype="boolean"), (False, True)),
+        (pd.Series([1.0, 0.0, np.nan]), (0, 1)),
+        (pd.Series([1, 0, pd.NA], dtype="Int64"), (0, 1)),
+        (pd.Series([10, 9, 9]), (9, 10)),
+        (pd.Series(["b", "a", None], dtype="string"), ("a", "b")),
+        (pd.Series(["b", "a", None], dtype="category"), ("a", "b")),
+        (pd.Series([2, 1, 1], dtype="category"), (1, 2)),
+    ],
+)
+def test_the_classes_of_a_column_do_not_depend_on_how_it_is_stored(labels, classes):
+    found = class_labels(labels)
+    assert found == classes and all(type(a) is type(b) for a, b in zip(found, classes, strict=True))
+    codes = class_codes(labels, classes)
+    assert codes.tolist() == [classes.index(v) if pd.notna(v) else -1 for v in labels]
+
+
+def test_labels_of_different_kinds_and_columns_without_a_name_are_refused(X):
+    with pytest.raises(ValueError, match=r"'grade' holds labels of different kinds, for example 1 \(int\) and '1'"):
+        find_tasks(pd.DataFrame({"grade": pd.Series([1, "1", 2], dtype=object)}))
+    with pytest.raises(ValueError, match="list values such as .* which are no labels"):
+        find_tasks(pd.DataFrame({"grade": [[1], [2]]}))
+    with pytest.raises(TypeError, match=r"columns of y need names of text.*got \[0\]"):
+        find_tasks(pd.DataFrame({0: [1, 2]}))
+    with pytest.raises(ValueError, match=r"y has the columns \['grade'\] more than once"):
+        find_tasks(pd.DataFrame([[1, 2]], columns=["grade", "grade"]))

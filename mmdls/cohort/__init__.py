@@ -1,6 +1,7 @@
 """What a table of patients is: blocks of features, images, endpoints, tasks, and the checks that every table passes."""
 
 from mmdls.cohort._checks import align_rows, check_cohort, check_features, check_target, survival_target
+from mmdls.cohort._classes import class_codes, class_labels
 from mmdls.cohort._schema import Task, find_tasks, modalities
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "check_cohort",
     "check_features",
     "check_target",
+    "class_codes",
+    "class_labels",
     "find_tasks",
     "modalities",
     "survival_target",

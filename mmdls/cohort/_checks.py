@@ -1,11 +1,14 @@
 """What a cohort must keep before anything is learned from it, scored or drawn."""
 
+import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort._classes import class_codes
 from mmdls.cohort._schema import Task, find_tasks
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
@@ -119,7 +122,7 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     Returns
     -------
     dict of str to Task
-        The tasks asked for.
+        The tasks asked for. With ``fitting``, a class without patients is left out, with a warning.
 
     Raises
     ------
@@ -149,9 +152,7 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
                 "dfs_time and dfs_event to NaN (unknown)."
             )
     chosen = tasks if endpoints is None else {name: tasks[name] for name in endpoints}
-    if fitting:
-        _check_learnable(y, chosen)
-    return chosen
+    return _learnable(y, chosen) if fitting else chosen
 
 
 def check_cohort(
@@ -267,7 +268,9 @@ def _check_endpoint(y: pd.DataFrame, task: Task) -> None:
             raise ValueError(f"{what} in rows {_some(y.index[bad])}: {values}. {cure}.")
 
 
-def _check_learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> None:
+def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
+    """The tasks with the classes that can be learned; what cannot be learned at all is refused."""
+    learnable = {}
     for task in tasks.values():
         if task.kind == "survival":
             known = y[task.columns[0]].notna()
@@ -276,11 +279,23 @@ def _check_learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> None:
                     f"endpoint {task.name!r} has no event among {int(known.sum())} patients with known outcome; "
                     "nothing can be learned about it. Leave it out of y, or fit on more patients."
                 )
-        elif len(task.classes) < 2:
-            raise ValueError(
-                f"task {task.name!r} has {len(task.classes)} class(es): {list(task.classes)}; at least 2 classes are "
-                "needed to learn it. Leave it out of y, or fit on patients of every class."
-            )
+        else:
+            counts = np.bincount(class_codes(y[task.name], task.classes) + 1, minlength=len(task.classes) + 1)[1:]
+            absent = [label for label, count in zip(task.classes, counts, strict=True) if not count]
+            task = replace(task, classes=tuple(label for label in task.classes if label not in absent))
+            if len(task.classes) < 2:
+                raise ValueError(
+                    f"task {task.name!r} has {len(task.classes)} class(es): {list(task.classes)}; at least 2 classes "
+                    "are needed to learn it. Leave it out of y, or fit on patients of every class."
+                )
+            if absent:
+                warnings.warn(
+                    f"no patient has the classes {absent} of {task.name!r}; the model learns {list(task.classes)} only "
+                    "and can never predict the others.",
+                    stacklevel=5,
+                )
+        learnable[task.name] = task
+    return learnable
 
 
 def _check_unique(index: pd.Index, table: str) -> None:

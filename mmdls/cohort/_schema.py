@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
+
+from mmdls.cohort._classes import class_labels
 
 __all__ = ["Task", "find_tasks", "modalities"]
 
@@ -24,7 +25,7 @@ class Task:
     columns : tuple of str
         The columns of ``y`` that hold it.
     classes : tuple, default=()
-        The classes in order; empty for an endpoint.
+        The classes in order, those of an ordinal task with and without patients; empty for an endpoint.
     """
 
     name: str
@@ -90,8 +91,10 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
 
     Raises
     ------
+    TypeError
+        If a column has no name of text.
     ValueError
-        If one half of a pair is missing.
+        If one half of a pair is missing, a column stands twice, or labels are of different kinds.
 
     Examples
     --------
@@ -100,7 +103,16 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     [('subtype', 'classification'), ('os', 'survival')]
     """
     tasks: dict[str, Task] = {}
-    for column in map(str, y.columns):
+    unnamed = [column for column in y.columns if not isinstance(column, str)]
+    if unnamed:
+        raise TypeError(
+            f"the columns of y need names of text, since the names say what is to be predicted; got {unnamed[:5]}. For "
+            "example: y.columns = ['subtype', 'os_time', 'os_event']; labels alone can be given as a Series."
+        )
+    repeated = list(y.columns[y.columns.duplicated()].unique())
+    if repeated:
+        raise ValueError(f"y has the columns {repeated[:5]} more than once; give every column its own name.")
+    for column in y.columns:
         name, _, part = column.rpartition("_")
         if name and part in ("time", "event"):
             partner = f"{name}_{'event' if part == 'time' else 'time'}"
@@ -110,10 +122,8 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
                     f"Columns: {list(y.columns)}."
                 )
             tasks[name] = Task(name, "survival", (f"{name}_time", f"{name}_event"))
-        elif isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].cat.ordered:
-            present = set(y[column].dropna())
-            classes = tuple(c for c in y[column].cat.categories if c in present)
-            tasks[column] = Task(column, "ordinal", (column,), classes)
         else:
-            tasks[column] = Task(column, "classification", (column,), tuple(np.unique(y[column].dropna().to_numpy())))
+            ordered = isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].dtype.ordered
+            kind = "ordinal" if ordered else "classification"
+            tasks[column] = Task(column, kind, (column,), class_labels(y[column]))
     return tasks

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from mmdls.cohort import check_cohort, survival_target
+from mmdls.cohort import check_cohort, class_codes, survival_target
 from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
 from mmdls.estimators._published import (
     CLINICAL,
@@ -354,7 +354,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
                 risk = self._risk(outputs, task.name)
                 scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))
             else:
-                codes = pd.Categorical(y[task.name], categories=list(task.classes)).codes
+                codes = class_codes(y[task.name], task.classes)
                 known = codes >= 0
                 new = y.loc[~known, task.name].dropna()
                 if len(new):

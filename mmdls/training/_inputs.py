@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmdls.cohort import Task, survival_target
+from mmdls.cohort import Task, class_codes, survival_target
 from mmdls.images import SliceStore
 
 __all__ = ["Inputs", "Targets", "column_list", "outcome_table", "rows_with_values"]
@@ -73,8 +73,7 @@ class Targets:
                 event = y[task.columns[1]].to_numpy(dtype=np.float64, na_value=np.nan)
                 targets.survival[task.name] = torch.as_tensor(np.nan_to_num(event) == 1), torch.as_tensor(time.copy())
             else:
-                codes = pd.Categorical(y[task.columns[0]], categories=list(task.classes)).codes
-                targets.classes[task.name] = torch.as_tensor(codes.astype(np.int64))
+                targets.classes[task.name] = torch.as_tensor(class_codes(y[task.columns[0]], task.classes))
         if sample_weight is not None:
             targets.sample_weight = torch.as_tensor(np.asarray(sample_weight, dtype=np.float32).copy())
         return targets
