@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import speed
+from benchmarks.speed import __main__ as command
+from benchmarks.speed import _cox, _machine, _measuring, _network
 from mmdls.modules import cox_loss
 
 
@@ -21,20 +22,23 @@ def holds(device, megabytes, seconds=0.0):
 
 
 def test_arms_are_measured_in_processes_of_their_own():
-    arms = {"small": speed.Arm(holds, {"megabytes": 1}), "large": speed.Arm(holds, {"megabytes": 300, "seconds": 0.2})}
-    found = speed.measure(arms, repeats=2, device="cpu", threads=1)
+    arms = {
+        "small": _measuring.Arm(holds, {"megabytes": 1}),
+        "large": _measuring.Arm(holds, {"megabytes": 300, "seconds": 0.2}),
+    }
+    found = _measuring.measure(arms, repeats=2, device="cpu", threads=1)
     assert 250 < found["large"].peak - found["small"].peak < 350
     assert 250 < found["large"].added < 350 and found["small"].added < 50
     assert len(found["large"].seconds) == 2 and min(found["large"].seconds) >= 0.2
-    row = speed._row("x", "hold memory", "small", "large", found, 1.0)
+    row = _measuring.compared("x", "hold memory", "small", "large", found, 1.0)
     assert row.ratio > 1 and row.reached
-    assert not speed._row("x", "hold memory", "large", "small", found, 1.0).reached
-    assert speed._difference(found["small"].answer, found["large"].answer) == "equal"
+    assert not _measuring.compared("x", "hold memory", "large", "small", found, 1.0).reached
+    assert _measuring.difference(found["small"].answer, found["large"].answer) == "equal"
 
 
 def test_differences_are_those_of_whole_answers():
     answer = {"a": np.array([3.0, 0.0]), "b": np.array([4.0])}
-    assert speed._difference({"a": np.array([3.0, 0.05]), "b": np.array([4.0])}, answer) == "equal to 1e-02"
+    assert _measuring.difference({"a": np.array([3.0, 0.05]), "b": np.array([4.0])}, answer) == "equal to 1e-02"
 
 
 @pytest.mark.parametrize("job", ["predicts", "trains"])
@@ -42,20 +46,20 @@ def test_both_sides_do_the_same_job(job):
     """Predictions and gradients of the plain loop, dropout included, are ours."""
     size = {"n_patients": 3, "n_slices": 2, "size": 16}
     with torch.random.fork_rng():
-        ours, plain = (getattr(speed, f"{side}_{job}")("cpu", **size)() for side in ("ours", "plain"))
+        ours, plain = (getattr(_network, f"{side}_{job}")("cpu", **size)() for side in ("ours", "plain"))
     assert ours.keys() >= plain.keys() and len(plain) >= 6
     apart = np.sqrt(sum(np.square(ours[name] - plain[name]).sum() for name in plain))
     assert apart < 1e-5 * np.sqrt(sum(np.square(part).sum() for part in plain.values()))
 
 
 def test_the_formulas_of_others_are_theirs():
-    log_hazard, event, time = speed._survival_data(400)
+    log_hazard, event, time = _cox._survival_data(400)
     assert cox_loss(log_hazard, event, time).item() == pytest.approx(
-        speed.quadratic_cox(log_hazard, event, time).item(), rel=1e-10
+        _cox.quadratic_cox(log_hazard, event, time).item(), rel=1e-10
     )
     assert len(time.unique()) < 400, "there are ties"
     time = torch.arange(400.0)
-    assert speed.pycox_formula(log_hazard, event, time).item() == pytest.approx(
+    assert _cox.pycox_formula(log_hazard, event, time).item() == pytest.approx(
         cox_loss(log_hazard, event, time).item(), rel=1e-6
     )
 
@@ -63,7 +67,7 @@ def test_the_formulas_of_others_are_theirs():
 def test_the_useful_arithmetic_is_that_of_three_passes():
     """A forward pass and two gradients of the published convolutions; the first layer's input needs no gradient."""
     with torch.random.fork_rng():
-        per_pixel = speed._flops_a_pixel()
+        per_pixel = _machine._flops_a_pixel()
     first, second = 2 * 9 * 32, 2 * 9 * 32 * 64
     assert per_pixel == pytest.approx(2 * first + 3 * second, rel=0.05)
 
@@ -71,7 +75,7 @@ def test_the_useful_arithmetic_is_that_of_three_passes():
 @pytest.mark.slow
 def test_the_command_writes_a_table(tmp_path):
     out = tmp_path / "speed.md"
-    speed.main(["--quick", "--repeats", "1", "--threads", "1", "--only", "loading", "cox", "--out", str(out)])
+    command.main(["--quick", "--repeats", "1", "--threads", "1", "--only", "loading", "cox", "--out", str(out)])
     text = out.read_text()
     assert "not run on a GPU" in text and "torch" in text
     assert text.count("\n| d |") >= 3 and text.count("\n| e |") == 3

@@ -1,6 +1,7 @@
 """How fast the statistics are, side by side with scikit-survival and scikit-learn on the same data.
 
-``python -m benchmarks.speed_statistics`` prints the table. Each comparison first checks that both give the same values.
+``python -m benchmarks.speed._statistics`` prints the table. Each comparison first checks that both
+give the same values.
 """
 
 import argparse
