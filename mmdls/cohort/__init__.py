@@ -1,6 +1,13 @@
 """What a table of patients is: blocks of features, images, endpoints, tasks, and the checks that every table passes."""
 
-from mmdls.cohort._checks import align_rows, check_cohort, check_features, check_target, survival_target
+from mmdls.cohort._checks import (
+    align_rows,
+    check_cohort,
+    check_features,
+    check_target,
+    refuse_other_tables,
+    survival_target,
+)
 from mmdls.cohort._classes import class_codes, class_labels
 from mmdls.cohort._schema import Task, find_tasks, modalities
 
@@ -14,5 +21,6 @@ __all__ = [
     "class_labels",
     "find_tasks",
     "modalities",
+    "refuse_other_tables",
     "survival_target",
 ]

@@ -1,7 +1,7 @@
 """What a cohort must keep before anything is learned from it, scored or drawn."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort._classes import class_codes
+from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
 from mmdls.cohort._schema import Task, find_tasks
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
@@ -16,7 +17,7 @@ __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "surv
 _SURVIVAL_DTYPE = [("event", bool), ("time", np.float64)]
 
 
-def align_rows(values: Any, index: pd.Index, name: str) -> Any:
+def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) -> Any:
     """Bring one value a patient into the order of a table: by id where the values carry ids, by place otherwise.
 
     Parameters
@@ -27,6 +28,8 @@ def align_rows(values: Any, index: pd.Index, name: str) -> Any:
         Ids of the patients in the order that is wanted.
     name : str
         What the values are, for the messages.
+    exact : bool, default=False
+        Refuse patients beyond those of the table too.
 
     Returns
     -------
@@ -48,16 +51,25 @@ def align_rows(values: Any, index: pd.Index, name: str) -> Any:
     """
     if values is None:
         return None
+    refuse_other_tables(values, name)
     if isinstance(values, pd.Series | pd.DataFrame):
         if values.index.equals(index):
             return values
         _check_unique(values.index, name)
         missing = index[~index.isin(values.index)]
-        if len(missing):
-            numbered = len(values) == len(index) and values.index.equals(pd.RangeIndex(len(index)))
+        numbered = len(values) == len(index) and values.index.equals(pd.RangeIndex(len(index)))
+        if exact and (len(missing) or len(values) > len(index)):
+            beyond = values.index[~values.index.isin(index)]
             raise ValueError(
-                f"{name} lacks {len(missing)} of the {len(index)} patients, such as {_some(missing)}; its index holds "
-                f"{_some(values.index)}. Rows are joined by patient id: give {name} the ids of X as its index"
+                f"X has {len(index)} patients and {name} has {len(values)}, and their ids differ: only in X "
+                f"{shortened(missing)}, only in {name} {shortened(beyond)}. Both need one row a patient with the same "
+                "ids as index"
+                + (f", or pass {name}.to_numpy() if its rows stand in the order of X." if numbered else ".")
+            )
+        if len(missing):
+            raise ValueError(
+                f"{name} lacks {len(missing)} of the {len(index)} patients, such as {shortened(missing)}; its index "
+                f"holds {shortened(values.index)}. Rows are joined by patient id: give {name} the ids of X as its index"
                 + (f", or pass {name}.to_numpy() if its rows stand in the order of X." if numbered else ".")
             )
         return values.loc[index]
@@ -89,6 +101,7 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
     ValueError
         Otherwise; the message names rows or columns.
     """
+    refuse_other_tables(X, "X")
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"X must be a pandas DataFrame with one row a patient; got {type(X).__name__}.")
     if len(X) == 0:
@@ -96,7 +109,7 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
     _check_unique(X.index, "X")
     repeated = X.columns[X.columns.duplicated()]
     if len(repeated):
-        raise ValueError(f"X has the columns {_some(repeated)} more than once; give every column its own name.")
+        raise ValueError(f"X has the columns {shortened(repeated)} more than once; give every column its own name.")
     columns = set(map(str, X.columns))
     outcomes = sorted(c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns)
     if outcomes:
@@ -128,42 +141,28 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     ------
     TypeError, ValueError, KeyError
         With the rows concerned, what was expected and what to do.
+
+    Warns
+    -----
+    UserWarning
+        If the median time of an endpoint is implausible for months.
     """
-    if not isinstance(y, pd.DataFrame):
-        raise TypeError(f"y must be a pandas DataFrame with one row a patient; got {type(y).__name__}.")
-    _check_unique(y.index, "y")
-    tasks = find_tasks(y)
-    if endpoints is not None:
-        for name in endpoints:
-            if name not in tasks:
-                raise KeyError(
-                    f"y has no endpoint or task {name!r}: an endpoint needs the columns '{name}_time' and "
-                    f"'{name}_event'. y offers {list(tasks)}; columns: {list(y.columns)}."
-                )
-    for task in tasks.values():
+    chosen = _tasks_asked_for(y, endpoints)
+    for task in chosen.values():
         if task.kind == "survival":
-            _check_endpoint(y, task)
-    if {"dfs", "os"} <= tasks.keys():
-        later = (y["dfs_time"] > y["os_time"]).to_numpy()
-        if later.any():
-            raise ValueError(
-                f"disease-free survival ends after overall survival in rows {_some(y.index[later])}: "
-                "dfs_time must not exceed os_time, since death ends both. Correct these rows or set both "
-                "dfs_time and dfs_event to NaN (unknown)."
-            )
-    chosen = tasks if endpoints is None else {name: tasks[name] for name in endpoints}
+            warn_if_implausible(endpoint_numbers(y, task.columns)[0], task.columns[0], stacklevel=4)
     return _learnable(y, chosen) if fitting else chosen
 
 
 def check_cohort(
     X: pd.DataFrame, y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fitting: bool = True
 ) -> dict[str, Task]:
-    """Pass a cohort through the gate: :func:`check_features`, :func:`check_target`, and the same patients in both.
+    """Check a cohort: :func:`check_features`, :func:`check_target`, and the same patients in both.
 
     Parameters
     ----------
     X, y : pandas.DataFrame
-        One row a patient, the same index in the same order.
+        One row a patient, the same ids as index in any order; :func:`align_rows` brings ``y`` into the order of ``X``.
     endpoints : iterable of str, default=None
         The tasks that are asked for; None means all of ``y``.
     fitting : bool, default=True
@@ -175,14 +174,7 @@ def check_cohort(
     """
     check_features(X)
     tasks = check_target(y, endpoints, fitting=fitting)
-    if not X.index.equals(y.index):
-        if len(X) == len(y) and set(X.index) == set(y.index):
-            raise ValueError("X and y hold the same patients in different order; use y = y.loc[X.index].")
-        only_x, only_y = X.index.difference(y.index), y.index.difference(X.index)
-        raise ValueError(
-            f"X has {len(X)} patients and y has {len(y)}, and their ids differ: only in X {_some(only_x)}, only in y "
-            f"{_some(only_y)}. Both need one row a patient with the same index; join them by patient id first."
-        )
+    align_rows(y, X.index, "y", exact=True)
     return tasks
 
 
@@ -217,9 +209,7 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
                     f"Columns: {list(y.columns)}."
                 )
             endpoint = names[0]
-        check_target(y, [endpoint])
-        time = y[f"{endpoint}_time"].to_numpy(dtype=np.float64, na_value=np.nan)
-        event = y[f"{endpoint}_event"].to_numpy(dtype=np.float64, na_value=np.nan)
+        time, event = endpoint_numbers(y, _tasks_asked_for(y, [endpoint])[endpoint].columns)
     else:
         fields = getattr(getattr(y, "dtype", None), "names", None)
         if fields is None or len(fields) != 2:
@@ -228,44 +218,38 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
                 f"with an event field and a time field (sksurv.util.Surv makes one); got {_describe(y)}."
             )
         table = pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]})
-        _check_endpoint(table, Task("survival", "survival", ("survival_time", "survival_event")))
-        event, time = table["survival_event"].to_numpy(np.float64), table["survival_time"].to_numpy(np.float64)
+        time, event = endpoint_numbers(table, ("survival_time", "survival_event"))
+        warn_if_implausible(time, fields[1])
     target = np.empty(len(time), dtype=_SURVIVAL_DTYPE)
     target["time"] = time
     target["event"] = np.nan_to_num(event).astype(bool)
     return target
 
 
-def _check_endpoint(y: pd.DataFrame, task: Task) -> None:
-    """Times are non-negative and finite, events are 0 or 1, and both are known or neither."""
-    columns = {}
-    for column in task.columns:
-        try:
-            columns[column] = y[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise TypeError(
-                f"{column!r} must hold numbers ({'months' if column.endswith('_time') else '0, 1 or booleans'}, NaN if "
-                f"unknown); got {_describe(y[column])}."
-            ) from error
-    time, event = columns[task.columns[0]], columns[task.columns[1]]
-    time_name, event_name = task.columns
-    for bad, what, cure in (
-        (np.isinf(time), f"{time_name!r} is infinite", "Give months of follow-up, or NaN if unknown"),
-        (time < 0, f"{time_name!r} is negative", "A patient cannot be followed before time zero; correct the dates"),
-        (
-            ~np.isnan(event) & (event != 0) & (event != 1),
-            f"{event_name!r} is neither 0 nor 1",
-            "Code 1 or True if the event was seen, 0 or False if censored, NaN if unknown",
-        ),
-        (
-            np.isnan(time) != np.isnan(event),
-            f"only one of {time_name!r} and {event_name!r} is known",
-            "Give both, or set both to NaN (unknown)",
-        ),
-    ):
-        if bad.any():
-            values = y.loc[bad, list(task.columns)].head(3).to_dict("list")
-            raise ValueError(f"{what} in rows {_some(y.index[bad])}: {values}. {cure}.")
+def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[str, Task]:
+    """The tasks of a table of outcomes whose values are possible."""
+    refuse_other_tables(y, "y")
+    if not isinstance(y, pd.DataFrame):
+        raise TypeError(f"y must be a pandas DataFrame with one row a patient; got {type(y).__name__}.")
+    _check_unique(y.index, "y")
+    tasks = find_tasks(y)
+    for name in endpoints or ():
+        if name not in tasks:
+            raise KeyError(
+                f"y has no endpoint or task {name!r}: an endpoint needs the columns '{name}_time' and "
+                f"'{name}_event'. y offers {list(tasks)}; columns: {list(y.columns)}."
+            )
+    time = {name: endpoint_numbers(y, task.columns)[0] for name, task in tasks.items() if task.kind == "survival"}
+    if {"dfs", "os"} <= time.keys():
+        # Two subtractions of dates may differ by rounding.
+        later = time["dfs"] - time["os"] > 1e-8 * np.maximum(time["os"], 1.0)
+        if later.any():
+            raise ValueError(
+                f"disease-free survival ends after overall survival in rows {shortened(y.index[later])}: "
+                "dfs_time must not exceed os_time, since death ends both. Correct these rows or set both "
+                "dfs_time and dfs_event to NaN (unknown)."
+            )
+    return tasks if endpoints is None else {name: tasks[name] for name in endpoints}
 
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
@@ -273,11 +257,12 @@ def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
     learnable = {}
     for task in tasks.values():
         if task.kind == "survival":
-            known = y[task.columns[0]].notna()
-            if not known.any() or not (y.loc[known, task.columns[1]].astype(float) == 1).any():
+            _, event = endpoint_numbers(y, task.columns)
+            if not (event == 1).any():
+                n_known = int((~np.isnan(event)).sum())
                 raise ValueError(
-                    f"endpoint {task.name!r} has no event among {int(known.sum())} patients with known outcome; "
-                    "nothing can be learned about it. Leave it out of y, or fit on more patients."
+                    f"endpoint {task.name!r} has no event among {n_known} patients with known outcome; nothing "
+                    "can be learned about it. Leave it out of y, or fit on more patients."
                 )
         else:
             counts = np.bincount(class_codes(y[task.name], task.classes) + 1, minlength=len(task.classes) + 1)[1:]
@@ -298,18 +283,33 @@ def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
     return learnable
 
 
+def refuse_other_tables(values: Any, name: str) -> None:
+    """Refuse tables of other libraries, whose rows carry no ids and whose columns would lose their names.
+
+    Raises
+    ------
+    TypeError
+        With the conversion.
+    """
+    if isinstance(values, pd.Series | pd.DataFrame) or not hasattr(values, "to_pandas"):
+        return
+    of = f"{type(values).__module__.partition('.')[0]} {type(values).__name__}"
+    columns = f"{name}.to_pandas()" + (".set_index('<the column of patient ids>')" if np.ndim(values) != 1 else "")
+    raise TypeError(f"{name} must be pandas; got a {of}, whose rows carry no patient ids. Convert it: {columns}.")
+
+
 def _check_unique(index: pd.Index, table: str) -> None:
+    if index.hasnans:
+        raise ValueError(
+            f"{table} has {int(index.isna().sum())} rows without a patient id (a missing value in the index); give "
+            "every patient an id."
+        )
     repeated = index[index.duplicated()].unique()
     if len(repeated):
         raise ValueError(
-            f"{table} has more than one row for the patients {_some(repeated)}; the index is the patient id and each "
-            "patient has one row. Merge or drop the repeated rows, or reset the index if it is no id."
+            f"{table} has more than one row for the patients {shortened(repeated)}; the index is the patient id and "
+            "each patient has one row. Merge or drop the repeated rows, or reset the index if it is no id."
         )
-
-
-def _some(items: Sequence[Any] | pd.Index, most: int = 5) -> str:
-    shown = ", ".join(map(repr, list(items[:most])))
-    return f"[{shown}{f', ... {len(items) - most} more' if len(items) > most else ''}]"
 
 
 def _describe(value: Any) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from mmdls.cohort import Task, class_codes, survival_target
+from mmdls.cohort import Task, align_rows, class_codes, refuse_other_tables, survival_target
 from mmdls.images import SliceStore
 
 __all__ = ["Inputs", "Targets", "column_list", "outcome_table", "rows_with_values"]
@@ -69,9 +69,9 @@ class Targets:
         targets = cls()
         for task in tasks.values():
             if task.kind == "survival":
-                time = y[task.columns[0]].to_numpy(dtype=np.float64, na_value=np.nan)
-                event = y[task.columns[1]].to_numpy(dtype=np.float64, na_value=np.nan)
-                targets.survival[task.name] = torch.as_tensor(np.nan_to_num(event) == 1), torch.as_tensor(time.copy())
+                target = survival_target(y, task.name)
+                event, time = torch.as_tensor(target["event"].copy()), torch.as_tensor(target["time"].copy())
+                targets.survival[task.name] = event, time
             else:
                 targets.classes[task.name] = torch.as_tensor(class_codes(y[task.columns[0]], task.classes))
         if sample_weight is not None:
@@ -119,32 +119,48 @@ def rows_with_values(X: pd.DataFrame) -> np.ndarray:
     return X.notna().to_numpy().any(axis=1)
 
 
-def outcome_table(y: Any, index: pd.Index) -> pd.DataFrame:
-    """A table of outcomes from whatever scikit-learn or scikit-survival users hold.
+def outcome_table(y: Any, index: pd.Index, *, by_id: bool = True) -> pd.DataFrame:
+    """A table of outcomes, in the order of the patients, from whatever scikit-learn or scikit-survival users hold.
 
     Parameters
     ----------
-    y : pandas.DataFrame, structured array of shape (n,), or labels of shape (n,)
+    y : pandas.DataFrame, pandas.Series, structured array of shape (n,), or labels of shape (n,)
+        What has an index is joined by patient id; arrays go by place.
     index : pandas.Index
-        The patients, for targets that carry no ids.
+        The patients.
+    by_id : bool, default=True
+        False if the patients have no ids, since X is an array: all goes by place then.
 
     Returns
     -------
-    pandas.DataFrame
-        A table as it is; a structured array as ``survival_time`` and ``survival_event``; labels as ``label``.
+    pandas.DataFrame of shape (n_patients, n_columns)
+        The columns of a table; a structured array as ``survival_time`` and ``survival_event``; a Series under its
+        name, labels as ``label``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``y`` is None, of another library, of other patients, or of another length.
     """
-    if isinstance(y, pd.DataFrame):
-        return y
-    if isinstance(y, pd.Series):
-        return y.to_frame(y.name if isinstance(y.name, str) else "label")
     if y is None:
         raise ValueError(
             "fit requires y to be passed, but the target y is None; give a table of outcomes, a structured survival "
             "array, or labels."
         )
-    y = np.asarray(y)
-    if len(y) != len(index):
-        raise ValueError(f"X has {len(index)} patients and y has {len(y)}; both need one row a patient.")
+    refuse_other_tables(y, "y")
+    if isinstance(y, pd.Series):
+        y = y.to_frame(y.name if isinstance(y.name, str) else "label")
+    if isinstance(y, pd.DataFrame) and by_id:
+        return align_rows(y, index, "y", exact=True)
+    if not isinstance(y, pd.DataFrame):
+        y = np.asarray(y)
+    if y.ndim == 0 or len(y) != len(index):
+        raise ValueError(
+            f"X has {len(index)} patients and y has {len(y) if y.ndim else 'a single value'}; both need one row a "
+            "patient."
+        )
+    if isinstance(y, pd.DataFrame):
+        return y.set_axis(index)
     if y.dtype.names is not None:
         target = survival_target(y)
         return pd.DataFrame(
