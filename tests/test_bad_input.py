@@ -120,12 +120,21 @@ def test_impossible_outcomes_stop_fit(on_disk, model, column, value, message):
 )
 def test_tables_that_do_not_belong_together_stop_fit(on_disk, model):
     X, y = on_disk
-    with pytest.raises(ValueError, match="same patients in different order; use y = y.loc"):
-        model.fit(X, y[::-1])
     with pytest.raises(ValueError, match="X has more than one row for the patients"):
         model.fit(pd.concat([X, X.head(1)]), y)
     with pytest.raises(ValueError, match="endpoint 'os' has no event among 12 patients"):
         model.fit(X, y.assign(os_event=0))
+
+
+@pytest.mark.parametrize(
+    "model", [MMDLS(**QUICK), MultimodalSurvival(endpoint="os", **QUICK), ClinicalCox(endpoint="os")]
+)
+def test_rows_in_another_order_give_the_same_model_and_the_same_score(on_disk, model):
+    X, y = on_disk
+    risk = np.asarray(pd.DataFrame(model.fit(X, y).predict(X)).iloc[:, -1], dtype=object)
+    score = model.score(X, y)
+    assert (np.asarray(pd.DataFrame(model.fit(X, y[::-1]).predict(X)).iloc[:, -1], dtype=object) == risk).all()
+    assert model.score(X, y[::-1]) == score
 
 
 def test_a_task_with_one_class_and_an_unknown_endpoint_stop_fit(on_disk):

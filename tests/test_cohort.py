@@ -6,6 +6,7 @@ import pytest
 from sksurv.util import Surv
 
 from mmdls.cohort import (
+    align_rows,
     check_cohort,
     check_features,
     class_codes,
@@ -92,13 +93,19 @@ def test_duplicate_patients_are_refused(X, y):
         check_cohort(X.set_axis(list("pqrs")), y)
 
 
-def test_other_patients_or_another_order_are_refused(X, y):
-    with pytest.raises(ValueError, match=r"same patients in different order; use y = y.loc\[X.index\]"):
-        check_cohort(X, y.iloc[::-1])
+def test_another_order_is_joined_by_id_and_other_patients_are_refused(X, y):
+    assert check_cohort(X, y.iloc[::-1]) == check_cohort(X, y)
+    pd.testing.assert_frame_equal(align_rows(y.iloc[::-1], X.index, "y", exact=True), y)
     with pytest.raises(ValueError, match=r"only in X \['s'\], only in y \['z'\]"):
         check_cohort(X, y.set_axis(["p", "q", "r", "z"]))
     with pytest.raises(ValueError, match="X has 4 patients and y has 3"):
         check_cohort(X, y.iloc[:3])
+    with pytest.raises(ValueError, match=r"X has 3 patients and y has 4.*only in y \['s'\]"):
+        check_cohort(X.iloc[:3], y)
+    with pytest.raises(ValueError, match=r"pass y.to_numpy\(\) if its rows stand in the order of X"):
+        check_cohort(X, y.reset_index(drop=True))
+    with pytest.raises(ValueError, match="y has 1 rows without a patient id"):
+        check_cohort(X, y.set_axis(["p", "q", "r", None]))
 
 
 def test_what_cannot_be_learned_is_refused_only_when_fitting(X, y):

@@ -5,6 +5,7 @@ from mmdls.cohort._checks import (
     check_cohort,
     check_features,
     check_target,
+    endpoint_name,
     refuse_other_tables,
     survival_target,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "check_target",
     "class_codes",
     "class_labels",
+    "endpoint_name",
     "find_tasks",
     "modalities",
     "refuse_other_tables",

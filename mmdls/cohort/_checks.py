@@ -10,6 +10,7 @@ import pandas as pd
 
 from mmdls.cohort._classes import class_codes
 from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
+from mmdls.cohort._mistaken import check_labels
 from mmdls.cohort._schema import Task, find_tasks
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
@@ -130,7 +131,8 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     endpoints : iterable of str, default=None
         The endpoints or tasks that are asked for; None means all.
     fitting : bool, default=False
-        Also refuse what cannot be learned from: a task with a single class, an endpoint without an event.
+        Also refuse what cannot be learned from: a task with a single class, an endpoint without an event, a column
+        of labels that is an endpoint under another name, a measurement or an identifier.
 
     Returns
     -------
@@ -178,6 +180,25 @@ def check_cohort(
     return tasks
 
 
+def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
+    """The endpoint that is asked for, or the only one of a table.
+
+    Raises
+    ------
+    ValueError
+        If none is asked for and the table has none or several.
+    """
+    if endpoint is not None:
+        return endpoint
+    names = [task.name for task in find_tasks(y).values() if task.kind == "survival"]
+    if len(names) != 1:
+        raise ValueError(
+            f"y holds {len(names)} endpoints ({', '.join(names) or 'none'}); say which one with endpoint='...'. An "
+            f"endpoint is a pair of columns '<name>_time', '<name>_event'. Columns: {list(y.columns)}."
+        )
+    return names[0]
+
+
 def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
     """Give one endpoint as a structured array, from a table or from a structured array.
 
@@ -200,15 +221,7 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
         If the endpoint is not there, is ambiguous, or holds impossible values.
     """
     if isinstance(y, pd.DataFrame):
-        if endpoint is None:
-            names = [task.name for task in find_tasks(y).values() if task.kind == "survival"]
-            if len(names) != 1:
-                raise ValueError(
-                    f"y holds {len(names)} endpoints ({', '.join(names) or 'none'}); say which one with "
-                    "endpoint='...'. An endpoint is a pair of columns '<name>_time', '<name>_event'. "
-                    f"Columns: {list(y.columns)}."
-                )
-            endpoint = names[0]
+        endpoint = endpoint_name(y, endpoint)
         time, event = endpoint_numbers(y, _tasks_asked_for(y, [endpoint])[endpoint].columns)
     else:
         fields = getattr(getattr(y, "dtype", None), "names", None)
@@ -219,7 +232,6 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
             )
         table = pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]})
         time, event = endpoint_numbers(table, ("survival_time", "survival_event"))
-        warn_if_implausible(time, fields[1])
     target = np.empty(len(time), dtype=_SURVIVAL_DTYPE)
     target["time"] = time
     target["event"] = np.nan_to_num(event).astype(bool)
@@ -254,6 +266,7 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
     """The tasks with the classes that can be learned; what cannot be learned at all is refused."""
+    check_labels(y, [task.name for task in tasks.values() if task.kind != "survival"])
     learnable = {}
     for task in tasks.values():
         if task.kind == "survival":

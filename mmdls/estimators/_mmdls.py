@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mmdls.cohort import check_cohort, class_codes, survival_target
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.estimators._published import (
     CLINICAL,
     PET,
@@ -26,7 +26,7 @@ from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
-from mmdls.training._inputs import Inputs, outcome_table
+from mmdls.training._inputs import Inputs, outcome_table, patient_weights
 from mmdls.training._net import CohortNet
 
 __all__ = ["MMDLS"]
@@ -142,9 +142,9 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         X : pandas.DataFrame of shape (n_patients, n_columns)
             Index = patient; see :mod:`mmdls.cohort` for what columns mean.
         y : pandas.DataFrame of shape (n_patients, n_columns)
-            The same patients; NaN = unknown.
-        sample_weight : array of shape (n_patients,), default=None
-            Weight of each patient in every loss.
+            The same patients, joined by id; NaN = unknown.
+        sample_weight : array or Series of shape (n_patients,), default=None
+            Weight of each patient in every loss; a Series is joined by id.
 
         Returns
         -------
@@ -153,17 +153,15 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            If the cohort does not pass the gate of :func:`mmdls.cohort.check_cohort`.
+            If the cohort does not pass :func:`mmdls.cohort.check_cohort`.
         FloatingPointError
             If training diverges.
         """
-        X = plain_input(X)
-        if not isinstance(X, pd.DataFrame):
-            X = validate_data(self, X, dtype="numeric", ensure_all_finite="allow-nan")
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
-        y = outcome_table(y, index)
-        tasks = check_cohort(X, y) if isinstance(X, pd.DataFrame) else check_cohort(pd.DataFrame(index=index), y)
-        self._fit(X, y, tasks, sample_weight)
+        table = self._table(X, reset=True)
+        by_id = isinstance(X, pd.DataFrame)
+        y = outcome_table(y, table.index, by_id=by_id)
+        tasks = check_cohort(table, y)
+        self._fit(table, y, tasks, patient_weights(sample_weight, table.index, by_id=by_id))
         self.classes_ = {task.name: np.asarray(task.classes) for task in tasks.values() if task.classes}
         self.unique_times_ = self._times
         return self
@@ -242,8 +240,10 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         MMDLS
         """
         check_is_fitted(self, "net_")
-        check_cohort(X, y, self._endpoints)
-        inputs = self._inputs(self._table(X, reset=False))
+        table = self._table(X, reset=False)
+        y = outcome_table(y, table.index, by_id=isinstance(X, pd.DataFrame))
+        check_cohort(table, y, self._endpoints)
+        inputs = self._inputs(table)
         self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
         self.unique_times_ = self._times
         return self
@@ -345,7 +345,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         no training patient had are left out of that task, with a warning: there is no probability to score.
         """
         outputs = self._outputs(X)
-        y = outcome_table(y, X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(y)))
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs["@unknown"]))
+        y = outcome_table(y, index, by_id=isinstance(X, pd.DataFrame))
         scores = []
         for task in self.tasks_.values():
             if task.kind == "survival":

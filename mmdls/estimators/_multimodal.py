@@ -11,11 +11,11 @@ import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import _check_feature_names, _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 from sksurv.functions import StepFunction
 from torch import Tensor
 
-from mmdls.cohort import Task, check_features, modalities, survival_target
+from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.modules import MultimodalNet
@@ -25,7 +25,7 @@ from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
 from mmdls.training._inputs import Inputs, column_list, rows_with_values
 
-__all__ = ["Multimodal", "cumulative_hazard", "plain_input"]
+__all__ = ["Multimodal", "cumulative_hazard"]
 
 
 class Multimodal(_BaseComposition):
@@ -138,16 +138,14 @@ class Multimodal(_BaseComposition):
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
-    def _fit(self, X: Any, y: pd.DataFrame, tasks: dict[str, Task], sample_weight: Any) -> None:
-        table = self._table(X, reset=True)
+    def _fit(self, table: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task], sample_weight: Any) -> None:
+        """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
         self.tasks_ = tasks
         used = {column for _, _, columns in self.modalities_ for column in columns}
-        if isinstance(X, pd.DataFrame):
+        if not self._plain_input:
             self.feature_names_in_ = np.asarray([c for c in table.columns if c in used], dtype=object)
             self.n_features_in_ = len(self.feature_names_in_)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, table, ensure_non_negative=True)
         inputs = self._inputs(table, y, fitting=True)
         training = {
             name: getattr(self, name)
@@ -245,21 +243,26 @@ class Multimodal(_BaseComposition):
     # -- from a table to the network ------------------------------------------------------------------------------
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        """The gate for X: a table of patients, or a plain numeric array as one block."""
-        X = plain_input(X)
-        if isinstance(X, pd.DataFrame) and (reset or not self._plain_input):
+        """X as a table of patients; a plain numeric array, or a table with numbered columns, becomes one block."""
+        refuse_other_tables(X, "X")
+        named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
+        if named and (reset or not self._plain_input):
             check_features(X)
             if reset:
                 self._plain_input = False
             else:
                 self._check_columns(X)
             return X
+        index = None
+        if isinstance(X, pd.DataFrame):
+            index = check_features(X).index
+            X = X if named else X.to_numpy()
         X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if reset:
             self._plain_input = True
         elif not self._plain_input:
             raise TypeError("the model was fitted on a table of patients; X must be a pandas DataFrame too.")
-        return pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])])
+        return pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])], index=index)
 
     def _check_columns(self, X: pd.DataFrame) -> None:
         """Every column used in fit must be there; a feature column that fit did not see is refused."""
@@ -387,13 +390,6 @@ class Multimodal(_BaseComposition):
         functions = np.empty(len(values), dtype=object)
         functions[:] = [StepFunction(grid, row, domain=(0, None)) for row in values]
         return functions
-
-
-def plain_input(X: Any) -> Any:
-    """A table whose columns have no names, only numbers, is a plain array."""
-    if isinstance(X, pd.DataFrame) and not any(isinstance(column, str) for column in X.columns):
-        return X.to_numpy()
-    return X
 
 
 def cumulative_hazard(survival: np.ndarray) -> np.ndarray:

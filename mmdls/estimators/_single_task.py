@@ -6,14 +6,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from mmdls.cohort import Task, check_cohort, check_features, survival_target
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard, plain_input
+from mmdls.cohort import (
+    Task,
+    check_cohort,
+    class_codes,
+    class_labels,
+    refuse_other_tables,
+    survival_target,
+)
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._inputs import outcome_table
+from mmdls.training._inputs import endpoint_table, outcome_table, patient_weights
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 
@@ -49,31 +55,46 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         Parameters
         ----------
         X : pandas.DataFrame or array of shape (n_samples, n_features)
-        y : array of shape (n_samples,)
-        sample_weight : array of shape (n_samples,), default=None
+        y : pandas.Series, table of one column, or array of shape (n_samples,)
+            A Series or a table is joined by patient id, an array goes by place.
+        sample_weight : array or Series of shape (n_samples,), default=None
 
         Returns
         -------
         MultimodalClassifier
         """
-        if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
-            y = y.iloc[:, 0]
-        X = plain_input(X)
-        if isinstance(X, pd.DataFrame):
-            _, labels = validate_data(self, X, y, skip_check_array=True), np.asarray(y)
-        else:
-            X, labels = validate_data(self, X, y, dtype="numeric", ensure_all_finite="allow-nan")
-        check_classification_targets(labels)
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
-        if len(labels) != len(index):
-            raise ValueError(f"X has {len(index)} patients and y has {len(labels)}; both need one row a patient.")
-        table = pd.DataFrame({"label": labels}, index=index)
-        self.classes_ = np.unique(labels)
+        table = self._table(X, reset=True)
+        by_id = isinstance(X, pd.DataFrame)
+        labels = self._labels(y, table.index, by_id)
+        self.classes_ = np.asarray(tuple(sorted(class_labels(labels))))
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
-        task = Task("label", "classification", ("label",), tuple(self.classes_))
-        self._fit(X, table, {"label": task}, sample_weight)
+        y = labels.to_frame("label")
+        check_cohort(table, y)
+        task = Task("label", "classification", ("label",), tuple(self.classes_.tolist()))
+        self._fit(table, y, {"label": task}, patient_weights(sample_weight, table.index, by_id=by_id))
         return self
+
+    def _labels(self, y: Any, index: pd.Index, by_id: bool) -> pd.Series:
+        """One known label a patient, in the order of the patients."""
+        if y is not None and not isinstance(y, pd.Series | pd.DataFrame):
+            refuse_other_tables(y, "y")
+            y = column_or_1d(y, warn=True)
+        table = outcome_table(y, index, by_id=by_id)
+        if table.shape[1] != 1:
+            raise ValueError(
+                f"{type(self).__name__} learns one label; y has the columns {list(table.columns)}. Give one of them, "
+                "or use MMDLS, which learns them all."
+            )
+        labels = table.iloc[:, 0]
+        unknown = labels.isna().to_numpy()
+        if unknown.any():
+            raise ValueError(
+                f"Input y contains NaN: {unknown.sum()} of {len(labels)} patients have no label, such as "
+                f"{list(labels.index[unknown][:5])}; leave them out of X and y, or use MMDLS, which learns from the "
+                "known labels of each task."
+            )
+        return labels
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``."""
@@ -84,10 +105,30 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         chosen = self.predict_proba(X).argmax(axis=1)
         return self.classes_[chosen]
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy: the share of samples whose most probable class is theirs.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_samples, n_features)
+        y : pandas.Series, or array of shape (n_samples,)
+            A Series is joined by patient id.
+        sample_weight : array or Series of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        chosen = self.predict_proba(X).argmax(axis=1)
+        by_id = isinstance(X, pd.DataFrame)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(chosen))
+        right = class_codes(self._labels(y, index, by_id), self.classes_.tolist()) == chosen
+        return float(np.average(right, weights=patient_weights(sample_weight, index, by_id=by_id)))
+
 
 @estimator_registry.register("multimodal_survival")
 class MultimodalSurvival(Multimodal, BaseEstimator):
-    """One right-censored endpoint from several modalities, with the manners of scikit-survival.
+    """One right-censored endpoint from several modalities, with the methods of scikit-survival.
 
     X is a table of patients or a plain numeric array; y is a table with the endpoint's time and event, or
     scikit-survival's structured array. The parameters are those of :class:`MMDLS` without those of class tasks, and:
@@ -192,29 +233,18 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         ----------
         X : pandas.DataFrame or array of shape (n_patients, n_features)
         y : pandas.DataFrame or structured array of shape (n_patients,)
-        sample_weight : array of shape (n_patients,), default=None
+            A table is joined by patient id, an array goes by place.
+        sample_weight : array or Series of shape (n_patients,), default=None
 
         Returns
         -------
         MultimodalSurvival
         """
-        X = plain_input(X)
-        if isinstance(X, pd.DataFrame):
-            check_features(X)
-            index = X.index
-        else:
-            X = validate_data(self, X, dtype="numeric", ensure_all_finite="allow-nan")
-            index = pd.RangeIndex(len(X))
-        table = outcome_table(y, index)
-        name = self.endpoint
-        if not isinstance(y, pd.DataFrame):
-            survival_target(y)
-            name = "survival"
-        elif name is None:
-            survival_target(y)
-            name = next(c.removesuffix("_time") for c in y.columns if str(c).endswith("_time"))
-        tasks = check_cohort(X if isinstance(X, pd.DataFrame) else pd.DataFrame(index=index), table, [name])
-        self._fit(X, table, tasks, sample_weight)
+        table = self._table(X, reset=True)
+        by_id = isinstance(X, pd.DataFrame)
+        outcomes, name = endpoint_table(y, table.index, self.endpoint, by_id=by_id)
+        tasks = check_cohort(table, outcomes, [name])
+        self._fit(table, outcomes, tasks, patient_weights(sample_weight, table.index, by_id=by_id))
         self._name = name
         self.unique_times_ = self._times[name]
         outcome = self.outcomes_[name]
@@ -255,6 +285,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     def score(self, X: Any, y: Any) -> float:
         """Harrell's C-index."""
         risk = self.predict(X)
-        outcome = survival_target(y, self._name if isinstance(y, pd.DataFrame) else None)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
+        outcome = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
         known = ~np.isnan(outcome["time"])
         return concordance_index(outcome["event"][known], outcome["time"][known], risk[known])

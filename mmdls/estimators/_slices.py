@@ -8,7 +8,7 @@ import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import check_cohort, check_features
 from mmdls.images import SliceStore
@@ -19,7 +19,7 @@ from mmdls.training._build import fit_network, make_part
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import embed_patients
-from mmdls.training._inputs import Inputs, outcome_table
+from mmdls.training._inputs import Inputs, outcome_table, patient_weights
 from mmdls.training._ranks import is_first_rank
 
 __all__ = ["SliceEncoder"]
@@ -206,8 +206,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         check_features(X)
         y = outcome_table(y, X.index)
         tasks = check_cohort(X, y)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        sample_weight = patient_weights(sample_weight, X.index)
         store = self.open_slices(X, verbose=self.verbose)
         if not store.present.any():
             raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")

@@ -9,8 +9,15 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.functions import StepFunction
 
-from mmdls.cohort import check_cohort, check_features, find_tasks, modalities, survival_target
+from mmdls.cohort import (
+    check_cohort,
+    check_features,
+    modalities,
+    refuse_other_tables,
+    survival_target,
+)
 from mmdls.metrics import concordance_index
+from mmdls.training._inputs import endpoint_table
 
 __all__ = ["TabularSurvival"]
 
@@ -35,27 +42,11 @@ class TabularSurvival(BaseEstimator):
         -------
         self
         """
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None; give a table that holds "
-                "the endpoint, or a structured survival array."
-            )
         features = self._features(X, reset=True)
-        name = self.endpoint
-        if isinstance(y, pd.DataFrame):
-            if name is None:
-                survival_target(y)
-                name = next(task.name for task in find_tasks(y).values() if task.kind == "survival")
-            patients = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(features))
-            check_cohort(pd.DataFrame(index=patients), y, [name])
-        else:
-            name = "survival"
-        target = survival_target(y, name if isinstance(y, pd.DataFrame) else None)
-        if len(target) != len(features):
-            raise ValueError(f"X has {len(features)} patients and y has {len(target)}; both need one row a patient.")
+        outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=isinstance(X, pd.DataFrame))
+        check_cohort(X if isinstance(X, pd.DataFrame) else features, outcomes, [name])
+        target = survival_target(outcomes, name)
         known = ~np.isnan(target["time"])
-        if not target["event"][known].any():
-            raise ValueError(f"endpoint {name!r} has no event among {known.sum()} patients; nothing can be learned.")
         self._name = name
         outcome = target[known]
         # scikit-survival refuses time zero only in some models; half a day keeps the order and is the same for all.
@@ -75,11 +66,13 @@ class TabularSurvival(BaseEstimator):
         return getattr(last, "best_estimator_", last)
 
     def _features(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        refuse_other_tables(X, "X")
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
+            index = check_features(X).index if isinstance(X, pd.DataFrame) else None
             values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
             names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
-            return pd.DataFrame(values, columns=names)
+            return pd.DataFrame(values, columns=names, index=index)
         check_features(X)
         if reset:
             found = modalities(X)
@@ -133,7 +126,8 @@ class TabularSurvival(BaseEstimator):
     def score(self, X: Any, y: Any) -> float:
         """Harrell's C-index."""
         risk = self.predict(X)
-        target = survival_target(y, self._name if isinstance(y, pd.DataFrame) else None)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
+        target = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
         known = ~np.isnan(target["time"])
         return concordance_index(target["event"][known], target["time"][known], risk[known])
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
-from mmdls.cohort import Task, align_rows, class_codes, refuse_other_tables, survival_target
+from mmdls.cohort import Task, align_rows, class_codes, endpoint_name, refuse_other_tables, survival_target
 from mmdls.images import SliceStore
 
-__all__ = ["Inputs", "Targets", "column_list", "outcome_table", "rows_with_values"]
+__all__ = ["Inputs", "Targets", "column_list", "endpoint_table", "outcome_table", "patient_weights", "rows_with_values"]
 
 
 @dataclass
@@ -169,3 +170,35 @@ def outcome_table(y: Any, index: pd.Index, *, by_id: bool = True) -> pd.DataFram
     if y.ndim != 1:
         raise ValueError(f"y must be a table, a structured array or 1-d labels; got an array of shape {y.shape}.")
     return pd.DataFrame({"label": y}, index=index)
+
+
+def endpoint_table(y: Any, index: pd.Index, endpoint: str | None, *, by_id: bool = True) -> tuple[pd.DataFrame, str]:
+    """:func:`outcome_table` of one endpoint, and the name of the endpoint in it.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` is neither a table nor a structured array, or the table has several endpoints and none is asked for.
+    """
+    if y is not None and not isinstance(y, pd.DataFrame):
+        refuse_other_tables(y, "y")
+        survival_target(y)
+        endpoint = None
+    table = outcome_table(y, index, by_id=by_id)
+    return table, endpoint_name(table, endpoint)
+
+
+def patient_weights(sample_weight: Any, index: pd.Index, *, by_id: bool = True) -> np.ndarray | None:
+    """Weights of patients in their order, checked; see :func:`outcome_table` for ``index`` and ``by_id``.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or missing, or the patients are others.
+    """
+    if sample_weight is None:
+        return None
+    refuse_other_tables(sample_weight, "sample_weight")
+    if isinstance(sample_weight, pd.Series) and by_id:
+        sample_weight = align_rows(sample_weight, index, "sample_weight")
+    return _check_sample_weight(sample_weight, np.empty((len(index), 1)), ensure_non_negative=True)

@@ -1,0 +1,185 @@
+"""What a column of labels is not: an endpoint under another name, a measurement, a date, an identifier."""
+
+import re
+import warnings
+from collections.abc import Sequence
+
+import pandas as pd
+
+from mmdls.cohort._classes import class_labels
+from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
+
+__all__ = ["check_labels", "is_identifier_name", "is_outcome_name"]
+
+_ENDPOINTS = {
+    *("os", "dfs", "pfs", "rfs", "efs", "dss", "css", "lrfs", "dmfs", "mfs", "ttp"),
+    *("survival", "surv", "vital", "dead", "deadstatus", "followup"),
+}
+_TIMES = {"time", "times", "month", "months", "mo", "week", "weeks", "day", "days", "year", "years", "yrs", "duration"}
+_STATUSES = {"event", "events", "status", "censor", "censored", "censoring", "cens", "indicator"}
+_STATUS_ALONE = {"event", "status", "dead", "alive", "deceased", "censored", "deadstatus", "vitalstatus"}
+_STATUS_WORDS = re.compile(r"(no )?event|alive|living|dead|died|deceased|censored|\d\s*[:=]\s*[a-z].*")
+_FEW_PER_CLASS = 10
+_MANY_CLASSES = 20
+
+
+def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse columns that would be learned as classes and are none.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+    columns : sequence of str
+        The columns of ``y`` that would be learned as classes.
+
+    Raises
+    ------
+    ValueError
+        If a column is the time or the status of an endpoint under another name, holds dates, continuous numbers, or
+        nearly as many values as patients; with what to do.
+
+    Warns
+    -----
+    UserWarning
+        If a column holds more than 20 different whole numbers.
+    """
+    times = [column for column in columns if _is_time(y[column])]
+    statuses = [column for column in columns if column not in times and _is_status(y[column])]
+    if times or statuses:
+        found = [column for column in columns if column in (*times, *statuses)]
+        raise ValueError(
+            f"the columns {found} of y look like the time or the status of a right-censored endpoint and would be "
+            "learned as classes. An endpoint is a pair of columns '<name>_time' "
+            f"(months) and '<name>_event' (1 = seen, 0 = censored): {_renaming(times, statuses)} "
+            "mmdls.cohort.read_cohort does this for a hospital's own table. A column that is a class all the same "
+            "needs another name, and booleans or text of its own as values."
+        )
+    for column in columns:
+        _check_values(y[column])
+
+
+def is_outcome_name(name: str) -> bool:
+    """Whether a name is that of a time or a status of an endpoint: ``OS_MONTHS``, ``clinical_dfs_status``."""
+    words = _words(name)
+    return bool(_ENDPOINTS & set(words)) and words[-1] in _TIMES | _STATUSES | {"date"}
+
+
+def is_identifier_name(name: str) -> bool:
+    """Whether a name is that of an identifier: ``patient_id``, ``clinical_mrn``, ``PatientID``."""
+    return re.search(r"(^|[^a-z])((patient|case|study|subject|person)?id|pid|mrn|uid|uuid)$", name.lower()) is not None
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name, split where it changes case or is no letter, with the joined forms of the field split."""
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+    split = []
+    for word in words:
+        joined = re.fullmatch(
+            r"(os|dfs|pfs|rfs|efs|dss|css|surv|survival|death|dead|vital|followup)"
+            r"(time|months?|days?|weeks?|years?|status|event|censor\w*|cens|date)",
+            word,
+        )
+        split += joined.groups() if joined else [word]
+    return ["followup" if pair == ("follow", "up") else pair[0] for pair in _pairs(split)]
+
+
+def _pairs(words: list[str]) -> list[tuple[str, str]]:
+    pairs = list(zip(words, [*words[1:], ""], strict=True))
+    return [pair for before, pair in zip([("", ""), *pairs], pairs, strict=False) if before != ("follow", "up")]
+
+
+def _is_time(column: pd.Series) -> bool:
+    """Numbers with more than two values, or durations, under the name of a time."""
+    words = _words(str(column.name))
+    named = bool(_TIMES & set(words)) or bool(words) and words[-1] in _ENDPOINTS
+    if isinstance(column.dtype, pd.CategoricalDtype) or not named:
+        return False
+    if pd.api.types.infer_dtype(column, skipna=True).startswith("timedelta"):
+        return True
+    return not pd.api.types.is_bool_dtype(column.dtype) and len(_as_numbers(column).dropna().unique()) > 2
+
+
+def _is_status(column: pd.Series) -> bool:
+    words = _words(str(column.name))
+    known = column.dropna()
+    if not words or not 1 <= known.nunique() <= 5:
+        return False
+    named = (
+        words[-1] in {"event", "censored", "censoring", "cens"}
+        or words[-1] in _STATUSES
+        and (bool(_ENDPOINTS & set(words)) or bool({"death", "relapse", "recurrence", "progression"} & set(words[:-1])))
+    )
+    texts = [value for value in known.unique() if isinstance(value, str)]
+    told = bool(texts) and all(_STATUS_WORDS.fullmatch(text.strip().lower()) for text in texts)
+    return named or told or "".join(words) in _STATUS_ALONE
+
+
+def _renaming(times: list[str], statuses: list[str]) -> str:
+    """What to write for the pairs that are found."""
+    left, names, parts = list(statuses), {}, []
+    for time in times:
+        stem = _stem(time)
+        status = next((s for s in left if _stem(s) == stem), left[0] if left else None)
+        names[time] = f"{stem}_time"
+        if status is None:
+            parts.append(f"{time!r} also needs its event as '{stem}_event'.")
+        else:
+            left.remove(status)
+            names[status] = f"{stem}_event"
+        if {"day", "days"} & set(_words(time)):
+            parts.append(f"Divide the days by {DAYS_A_MONTH}.")
+    for status in left:
+        names[status] = f"{_stem(status)}_event"
+        parts.append(f"{status!r} also needs its time as '{_stem(status)}_time'.")
+    return " ".join([f"y.rename(columns={names}), with 1 and 0 as events.", *parts])
+
+
+def _stem(name: str) -> str:
+    kept = [word for word in _words(name) if word not in _TIMES | _STATUSES and word != "to"]
+    known = [word for word in kept if word in _ENDPOINTS]
+    stem = known[0] if known else "_".join(kept)
+    return "os" if stem in ("", "survival", "surv", "vital", "dead", "deadstatus", "death", "followup") else stem
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Numbers, also those written as text with a decimal point or comma; NaN where there is none."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.astype("float64")
+    text = column.astype("object").map(lambda value: str(value).strip().replace(",", "."), na_action="ignore")
+    return pd.to_numeric(text, errors="coerce").astype("float64")
+
+
+def _check_values(column: pd.Series) -> None:
+    """Labels are few, and neither dates nor measurements nor identifiers."""
+    name, known = column.name, column.dropna()
+    declared = isinstance(column.dtype, pd.CategoricalDtype)
+    kind = pd.api.types.infer_dtype(known.astype(object) if declared else known, skipna=True)
+    if kind.startswith(("date", "time", "period")):
+        raise ValueError(f"{name!r} holds {kind}, which is no class to learn; leave it out of y.")
+    if is_identifier_name(str(name)):
+        raise ValueError(f"{name!r} has the name of an identifier, which is no class to learn; leave it out of y.")
+    n, n_classes = len(known), len(class_labels(known.astype(object)))
+    numbers = _as_numbers(known).dropna() if kind != "boolean" else pd.Series(dtype=float)
+    is_text = kind in ("string", "mixed")
+    if len(numbers) > n / 2 and (numbers % 1 != 0).any() and (not is_text or n_classes > 2):
+        raise ValueError(
+            f"Unknown label type: {name!r} holds continuous numbers{' written as text' if is_text else ''}, such as "
+            f"{shortened(known.unique(), 3)}, which are no classes. A time belongs to an endpoint "
+            f"('<name>_time', '<name>_event'); cut a measurement into groups first (pandas.cut), or leave it out of y."
+        )
+    whole = len(numbers) == n and not is_text and not declared
+    if (
+        (n_classes == n and n > 3)
+        or n_classes > max(5, n / 3)
+        or (whole and n_classes > _MANY_CLASSES and n < n_classes * _FEW_PER_CLASS)
+    ):
+        raise ValueError(
+            f"{name!r} has {n_classes} different values among {n} patients, such as {shortened(known.unique(), 3)}: an "
+            "identifier, a time or a measurement rather than a class. Leave it out of y, or merge rare classes."
+        )
+    if whole and n_classes > _MANY_CLASSES:
+        warnings.warn(
+            f"the {n_classes} different numbers of {name!r} are learned as {n_classes} classes without order; if it is "
+            "a measurement or a time, leave it out of y.",
+            stacklevel=6,
+        )
