@@ -183,6 +183,15 @@ def check_cohort(
 def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
     """The endpoint that is asked for, or the only one of a table.
 
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+    endpoint : str, default=None
+
+    Returns
+    -------
+    str
+
     Raises
     ------
     ValueError
@@ -298,6 +307,13 @@ def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
 
 def refuse_other_tables(values: Any, name: str) -> None:
     """Refuse tables of other libraries, whose rows carry no ids and whose columns would lose their names.
+
+    Parameters
+    ----------
+    values : object
+        What a user gave.
+    name : str
+        What it is, for the message.
 
     Raises
     ------
