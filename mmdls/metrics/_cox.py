@@ -1,6 +1,7 @@
 """Cox regression on a few covariates, for hazard ratios and tests."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import chi2, rankdata
 from sksurv.compare import compare_survival
 
+from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome
 from mmdls.metrics._resamples import UndefinedMetricWarning
 
@@ -22,7 +24,9 @@ __all__ = [
     "proportional_hazards_test",
 ]
 
-_ROUNDS = 50
+_ROUNDS = 100
+_NO_INFORMATION = 1e-10  # of the best known direction, at coefficients of zero
+_LOST_INFORMATION = 1e-8  # of what the direction had at zero
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,11 @@ class CoxFit:
     Parameters
     ----------
     coefficients : ndarray of shape (p,)
-        Log hazard ratios; NaN if the fit does not converge, for example when a group has no event.
+        Log hazard ratios; NaN where there is no finite maximum: of a group without an event, of constant or collinear
+        covariates. The others are those in the limit.
     covariance : ndarray of shape (p, p)
     log_likelihood, null_log_likelihood : float
-        Partial, with and without the covariates.
+        Partial, with and without the covariates; NaN without an event.
     """
 
     coefficients: np.ndarray
@@ -70,6 +75,17 @@ def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") 
     >>> cox_regression(event, time, x, ties="breslow").coefficients.round(6)
     array([1.475285])
     """
+    event, time, covariates = _check(event, time, covariates, ties)
+    maximum = _maximum(event, time, covariates, ties)
+    return CoxFit(
+        np.where(maximum.finite, maximum.beta, np.nan),
+        np.where(np.outer(maximum.finite, maximum.finite), maximum.covariance, np.nan),
+        maximum.log_likelihood,
+        maximum.null_log_likelihood,
+    )
+
+
+def _check(event: Any, time: Any, covariates: Any, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if ties not in ("efron", "breslow"):
         raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
     event, time = check_outcome(event, time)
@@ -77,30 +93,64 @@ def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") 
     covariates = covariates[:, None] if covariates.ndim == 1 else covariates
     if len(covariates) != len(time) or not np.isfinite(covariates).all():
         raise ValueError(f"covariates must be {len(time)} rows of finite numbers; got shape {covariates.shape}.")
-    centre, scale = covariates.mean(axis=0), covariates.std(axis=0)
+    return event, time, covariates
+
+
+@dataclass(frozen=True)
+class _Maximum:
+    """Where the partial likelihood is largest; ``beta`` stands far out in directions without a finite maximum."""
+
+    likelihood: "_PartialLikelihood"
+    beta: np.ndarray
+    covariance: np.ndarray
+    finite: np.ndarray
+    log_likelihood: float
+    null_log_likelihood: float
+
+
+def _maximum(event: np.ndarray, time: np.ndarray, covariates: np.ndarray, ties: str) -> _Maximum:
+    """Newton's method along the directions that carry information, with step halving.
+
+    Directions are the eigenvectors of the information relative to that at zero. Those without any at the start are
+    collinear covariates; in those that lose it on the way the likelihood rises for ever, as for a group without an
+    event, and the other coefficients converge to what they are in the limit.
+    """
     p = covariates.shape[1]
-    lost = CoxFit(np.full(p, np.nan), np.full((p, p), np.nan), float("nan"), float("nan"))
-    if not event.any() or (scale == 0).any():
-        return lost
-    likelihood = _PartialLikelihood(event, time, (covariates - centre) / scale, ties)
-    beta = np.zeros(p)
+    scale = covariates.std(axis=0)
+    varies = scale > 0
+    scale = np.where(varies, scale, 1.0)
+    likelihood = _PartialLikelihood(event, time, (covariates - covariates.mean(axis=0)) / scale, ties)
+    if not event.any():
+        nothing = np.full((p, p), np.nan)
+        return _Maximum(likelihood, np.zeros(p), nothing, np.zeros(p, dtype=bool), float("nan"), float("nan"))
+    beta, step = np.zeros(p), np.full(p, np.inf)
     value, gradient, information = likelihood(beta)
     null = value
+    length, axes = np.linalg.eigh(information)
+    informed = length > _NO_INFORMATION * length.max(initial=0.0)
+    whitening = axes[:, informed] / np.sqrt(length[informed])
     for _ in range(_ROUNDS):
-        try:
-            step = np.linalg.solve(information, gradient)
-        except np.linalg.LinAlgError:
-            return lost
-        while (proposed := likelihood(beta + step))[0] < value - 1e-9 * abs(value) and np.abs(step).max() > 1e-12:
-            step = step / 2
-        beta, (value, gradient, information) = beta + step, proposed
-        if np.abs(step).max() < 1e-10:
+        share, turned = np.linalg.eigh(whitening.T @ information @ whitening)
+        kept = share > _LOST_INFORMATION
+        directions = whitening @ turned
+        covariance = (directions[:, kept] / share[kept]) @ directions[:, kept].T
+        step = covariance @ gradient
+        if np.abs(step).max(initial=0.0) < 1e-10:
             break
-    # A separated group drives its coefficient towards infinity, where the information vanishes.
-    if np.abs(step).max() > 1e-6 or np.linalg.cond(information) > 1e10 or np.diag(information).min() < 1e-6:
-        return lost
-    covariance = np.linalg.inv(information) / np.outer(scale, scale)
-    return CoxFit(beta / scale, covariance, value, null)
+        moved = step
+        while (proposed := likelihood(beta + moved))[0] < value - 1e-9 * abs(value):
+            moved = moved / 2
+            if np.abs(moved).max() < 1e-12:
+                break
+        else:
+            beta, (value, gradient, information) = beta + moved, proposed
+            continue
+        break
+    endless = np.column_stack([axes[:, ~informed], directions[:, ~kept]])
+    endless = endless / np.maximum(np.abs(endless).max(axis=0, initial=0.0), np.finfo(float).tiny)
+    finite = varies & (np.abs(endless).max(axis=1, initial=0.0) < 1e-4) & (np.abs(step) < 1e-6)
+    likelihood = _PartialLikelihood(event, time, covariates, ties)
+    return _Maximum(likelihood, beta / scale, covariance / np.outer(scale, scale), finite, value, null)
 
 
 class _PartialLikelihood:
@@ -119,6 +169,15 @@ class _PartialLikelihood:
         self.n_groups = len(counts)
 
     def __call__(self, beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Log likelihood, gradient and information; minus infinity where they overflow, so that no step leads there."""
+        with np.errstate(all="ignore"):
+            value, gradient, information = (part.sum(axis=0) for part in self.terms(beta))
+        finite = np.isfinite(value) and np.isfinite(gradient).all() and np.isfinite(information).all()
+        return float(value) if finite else -np.inf, gradient, information
+
+    def terms(self, beta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each event, from the latest: log likelihood (d,), Schoenfeld residual (d, p), covariance of the covariates
+        in its risk set (d, p, p)."""
         eta = self.x @ beta
         shift = eta.max()
         hazard = np.exp(eta - shift)
@@ -128,14 +187,7 @@ class _PartialLikelihood:
         mean = one / zero
         p = len(beta)
         spread = (two / zero).reshape(-1, p, p) - mean[:, :, None] * mean[:, None, :]
-        value = float((eta[self.at] - shift - np.log(zero[:, 0])).sum())
-        return value, (self.x[self.at] - mean).sum(axis=0), spread.sum(axis=0)
-
-    def residuals(self, beta: np.ndarray) -> np.ndarray:
-        """Schoenfeld residuals of the events from the latest time, (n_events, p)."""
-        eta = self.x @ beta
-        hazard = np.exp(eta - eta.max())[:, None]
-        return self.x[self.at] - self._at_risk(hazard * self.x) / self._at_risk(hazard)
+        return eta[self.at] - shift - np.log(zero[:, 0]), self.x[self.at] - mean, spread
 
     def _at_risk(self, moment: np.ndarray) -> np.ndarray:
         summed = moment.cumsum(axis=0)[self.last]
@@ -173,8 +225,10 @@ def hazard_ratios(
     """
     fit = cox_regression(event, time, covariates, ties)
     if np.isnan(fit.coefficients).any():
+        lost = np.flatnonzero(np.isnan(fit.coefficients)).tolist()
         warnings.warn(
-            "no finite hazard ratio: no event at all or in one of the groups, or a constant covariate.",
+            f"no finite hazard ratio of the covariates in the columns {lost}: no event at all or in one of the groups, "
+            "or constant or collinear covariates.",
             UndefinedMetricWarning,
             stacklevel=2,
         )
@@ -261,13 +315,23 @@ def interaction_test(
     return tuple(float(values[2]) for values in result)
 
 
-def proportional_hazards_test(event: Any, time: Any, covariates: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Test that each hazard ratio stays the same over time, by scaled Schoenfeld residuals against ranks of time.
+def proportional_hazards_test(
+    event: Any, time: Any, covariates: Any, transform: str = "rank", ties: str = "efron"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Test that each hazard ratio stays the same over time.
+
+    A score test of adding the product of the covariate and a function of time to the Cox model, as ``cox.zph`` of R's
+    package survival does since version 3.0 (its older approximation assumed that the covariance of the covariates is
+    the same in all risk sets).
 
     Parameters
     ----------
     event, time : array of shape (n,)
     covariates : array of shape (n,) or (n, p)
+    transform : {"rank", "km", "identity", "log"}, default="rank"
+        The function of time: its rank among all times, 1 minus the left limit of Kaplan-Meier (the default of R), time
+        itself, or its logarithm.
+    ties : {"efron", "breslow"}, default="efron"
 
     Returns
     -------
@@ -278,6 +342,7 @@ def proportional_hazards_test(event: Any, time: Any, covariates: Any) -> tuple[n
     ----------
     .. [1] Grambsch PM, Therneau TM. Proportional hazards tests and diagnostics based on weighted residuals.
        Biometrika, 1994.
+    .. [2] Therneau TM. A package for survival analysis in R, version 3, function cox.zph. 2020.
 
     Examples
     --------
@@ -286,22 +351,34 @@ def proportional_hazards_test(event: Any, time: Any, covariates: Any) -> tuple[n
     >>> bool(proportional_hazards_test(np.ones(300), rng.exponential(np.exp(-x)), x)[1][0] > 0.01)
     True
     """
-    event, time = check_outcome(event, time)
-    covariates = np.asarray(covariates, dtype=np.float64)
-    covariates = covariates[:, None] if covariates.ndim == 1 else covariates
-    fit = cox_regression(event, time, covariates)
-    if np.isnan(fit.coefficients).any():
-        nothing = np.full(covariates.shape[1], np.nan)
-        return nothing, nothing
-    likelihood = _PartialLikelihood(event, time, covariates, "efron")
-    residuals = likelihood.residuals(fit.coefficients)
-    moments = rankdata(time[event], method="average")
-    at = np.sort(moments)[::-1]
-    centred = at - at.mean()
-    n_events = len(residuals)
-    scaled = n_events * residuals @ fit.covariance
-    statistic = (centred @ scaled) ** 2 / (n_events * np.diag(fit.covariance) * (centred**2).sum())
+    event, time, covariates = _check(event, time, covariates, ties)
+    if transform not in _TRANSFORMS:
+        raise ValueError(f"transform must be one of {list(_TRANSFORMS)}; got {transform!r}.")
+    maximum = _maximum(event, time, covariates, ties)
+    _, residuals, spread = maximum.likelihood.terms(maximum.beta)
+    moments = _TRANSFORMS[transform](event, time)
+    at = np.sort(moments[event])[::-1] - moments[event].mean() if event.any() else np.zeros(0)
+    score = at @ residuals
+    mixed, own = np.tensordot(at, spread, 1), np.einsum("d,dpp->p", at**2, spread)
+    # Information about each product that is left beside the covariates.
+    left = own - np.einsum("pj,pq,qj->j", mixed, maximum.covariance, mixed)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        statistic = np.where(maximum.finite & (left > 0), score**2 / left, np.nan)
     return statistic, chi2.sf(statistic, 1)
+
+
+def _log_time(event: np.ndarray, time: np.ndarray) -> np.ndarray:
+    if (time[event] <= 0).any():
+        raise ValueError("transform='log' needs events after time 0; use 'rank'.")
+    return np.log(np.where(event, time, 1.0))
+
+
+_TRANSFORMS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "rank": lambda event, time: rankdata(time),
+    "km": lambda event, time: 1 - step_values(*kaplan_meier(event, time), time, left=True),
+    "identity": lambda event, time: time,
+    "log": _log_time,
+}
 
 
 def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
