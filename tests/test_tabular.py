@@ -1,6 +1,8 @@
 """TabularEncoder against scikit-learn's own parts, and the laws of whatever learns from training rows."""
 
+import datetime
 import warnings
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -55,8 +57,10 @@ def test_equals_the_parts_of_scikit_learn(table, impute, scale):
     )
     encoder = TabularEncoder(impute=impute, scale=scale).fit(train)
     oracle.fit(train)
+    # scikit-learn's search for the power ends about 1e-8 beside the best one.
+    atol = 1e-6 if scale == "power" else 1e-9
     for rows in (train, test):
-        np.testing.assert_allclose(encoder.transform(rows), oracle.transform(rows).astype(float), atol=1e-9)
+        np.testing.assert_allclose(encoder.transform(rows), oracle.transform(rows).astype(float), atol=atol)
 
 
 def test_names_of_the_columns_in_their_order(table):
@@ -75,6 +79,7 @@ def test_names_of_the_columns_in_their_order(table):
     assert list(encoder.categories_) == ["clinical_sex", "clinical_site"]
 
 
+@pytest.mark.filterwarnings("ignore:categories that were not seen")
 @pytest.mark.parametrize("scale", ["power", "standard", None])
 def test_only_training_rows_are_learned_from(table, scale):
     train, test = table.iloc[:30], table.iloc[30:].copy()
@@ -155,7 +160,11 @@ def test_missing_and_unseen_categories_are_all_zeros(table):
     new = table.iloc[:3].copy()
     new["clinical_sex"] = ["F", "divers", None]
     new["clinical_site"] = pd.Categorical(["both", None, "left"])
-    out = pd.DataFrame(encoder.transform(new), columns=encoder.get_feature_names_out())
+    told = r"'clinical_sex' in 1 of 3 rows: 'divers' \(rows \['P01'\]\); 'clinical_site' in 1 of 3 rows: 'both'"
+    with pytest.warns(UserWarning, match=told) as caught:
+        answer = encoder.transform(new)
+    assert caught[0].filename == __file__
+    out = pd.DataFrame(answer, columns=encoder.get_feature_names_out())
     assert out[["clinical_sex_F", "clinical_sex_M"]].to_numpy().tolist() == [[1, 0], [0, 0], [0, 0]]
     assert out[["clinical_site_left", "clinical_site_right"]].to_numpy().tolist() == [[0, 0], [0, 0], [1, 0]]
     assert out["clinical_sex_missing"].tolist() == [0, 0, 1]
@@ -209,17 +218,22 @@ def test_numbers_and_booleans_of_every_dtype_are_numbers(values):
     np.testing.assert_array_equal(encoder.transform(gap).ravel(), [1, 1, 1, 1])
 
 
-def test_strings_of_digits_are_categories_in_fit():
+def test_strings_of_digits_are_numbers_and_categories_if_their_dtype_says_so():
     X = pd.DataFrame({"clinical_grade": ["1", "2", "10", "2"]})
-    encoder = TabularEncoder().fit(X)
-    assert encoder.get_feature_names_out().tolist() == ["clinical_grade_1", "clinical_grade_10", "clinical_grade_2"]
+    with pytest.warns(UserWarning, match=r"\['clinical_grade'\] hold numbers written as text .*astype\('category'\)"):
+        encoder = TabularEncoder(scale=None).fit(X)
+    assert encoder.transform(X).ravel().tolist() == [1, 2, 10, 2]
+    encoder = TabularEncoder().fit(X.astype("category"))
+    assert encoder.get_feature_names_out().tolist() == ["clinical_grade_1", "clinical_grade_2", "clinical_grade_10"]
     assert encoder.transform(X).sum(axis=1).tolist() == [1, 1, 1, 1]
 
 
 def test_a_number_column_that_turns_into_text_is_refused():
     encoder = TabularEncoder(scale=None).fit(pd.DataFrame({"clinical_age": [60.0, 70.0]}))
     assert encoder.transform(pd.DataFrame({"clinical_age": ["61", "62"]})).ravel().tolist() == [61, 62]
-    with pytest.raises(ValueError, match="'clinical_age' held numbers in fit .* 'sixty'; convert it to numbers"):
+    with pytest.raises(
+        ValueError, match=r"'clinical_age' held numbers in fit .* 'sixty' \(rows \[0\]\); convert it to numbers"
+    ):
         encoder.transform(pd.DataFrame({"clinical_age": ["sixty", "70"]}))
 
 
@@ -257,9 +271,9 @@ def test_an_array_may_follow_a_table_and_the_other_way_round(table):
 
 
 def test_wrong_parameters_and_an_unfitted_encoder(table):
-    with pytest.raises(ValueError, match="impute must be 'median', 'mean' or None; got 'zero'"):
+    with pytest.raises(ValueError, match="'impute' parameter of TabularEncoder must be .* Got 'zero'"):
         TabularEncoder(impute="zero").fit(table)
-    with pytest.raises(ValueError, match="scale must be 'power', 'standard' or None; got 'minmax'"):
+    with pytest.raises(ValueError, match="'scale' parameter of TabularEncoder must be .* Got 'minmax'"):
         TabularEncoder(scale="minmax").fit(table)
     with pytest.raises(NotFittedError):
         TabularEncoder().transform(table)
@@ -272,3 +286,239 @@ def test_fit_changes_nothing_it_was_given(table):
     encoder = TabularEncoder()
     encoder.fit(table).transform(table)
     pd.testing.assert_frame_equal(table, before)
+
+
+# -- what a column means -----------------------------------------------------------------------------------------------
+
+ONE = {
+    "text": ["1", "2", None, "2"],
+    "padded text": [" 1", "2 ", " ", "2"],
+    "text of floats": ["1.0", "2.0", None, "2.0"],
+    "int": pd.array([1, 2, None, 2], dtype="Int64"),
+    "float": [1.0, 2.0, np.nan, 2.0],
+    "object": np.array([1, 2.0, None, 2], dtype=object),
+    "mixed": np.array([1, "2", None, 2.0], dtype=object),
+    "boolean beside a number": np.array([True, 2, None, 2], dtype=object),
+    "category of int": pd.Categorical([1, 2, None, 2]),
+    "category of text": pd.Categorical(["1", "2", None, "2"]),
+    "arrow": pd.array([1, 2, None, 2], dtype="int8[pyarrow]"),
+    "arrow text": pd.array(["1", "2", None, "2"], dtype="string[pyarrow]"),
+    "sparse": pd.arrays.SparseArray([1.0, 2.0, np.nan, 2.0]),
+    "decimal": np.array([Decimal("1"), Decimal("2.0"), None, Decimal("2")], dtype=object),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the columns .* hold numbers written as text")
+@pytest.mark.parametrize("later", ONE)
+@pytest.mark.parametrize("first", ONE)
+def test_one_number_and_one_category_whatever_the_dtype(first, later):
+    train, test = (pd.DataFrame({"clinical_n": ONE[kind]}) for kind in (first, later))
+    encoder = TabularEncoder(scale=None).fit(train)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        answer = encoder.transform(test)
+    if first.startswith("category"):
+        assert encoder.get_feature_names_out().tolist() == ["clinical_n_1", "clinical_n_2", "clinical_n_missing"]
+        assert answer.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 0]]
+    else:
+        assert answer.tolist() == [[1, 0], [2, 0], [2, 1], [2, 0]]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        [True, False, None, True],
+        ["True", "False", None, "True"],
+        [1, 0, None, 1],
+        pd.Categorical([True, False, None, True]),
+    ],
+    ids=["boolean", "text", "number", "category"],
+)
+def test_true_is_one_in_any_dtype(first):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "the columns .* hold numbers written as text")
+        encoder = TabularEncoder(scale=None).fit(pd.DataFrame({"clinical_smoker": first}))
+        answers = [
+            encoder.transform(pd.DataFrame({"clinical_smoker": values}))
+            for values in (
+                [True, False, None, True],
+                pd.array([True, False, None, True], dtype="boolean"),
+                ["True", "false", None, "TRUE"],
+                [1.0, 0.0, np.nan, 1.0],
+                ["1", "0", "", "1"],
+            )
+        ]
+    for answer in answers:
+        np.testing.assert_array_equal(answer, answers[0])
+    assert answers[0][0].tolist() != answers[0][1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            ["65", "70", "unknown", "58"],
+            r"holds 3 numbers and the words 'unknown' \(rows \['c'\]\).*astype\('category'\)",
+        ),
+        ([65, 70.5, "unknown", 58], r"the words 'unknown' \(rows \['c'\]\)"),
+        (["65,5", "70,1", "58,0", "60,2"], r"the words '65,5' \(rows \['a'\]\).*decimals with a point"),
+        (["1.5", "<0.1", "nan", "2"], r"'<0.1' \(rows \['b'\]\), 'nan' \(rows \['c'\]\)"),
+        ([65, True, "True", 58], r"the words 'True' \(rows \['c'\]\)"),
+        (["1", "2", "inf", "3"], r"the words 'inf'"),
+    ],
+)
+def test_words_in_a_column_of_numbers_are_refused_with_their_rows(values, told):
+    X = pd.DataFrame({"clinical_age": pd.Series(values, dtype=object, index=list("abcd"))})
+    with pytest.raises(ValueError, match=told):
+        TabularEncoder().fit(X)
+    encoder = TabularEncoder().fit(pd.DataFrame({"clinical_age": [60.0, 70.0]}))
+    with pytest.raises(ValueError, match="'clinical_age' held numbers in fit and now holds the words"):
+        encoder.transform(X)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "column .* holds the text 'nan'")
+        categories = TabularEncoder().fit(X.astype("category"))
+    assert len(categories.categories_["clinical_age"]) == len(set(map(str, values)))
+
+
+def test_many_numbers_between_words_are_refused_and_few_are_categories():
+    words = ["left"] * 40
+    with pytest.raises(ValueError, match="holds 12 numbers and the words 'left'"):
+        TabularEncoder().fit(pd.DataFrame({"clinical_side": words + list(range(12))}))
+    encoder = TabularEncoder().fit(pd.DataFrame({"clinical_side": [*words, 2, "2", 1.0, "T1"]}))
+    assert encoder.categories_["clinical_side"].tolist() == ["1", "2", "T1", "left"]
+
+
+def test_codes_with_leading_zeros_stay_apart():
+    X = pd.DataFrame({"clinical_code": pd.Categorical(["01", "1", "7", "007"])})
+    assert TabularEncoder().fit(X).categories_["clinical_code"].tolist() == ["01", "1", "007", "7"]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (pd.period_range("2020-01", periods=3, freq="M"), "holds period"),
+        (pd.to_timedelta([1, 2, 3], unit="D"), "holds timedelta64"),
+        (pd.array([datetime.date(2020, 1, 1)] * 3, dtype="date32[pyarrow]"), "holds date"),
+        (np.array([datetime.date(2020, 1, 1), None, "x"], dtype=object), "holds date"),
+        (["2020-01-05", "2020-02-07", None], "dates written as text, such as '2020-01-05'"),
+        (["5.1.2020", "7.2.2020 11:30", None], "dates written as text"),
+        (pd.Categorical(pd.to_datetime(["2020-01-01", "2020-01-02", "2020-01-02"])), "holds datetime"),
+        (np.array([[1], [2], None], dtype=object), r"holds a list, \[1\]"),
+        (np.array([b"F", b"M", None], dtype=object), "holds a bytes, b'F'"),
+        ([1 + 2j, 3.0, 4.0], "holds a complex"),
+        (np.array([10**400, 1, 2], dtype=object), "infinite in rows"),
+    ],
+)
+def test_what_is_no_number_and_no_category_is_refused(values, told):
+    with pytest.raises(ValueError, match=told):
+        TabularEncoder().fit(pd.DataFrame({"clinical_x": values}))
+
+
+def test_ids_and_free_text_are_refused_and_many_categories_said():
+    ids = pd.DataFrame({"clinical_note": [f"note of patient {i}" for i in range(40)]})
+    with pytest.raises(ValueError, match="'clinical_note' holds 40 different texts in 40 rows.*an id or free text"):
+        TabularEncoder().fit(ids)
+    with pytest.warns(UserWarning, match="has 40 categories in 40 rows; few patients share one"):
+        TabularEncoder().fit(ids.astype("category"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        TabularEncoder().fit(pd.DataFrame({"clinical_centre": [f"centre {i}" for i in range(15)] * 2}))
+
+
+def test_doubtful_categories_are_said():
+    X = pd.DataFrame({"clinical_sex": ["Male", "male", "nan", "female"]})
+    with pytest.warns(UserWarning) as caught:
+        TabularEncoder().fit(X)
+    told = [str(w.message) for w in caught]
+    assert len(told) == 2 and {w.filename for w in caught} == {__file__}
+    assert "differ by case only: [['Male', 'male']]" in told[0]
+    assert "holds the text 'nan' (rows [2]), read as a category" in told[1]
+
+
+@pytest.mark.parametrize("later", [["a", "b"], [1.0, 2.0], pd.to_datetime(["2020-01-01", "2021-01-01"]), [None, None]])
+def test_a_column_empty_in_training_is_ignored_later_whatever_it_holds(later):
+    X = pd.DataFrame({"clinical_age": [60.0, 70.0], "clinical_note": pd.Series([None, None], dtype=object)})
+    with pytest.warns(UserWarning, match=r"\['clinical_note'\] have no value"):
+        encoder = TabularEncoder().fit(X)
+    np.testing.assert_array_equal(encoder.transform(X.assign(clinical_note=later)), encoder.transform(X))
+
+
+def test_a_column_that_did_not_vary_in_training_means_nothing_later():
+    encoder = TabularEncoder().fit(pd.DataFrame({"clinical_age": [60.0, 70.0], "clinical_stage": 3.0}))
+    later = encoder.transform(pd.DataFrame({"clinical_age": [60.0, 70.0], "clinical_stage": [1e9, -4.0]}))
+    assert (later[:, 1] == 0).all()
+
+
+def test_names_are_unique():
+    X = pd.DataFrame(
+        {
+            "clinical_sex": ["M", "F", None, "missing"] * 3,
+            "clinical_a": ["b_c", "x"] * 6,
+            "clinical_a_b": ["c", "y"] * 6,
+            "clinical_sex_F": np.arange(12.0),
+        }
+    )
+    names = TabularEncoder().fit(X).get_feature_names_out().tolist()
+    assert len(set(names)) == len(names)
+    assert names == [
+        "clinical_sex_F",
+        "clinical_sex='F'",
+        "clinical_sex_M",
+        "clinical_sex='missing'",
+        "clinical_a='b_c'",
+        "clinical_a_x",
+        "clinical_a_b='c'",
+        "clinical_a_b_y",
+        "clinical_sex is missing",
+    ]
+
+
+def test_the_order_of_rows_and_of_categories_changes_no_name(table):
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled["clinical_site"] = shuffled["clinical_site"].cat.reorder_categories(["both", "left", "right"])
+    first, second = TabularEncoder().fit(table), TabularEncoder().fit(shuffled)
+    assert first.get_feature_names_out().tolist() == second.get_feature_names_out().tolist()
+    np.testing.assert_allclose(second.transform(table), first.transform(table), atol=1e-7)
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars"])
+def test_tables_of_other_libraries_keep_their_names(table, library):
+    module = pytest.importorskip(library)
+    other = module.Table.from_pandas(table, preserve_index=False) if library == "pyarrow" else module.from_pandas(table)
+    encoder = TabularEncoder().fit(other)
+    assert encoder.feature_names_in_.tolist() == table.columns.tolist()
+    np.testing.assert_allclose(encoder.transform(other), TabularEncoder().fit_transform(table), atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", ["power", "standard", None])
+@pytest.mark.parametrize("impute", ["median", "mean"])
+def test_a_weight_is_a_repetition_and_weight_zero_no_patient(table, scale, impute):
+    weight = pd.Series(np.random.default_rng(0).integers(0, 4, len(table)), index=table.index)
+    table = table.assign(clinical_sex=table["clinical_sex"].where(weight > 0, "divers"))
+    encoder = TabularEncoder(scale=scale, impute=impute)
+    repeated = table.loc[table.index.repeat(weight)].reset_index(drop=True)
+    expected = encoder.fit(repeated).transform(repeated)
+    shuffled = weight.sample(frac=1, random_state=0)  # joined by id
+    found = encoder.fit(table, sample_weight=shuffled).transform(repeated)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert encoder.categories_["clinical_sex"].tolist() == ["F", "M"]
+    with pytest.raises(ValueError, match="at least one non-zero"):
+        encoder.fit(table, sample_weight=np.zeros(40))
+    with pytest.raises(ValueError, match="[Nn]egative"):
+        encoder.fit(table, sample_weight=-np.ones(40))
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"indicators": "yes"}, "'indicators' parameter"),
+        ({"hidden_sizes": 16}, "'hidden_sizes' parameter"),
+        ({"hidden_sizes": "16"}, "'hidden_sizes' parameter"),
+        ({"hidden_sizes": (16, 0)}, "hidden_sizes must hold whole numbers of at least 1"),
+        ({"hidden_sizes": [np.nan]}, "hidden_sizes must hold"),
+        ({"scale": True}, "'scale' parameter"),
+    ],
+)
+def test_parameters_are_checked_by_name(table, params, told):
+    with pytest.raises(ValueError, match=told):
+        TabularEncoder(**params).fit(table)

@@ -1,17 +1,22 @@
 """A block of columns to complete, scaled numbers."""
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PowerTransformer, StandardScaler
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from mmdls.cohort import align_rows
+from mmdls.estimators._columns import MISSING, UNSEEN, Cells, plain_numbers
+from mmdls.estimators._quantiles import weighted_quantile
+from mmdls.estimators._scaling import NumberScaler
 from mmdls.registry import estimators
 
 __all__ = ["TabularEncoder"]
@@ -21,9 +26,12 @@ __all__ = ["TabularEncoder"]
 class TabularEncoder(TransformerMixin, BaseEstimator):
     """Impute, scale, one-hot encode and mark what was missing, all learned from the training rows.
 
-    Columns of numbers and booleans are imputed and scaled. Columns of strings (``"60"`` too) and categories become one
-    column a category seen in ``fit``; a missing value or a category not seen in ``fit`` is all zeros. Dates are
-    refused. As a part of :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
+    Columns of numbers and booleans are imputed and scaled, in any dtype: numbers written as text are read as numbers,
+    with a warning, and refused with the words and rows if other words stand between them. Other texts, and whatever has
+    a categorical dtype, become one column a category seen in ``fit``; a missing value or a category not seen in ``fit``
+    is all zeros. Text "1", 1, 1.0 and True are the same number and the same category; a blank text is missing. Dates,
+    and texts that differ from patient to patient, are refused. A column without any value in ``fit`` is ignored later.
+    As a part of :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
 
     Parameters
     ----------
@@ -31,10 +39,11 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         What stands in for a missing number; None leaves it missing.
     scale : {"power", "standard", None}, default="power"
         ``"standard"`` brings numbers to mean 0 and standard deviation 1; ``"power"`` does so after a Yeo-Johnson
-        transform, which straightens the long tails of SUV, volumes and radiomics; neither depends on a column's unit,
-        since each is first brought to a typical size of 10. A steep power overflows far outside of what it was fitted
-        on, so numbers are cut where they leave the training rows' range by more than its width. None leaves numbers as
-        they are.
+        transform, which straightens the long tails of SUV, volumes and radiomics, and only does so where the transform
+        would merge values. Neither depends on a column's unit, since each is first brought to a typical size of 10,
+        and both keep the order of the values. A steep power overflows far outside of what it was fitted on, so with
+        ``"power"`` numbers are cut where they leave the training rows' range by more than its width. A column that did
+        not vary in ``fit`` becomes 0. None leaves numbers as they are.
     indicators : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
@@ -43,7 +52,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     categories_ : dict of str to ndarray
-        The categories of each column that is one-hot encoded.
+        The categories of each column that is one-hot encoded, as texts; numbers in their order, then the others.
     fill_ : ndarray of shape (n_numbers,)
     n_features_in_ : int
     feature_names_in_ : ndarray of str
@@ -52,7 +61,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Warns
     -----
     UserWarning
-        If a column has no value at all in ``fit``: it is filled with zeros, or stays missing, and can tell nothing.
+        In ``fit``, of columns without any value, numbers written as text, more than 20 categories that fewer than two
+        patients share on average, categories that differ by case only, and texts such as "nan"; in ``transform``, of
+        categories that were not seen in ``fit``, with their number.
 
     Examples
     --------
@@ -79,12 +90,19 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         self.indicators = indicators
         self.hidden_sizes = hidden_sizes
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "impute": [StrOptions({"median", "mean"}), None],
+        "scale": [StrOptions({"power", "standard"}), None],
+        "indicators": ["boolean"],
+        "hidden_sizes": [list, tuple, np.ndarray],
+    }
+
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {"indicators": optuna.distributions.CategoricalDistribution([True, False])}
 
-    def fit(self, X: Any, y: Any = None) -> "TabularEncoder":
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "TabularEncoder":
         """Learn fillings, scales and categories.
 
         Parameters
@@ -92,40 +110,59 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         X : pandas.DataFrame or array of shape (n_samples, n_features)
             Numbers, booleans, strings or categories; missing values allowed, infinite ones refused.
         y : ignored
+        sample_weight : array of shape (n_samples,), default=None
+            A weight is a repetition; a row of weight 0 teaches nothing, not even that a category exists.
 
         Returns
         -------
         TabularEncoder
         """
-        if self.impute not in ("median", "mean", None):
-            raise ValueError(f"impute must be 'median', 'mean' or None; got {self.impute!r}.")
-        if self.scale not in ("power", "standard", None):
-            raise ValueError(f"scale must be 'power', 'standard' or None; got {self.scale!r}.")
+        self._validate_params()
+        if any(not isinstance(size, Integral) or size < 1 for size in self.hidden_sizes):
+            raise ValueError(f"hidden_sizes must hold whole numbers of at least 1; got {self.hidden_sizes!r}.")
         table = self._table(X, reset=True)
+        weight = np.ones(len(table))
+        if sample_weight is not None:
+            sample_weight = align_rows(sample_weight, table.index, "sample_weight")
+            weight = _check_sample_weight(sample_weight, table, dtype=np.float64, ensure_non_negative=True)
+            table, weight = table[weight > 0], weight[weight > 0]
         self._columns = table.columns
-        self._numbers = [c for c in table.columns if _is_number(table[c])]
-        self.categories_ = {
-            c: np.asarray(sorted(table[c].dropna().unique(), key=str), dtype=object)
-            for c in table.columns
-            if c not in self._numbers
-        }
-        numbers = _to_numbers(table, self._numbers)
-        self._empty = np.isnan(numbers).all(axis=0)
-        empty = [c for c, gone in zip(self._numbers, self._empty, strict=True) if gone]
-        empty += [c for c, categories in self.categories_.items() if not len(categories)]
-        if empty:
+        self._numbers, self._keys, self.categories_ = [], {}, {}
+        self._empty: list[str] = []
+        written, doubtful = [], []
+        for name in table.columns:
+            if plain_numbers(table[name]) is None:
+                cells = Cells.of(table[name])
+                if len(cells.present) and not cells.holds_numbers():
+                    self._keys[name], self.categories_[name] = cells.categories()
+                    doubtful += cells.doubts()
+                    continue
+                if cells.written[cells.present].any():
+                    written.append(name)
+            self._numbers.append(name)
+        numbers, codes = self._read(table)
+        self._empty = [c for c, gone in zip(self._numbers, np.isnan(numbers).all(axis=0), strict=True) if gone]
+        if self._empty:
             warnings.warn(
-                f"the columns {empty} have no value in any of the {len(table)} training rows; they "
+                f"the columns {self._empty} have no value in any of the {len(table)} training rows; they "
                 + ("stay missing" if self.impute is None else "are filled with zeros")
                 + " and tell nothing. Drop them, or look for the rows that should have values.",
                 stacklevel=2,
             )
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "All-NaN slice|Mean of empty slice")
-            fill = np.nanmean(numbers, axis=0) if self.impute == "mean" else np.nanmedian(numbers, axis=0)
+        if written:
+            doubtful.append(
+                f"the columns {written} hold numbers written as text and are read as numbers; convert them with "
+                "pd.to_numeric, or, if they are codes of categories, with X[column].astype('category')"
+            )
+        for doubt in doubtful:
+            warnings.warn(f"{doubt}.", stacklevel=2)
+        fill = _means(numbers, weight) if self.impute == "mean" else weighted_quantile(numbers, 0.5, weight)
         self.fill_ = np.nan_to_num(fill)
-        self._scalers = self._fit_scalers(self._filled(numbers))
-        self._with_missing = [c for c in table.columns if self.indicators and table[c].isna().any() and c not in empty]
+        if self.scale is not None:
+            self._scaler = NumberScaler(power=self.scale == "power").fit(self._filled(numbers), sample_weight=weight)
+        lost = self._missing(numbers, codes)
+        with_missing = [c for c in table.columns if self.indicators and lost[c].any() and c not in self._empty]
+        self._with_missing = with_missing
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -141,46 +178,69 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self, "fill_")
         table = self._table(X, reset=False)
-        numbers = self._filled(_to_numbers(table, self._numbers))
-        blocks = [self._scaled(numbers)]
-        for column, categories in self.categories_.items():
-            codes = pd.Index(categories).get_indexer(table[column])
-            blocks.append((codes[:, None] == np.arange(len(categories))).astype(float))
-        if self._with_missing:
-            blocks.append(table[self._with_missing].isna().to_numpy(dtype=float))
+        numbers, codes = self._read(table)
+        unseen = [
+            f"{name!r} in {(column == UNSEEN).sum()} of {len(table)} rows: "
+            + Cells.of(table[name][column == UNSEEN]).describe()
+            for name, column in codes.items()
+            if (column == UNSEEN).any()
+        ]
+        if unseen:
+            warnings.warn(
+                f"categories that were not seen in fit, and count as none: {'; '.join(unseen)}. Write them as in fit, "
+                "or fit on patients of every category.",
+                stacklevel=3,  # through scikit-learn's wrapper of transform
+            )
+        lost = self._missing(numbers, codes)
+        filled = self._filled(numbers)
+        blocks = [filled if self.scale is None else self._scaler.transform(filled)]
+        for name, categories in self.categories_.items():
+            blocks.append((codes[name][:, None] == np.arange(len(categories))).astype(float))
+        blocks += [lost[name].astype(float) for name in self._with_missing]
         return np.column_stack(blocks)
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the columns that come out."""
+        """Names of the columns that come out: of the column, its category, or ``_missing``; each name once.
+
+        A name that two columns would share, such as that of a category called "missing", is written as
+        ``column='category'`` and ``column is missing``.
+        """
         check_is_fitted(self, "fill_")
-        names = [str(c) for c in self._numbers]
-        names += [f"{column}_{category}" for column, kinds in self.categories_.items() for category in kinds]
-        names += [f"{column}_missing" for column in self._with_missing]
-        return np.asarray(names, dtype=object)
+        names = [(str(c), str(c)) for c in self._numbers]
+        names += [(f"{c}_{kind}", f"{c}={kind!r}") for c, kinds in self.categories_.items() for kind in kinds]
+        names += [(f"{c}_missing", f"{c} is missing") for c in self._with_missing]
+        seen = Counter(short for short, _ in names)
+        chosen = [short if seen[short] == 1 else long for short, long in names]
+        # Columns may themselves be called like that.
+        twice = {name for name, n in Counter(chosen).items() if n > 1}
+        return np.asarray([f"{n} [{i}]" if n in twice else n for i, n in enumerate(chosen)], dtype=object)
+
+    def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Numbers (n, n_numbers), NaN where missing, and which category each cell of the other columns holds."""
+        numbers = np.full((len(table), len(self._numbers)), np.nan)
+        for i, name in enumerate(self._numbers):
+            if name in self._empty:  # what had no value in fit cannot mean anything later either
+                continue
+            values = plain_numbers(table[name])
+            numbers[:, i] = Cells.of(table[name]).to_numbers() if values is None else values
+            infinite = np.isinf(numbers[:, i])
+            if infinite.any():
+                raise ValueError(
+                    f"column {name!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains "
+                    "infinity. Give a finite number, or NaN if unknown."
+                )
+        return numbers, {name: Cells.of(table[name]).places(keys) for name, keys in self._keys.items()}
+
+    def _missing(self, numbers: np.ndarray, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        lost = {name: np.isnan(column) for name, column in zip(self._numbers, numbers.T, strict=True)}
+        return lost | {name: column == MISSING for name, column in codes.items()}
 
     def _filled(self, numbers: np.ndarray) -> np.ndarray:
-        # What had no value in fit cannot mean anything later either.
-        numbers = np.where(self._empty, np.nan, numbers)
         return numbers if self.impute is None else np.where(np.isnan(numbers), self.fill_, numbers)
 
-    def _scaled(self, numbers: np.ndarray) -> np.ndarray:
-        scaled = numbers.copy()
-        for columns, scaler in self._scalers:
-            scaled[:, columns] = scaler.transform(numbers[:, columns])
-        return scaled
-
-    def _fit_scalers(self, numbers: np.ndarray) -> list[tuple[np.ndarray, Any]]:
-        """Scalers of columns: (which, fitted scaler)."""
-        if self.scale is None:
-            return []
-        # A power changes nothing of a column with two values, and is undefined for a constant one.
-        kinds = np.array([len(np.unique(column[~np.isnan(column)])) for column in numbers.T])
-        curved = (kinds > 2) & (self.scale == "power")
-        power = make_pipeline(_TypicalSizeScaler(), PowerTransformer())
-        pairs = [(np.flatnonzero(curved), power), (np.flatnonzero(~curved), StandardScaler())]
-        return [(columns, scaler.fit(numbers[:, columns])) for columns, scaler in pairs if len(columns)]
-
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
+        if not isinstance(X, pd.DataFrame) and hasattr(X, "to_pandas"):  # polars, pyarrow
+            X = X.to_pandas()
         if isinstance(X, pd.DataFrame):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(X) == 0:
@@ -200,50 +260,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         return tags
 
 
-class _TypicalSizeScaler(TransformerMixin, BaseEstimator):
-    """Bring columns to a typical size of 10, and cut what leaves their range by more than its width.
-
-    Typical is the median size of the numbers other than 0.
-
-    A Yeo-Johnson transform is nearly a line for sizes far below 1 and a power or logarithm far above, so the unit would
-    decide what it can do. At 10 it can straighten positive numbers with a long tail, whatever their unit.
-    """
-
-    def fit(self, X: np.ndarray, y: Any = None) -> "_TypicalSizeScaler":
-        self.sizes_ = np.nanmedian(np.where(X == 0, np.nan, np.abs(X)), axis=0)
-        low, high = np.nanmin(X, axis=0), np.nanmax(X, axis=0)
-        self.limits_ = 2 * low - high, 2 * high - low
-        return self
-
-    def transform(self, X: np.ndarray) -> np.ndarray:
-        return 10 * np.clip(X, *self.limits_) / self.sizes_
-
-
-def _is_number(column: pd.Series) -> bool:
-    kind = pd.api.types.infer_dtype(column, skipna=True)
-    if kind.startswith(("date", "time", "period")):
-        raise ValueError(
-            f"column {column.name!r} holds {kind}; give a number instead, such as months since diagnosis, or drop it."
-        )
-    # A column without any value has no kind; as a number it is imputed and marked like any other.
-    return kind in ("boolean", "integer", "floating", "mixed-integer-float", "decimal") or bool(column.isna().all())
-
-
-def _to_numbers(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """The columns as floats, (n, k); NaN where missing."""
-    numbers = np.empty((len(table), len(columns)))
-    for i, column in enumerate(columns):
-        try:
-            numbers[:, i] = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"column {column!r} held numbers in fit and holds {table[column].dtype} now, for example "
-                f"{table[column].dropna().iloc[0]!r}; convert it to numbers."
-            ) from error
-        infinite = np.isinf(numbers[:, i])
-        if infinite.any():
-            raise ValueError(
-                f"column {column!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains infinity. "
-                "Give a finite number, or NaN if unknown."
-            )
-    return numbers
+def _means(numbers: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Means of columns, missing values left out; sums of numbers near the end of double precision stay finite."""
+    share = np.where(np.isnan(numbers), 0.0, weight[:, None])
+    share = share / np.maximum(share.sum(axis=0), np.finfo(float).tiny)
+    return np.where(share.any(axis=0), (share * np.nan_to_num(numbers)).sum(axis=0), np.nan)
