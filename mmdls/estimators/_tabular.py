@@ -11,13 +11,14 @@ import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
-from mmdls.cohort import align_rows
+from mmdls.cohort import refuse_other_tables
 from mmdls.estimators._columns import MISSING, UNSEEN, Cells, plain_numbers
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
 from mmdls.registry import estimators
+from mmdls.training._inputs import patient_weights
 
 __all__ = ["TabularEncoder"]
 
@@ -123,8 +124,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         table = self._table(X, reset=True)
         weight = np.ones(len(table))
         if sample_weight is not None:
-            sample_weight = align_rows(sample_weight, table.index, "sample_weight")
-            weight = _check_sample_weight(sample_weight, table, dtype=np.float64, ensure_non_negative=True)
+            weight = patient_weights(sample_weight, table.index, by_id=isinstance(X, pd.DataFrame))
             table, weight = table[weight > 0], weight[weight > 0]
         self._columns = table.columns
         self._numbers, self._keys, self.categories_ = [], {}, {}
@@ -239,8 +239,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         return numbers if self.impute is None else np.where(np.isnan(numbers), self.fill_, numbers)
 
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
-        if not isinstance(X, pd.DataFrame) and hasattr(X, "to_pandas"):  # polars, pyarrow
-            X = X.to_pandas()
+        refuse_other_tables(X, "X")
         if isinstance(X, pd.DataFrame):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(X) == 0:
