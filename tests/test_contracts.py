@@ -12,6 +12,7 @@ from mmdls.estimators import ClinicalCox, MultimodalClassifier
 from mmdls.modules import ConcatFusion, ConvBackbone, CoxHead, GatedAttentionPooling, LogisticHazardHead, MeanPooling
 from mmdls.registry import Registry, estimators
 from mmdls.testing import all_parts, check_part
+from mmdls.testing._parts import _CHECKS
 
 
 @pytest.mark.parametrize(("kind", "name"), list(all_parts()))
@@ -21,7 +22,7 @@ def test_contract(kind, name):
 
 def test_every_kind_of_part_has_a_check():
     kinds = {value.kind for value in vars(registry).values() if isinstance(value, Registry)}
-    assert kinds == set(testing._CHECKS)
+    assert kinds == set(_CHECKS)
     assert set(all_parts()) == {(kind, name) for kind in kinds for name in getattr(registry, kind)}
 
 

@@ -1,33 +1,19 @@
-"""The contract every registered part keeps, as checks that plug-in authors can run on their own.
+"""The contract of each kind of network part, and the check of one registered part whatever its kind."""
 
-Each check raises ``AssertionError`` with what was broken. ``check_part("backbones", "my_backbone")`` runs the checks of
-one registered part, whatever its kind; the library's own tests run it over every registered name.
-"""
-
-import io
-import pickle
-import random
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import joblib
 import numpy as np
-import pandas as pd
 import torch
 from optuna.distributions import BaseDistribution
-from scipy.stats import spearmanr
-from sklearn.base import BaseEstimator, clone, is_classifier
 from torch import Tensor, nn
 
 from mmdls import registry
-from mmdls.datasets import make_nsclc_cohort
+from mmdls.testing._estimators import check_estimator
 
 __all__ = [
     "all_parts",
     "check_backbone",
-    "check_estimator",
     "check_fusion",
     "check_part",
     "check_pooling",
@@ -236,59 +222,6 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
         _gradients_reach(model, lambda: sum(logits.square().sum() for logits in model(image).values()))
 
 
-def check_estimator(estimator: type[BaseEstimator]) -> None:
-    """The scikit-learn contract on a table of patients with images, missing cells and several outcomes.
-
-    The estimator is built with its defaults; conventional parameters (``max_epochs``, ``n_estimators``, ``endpoint``,
-    ``random_state`` ...) are set to keep the check quick.
-
-    Parameters
-    ----------
-    estimator : class
-    """
-    X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
-    model = _shrunk(estimator)
-    if hasattr(model, "image_column"):  # finds masks
-        X = _masked(X)
-    elif hasattr(model, "open_slices"):  # encodes one image column
-        X = X[["lesion_image"]]
-    elif not hasattr(model, "predict"):  # encodes a table
-        X = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
-    target = y["subtype"].astype(str) if is_classifier(model) else y
-    parameters = repr(model.get_params())
-    X_before, y_before, state = X.copy(), y.copy(), _random_state()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fitted = clone(model).fit(X, target)
-        assert fitted.n_features_in_ == len(fitted.feature_names_in_), "n_features_in_ must count feature_names_in_"
-        answer = _answers(fitted, X)
-        again = _answers(clone(model).fit(X, target), X)
-        assert repr(fitted.get_params()) == parameters, "fit must not change parameters"
-        pd.testing.assert_frame_equal(X.drop(columns=_images(X)), X_before.drop(columns=_images(X)))
-        pd.testing.assert_frame_equal(y, y_before)
-        for library, moved in _moved(state):
-            assert not moved, f"{library}'s global random state was moved"
-        _same(answer, again, 0, "equal seeds must give equal answers")
-        order = np.random.default_rng(0).permutation(len(X))
-        shuffled = _answers(fitted, X.iloc[order])
-        _same(answer.iloc[order], shuffled, 1e-4, "the order of patients changed their answers")
-        _same(answer[3:4], _answers(fitted, X.iloc[3:4]), 1e-4, "a patient alone differs from itself in the table")
-        if hasattr(fitted, "predict_survival_function"):
-            _check_curves(fitted, X)
-        buffer = io.BytesIO()
-        joblib.dump(fitted, buffer)
-        for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(io.BytesIO(buffer.getvalue()))):
-            _same(answer, _answers(copy, X), 1e-6, "a pickled copy answers differently")
-        assert not hasattr(clone(fitted), "n_features_in_"), "a clone must be unfitted"
-        gone = X.drop(columns=[fitted.feature_names_in_[0]])
-        try:
-            _answers(fitted, gone)
-        except (ValueError, KeyError) as error:
-            assert str(fitted.feature_names_in_[0]) in str(error), f"the error must name the lost column: {error}"
-        else:
-            raise AssertionError("a column that disappeared between fit and predict went unnoticed")
-
-
 _CHECKS = {
     "backbones": check_backbone,
     "poolings": check_pooling,
@@ -297,19 +230,6 @@ _CHECKS = {
     "segmentation_nets": check_segmentation_net,
     "estimators": check_estimator,
 }
-
-_SHRUNK = {
-    "max_epochs": 3,
-    "n_estimators": 5,
-    "endpoint": "os",
-    "random_state": 0,
-    "hidden_features": 16,
-    "embedding_dim": 8,
-    "batch_size": 32,
-}
-
-
-# -- networks --------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -348,93 +268,3 @@ def _gradients_reach(net: nn.Module, loss: Callable[[], Tensor]) -> None:
     for name, parameter in parameters.items():
         reached = parameter.grad is not None and torch.isfinite(parameter.grad).all()
         assert reached, f"the parameter {name} gets no finite gradient"
-
-
-# -- estimators ------------------------------------------------------------------------------------------------------
-
-
-def _shrunk(estimator: type[BaseEstimator]) -> BaseEstimator:
-    model = estimator()
-    known = model.get_params(deep=False)
-    return model.set_params(**{name: value for name, value in _SHRUNK.items() if name in known})
-
-
-def _check_curves(model: BaseEstimator, X: pd.DataFrame) -> None:
-    """Survival falls from 1, cumulative hazard rises from 0, and both rank patients alike."""
-    assert hasattr(model, "predict_cumulative_hazard_function"), "predict_cumulative_hazard_function is missing"
-    task = [next(name for name in model.unique_times_)] if isinstance(model.unique_times_, dict) else []
-    survival = model.predict_survival_function(X, *task, return_array=True)
-    hazard = model.predict_cumulative_hazard_function(X, *task, return_array=True)
-    assert survival.shape == hazard.shape == (len(X), survival.shape[1]), "one row a patient, one column a time"
-    assert (np.diff(survival) <= 1e-9).all() and (survival <= 1).all(), "survival must never rise, nor exceed 1"
-    assert (np.diff(hazard) >= -1e-9).all() and (hazard >= 0).all(), "the cumulative hazard must never fall"
-    alike = spearmanr(survival.mean(axis=1), hazard.mean(axis=1)).statistic
-    assert alike < -0.5, "who has the higher cumulative hazard must have the lower survival"
-
-
-def _images(X: pd.DataFrame) -> list[str]:
-    return [c for c in X.columns if str(c).endswith(("_image", "_mask"))]
-
-
-def _random_state() -> dict[str, Any]:
-    numpy_state = np.random.get_state()  # noqa: NPY002
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "NumPy": [numpy_state[1].tolist(), *numpy_state[2:]],
-        "Python": random.getstate(),
-    }
-
-
-def _moved(before: dict[str, Any]) -> Iterator[tuple[str, bool]]:
-    after = _random_state()
-    for library, state in before.items():
-        yield library, after[library] != state
-
-
-def _answers(model: BaseEstimator, X: pd.DataFrame) -> pd.DataFrame:
-    """Everything the model says about X, one row a patient."""
-    parts = []
-    if hasattr(model, "transform"):
-        parts.append(np.asarray(_measured(model.transform(X)), dtype=float))
-    if hasattr(model, "predict"):
-        parts.append(_measured(model.predict(X)))
-    if is_classifier(model):
-        parts.append(model.predict_proba(X))
-    table = pd.concat([pd.DataFrame(part).reset_index(drop=True) for part in parts], axis=1)
-    return table.set_axis(range(table.shape[1]), axis=1)
-
-
-def _measured(answer: Any) -> Any:
-    """Arrays in cells as one number each: their mean with weights that rise from pixel to pixel."""
-    if not isinstance(answer, pd.DataFrame):
-        return answer
-
-    def measure(cell: Any) -> Any:
-        return np.average(cell, weights=np.arange(1.0, cell.size + 1).reshape(cell.shape)) if _is_array(cell) else cell
-
-    arrays = [name for name, column in answer.items() if column.map(_is_array).any()]
-    return answer.assign(**{name: answer[name].map(measure).astype(float) for name in arrays})
-
-
-def _is_array(cell: Any) -> bool:
-    return isinstance(cell, np.ndarray)
-
-
-def _masked(X: pd.DataFrame) -> pd.DataFrame:
-    """A cohort's CTs with bright and dark masks of theirs, for an estimator that learns masks."""
-    return pd.DataFrame(
-        {
-            "ct_image": X["lung_image"],
-            "lung_mask": X["lung_image"].map(lambda image: image < 90 if _is_array(image) else None),
-            "lesion_mask": X["lung_image"].map(lambda image: image > 125 if _is_array(image) else None),
-        }
-    )
-
-
-def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float, what: str) -> None:
-    try:
-        pd.testing.assert_frame_equal(
-            one.reset_index(drop=True), other.reset_index(drop=True), rtol=tolerance, atol=tolerance
-        )
-    except AssertionError as difference:
-        raise AssertionError(f"{what}: {difference}") from None
