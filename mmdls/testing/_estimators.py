@@ -107,10 +107,11 @@ def _images(X: pd.DataFrame) -> list[str]:
 
 
 def _random_state() -> dict[str, Any]:
-    numpy_state = np.random.get_state()  # noqa: NPY002
+    numpy_state = np.random.get_state(legacy=False)  # noqa: NPY002
+    key, position = numpy_state["state"]["key"], numpy_state["state"]["pos"]
     return {
         "torch": torch.get_rng_state().tolist(),
-        "NumPy": [numpy_state[1].tolist(), *numpy_state[2:]],
+        "NumPy": [key.tolist(), position, numpy_state["has_gauss"], numpy_state["gauss"]],
         "Python": random.getstate(),
     }
 

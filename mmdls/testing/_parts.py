@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def check_backbone(backbone: Callable[..., nn.Module]) -> None:
     """
     with _seeded():
         for in_channels in (1, 3):
-            net = backbone(in_channels=in_channels)
+            net: Any = backbone(in_channels=in_channels)
             _no_batch_statistics(net)
             assert hasattr(net, "out_channels"), "a backbone must have out_channels, the channels of its maps"
             image = torch.randn(3, in_channels, 48, 40)
@@ -93,7 +94,7 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
         Called with the width of a slice embedding, returns the network.
     """
     with _seeded():
-        net = pooling(16).eval()
+        net: Any = pooling(16).eval()
         _no_batch_statistics(net)
         counts = torch.tensor([5, 1, 0, 3])
         mask = torch.arange(5) < counts[:, None]
@@ -131,7 +132,7 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
         Called with the modalities' widths and ``out_features``, returns the network.
     """
     with _seeded():
-        net = fusion({"ct": 12, "pet": 5, "clinical": 1}, out_features=16).eval()
+        net: Any = fusion({"ct": 12, "pet": 5, "clinical": 1}, out_features=16).eval()
         _no_batch_statistics(net)
         assert net.out_features == 16, "out_features must be kept"
         embeddings = {"ct": torch.randn(4, 12), "pet": torch.randn(4, 5), "clinical": torch.randn(4, 1)}
@@ -169,7 +170,7 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
         features = torch.cat([signal[:, None], torch.randn(n, 7)], dim=1)
         time = (torch.distributions.Exponential(torch.exp(signal) / 20).sample() + 0.5).round().clamp(min=1).double()
         event = torch.rand(n) < 0.7
-        net = head(8)
+        net: Any = head(8)
         _no_batch_statistics(net)
         net.prepare(event, time)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
@@ -222,7 +223,7 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
         _gradients_reach(model, lambda: sum(logits.square().sum() for logits in model(image).values()))
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[Any], None]] = {
     "backbones": check_backbone,
     "poolings": check_pooling,
     "fusions": check_fusion,
