@@ -27,7 +27,8 @@ from mmdls.modules import (
     SegmentationLoss,
 )
 from mmdls.modules.losses_segmentation import LOSSES, dice_loss, focal_loss, tversky_loss
-from mmdls.modules.segmentation import load_imagenet_weights, make_segmentation_net
+from mmdls.modules.pretrained import load_imagenet_weights
+from mmdls.modules.segmentation import make_segmentation_net
 from mmdls.registry import segmentation_nets
 from mmdls.training._masks import Augmentation, with_neighbours
 

@@ -11,7 +11,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from scipy import ndimage
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
@@ -20,9 +19,11 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from mmdls.cohort import check_features
-from mmdls.images import box_around, is_missing, read_image, read_mask, voxel_spacing
+from mmdls.images import box_around, is_missing, read_image, read_mask
+from mmdls.images._components import body_of, is_volume, largest_parts
 from mmdls.metrics import dice_score
-from mmdls.modules.segmentation import STRUCTURES, load_imagenet_weights, make_segmentation_net
+from mmdls.modules.pretrained import load_imagenet_weights
+from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._masks import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
@@ -31,9 +32,6 @@ __all__ = ["LungLesionSegmentor"]
 
 # Air is near -1000 HU, and every CT of a chest shows some; without any value below this the numbers are no HU.
 _AIR = -200
-_BODY = -500
-# Millimetres from voxel to voxel, and from the first slice to the last: thicker or fewer slices cut a lung into parts.
-_CONTIGUOUS, _VOLUME = 10, 100
 
 
 @estimator_registry.register("lung_lesion_segmentor")
@@ -390,7 +388,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         scores = []
         for patient, row in self._rows(X):
             image = read_image(row[self.image_column], patient)
-            masks = self._masks(image, patient, _is_contiguous(row[self.image_column], len(image)))
+            masks = self._masks(image, patient, is_volume(row[self.image_column], len(image)))
             for name in known:
                 if not is_missing(row[f"{name}_mask"]):
                     true = read_mask(row[f"{name}_mask"], patient, image.shape, allow_empty=True)
@@ -459,7 +457,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         columns = {name: dict.fromkeys(X.index) for name in self.structures_}
         for patient, row in self._rows(X):
             image = read_image(row[self.image_column], patient)
-            for name, array in find(image, patient, _is_contiguous(row[self.image_column], len(image))).items():
+            for name, array in find(image, patient, is_volume(row[self.image_column], len(image))).items():
                 columns[name][patient] = array
         return pd.DataFrame(
             {
@@ -484,15 +482,15 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         ]
         for picture, *found in zip(image, *inside, strict=True) if inside else ():
             if any(mask.any() for mask in found):
-                body = _largest(self._hounsfield(picture) > _BODY, 1)
+                body = body_of(self._hounsfield(picture))
                 for mask in found:
-                    mask &= ndimage.binary_fill_holes(body) if body.any() else True
+                    mask &= body
         n_lungs = self.lung_components
         if n_lungs == "auto":
             n_lungs = 2 if contiguous else None
         for name, n_components in (("lung", n_lungs), ("lesion", self.lesion_components)):
             if n_components is not None and name in masks:
-                masks[name] = _largest(masks[name], n_components)
+                masks[name] = largest_parts(masks[name], n_components)
         return masks
 
     def _probabilities(self, image: np.ndarray, patient: Any) -> Iterator[dict[str, np.ndarray]]:
@@ -595,14 +593,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
 
 
-def _is_contiguous(cell: Any, n_slices: int) -> bool:
-    """Whether an image's file tells that its slices form a volume, in which a lung is one connected part."""
-    if isinstance(cell, np.ndarray) or Path(cell).suffix.lower() not in (".nii", ".gz"):
-        return False
-    spacing = voxel_spacing(cell)
-    return max(spacing) <= _CONTIGUOUS and n_slices * spacing[0] >= _VOLUME
-
-
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     return (int(size), int(size)) if isinstance(size, (int, np.integer)) else (int(size[0]), int(size[1]))
 
@@ -610,15 +600,6 @@ def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
 def _sigmoids(network: torch.nn.Module, images: Tensor) -> Tensor:
     logits = network(images.contiguous(memory_format=torch.channels_last))
     return torch.cat([logits[name].float() for name in STRUCTURES], dim=1).sigmoid()
-
-
-def _largest(mask: np.ndarray, n: int) -> np.ndarray:
-    """The n largest connected parts."""
-    labels, count = ndimage.label(mask)
-    if count <= n:
-        return mask
-    sizes = np.bincount(labels.ravel())[1:]
-    return np.isin(labels, 1 + np.argsort(-sizes, kind="stable")[:n])
 
 
 def _load_backbone(network: torch.nn.Module, path: Path) -> None:

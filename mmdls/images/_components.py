@@ -1,0 +1,68 @@
+"""Connected parts of a mask, and the body that a slice shows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from mmdls.images._nifti import voxel_spacing
+
+__all__ = ["body_of", "is_volume", "largest_parts"]
+
+_BODY = -500
+# Millimetres from voxel to voxel, and from the first slice to the last: thicker or fewer slices cut a lung into parts.
+_CONTIGUOUS, _VOLUME = 10, 100
+
+
+def largest_parts(mask: np.ndarray, n: int) -> np.ndarray:
+    """The n largest connected parts of a mask, in as many dimensions as it has.
+
+    Parameters
+    ----------
+    mask : ndarray, bool
+    n : int
+
+    Returns
+    -------
+    ndarray, bool
+    """
+    labels, count = ndimage.label(mask)
+    if count <= n:
+        return mask
+    sizes = np.bincount(labels.ravel())[1:]
+    return np.isin(labels, 1 + np.argsort(-sizes, kind="stable")[:n])
+
+
+def body_of(hounsfield: np.ndarray) -> np.ndarray:
+    """The body in a slice: the largest part above -500 HU, its holes filled; everything if there is none.
+
+    Parameters
+    ----------
+    hounsfield : ndarray of shape (H, W)
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+    """
+    body = largest_parts(hounsfield > _BODY, 1)
+    return ndimage.binary_fill_holes(body) if body.any() else np.ones_like(body)
+
+
+def is_volume(cell: Any, n_slices: int) -> bool:
+    """Whether an image's file tells that its slices form a volume, in which a lung is one connected part.
+
+    Parameters
+    ----------
+    cell : path or ndarray
+        See :func:`read_image`; only NIfTI files tell.
+    n_slices : int
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(cell, np.ndarray) or Path(cell).suffix.lower() not in (".nii", ".gz"):
+        return False
+    spacing = voxel_spacing(cell)
+    return max(spacing) <= _CONTIGUOUS and n_slices * spacing[0] >= _VOLUME
