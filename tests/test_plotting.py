@@ -187,3 +187,47 @@ def test_a_forest_shows_the_numbers_and_hides_small_cells(data):
 def test_what_cannot_be_drawn_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def last_of_curve(event, time, group=None):
+    ax = plotting.kaplan_meier(event, time, group)
+    return float(ax.lines[0].get_ydata()[-1])
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        lambda e: e + 1,
+        lambda e: e.astype(int).astype(str),
+        lambda e: np.where(e, "Dead", "Alive"),
+        lambda e: np.where(np.arange(len(e)) < 4, np.nan, e),
+        lambda e: pd.Series(e).astype("boolean").mask(np.arange(len(e)) < 4),
+        lambda e: pd.Series(np.where(e, "Dead", "Alive")).astype("category"),
+    ],
+)
+def test_curves_take_the_event_codes_that_the_metrics_take(data, dress):
+    event, time = data[0]["event"], data[0]["time"]
+    survival = np.full(len(time), 0.5)
+    expected = last_of_curve(event, time)
+    for same in (event.astype(int), pd.Series(event).astype("boolean"), pd.Series(event.astype(int)).astype("Int64")):
+        assert last_of_curve(same, time) == expected
+    for call in (
+        lambda e: plotting.kaplan_meier(e, time),
+        lambda e: plotting.survival_calibration(e, time, survival, 9.0),
+    ):
+        with pytest.raises(ValueError, match="event must hold 0 and 1 or booleans only"):
+            call(dress(event))
+
+
+def test_groups_of_curves_are_joined_by_id_and_known(data):
+    ids = pd.Index([f"P{k:03d}" for k in range(len(data[0]))])
+    event, time = (pd.Series(data[0][name], ids) for name in ("event", "time"))
+    group = pd.Series(np.where(time > time.median(), "late", "early"), ids)
+    shuffled = group.sample(frac=1, random_state=0)
+    for other in (time.sample(frac=1, random_state=1), time):
+        assert last_of_curve(event, other, shuffled) == last_of_curve(event, time, group)
+    assert last_of_curve(event, time, group) == last_of_curve(event, time, group.to_numpy())
+    with pytest.raises(ValueError, match="group lacks 1 of the"):
+        plotting.kaplan_meier(event, time, group.iloc[1:])
+    with pytest.raises(ValueError, match="group is missing for 2 of"):
+        plotting.kaplan_meier(event, time, group.mask(np.arange(len(ids)) < 2))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
-from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._checks import check_event, check_outcome, check_predictions
 from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
@@ -236,7 +236,7 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     >>> statistic, p
     (0.0, 1.0)
     """
-    event = np.asarray(event).astype(bool)
+    event = check_event(event)
     values = check_predictions(survival_at_time, event.shape, "survival_at_time")
     if not len(values):
         warnings.warn("there are no patients.", UndefinedMetricWarning, stacklevel=2)

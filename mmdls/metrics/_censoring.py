@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_outcome
+from mmdls.metrics._checks import check_outcome, check_weights
 from mmdls.metrics._times import snap_times
 
 __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
@@ -37,7 +37,7 @@ def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray
     (array([1., 2., 3.]), array([0.66666667, 0.66666667, 0.        ]))
     """
     event, time = check_outcome(event, time)
-    weights = np.ones(len(time)) if weights is None else np.asarray(weights, dtype=np.float64)
+    weights = check_weights(weights, len(time)).astype(np.float64)
     times, deaths, _, at_risk = _counts(event, time, weights)
     return times, _product_limit(deaths, at_risk)
 

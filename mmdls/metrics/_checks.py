@@ -1,12 +1,39 @@
-"""The gate for arrays: outcomes and predictions that metrics can trust."""
+"""The checks that outcomes, predictions and weights pass in every metric."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from mmdls.metrics._times import tied_times
 
-__all__ = ["check_labels", "check_outcome", "check_predictions"]
+__all__ = [
+    "check_event",
+    "check_labels",
+    "check_outcome",
+    "check_predictions",
+    "check_probabilities",
+    "check_weights",
+    "class_codes",
+]
+
+_ROUNDING = 0.005  # a probability written with two decimals
+
+
+def check_event(event: Any) -> np.ndarray:
+    """Event (n,) bool, from booleans or from 0 and 1; every other code is refused."""
+    values = np.asarray(event)
+    if values.ndim != 1:
+        raise ValueError(f"event must have shape (n,); got {values.shape}.")
+    if values.dtype == bool:
+        return values
+    known = _among(values, (0, 1))
+    if not known.all():
+        raise ValueError(
+            f"event must hold 0 and 1 or booleans only; got {_shown(values[~known])} in the rows {_rows(~known)}. "
+            "Say what means an event, for example status == 2, and leave out unknown outcomes."
+        )
+    return values.astype(bool)
 
 
 def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]:
@@ -22,18 +49,23 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
                 f" makes one); got {type(event).__name__} {getattr(event, 'dtype', '')}."
             )
         event, time = event[fields[0]], event[fields[1]]
-    event, time = np.asarray(event), np.asarray(time, dtype=np.float64)
-    if event.ndim != 1 or event.shape != time.shape:
-        raise ValueError(f"event and time must have one shape (n,); got {event.shape} and {time.shape}.")
-    if event.dtype != bool:
-        if not np.isin(event, (0, 1)).all():
-            raise ValueError(f"event must hold 0 and 1 or booleans only; got {np.unique(event)[:5]}.")
-        event = event.astype(bool)
-    if not np.isfinite(time).all() or (time < 0).any():
+    ids = [getattr(values, "index", None) for values in (event, time)]
+    if all(hasattr(index, "equals") for index in ids) and not ids[0].equals(ids[1]):
+        raise ValueError("event and time are of different patients, or in another order: their indices differ.")
+    if np.ndim(event) != 1 or np.shape(event) != np.shape(time):
+        raise ValueError(f"event and time must have one shape (n,); got {np.shape(event)} and {np.shape(time)}.")
+    event, months = check_event(event), np.asarray(time)
+    numbers = months.dtype.kind in "iuf" or (
+        months.dtype.kind == "O" and all(isinstance(t, int | float | np.number) for t in months)
+    )
+    if not numbers:
+        raise ValueError(f"time must be numbers (months); got {_shown(months)} of dtype {months.dtype}.")
+    months = months.astype(np.float64)
+    if not np.isfinite(months).all() or (months < 0).any():
         raise ValueError(
-            f"time must be finite and not negative, for all {len(time)} patients; leave out unknown outcomes."
+            f"time must be finite and not negative, for all {len(months)} patients; leave out unknown outcomes."
         )
-    return event, tied_times(time)
+    return event, tied_times(months)
 
 
 def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -51,21 +83,91 @@ def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndar
     return values
 
 
-def check_labels(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Class codes (n,) and probabilities (n, K); scores (n,) become two columns."""
-    labels, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
-    if probability.ndim == 1:
-        probability = np.column_stack([1 - probability, probability])
-    if labels.ndim != 1 or probability.ndim != 2 or len(labels) != len(probability):
+def check_probabilities(probability: Any, name: str = "probability") -> np.ndarray:
+    """Probabilities of classes (n, K) as float64: finite, between 0 and 1, each row with the sum 1.
+
+    A row may miss the sum by what two decimals round away. The message names rows.
+    """
+    values = np.asarray(probability, dtype=np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise ValueError(f"{name} must have shape (n, n_classes); got {values.shape}.")
+    wrong = ~np.isfinite(values).all(axis=1)
+    if wrong.any():
+        raise ValueError(f"{name} has values that are NaN or infinite in the rows {_rows(wrong)}.")
+    wrong = ((values < -1e-9) | (values > 1 + 1e-9)).any(axis=1)
+    if wrong.any():
         raise ValueError(
-            f"labels (n,) and probability (n,) or (n, n_classes) needed; got {labels.shape} and {probability.shape}."
+            f"{name} must lie between 0 and 1; it is {values[wrong].min():g} to {values[wrong].max():g} in the rows "
+            f"{_rows(wrong)}. Scores and log odds are none: give what predict_proba gives."
+        )
+    total = values.sum(axis=1)
+    wrong = np.abs(total - 1) > _ROUNDING * values.shape[1] + 1e-9
+    if wrong.any():
+        raise ValueError(
+            f"{name} must sum to 1 over the {values.shape[1]} classes; it sums to {_shown(total[wrong].round(4))} in "
+            f"the rows {_rows(wrong)}. Give one column a class, all classes of the task."
+        )
+    return values
+
+
+def check_labels(labels: Any, probability: Any, *, scores: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Class codes (n,) and probabilities (n, K); probabilities (n,) of class 1 become two columns.
+
+    With ``scores`` the (n,) may be any numbers that rise with class 1, as for what looks at their order only.
+    """
+    codes, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
+    if codes.ndim != 1 or probability.ndim not in (1, 2) or len(codes) != len(probability):
+        raise ValueError(
+            f"labels (n,) and probability (n,) or (n, n_classes) needed; got {codes.shape} and {probability.shape}."
         )
     if not np.isfinite(probability).all():
         raise ValueError(f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite.")
-    codes = labels.astype(np.int64)
-    if not (codes == labels).all() or (codes < 0).any() or (codes >= probability.shape[1]).any():
+    if probability.ndim == 1:
+        probability = np.column_stack([1 - probability, probability])
+        if not scores:
+            check_probabilities(probability)
+    else:
+        check_probabilities(probability)
+    return class_codes(labels, probability.shape[1]), probability
+
+
+def class_codes(labels: Any, n_classes: int, name: str = "labels") -> np.ndarray:
+    """Class codes (n,) int64 from 0 to ``n_classes`` - 1."""
+    values = np.asarray(labels)
+    known = _among(values, range(n_classes))
+    if not known.all():
         raise ValueError(
-            f"labels must be class codes 0 to {probability.shape[1] - 1}, the column of probability each patient "
-            f"belongs to; got {np.unique(labels)[:5]}."
+            f"{name} must be class codes 0 to {n_classes - 1}, the column of probability each patient belongs to; got "
+            f"{_shown(values[~known])} in the rows {_rows(~known)}."
         )
-    return codes, probability
+    return values.astype(np.int64)
+
+
+def check_weights(weights: Any, n: int, name: str = "weights") -> np.ndarray:
+    """Weights (n,) or (R, n) of patients: finite and not negative; None counts every patient once."""
+    values = np.ones(n) if weights is None else np.asarray(weights)
+    if values.ndim not in (1, 2) or values.shape[-1] != n:
+        raise ValueError(
+            f"{name} must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {values.shape}."
+        )
+    if values.dtype.kind not in "biuf" or not ((values >= 0) & np.isfinite(values)).all():
+        raise ValueError(f"{name} must be finite numbers, not negative; got {_shown(values.ravel())}.")
+    return values
+
+
+def _among(values: np.ndarray, codes: Sequence[int]) -> np.ndarray:
+    """Which values are one of some codes; text and missing values never are."""
+    if values.dtype.kind in "biuf":
+        return np.isin(values, codes)
+    if values.dtype.kind != "O":
+        return np.zeros(len(values), dtype=bool)
+    return np.array([isinstance(v, int | float | np.number | np.bool_) and v in codes for v in values], dtype=bool)
+
+
+def _rows(wrong: np.ndarray) -> str:
+    rows = np.flatnonzero(wrong)
+    return f"{rows[:5].tolist()}{f' and {len(rows) - 5} more' if len(rows) > 5 else ''}"
+
+
+def _shown(values: np.ndarray) -> str:
+    return str(list(dict.fromkeys(map(str, values.tolist())))[:5])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_labels
+from mmdls.metrics._checks import check_labels, class_codes
 from mmdls.metrics._resamples import over_resamples, ratio
 
 __all__ = [
@@ -83,7 +83,7 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
     >>> auc_score([0, 1, 1], [0.2, 0.1, 0.9])
     0.5
     """
-    codes, probability = check_labels(labels, probability)
+    codes, probability = check_labels(labels, probability, scores=True)
     members, scores = one_against_rest(codes, probability)
     each = [weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)]
 
@@ -111,7 +111,7 @@ def average_precision_score(labels: Any, probability: Any, weights: Any = None) 
     >>> average_precision_score([0, 1, 1], [0.2, 0.1, 0.9])
     0.8333333333333333
     """
-    codes, probability = check_labels(labels, probability)
+    codes, probability = check_labels(labels, probability, scores=True)
     members, scores = one_against_rest(codes, probability)
 
     def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -293,8 +293,11 @@ def quadratic_weighted_kappa(
     >>> quadratic_weighted_kappa([0, 1, 2], [0, 1, 2])
     1.0
     """
-    labels, predicted = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    size = int(max(labels.max(initial=0), predicted.max(initial=0)) + 1) if n_classes is None else n_classes
+    given = [np.asarray(values) for values in (labels, predicted)]
+    if given[0].ndim != 1 or given[0].shape != given[1].shape:
+        raise ValueError(f"labels and predicted must have one shape (n,); got {given[0].shape} and {given[1].shape}.")
+    size = n_classes or int(max((v.max(initial=0) for v in given if v.dtype.kind in "biuf"), default=0)) + 1
+    labels, predicted = class_codes(labels, size), class_codes(predicted, size, "predicted")
     rows, columns = np.eye(size)[labels], np.eye(size)[predicted]
     codes = np.arange(size)
     cost = (codes[:, None] - codes[None, :]) ** 2.0

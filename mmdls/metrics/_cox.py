@@ -11,7 +11,7 @@ from scipy.stats import chi2, rankdata
 from sksurv.compare import compare_survival
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
-from mmdls.metrics._checks import check_outcome
+from mmdls.metrics._checks import check_event, check_outcome, check_predictions
 from mmdls.metrics._resamples import UndefinedMetricWarning
 
 __all__ = [
@@ -306,11 +306,14 @@ def interaction_test(
     >>> low < np.e < high and p < 0.001
     True
     """
-    arms = np.unique(np.asarray(treatment))
-    if len(arms) != 2:
-        raise ValueError(f"treatment must have two values; got {len(arms)}: {list(arms[:5])}. Compare them in pairs.")
-    second = (np.asarray(treatment) == arms[1]).astype(np.float64)
-    score = np.asarray(score, dtype=np.float64)
+    n = len(check_event(event))
+    treatment, score = _group(treatment, n, "treatment"), check_predictions(score, (n,), "score")
+    treatments = np.unique(treatment)
+    if len(treatments) != 2:
+        raise ValueError(
+            f"treatment must have two values; got {len(treatments)}: {list(treatments[:5])}. Compare them in pairs."
+        )
+    second = (treatment == treatments[1]).astype(np.float64)
     result = hazard_ratios(event, time, np.column_stack([score, second, score * second]), level, ties)
     return tuple(float(values[2]) for values in result)
 
@@ -409,7 +412,7 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     (2.882, 0.09)
     """
     event, time = check_outcome(event, time)
-    group = np.asarray(group)
+    group = _group(group, len(time), "group")
     if len(np.unique(group)) < 2 or not event.any():
         warnings.warn("the log-rank test needs two groups and an event.", UndefinedMetricWarning, stacklevel=2)
         return float("nan"), float("nan")
@@ -417,3 +420,17 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     outcome["event"], outcome["time"] = event, time
     statistic, p_value = compare_survival(outcome, group)
     return float(statistic), float(p_value)
+
+
+def _group(values: Any, n: int, name: str) -> np.ndarray:
+    """One known group a patient, (n,); numbers and text are not mixed."""
+    group = np.asarray(values)
+    if group.shape != (n,):
+        raise ValueError(f"{name} must have shape ({n},), one value a patient; got {group.shape}.")
+    if group.dtype.kind == "O":
+        missing = np.array([str(value) in ("None", "nan", "<NA>", "NaT") for value in group], dtype=bool)
+    else:
+        missing = np.isnan(group) if group.dtype.kind == "f" else np.zeros(n, dtype=bool)
+    if missing.any():
+        raise ValueError(f"{name} is missing in {missing.sum()} of {n} rows; leave these patients out.")
+    return group

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._checks import check_outcome, check_predictions, check_weights
 
 __all__ = ["baseline_cumulative_hazard"]
 
@@ -46,7 +46,9 @@ def baseline_cumulative_hazard(
         raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
     event, time = check_outcome(event, time)
     log_hazard = check_predictions(log_hazard, time.shape, "log_hazard")
-    weight = np.ones(len(time)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    weight = check_weights(sample_weight, len(time), "sample_weight").astype(np.float64)
+    if weight.ndim != 1:
+        raise ValueError(f"sample_weight must have shape ({len(time)},); got {weight.shape}.")
     times, group = np.unique(time, return_inverse=True)
     shift = log_hazard.max(initial=0.0)
     hazard = weight * np.exp(log_hazard - shift)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
+from mmdls.metrics._checks import check_weights
+
 __all__ = ["UndefinedMetricWarning", "over_resamples", "ratio"]
 
 _BLOCK = 2**17  # numbers per block of resamples, so that a block stays in the processor's cache
@@ -35,11 +37,7 @@ def over_resamples(
     float or array
         One value for weights (n,), R values for weights (R, n).
     """
-    weights = np.ones(n) if weights is None else np.asarray(weights)
-    if weights.ndim not in (1, 2) or weights.shape[-1] != n:
-        raise ValueError(
-            f"weights must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {weights.shape}."
-        )
+    weights = check_weights(weights, n)
     table = np.atleast_2d(weights)
     size = max(1, numbers // max(n, 1))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,8 +5,11 @@ from itertools import count
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-__all__ = ["PALETTE", "axes", "finish", "interval_text", "named", "style"]
+from mmdls.cohort import align_rows
+
+__all__ = ["PALETTE", "axes", "finish", "interval_text", "joined", "named", "style"]
 
 # Okabe M, Ito K. Color universal design, 2008; without its yellow.
 PALETTE = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
@@ -37,6 +40,13 @@ def named(models: Any) -> list[tuple[str, Any]]:
             raise ValueError("there is no model to draw: the dict of predictions is empty.")
         return list(models.items())
     return [("", models)]
+
+
+def joined(values: Any, reference: Any, name: str) -> Any:
+    """Values in the order of the reference, by patient id where both carry ids."""
+    if isinstance(values, pd.Series | pd.DataFrame) and isinstance(reference, pd.Series | pd.DataFrame):
+        return align_rows(values, reference.index, name)
+    return values
 
 
 def style() -> Iterator[dict[str, Any]]:

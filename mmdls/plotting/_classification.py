@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mmdls import metrics
 from mmdls.metrics._calibration import spline
-from mmdls.plotting._axes import axes, finish, interval_text, named, style
+from mmdls.plotting._axes import axes, finish, interval_text, joined, named, style
 
 __all__ = ["calibration", "precision_recall", "roc"]
 
@@ -182,8 +182,11 @@ def spikes(ax: Any, distributions: list[tuple[np.ndarray, dict[str, Any]]]) -> A
 
 
 def _check(labels: Any, probability: Any) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+    models = [
+        (name, np.asarray(joined(values, labels, name or "probability"), dtype=np.float64))
+        for name, values in named(probability)
+    ]
     labels = np.asarray(labels)
-    models = [(name, np.asarray(values, dtype=np.float64)) for name, values in named(probability)]
     if not np.isin(labels, (0, 1)).all() or any(values.shape != labels.shape for _, values in models):
         raise ValueError(
             f"labels must be 0 or 1, with one probability of class 1 each; got {np.unique(labels)[:5]} of shape "

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy.special import ndtri
 
 from mmdls import metrics
-from mmdls.plotting._axes import PALETTE, axes, finish
+from mmdls.metrics._checks import check_outcome
+from mmdls.plotting._axes import PALETTE, axes, finish, joined
 
 __all__ = ["kaplan_meier"]
 
@@ -30,6 +32,7 @@ def kaplan_meier(
     Parameters
     ----------
     event : array of shape (n,), bool
+        If it is a Series, time and group are joined to it by patient id where they are Series too.
     time : array of shape (n,)
         Months.
     group : array of shape (n,), default=None
@@ -63,12 +66,16 @@ def kaplan_meier(
     >>> ax.get_xlabel()
     'Months'
     """
-    event, time = np.asarray(event).astype(bool), np.asarray(time, dtype=np.float64)
+    time, group = joined(time, event, "time"), joined(group, event, "group")
     group = np.zeros(len(time), dtype=int) if group is None else np.asarray(group)
     if not len(event) == len(time) == len(group) or not len(time):
         raise ValueError(
             f"event, time and group must have one length above 0; got {len(event)}, {len(time)}, {len(group)}."
         )
+    event, time = check_outcome(event, time)
+    unknown = pd.isna(group)
+    if unknown.any():
+        raise ValueError(f"group is missing for {unknown.sum()} of {len(group)} patients; leave these patients out.")
     present = set(group.tolist())
     order = [g for g in labels if g in present] if labels else []
     order += sorted(present - set(order))
@@ -148,12 +155,13 @@ def _ratio_texts(event: np.ndarray, time: np.ndarray, group: np.ndarray, order: 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         ratio, low, high, _ = metrics.hazard_ratios(event, time, dummies, level)
-    if np.isnan(ratio).any():
+    if np.isnan(ratio).all():
         return [""] * len(order)
-    return [
-        " (reference)",
-        *(f", HR {r:.2f} [{a:.2f}, {b:.2f}]" for r, a, b in zip(ratio, low, high, strict=True)),
+    texts = [
+        ", no finite HR" if np.isnan(r) else f", HR {r:.2f} [{a:.2f}, {b:.2f}]"
+        for r, a, b in zip(ratio, low, high, strict=True)
     ]
+    return [" (reference)", *texts]
 
 
 def _numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from mmdls import metrics
-from mmdls.plotting._axes import axes, finish, interval_text, named, style
+from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._times import snap_times
+from mmdls.plotting._axes import axes, finish, interval_text, joined, named, style
 from mmdls.plotting._classification import spikes
 from mmdls.plotting._kaplan_meier import log_log_interval
 
@@ -159,12 +161,13 @@ def survival_calibration(
     >>> survival_calibration(np.ones(40), time, time / 50, 24.0, n_groups=4).get_xlabel()
     'Predicted risk by 24 months'
     """
-    event, time = np.asarray(event).astype(bool), np.asarray(time, dtype=np.float64)
+    models = [(name, joined(values, event, name or "survival")) for name, values in named(survival)]
+    event, time = check_outcome(event, joined(time, event, "time"))
     ax = axes(ax, (4.8, 4.8))
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     distributions = []
-    for (name, values), look in zip(named(survival), style(), strict=False):
-        values = np.asarray(values, dtype=np.float64)
+    for (name, values), look in zip(models, style(), strict=False):
+        values = check_predictions(values, time.shape, "survival")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
             observed = metrics.survival_calibration_curve(event, time, values, horizon)
@@ -174,6 +177,7 @@ def survival_calibration(
         ax.plot(1 - values[inner], observed[inner], label=f"{name} ICI {interval_text(ici)}".strip(), **look)
         for group in np.array_split(order, n_groups) if n_groups else ():
             times, curve = metrics.kaplan_meier(event[group], time[group])
+            horizon = float(snap_times(horizon, times))
             at = np.searchsorted(times, horizon, side="right") - 1
             if at < 0 or horizon > times[-1]:
                 continue

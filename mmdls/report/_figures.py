@@ -36,11 +36,12 @@ def _task_figures(study: Study, task: Any) -> Iterator[str]:
     options = {"n_resamples": resamples, "random_state": study.random_state}
     for name, table in answers.items():
         if "group" in table.columns and table["group"].notna().any():
-            values = table["group"].to_numpy()
+            own = table["group"].notna().to_numpy()
+            values = table["group"].to_numpy()[own]
             order = {g: str(g) for g in tables.levels(table["group"])}
             caption = f"{task.name} by risk groups of {name}; cut-points learned in training."
             yield figure(
-                lambda ax, g=values, o=order: plotting.kaplan_meier(event, time, g, labels=o, ax=ax),
+                lambda ax, k=own, g=values, o=order: plotting.kaplan_meier(event[k], time[k], g, labels=o, ax=ax),
                 caption,
                 (6, 5.2),
             )

@@ -167,7 +167,7 @@ def hazards(study: Study) -> str:
         risk = answers if isinstance(answers, pd.Series) else answers["risk"]
         covariates = pd.DataFrame({f"score of {name}": risk})
         if isinstance(answers, pd.DataFrame) and "group" in answers.columns:
-            groups = pd.DataFrame({"risk group": answers["group"]})
+            groups = pd.DataFrame({"risk group": answers["group"].astype("category")})
             table = pd.concat(
                 [tables.hazard_table(study.y, task.name, part) for part in (covariates, groups)], ignore_index=True
             )
