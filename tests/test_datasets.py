@@ -396,11 +396,12 @@ def test_codes_and_spellings_of_labels_are_understood(folder):
     def code(table):
         table = table.rename(columns={"patient_id": "pid", "centre": "center"})
         table["subtype"] = [0, 1, 0, 1, None, 0]
-        table["tnm_stage"] = ["IIIA", "iv", "I-II", "2", "IB", None]
+        table["tnm_stage"] = ["IIIA", "iv", "I-II", "Stage 4", "IB", None]
         return table.assign(time_to_relapse=1.0)
 
     edit(folder, code)
-    cohort = load_cohort(folder)
+    with pytest.warns(UserWarning, match=r"columns \['time_to_relapse'\].* are left out"):
+        cohort = load_cohort(folder)
     assert list(cohort.target["subtype"].astype(object).fillna("?")) == [
         "LUAD",
         "LUSC",
@@ -412,6 +413,46 @@ def test_codes_and_spellings_of_labels_are_understood(folder):
     assert list(cohort.target["stage"].astype(object).fillna("?")) == ["III", "IV", "I-II", "IV", "I-II", "?"]
     assert cohort.groups.name == "centre"
     assert list(cohort.other) == ["time_to_relapse"]
+
+
+@pytest.mark.parametrize("digits", [[0, 1, 2, 1, 0, None], [1, 2, 1, 2, 2, None], [3, 4, 3, 4, 4, None]])
+def test_stages_as_bare_digits_need_their_meaning(folder, digits):
+    edit(folder, lambda table: table.assign(tnm_stage=digits))
+    with pytest.raises(ValueError, match=r"unknown labels in 'stage'.*may be stages or codes of groups.*codes="):
+        load_cohort(folder)
+    groups = {0: "I-II", 1: "III", 2: "IV", 3: "III", 4: "IV"}
+    stage = load_cohort(folder, codes={"TNM_stage": groups}).target["stage"]
+    assert list(stage.dropna()) == [groups[digit] for digit in digits if digit is not None]
+    assert stage.isna().sum() == 1
+
+
+def test_names_count_without_case_and_spaces_and_a_trailing_comma_shifts_nothing(folder):
+    expected = load_cohort(folder)
+    path = folder / "clinical.csv"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    header = ",".join(f" {name.upper()} " for name in lines[0].split(","))
+    path.write_text("\ufeff" + "\n".join(f"{line}," for line in [header, *lines[1:]]), encoding="utf-8")
+    read = load_cohort(folder)
+    pd.testing.assert_frame_equal(read.data, expected.data)
+    pd.testing.assert_frame_equal(read.target, expected.target)
+    path.write_text("\n".join([header, *(f"{line}," for line in lines[1:])]), encoding="utf-8")
+    pd.testing.assert_frame_equal(load_cohort(folder).data, expected.data)
+
+
+def test_endpoints_keep_their_names(folder):
+    edit(
+        folder,
+        lambda table: table.assign(PFS_MONTHS=[1.0, 2, 3, 4, 5, 6], PFS_STATUS=["0:CENSORED", "1:PROGRESSION"] * 3),
+    )
+    target = load_cohort(folder).target
+    assert list(find_tasks(target)) == ["subtype", "stage", "dfs", "os", "pfs"]
+    assert list(target["pfs_event"]) == [False, True] * 3
+
+
+def test_half_an_endpoint_is_refused(folder):
+    edit(folder, lambda table: table.drop(columns="os_event"))
+    with pytest.raises(ValueError, match="'os_time' alone"):
+        load_cohort(folder)
 
 
 def test_a_cohort_without_outcomes_or_arrays_is_a_cohort(folder):

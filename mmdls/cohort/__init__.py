@@ -1,4 +1,4 @@
-"""What a table of patients is: blocks of features, images, endpoints, tasks, and the checks that every table passes."""
+"""What a table of patients is, how a hospital's own is read, and the checks that every table passes."""
 
 from mmdls.cohort._checks import (
     align_rows,
@@ -10,9 +10,12 @@ from mmdls.cohort._checks import (
     survival_target,
 )
 from mmdls.cohort._classes import class_codes, class_labels
+from mmdls.cohort._outcomes import reconcile_endpoints
+from mmdls.cohort._reading import Cohort, read_cohort
 from mmdls.cohort._schema import Task, find_tasks, modalities
 
 __all__ = [
+    "Cohort",
     "Task",
     "align_rows",
     "check_cohort",
@@ -23,6 +26,8 @@ __all__ = [
     "endpoint_name",
     "find_tasks",
     "modalities",
+    "read_cohort",
+    "reconcile_endpoints",
     "refuse_other_tables",
     "survival_target",
 ]

@@ -10,21 +10,16 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
-from mmdls.cohort import check_cohort
+from mmdls.cohort import Cohort, check_cohort, read_cohort
+from mmdls.cohort._files import read_table
 
 CLINICAL = ("age", "sex", "smoking_status", "smoking_duration", "smoking_cessation", "diameter")
 PET_COLUMNS = ("pet_suvmax", "pet_suvmean", "pet_suvpeak", "pet_tlg", "pet_mtv")
 OUTCOMES = ("dfs_time", "dfs_event", "os_time", "os_event")
 
-_SUBTYPE_CODES = {"0": "LUAD", "1": "LUSC", "luad": "LUAD", "lusc": "LUSC"}
-_STAGE_CODES = {"0": "I-II", "1": "III", "2": "IV", "i-ii": "I-II"} | {
-    f"{number}{letter}{digit}": group
-    for number, group in (("i", "I-II"), ("ii", "I-II"), ("iii", "III"), ("iv", "IV"))
-    for letter in ("", "a", "b", "c")
-    for digit in ("", "1", "2", "3")
-    if letter or not digit
-}
-_TREATMENT_CODES = {"0": "immunotherapy", "1": "chemotherapy"} | {t: t for t in ("immunotherapy", "chemotherapy")}
+_SUBTYPES = ("LUAD", "LUSC")
+_STAGES = ("I-II", "III", "IV")
+_TREATMENTS = ("immunotherapy", "chemotherapy")
 _SLICE_FOLDERS = {
     "lesion": "lesion_image",
     "space": "lung_image",
@@ -35,14 +30,22 @@ _SLICE_FOLDERS = {
 _FLAT_FOLDERS = {"images": "ct_image", "lung_masks": "lung_mask", "lesion_masks": "lesion_mask"}
 
 
-def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
+def load_cohort(
+    folder: str | PathLike,
+    *,
+    codes: Mapping[str, Mapping[Any, Any]] | None = None,
+    relapse_after_death: str = "refuse",
+    return_X_y: bool = False,
+) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Load a cohort from a folder in the published layout.
 
     ``clinical.csv`` has a row a patient: ``patient_id`` (or ``pid``), the clinical variables (``age``,
     ``sex``, ``smoking_status``, ``smoking_duration``, ``smoking_cessation``, ``diameter``, and any
     ``clinical_*``), ``centre``, ``treatment`` (0 immunotherapy, 1 chemotherapy), and the outcomes that are
-    known: ``subtype`` (LUAD or 0, LUSC or 1), ``tnm_stage`` (a TNM stage such as IIIA, its group I-II, III or
-    IV, or the group's code 0, 1, 2), ``dfs_time``, ``dfs_event``, ``os_time``, ``os_event`` (months).
+    known: ``subtype`` (LUAD or 0, LUSC or 1), ``tnm_stage`` (a TNM stage such as IIIA, or its group I-II, III or
+    IV), and endpoints of any name, ``<name>_time`` (months) with ``<name>_event``, or ``<name>_months`` with
+    ``<name>_status``. Names count without regard to case and outer spaces; columns that are left over are
+    named in a warning. :func:`mmdls.cohort.read_cohort` reads the CSV.
     ``radiomics.npy`` (n, any) and ``pet.npy`` (n, 5), both optional, have their rows in the order of the CSV.
 
     The slices of a patient are PNG files in ``<patient>/lesion`` and ``<patient>/space`` (the lung around
@@ -55,6 +58,12 @@ def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | 
     Parameters
     ----------
     folder : path-like
+    codes : mapping of str to mapping, default=None
+        The meaning of codes in a column. Stages as bare digits need it: they may be stages or groups, and
+        ``{"tnm_stage": {0: "I-II", 1: "III", 2: "IV"}}`` reads those of the published cohort.
+    relapse_after_death : {"refuse", "truncate", "unknown"}, default="refuse"
+        What to do where disease-free survival ends after overall survival; see
+        :func:`mmdls.cohort.reconcile_endpoints`.
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
 
@@ -65,11 +74,13 @@ def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | 
             ``clinical_*``, ``pet_*``, ``radiomics_*``, ``lesion_image``, ``lung_image``, ... as far as they
             are there.
         target : DataFrame
-            ``subtype``, ``stage``, ``dfs_*``, ``os_*`` as far as they are there.
+            ``subtype``, ``stage``, and the endpoints, as far as they are there.
         groups : Series or None
             The column ``centre``.
         other : DataFrame
             Columns of the CSV that are neither: never features, since they may tell the outcome.
+        report : DataFrame
+            What became of every column of the CSV.
         DESCR : str
 
     Raises
@@ -92,10 +103,10 @@ def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | 
     root = Path(folder)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(root)!r}; give the one that holds clinical.csv.")
-    table = _read_clinical(root / "clinical.csv")
-    data, target, other = _sort_columns(table)
+    cohort = _read_clinical(root / "clinical.csv", codes or {}, relapse_after_death)
+    data, target = (table.rename_axis("patient_id") for table in cohort)
     for name, names in (("pet", PET_COLUMNS), ("radiomics", None)):
-        block = _read_block(root / f"{name}.npy", table.index, names)
+        block = _read_block(root / f"{name}.npy", data.index, names)
         if block is not None:
             given = [column for column in data if column.startswith(f"{name}_")]
             if given:
@@ -111,7 +122,8 @@ def load_cohort(folder: str | PathLike, *, return_X_y: bool = False) -> Bunch | 
         data=data,
         target=target,
         groups=data.get("centre"),
-        other=other,
+        other=cohort.unused.rename_axis("patient_id"),
+        report=cohort.report,
         DESCR=f"{len(data)} patients, read from the folder {root.name!r}.",
     )
 
@@ -150,67 +162,56 @@ def write_cohort(folder: str | PathLike, data: pd.DataFrame, target: pd.DataFram
     carried.join(outcomes).to_csv(root / "clinical.csv", index_label="patient_id")
 
 
-def _read_clinical(path: Path) -> pd.DataFrame:
-    """The CSV, indexed by patient id as text."""
+def _read_clinical(path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_after_death: str) -> Cohort:
+    """The CSV, indexed by patient id as text; its columns are those of the published layout, in any case."""
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no {path.name} in {str(path.parent)!r}; a cohort needs one row a patient in it."
         )
-    names = ("patient_id", "pid")
-    table = pd.read_csv(path, dtype=dict.fromkeys(names, "str"))
-    name = next((name for name in names if name in table), None)
-    if name is None:
-        raise ValueError(f"{path.name} lacks the column 'patient_id' (or 'pid'). Columns: {list(table.columns)}.")
-    if len(table) == 0:
-        raise ValueError(f"{path.name} has no patients, only a header.")
-    if table[name].isna().any():
-        lines = [int(row) + 2 for row in np.flatnonzero(table[name].isna())[:5]]
-        raise ValueError(f"{path.name} has rows without {name!r}, in lines {lines}; every patient needs an id.")
-    repeated = table[name][table[name].duplicated()].unique().tolist()
-    if repeated:
-        raise ValueError(f"{path.name} has more than one row for the patients {repeated[:5]}; merge or drop them.")
-    return table.set_index(name).rename_axis("patient_id")
-
-
-def _sort_columns(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Features and carried columns, outcomes, and the rest of the CSV."""
-    table = table.rename(columns={name: f"clinical_{name}" for name in CLINICAL})
-    table = table.rename(columns={"tnm_stage": "stage", "center": "centre"})
-    repeated = table.columns[table.columns.duplicated()].tolist()
-    if repeated:
-        raise ValueError(f"clinical.csv gives {repeated} twice under different names; keep one column of each.")
-    features = [c for c in table if c.startswith(("clinical_", "pet_", "radiomics_"))]
-    data = table[features].copy()
-    if "centre" in table:
-        data["centre"] = table["centre"]
-    if "treatment" in table:
-        data["treatment"] = _decode(table["treatment"], _TREATMENT_CODES)
-    target = pd.DataFrame(index=table.index)
-    if "subtype" in table:
-        target["subtype"] = pd.Categorical(_decode(table["subtype"], _SUBTYPE_CODES), ["LUAD", "LUSC"])
-    if "stage" in table:
-        stage = _decode(table["stage"], _STAGE_CODES)
-        target["stage"] = pd.Categorical(stage, ["I-II", "III", "IV"], ordered=True)
-    for column in OUTCOMES:
-        if column in table:
-            target[column] = table[column]
-            if column.endswith("_event") and table[column].isin([0, 1]).all():
-                target[column] = table[column].astype(bool)
-    return data, target, table.drop(columns=[*data.columns, *target.columns])
-
-
-def _decode(column: pd.Series, codes: Mapping[str, str]) -> pd.Series:
-    """Labels for codes and spellings of them; unknown ones are refused, missing ones stay missing."""
-    text = column.astype("str").str.strip().str.lower().str.removesuffix(".0")
-    labels = text.map(codes)
-    unknown = column.notna() & labels.isna()
-    if unknown.any():
-        raise ValueError(
-            f"clinical.csv has unknown labels in {column.name!r}: {column[unknown].unique().tolist()[:5]}, "
-            f"patients {column.index[unknown].tolist()[:5]}. Known are {list(codes)}; leave "
-            "the cell empty if unknown."
+    table = read_table(path)
+    names = {str(name).casefold(): name for name in table.frame.columns}
+    if not names.keys() & {"patient_id", "pid"}:
+        raise ValueError(f"{path.name} lacks the column 'patient_id' (or 'pid'). Columns: {list(names.values())}.")
+    for name, other in (("stage", "tnm_stage"), ("centre", "center")):
+        if {name, other} <= names.keys():
+            raise ValueError(f"{path.name} gives {[name]} twice under different names; keep one column of each.")
+    for endpoint in ("dfs", "os"):
+        halves = [half for half in (f"{endpoint}_time", f"{endpoint}_event") if half in names]
+        if len(halves) == 1:
+            raise ValueError(f"{path.name} has {halves[0]!r} alone; an endpoint is the pair of its time and event.")
+    known: dict[str, dict[Any, Any]] = {
+        "subtype": {0: "LUAD", 1: "LUSC"} | {name: name for name in _SUBTYPES},
+        "treatment": dict(enumerate(_TREATMENTS)) | {name: name for name in _TREATMENTS},
+    }
+    meanings: dict[str, Mapping[Any, Any]] = {names[name]: known[name] for name in known if name in names}
+    for name, given in codes.items():
+        column = names.get(name.casefold(), name)
+        meanings[column] = {**meanings.get(column, {}), **given}
+    clinical = [name for name in CLINICAL if name in names]
+    if any(name.startswith("clinical_") for name in names):
+        clinical.append("clinical_*")
+    stage = next((name for name in ("tnm_stage", "stage") if name in names), None)
+    centre = next((name for name in ("centre", "center") if name in names), None)
+    carried = {"centre": centre, "treatment": "treatment" if "treatment" in names else None}
+    cohort = read_cohort(
+        table,
+        id="patient_id" if "patient_id" in names else "pid",
+        blocks={"clinical": clinical},
+        classes={"subtype": ("subtype", _SUBTYPES)} if "subtype" in names else None,
+        ordinal={"stage": (stage, _STAGES)} if stage else None,
+        groups=centre,
+        carry={name: column for name, column in carried.items() if column},
+        codes=meanings,
+        relapse_after_death=relapse_after_death,
+    )
+    left = list(cohort.unused)
+    if left:
+        warnings.warn(
+            f"{path.name}: the columns {left[:10]} ({len(left)} in all) are neither features nor outcomes here "
+            "and are left out; they stand in 'other' of the result. mmdls.cohort.read_cohort reads any column.",
+            stacklevel=3,
         )
-    return labels
+    return cohort
 
 
 def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -> pd.DataFrame | None:
