@@ -124,10 +124,12 @@ class Column:
         return isinstance(first, str) and _DATE.fullmatch(first.strip()) is not None
 
     def leave_out(self, why: str) -> None:
+        """Take the column back out of the features."""
         self.roles, self.became = ["unused"], []
         self.note(f"not taken: {why}")
 
     def note(self, change: str) -> None:
+        """Say in the report what was done."""
         if change not in self.changes:
             self.changes.append(change)
 

@@ -203,6 +203,7 @@ class Roles:
             column.roles.append(role)
 
     def claim_carried(self, groups: str | None, carry: Any) -> dict[str, Column]:
+        """What is carried along, by its name in X."""
         if groups is not None:
             column = self.columns[self.find(groups, "groups")]
             self._take(column, "groups")
