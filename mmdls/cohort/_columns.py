@@ -313,7 +313,7 @@ class _Readings:
             ",": int((~np.isnan(self.as_comma) & np.isnan(self.as_point)).sum()),
         }
         known = column.known
-        self.booleans = bool(known.any()) and all(text in ("true", "false") for text in column.texts[known])
+        self.booleans = bool(known.any()) and all(text.lower() in ("true", "false") for text in column.texts[known])
         words = [text for text in column.texts[known & ~self.readable]]
         n_read = int(self.readable.sum())
         self.is_numeric = not column.is_category and (
@@ -352,7 +352,7 @@ class _Readings:
         column = self.column
         if self.booleans:
             column.note("'true' and 'false' became 1 and 0")
-            return np.array([np.nan if text is None else float(text == "true") for text in column.texts])
+            return np.array([np.nan if text is None else float(text.lower() == "true") for text in column.texts])
         mark = column.decimal or self._decimal(marks)
         if mark is None:
             values = np.where(np.isnan(self.as_point), self.as_comma, self.as_point)

@@ -213,7 +213,9 @@ def _read_workbook(path: Path, sheet: str | int | None) -> RawTable:
                 raise KeyError(f"{path.name} has no sheet {sheet!r}; it has {names}.")
             read = names if sheet is None else [sheet]
             # Without the filter a text such as "n/a" stays what it is.
-            sheets = {name: book.parse(name, header=None, dtype=object, na_filter=False) for name in read}
+            sheets = {
+                name: pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False) for name in read
+            }
     except ImportError as error:
         raise ImportError(
             f'{path.name} needs a reader of workbooks; install it with: pip install "mmdls[excel]", or save the table '

@@ -296,4 +296,5 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 
 def name_key(name: str) -> str:
+    """A name without its case and outer spaces."""
     return " ".join(str(name).split()).casefold()
