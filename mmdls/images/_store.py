@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from mmdls.images._reading import is_missing, read_image, read_mask
+from mmdls.images._fingerprint import fingerprint
+from mmdls.images._masks import read_mask
+from mmdls.images._reading import is_missing, read_image
 
 __all__ = ["SliceStore"]
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class SliceStore:
@@ -310,23 +312,7 @@ def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _key(images: Sequence[Any], masks: Sequence[Any], patients: list, settings: tuple) -> str:
     digest = hashlib.blake2b(repr((_FORMAT, settings, len(images))).encode(), digest_size=16)
-    for cell, mask in zip(images, masks, strict=True):
+    for cell, mask, patient in zip(images, masks, patients, strict=True):
         for part in (cell, mask):
-            digest.update(_content(part))
+            digest.update(fingerprint(part, patient).encode())
     return digest.hexdigest()
-
-
-def _content(cell: Any) -> bytes:
-    """A hash of what a cell holds; files are read, not decoded."""
-    if is_missing(cell):
-        return b"missing"
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(cell, np.ndarray):
-        digest.update(repr((cell.shape, cell.dtype.str)).encode())
-        digest.update(np.ascontiguousarray(cell).tobytes())
-        return digest.digest()
-    path = Path(cell)
-    for file in sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []:
-        digest.update(file.name.encode())
-        digest.update(file.read_bytes())
-    return digest.digest()

@@ -1,0 +1,140 @@
+"""The files behind a cell: where they are, which kind they are, and in which order slices follow one another."""
+
+import re
+from collections.abc import Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+__all__ = ["KINDS", "find_image", "natural_order", "of_patient", "slice_files"]
+
+KINDS = {".png": "png", ".npy": "npy", ".nii": "nifti", ".gz": "nifti"}
+# What systems and exporters leave beside slices; whatever else is there may be a slice that nobody would miss.
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+_NOTES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".log"}
+
+
+def of_patient(patient: Any) -> str:
+    """Words for messages: whose image it is."""
+    return "" if patient is None else f" of patient {patient!r}"
+
+
+def find_image(cell: str | PathLike, patient: Any = None) -> tuple[Path, str, str]:
+    """The path of an image, its kind, and its name for messages.
+
+    Parameters
+    ----------
+    cell : path-like
+    patient : default=None
+        Id for messages.
+
+    Returns
+    -------
+    path : Path
+    kind : {"folder", "png", "npy", "nifti"}
+    source : str
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file or folder.
+    ValueError
+        If the path is empty, or the file of an unknown kind.
+    """
+    text = fspath(cell)
+    if text.strip() in ("", "."):
+        raise ValueError(
+            f"the path of an image{of_patient(patient)} is empty, which would be the working folder; give the path, or "
+            "use None for a missing image."
+        )
+    path = Path(text)
+    source = f"{text!r}{of_patient(patient)}"
+    if not path.exists():
+        raise FileNotFoundError(f"no image at {source}; correct the path, or use None for a missing image.")
+    kind = "folder" if path.is_dir() else KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"{source} is no image that can be read: expected a folder of PNG slices, a .npy, .nii or .nii.gz file "
+            f"or an array of shape (S, H, W), got {path.suffix or 'a file without suffix'!r}."
+        )
+    return path, kind, source
+
+
+def slice_files(folder: Path, source: str) -> list[Path]:
+    """The PNG slices of a folder in natural order; hidden files and notes beside them are passed over.
+
+    Parameters
+    ----------
+    folder : Path
+    source : str
+        Its name for messages.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ValueError
+        If there is no slice, or something else that may belong to the image: a sub-folder, a slice in another format,
+        two slices of the same number.
+    """
+    entries = sorted(path for path in folder.iterdir() if not is_system_file(path))
+    files = [path for path in entries if path.suffix.lower() == ".png" and path.is_file()]
+    if not files:
+        raise ValueError(
+            f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Put "
+            "slices there, or use None for a missing image."
+        )
+    others = [path.name for path in entries if path not in files and not is_note(path)]
+    if others:
+        raise ValueError(
+            f"the folder {source} holds {others[:5]} beside its {len(files)} PNG slices; one folder has the slices of "
+            "one image, all as PNG. Convert or remove the rest."
+        )
+    return natural_order(files, source)
+
+
+def natural_order(files: Sequence[Path], source: str) -> list[Path]:
+    """Files sorted by their names, numbers in them by value: ``slice_2`` before ``slice_10``.
+
+    Parameters
+    ----------
+    files : sequence of Path
+    source : str
+        Their name for messages.
+
+    Returns
+    -------
+    list of Path
+
+    Raises
+    ------
+    ValueError
+        If two names differ in leading zeros or letter case only, which leaves their order open.
+    """
+    places: dict[tuple, Path] = {}
+    for file in files:
+        key = _natural_key(file.name)
+        if key in places:
+            raise ValueError(
+                f"{places[key].name!r} and {file.name!r} in {source} have the same place in the order of slices; "
+                "rename or remove one."
+            )
+        places[key] = file
+    return [places[key] for key in sorted(places)]
+
+
+def is_system_file(path: Path) -> bool:
+    """Whether a file is hidden, or one that an operating system leaves in folders."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
+
+
+def is_note(path: Path) -> bool:
+    """Whether a file holds text about images, not an image."""
+    return path.suffix.lower() in _NOTES and not path.is_dir()
+
+
+def _natural_key(name: str) -> tuple:
+    # The pattern has one group: texts and numbers take turns, so that equal places hold equal types.
+    return tuple(int(part) if i % 2 else part.lower() for i, part in enumerate(re.split(r"(\d+)", name)))
