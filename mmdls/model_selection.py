@@ -1,6 +1,6 @@
 """Splits of a cohort, stratified by outcome and centre, grouped by patient."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_consistent_length, check_random_state
 
-from mmdls.cohort import find_tasks
+from mmdls.cohort import Task, find_tasks
 
 __all__ = ["CohortKFold", "strata", "stratified_holdout"]
 
@@ -117,6 +117,9 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
 def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Split rows in two, with the same share of events and classes in both as far as numbers allow.
 
+    Of an event or a class that two rows have or more, both parts hold one at least; of what a single row has, the kept
+    part. Where outcomes compete, the last endpoint comes first, then the other endpoints, then the class tasks.
+
     Parameters
     ----------
     y : pandas.DataFrame, structured survival array, or labels of shape (n,)
@@ -127,27 +130,91 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     Returns
     -------
     kept, held : ndarray of int
-        Row numbers, rising. A stratum held by one row stays in the kept part.
+        Row numbers, rising.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1; got {fraction}.")
     rng = check_random_state(random_state)
     n = len(y)
     wanted = min(max(round(n * fraction), 1), n - 1)
-    label = strata(y, smallest=2)
-    sizes = np.bincount(label)
-    # Largest remainders share the wanted rows among the strata; no stratum is emptied.
-    exact = sizes * wanted / n
-    take = np.minimum(np.floor(exact).astype(int), np.maximum(sizes - 1, 0))
-    for stratum in np.argsort(-(exact - take), kind="stable"):
-        if take.sum() >= wanted:
-            break
-        if take[stratum] < sizes[stratum] - 1:
-            take[stratum] += 1
-    held = np.concatenate(
-        [rng.permutation(np.flatnonzero(label == stratum))[:count] for stratum, count in enumerate(take)]
-    )
+    outcomes = _outcomes(y)
+    cells, cell_of = np.unique(np.stack([labels for labels, _ in outcomes], axis=1), axis=0, return_inverse=True)
+    rows = rng.permutation(n)
+    rows = np.split(rows[np.argsort(cell_of.ravel()[rows], kind="stable")], np.bincount(cell_of.ravel()).cumsum()[:-1])
+    left = np.array([len(of_cell) for of_cell in rows])
+    shares = [_Share(labels, needed, wanted / n) for labels, needed in outcomes]
+    held: list[int] = []
+    while len(held) < wanted:
+        # The cell whose next row serves the most important outcome best, among equals the next one, and so on.
+        open_cells = rng.permutation(np.flatnonzero(left))
+        gains = [share.gains()[labels[open_cells]] for share, labels in zip(shares, cells.T, strict=True)]
+        cell = open_cells[np.lexsort(gains[::-1])[-1]]
+        left[cell] -= 1
+        held.append(rows[cell][left[cell]])
+        for share, label in zip(shares, cells[cell], strict=True):
+            share.held[label] += 1
     return np.setdiff1d(np.arange(n), held), np.sort(held)
+
+
+class _Share:
+    """How many rows of each label of an outcome are held out, and how many there should be.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n,), int
+        From 0.
+    needed : ndarray of shape (n_labels,), bool
+        Labels of which both parts need a row: events and classes, but not "censored" or "unknown".
+    fraction : float
+        Share of rows held out.
+    """
+
+    def __init__(self, labels: np.ndarray, needed: np.ndarray, fraction: float):
+        self.sizes = np.bincount(labels, minlength=len(needed))
+        self.needed = needed
+        self.held = np.zeros(len(needed), dtype=int)
+        expected = self.sizes * fraction
+        self.wanted = np.where(needed & (self.sizes > 1), np.clip(expected, 1, self.sizes - 1), expected)
+
+    def gains(self) -> np.ndarray:
+        """What one more row of each label gains, (n_labels,)."""
+        return self._distance(self.held) - self._distance(self.held + 1)
+
+    def _distance(self, held: np.ndarray) -> np.ndarray:
+        """Squared distance to the wanted number, in units of it; none of its rows may leave the other part for good."""
+        distance = (held - self.wanted) ** 2 / np.maximum(self.wanted, 1e-9)
+        return distance + np.where(self.needed & (held >= self.sizes), 1e12, 0.0)
+
+
+def _outcomes(y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Each outcome as labels from 0, the most important one first, and which labels both parts need."""
+    if not isinstance(y, pd.DataFrame) and np.asarray(y).dtype.names is None:
+        return [_class_labels(np.asarray(y))]
+    if not isinstance(y, pd.DataFrame):
+        y = np.asarray(y)
+        event = y[y.dtype.names[0]].astype(int)
+        return [(event, np.array([False, True]))]
+    tasks = find_tasks(y)
+    outcomes = []
+    for name in _by_importance(tasks):
+        column = y[tasks[name].columns[-1]]
+        if tasks[name].kind == "survival":
+            event = column.to_numpy(dtype=np.float64, na_value=np.nan)
+            outcomes.append((np.where(np.isnan(event), 2, event).astype(int), np.array([False, True, False])))
+        else:
+            outcomes.append(_class_labels(column))
+    return outcomes
+
+
+def _class_labels(column: Any) -> tuple[np.ndarray, np.ndarray]:
+    labels, values = pd.factorize(column)
+    return np.where(labels < 0, len(values), labels), np.arange(len(values) + 1) < len(values)
+
+
+def _by_importance(tasks: Mapping[str, Task]) -> list[str]:
+    """The last endpoint, the other endpoints, the class tasks."""
+    endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
+    return endpoints[::-1] + [name for name in tasks if name not in endpoints]
 
 
 def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:
@@ -160,8 +227,7 @@ def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:
         return [y[y.dtype.names[0]] if y.dtype.names else y]
     tasks = find_tasks(y)
     if on is None:
-        endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
-        on = endpoints[::-1] + [name for name in tasks if name not in endpoints]
+        on = _by_importance(tasks)
     parts = []
     for name in on:
         if name in tasks:

@@ -10,9 +10,11 @@ from mmdls.modules import (
     CoxHead,
     GatedFusion,
     LogisticHazardHead,
+    LossName,
     MeanPooling,
     MultimodalNet,
     OrdinalHead,
+    Outputs,
     SelfAttentionPooling,
     SliceNet,
     TabularNet,
@@ -178,9 +180,13 @@ def test_unknown_outcomes_do_not_move_the_loss():
     classes = {"subtype": torch.tensor([0, 1, 1, -1]), "stage": torch.tensor([2, 0, 1, -1])}
     survival = {"os": (torch.tensor([True, False, True, True]), torch.tensor([3.0, 4, 20, torch.nan]).double())}
     losses = net.losses(outputs, classes, survival)
-    first = {name: output[:3] for name, output in outputs.items()}
+    first = Outputs(
+        outputs.shared[:3],
+        {name: output[:3] for name, output in outputs.tasks.items()},
+        {name: output[:3] for name, output in outputs.horizons.items()},
+    )
     fewer = net.losses(first, {n: c[:3] for n, c in classes.items()}, {"os": tuple(t[:3] for t in survival["os"])})
-    assert losses.keys() == {"subtype", "stage", "os", "os@horizons"}
+    assert losses.keys() == {LossName("subtype"), LossName("stage"), LossName("os"), LossName("os", horizons=True)}
     for name in losses:
         assert torch.allclose(losses[name], fewer[name]), name
 
@@ -202,10 +208,10 @@ def test_a_batch_that_knows_nothing_gives_connected_zeros():
 def test_survival_is_conditioned_on_the_predicted_classes():
     net = _net().eval()
     shared = torch.randn(5, 8)
-    before = net.predict(shared)["os"]
+    before = net.predict(shared).tasks["os"]
     with torch.no_grad():
         net.class_embeddings["stage"].weight.mul_(10)
-    assert not torch.allclose(before, net.predict(shared)["os"])
+    assert not torch.allclose(before, net.predict(shared).tasks["os"])
     assert not _net(class_embedding=0).class_embeddings
 
 

@@ -248,7 +248,7 @@ def test_unknown_choices_are_named(cohort):
     with pytest.raises(KeyError, match="fusions has no 'gatd'. Did you mean 'gated'"):
         MMDLS(fusion="gatd").fit(X, y)
     for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"ordinal": "probit"}, {"precision": "half"}):
-        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of MMDLS must be"):
             MMDLS(**wrong).fit(X, y)
     with pytest.raises(ValueError, match="modalities must be 'auto' or a list"):
         MMDLS("images").fit(X, y)

@@ -14,7 +14,7 @@ from benchmarks.speed._measuring import Arm, Step, compared, difference, seconds
 from benchmarks.speed._report import Report
 from mmdls.estimators._published import _KEYS, published_parameters, published_tasks
 from mmdls.images import SliceStore
-from mmdls.modules import MultimodalNet, SliceNet
+from mmdls.modules import MultimodalNet, Outputs, SliceNet
 from mmdls.training._batches import _Batches
 from mmdls.training._build import build_network
 from mmdls.training._compute import Compute
@@ -95,10 +95,14 @@ def ours_predicts(device: str, precision: str = "float32", compile: bool = False
             network.encoders[name].backbone.compile()
 
     def step() -> dict[str, np.ndarray]:
-        outputs = forward_cohort(network, inputs, compute)
-        return {name: value.numpy() for name, value in outputs.items() if not name.startswith("@")}
+        return _answers(forward_cohort(network, inputs, compute))
 
     return step
+
+
+def _answers(outputs: Outputs) -> dict[str, np.ndarray]:
+    named = outputs.tasks | {f"{name}@horizons": logits for name, logits in outputs.horizons.items()}
+    return {name: value.cpu().numpy() for name, value in named.items()}
 
 
 def plain_predicts(device: str, **size: int) -> Step:
@@ -111,8 +115,7 @@ def plain_predicts(device: str, **size: int) -> Step:
 
     def step() -> dict[str, np.ndarray]:
         with torch.no_grad():
-            outputs = network(_encode_volumes(encoders, volumes), tables, inputs.present.to(device))
-        return {name: value.cpu().numpy() for name, value in outputs.items()}
+            return _answers(network(_encode_volumes(encoders, volumes), tables, inputs.present.to(device)))
 
     return step
 

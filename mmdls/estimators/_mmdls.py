@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mmdls.cohort import check_cohort, class_codes, survival_target
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
+from mmdls.estimators._multimodal import Multimodal, counted_rows, cumulative_hazard
 from mmdls.estimators._published import (
     CLINICAL,
     PET,
@@ -22,6 +22,8 @@ from mmdls.estimators._published import (
     published_parameters,
     published_tasks,
 )
+from mmdls.estimators._risk_groups import risk_group
+from mmdls.images import SliceStore
 from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
@@ -144,7 +146,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         y : pandas.DataFrame of shape (n_patients, n_columns)
             The same patients, joined by id; NaN = unknown.
         sample_weight : array or Series of shape (n_patients,), default=None
-            Weight of each patient in every loss; a Series is joined by id.
+            Weight of each patient in everything that is learned: losses, baseline hazards, cut-points, averages. A
+            Series is joined by id; a patient of weight 0 is not there.
 
         Returns
         -------
@@ -157,11 +160,13 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         FloatingPointError
             If training diverges.
         """
+        self._check_parameters()
         table = self._table(X, reset=True)
         by_id = isinstance(X, pd.DataFrame)
         y = outcome_table(y, table.index, by_id=by_id)
+        table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
         tasks = check_cohort(table, y)
-        self._fit(table, y, tasks, patient_weights(sample_weight, table.index, by_id=by_id))
+        self._fit(table, y, tasks, weight)
         self.classes_ = {task.name: np.asarray(task.classes) for task in tasks.values() if task.classes}
         self.unique_times_ = self._times
         return self
@@ -209,7 +214,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
                 encoder.set_params(impute=None).fit(pd.DataFrame(0.0, index=[0], columns=columns))
                 inputs.tables[name] = torch.zeros(1, len(columns))
             else:
-                inputs.stores[name] = None
+                inputs.stores[name] = SliceStore(np.zeros((0, 1, 1), np.uint8), np.zeros(0), 0.0, 1.0, "")
             self.modalities_.append((name, encoder, list(columns)))
         network = build_network(
             dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture()
@@ -225,7 +230,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 
-    def fit_baselines(self, X: pd.DataFrame, y: pd.DataFrame) -> "MMDLS":
+    def fit_baselines(self, X: pd.DataFrame, y: pd.DataFrame, sample_weight: Any = None) -> "MMDLS":
         """Estimate baseline hazards and risk cut-points on other patients; the network stays as it is.
 
         For a checkpoint that came without them, or to recalibrate a model for another centre.
@@ -234,6 +239,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         ----------
         X, y : pandas.DataFrame
             A cohort that knows the endpoints of this model.
+        sample_weight : array of shape (n_patients,), default=None
 
         Returns
         -------
@@ -241,10 +247,12 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """
         check_is_fitted(self, "net_")
         table = self._table(X, reset=False)
-        y = outcome_table(y, table.index, by_id=isinstance(X, pd.DataFrame))
+        by_id = isinstance(X, pd.DataFrame)
+        y = outcome_table(y, table.index, by_id=by_id)
+        table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
         check_cohort(table, y, self._endpoints)
         inputs = self._inputs(table)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, weight)
         self.unique_times_ = self._times
         return self
 
@@ -302,11 +310,11 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """Risk group of an endpoint, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
         check_is_fitted(self, "net_")
         self._task(task, "survival")
-        return np.searchsorted(self.risk_cutpoints_[task], self._risk(self._outputs(X), task), side="right")
+        return risk_group(self._risk(self._outputs(X), task), self.risk_cutpoints_[task])
 
     def transform(self, X: Any) -> np.ndarray:
         """Patient embeddings: the shared representation, (n_patients, hidden_features)."""
-        return self._outputs(X)["@shared"].numpy()
+        return self._outputs(X).shared.numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns."""
@@ -328,12 +336,11 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         inputs = self._inputs(self._table(X, reset=False))
         outputs = forward_cohort(self._network, inputs, self._compute())
         table = pd.DataFrame(index=X.index)
-        if "@modalities" in outputs:
-            table[inputs.names] = outputs["@modalities"].numpy()
-        for name, store in inputs.stores.items():
-            if f"@slices:{name}" in outputs:
-                weights = outputs[f"@slices:{name}"].numpy()
-                table[f"{name}_slices"] = pd.Series(np.split(weights, store.offsets[1:-1]), index=X.index)
+        if outputs.modality_weights is not None:
+            table[inputs.names] = outputs.modality_weights.numpy()
+        for name, weights in outputs.slice_weights.items():
+            parts = np.split(weights.numpy(), inputs.stores[name].offsets[1:-1])
+            table[f"{name}_slices"] = pd.Series(parts, index=X.index)
         if table.empty:
             raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there is no attention.")
         return table
@@ -345,15 +352,15 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         no training patient had are left out of that task, with a warning: there is no probability to score.
         """
         outputs = self._outputs(X)
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs["@unknown"]))
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))
         y = outcome_table(y, index, by_id=isinstance(X, pd.DataFrame))
-        scores = []
+        scores: list[float] = []
         for task in self.tasks_.values():
             if task.kind == "survival":
                 outcome = survival_target(y, task.name)
                 known = ~np.isnan(outcome["time"])
                 risk = self._risk(outputs, task.name)
-                scores.append(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))
+                scores.append(float(concordance_index(outcome["event"][known], outcome["time"][known], risk[known])))
             else:
                 codes = class_codes(y[task.name], task.classes)
                 known = codes >= 0
@@ -365,5 +372,5 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
                         UndefinedMetricWarning,
                         stacklevel=2,
                     )
-                scores.append(auc_score(codes[known], self._probabilities(outputs, task.name)[known]))
+                scores.append(float(auc_score(codes[known], self._probabilities(outputs, task.name)[known])))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")

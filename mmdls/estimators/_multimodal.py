@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -10,29 +11,34 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, has_fit_parameter, validate_data
 from sksurv.functions import StepFunction
 from torch import Tensor
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target
+from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
+from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.modules import MultimodalNet
+from mmdls.modules import MultimodalNet, Outputs
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, column_list, rows_with_values
+from mmdls.training._inputs import Inputs, Targets, column_list, rows_with_values
 
-__all__ = ["Multimodal", "cumulative_hazard"]
+__all__ = ["Multimodal", "counted_rows", "cumulative_hazard"]
 
 
 class Multimodal(_BaseComposition):
     """What the three estimators share: parameters, fitting, and the way from a table to the network's outputs."""
 
+    _parameter_constraints: dict[str, list[Any]] = NETWORK_CONSTRAINTS
     # Columns are found by name; only scikit-learn's own contract for classifiers asks for their order too.
     _columns_in_order = False
+    _plain_input: bool
 
     def __init__(
         self,
@@ -69,7 +75,7 @@ class Multimodal(_BaseComposition):
         verbose: int = 0,
         random_state: Any = None,
     ):
-        self.modalities = modalities
+        self.modalities: Any = modalities
         self.image_encoder = image_encoder
         self.table_encoder = table_encoder
         self.fusion = fusion
@@ -138,15 +144,40 @@ class Multimodal(_BaseComposition):
 
     # -- fitting --------------------------------------------------------------------------------------------------
 
-    def _fit(self, table: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task], sample_weight: Any) -> None:
+    def _check_parameters(self) -> None:
+        """Refuse parameters that cannot be right, by name."""
+        self._validate_params()
+        name = type(self).__name__
+        months = Finite(Real, 0, None, closed="neither")
+        if wrong := [value for value in self.horizons if not months.is_satisfied_by(value)]:
+            raise InvalidParameterError(
+                f"The 'horizons' parameter of {name} must hold months above 0, such as (12, 36). Got {wrong} in "
+                f"{self.horizons!r} instead."
+            )
+        weight = Finite(Real, 0, None, closed="left")
+        given = self.task_weights or {}
+        if strange := {task: value for task, value in given.items() if not weight.is_satisfied_by(value)}:
+            raise InvalidParameterError(
+                f"The 'task_weights' parameter of {name} must hold numbers of 0 or more. Got {strange} instead."
+            )
+
+    def _fit(
+        self, table: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task], sample_weight: np.ndarray | None
+    ) -> None:
         """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
+        for _, encoder, _ in self.modalities_:
+            # Its fit, which would check them, is for an encoder that trains alone.
+            if isinstance(encoder, SliceEncoder) and hasattr(encoder, "_parameter_constraints"):
+                encoder._validate_params()
+        if strange := [task for task in self.task_weights or {} if task not in tasks]:
+            raise ValueError(f"task_weights names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
         self.tasks_ = tasks
         used = {column for _, _, columns in self.modalities_ for column in columns}
         if not self._plain_input:
             self.feature_names_in_ = np.asarray([c for c in table.columns if c in used], dtype=object)
             self.n_features_in_ = len(self.feature_names_in_)
-        inputs = self._inputs(table, y, fitting=True)
+        inputs = self._inputs(table, y, sample_weight, fitting=True)
         training = {
             name: getattr(self, name)
             for name in (
@@ -178,7 +209,7 @@ class Multimodal(_BaseComposition):
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
                 encoder.adopt(self._network.encoders[name], columns)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, inputs.present.any(dim=1))
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
         return {
@@ -198,25 +229,37 @@ class Multimodal(_BaseComposition):
             )
         }
 
-    def _fit_answers(self, outputs: dict[str, Tensor], y: pd.DataFrame, present: Tensor) -> None:
+    def _fit_answers(self, outputs: Outputs, y: pd.DataFrame, sample_weight: np.ndarray | None) -> None:
         """Baselines, time grids, risk cut-points, outcomes and average answers of the training rows."""
         self.outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
+        endpoints = {name: self.tasks_[name] for name in self._endpoints}
+        targets = Targets.from_table(y, endpoints, sample_weight)
+        counted = ~outputs.unknown.numpy()
+        if sample_weight is not None:
+            counted &= sample_weight > 0
+        rows = np.flatnonzero(counted)
+        weight = None if sample_weight is None else sample_weight[rows]
+
+        def average(values: Tensor) -> Tensor:
+            return torch.as_tensor(np.average(values[rows].numpy(), axis=0, weights=weight))
+
         # What is said of a patient of whom nothing is known; no training row teaches the network that.
-        self._average = {name: outputs[name][present].mean(dim=0) for name in self._endpoints}
+        self._average = {name: average(outputs.tasks[name]) for name in endpoints}
         for name, head in self._network.class_heads.items():
-            self._average[name] = head.probabilities(outputs[name][present]).mean(dim=0)
-        for name in self._endpoints:
-            outcome = survival_target(y, name)
-            known = torch.as_tensor(~np.isnan(outcome["time"]))
-            event = torch.as_tensor(outcome["event"].copy())
-            time = torch.as_tensor(outcome["time"].copy())
-            head, rows = self._network.survival_heads[name].cpu(), known & present
-            head.fit_baseline(outputs[name][rows], event[rows], time[rows])
+            self._average[name] = average(head.probabilities(outputs.tasks[name]))
+        for name in endpoints:
+            known = targets.with_outcome(name, rows)
+            event, time, *weights = targets.outcome(name, known)
+            head = self._network.survival_heads[name].cpu()
+            head.fit_baseline(outputs.tasks[name][known], event, time, *weights)
             self._network.to(self._compute().torch_device)
             self._times[name] = head.times.cpu().numpy()
-            self.outcomes_[name] = outcome[known.numpy()]
-            risk = head.cpu().risk(outputs[name][rows]).numpy()
-            self.risk_cutpoints_[name] = np.quantile(risk, [1 / 3, 2 / 3])
+            outcome = survival_target(y, name)
+            self.outcomes_[name] = outcome[~np.isnan(outcome["time"])]
+            risk = head.cpu().risk(outputs.tasks[name][known]).numpy()
+            self.risk_cutpoints_[name] = fit_cutpoints(
+                risk, *(each.numpy() for each in weights), endpoint=name, stacklevel=5
+            )
 
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
         if not self._encoders:
@@ -288,7 +331,14 @@ class Multimodal(_BaseComposition):
             ]
         _check_feature_names(self, shown, reset=False)
 
-    def _inputs(self, X: pd.DataFrame, y: pd.DataFrame | None = None, *, fitting: bool = False) -> Inputs:
+    def _inputs(
+        self,
+        X: pd.DataFrame,
+        y: pd.DataFrame | None = None,
+        sample_weight: np.ndarray | None = None,
+        *,
+        fitting: bool = False,
+    ) -> Inputs:
         inputs = Inputs([name for name, _, _ in self.modalities_])
         present = []
         for name, encoder, columns in self.modalities_:
@@ -298,7 +348,8 @@ class Multimodal(_BaseComposition):
                 present.append(inputs.stores[name].present)
             else:
                 if fitting:
-                    encoder.fit(part, y)
+                    weighted = sample_weight is not None and has_fit_parameter(encoder, "sample_weight")
+                    encoder.fit(part, y, **({"sample_weight": sample_weight} if weighted else {}))
                 table = np.asarray(encoder.transform(part), dtype=np.float32)
                 here = rows_with_values(part)
                 bad = here & ~np.isfinite(table).all(axis=1)
@@ -323,13 +374,12 @@ class Multimodal(_BaseComposition):
             )
         return inputs
 
-    def _outputs(self, X: Any) -> dict[str, Tensor]:
+    def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
         outputs = forward_cohort(self._network, inputs, self._compute())
-        outputs["@unknown"] = ~inputs.present.any(dim=1)
         for name in self._average.keys() & set(self._endpoints):
-            outputs[name][outputs["@unknown"]] = self._average[name]
+            outputs.tasks[name][outputs.unknown] = self._average[name]
         return outputs
 
     def _compute(self) -> Compute:
@@ -357,18 +407,18 @@ class Multimodal(_BaseComposition):
 
     # -- answers by task ------------------------------------------------------------------------------------------
 
-    def _probabilities(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
-        probabilities = self._network.class_heads[task].probabilities(outputs[task])
+    def _probabilities(self, outputs: Outputs, task: str) -> np.ndarray:
+        probabilities = self._network.class_heads[task].probabilities(outputs.tasks[task])
         if task in self._average:
-            probabilities[outputs["@unknown"]] = self._average[task]
+            probabilities[outputs.unknown] = self._average[task]
         return probabilities.numpy()
 
-    def _risk(self, outputs: Mapping[str, Tensor], task: str) -> np.ndarray:
-        return self._network.survival_heads[task].cpu().risk(outputs[task]).numpy()
+    def _risk(self, outputs: Outputs, task: str) -> np.ndarray:
+        return self._network.survival_heads[task].cpu().risk(outputs.tasks[task]).numpy()
 
-    def _survival(self, outputs: Mapping[str, Tensor], task: str, times: np.ndarray) -> np.ndarray:
+    def _survival(self, outputs: Outputs, task: str, times: np.ndarray) -> np.ndarray:
         head = self._network.survival_heads[task].cpu()
-        return head.survival_function(outputs[task], torch.as_tensor(times)).numpy()
+        return head.survival_function(outputs.tasks[task], torch.as_tensor(times)).numpy()
 
     def _step_functions(
         self, X: Any, task: str, return_array: bool, transform: Callable[[np.ndarray], np.ndarray] = lambda s: s
@@ -390,6 +440,24 @@ class Multimodal(_BaseComposition):
         functions = np.empty(len(values), dtype=object)
         functions[:] = [StepFunction(grid, row, domain=(0, None)) for row in values]
         return functions
+
+
+def counted_rows(
+    table: pd.DataFrame, y: pd.DataFrame, sample_weight: np.ndarray | None
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
+    """The patients whose weight is above 0, all in one order: one of weight 0 is not there.
+
+    Raises
+    ------
+    ValueError
+        If all weights are 0.
+    """
+    if sample_weight is None or (sample_weight > 0).all():
+        return table, y, sample_weight
+    counted = sample_weight > 0
+    if not counted.any():
+        raise ValueError(f"sample_weight is 0 for all {len(table)} patients; at least one must count.")
+    return table[counted], y[counted], sample_weight[counted]
 
 
 def cumulative_hazard(survival: np.ndarray) -> np.ndarray:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import compute_class_weight
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from mmdls.cohort import (
@@ -16,7 +18,8 @@ from mmdls.cohort import (
     refuse_other_tables,
     survival_target,
 )
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
+from mmdls.estimators._multimodal import Multimodal, counted_rows, cumulative_hazard
+from mmdls.estimators._risk_groups import risk_group
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._inputs import endpoint_table, outcome_table, patient_weights
@@ -28,7 +31,14 @@ __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
     """One label from several modalities: :class:`MMDLS` as a scikit-learn classifier.
 
-    X is a table of patients or a plain numeric array. The parameters are those of :class:`MMDLS`.
+    X is a table of patients or a plain numeric array. The parameters are those of :class:`MMDLS`, and:
+
+    Parameters
+    ----------
+    class_weight : dict of class to float, "balanced" or None, default=None
+        Weight of each class, times ``sample_weight`` if that is given; ``"balanced"`` gives all classes the same sum of
+        weights, and a class that a dict does not name has weight 1. Probabilities are then those of a cohort in which
+        classes are as frequent as their weights make them.
 
     Attributes
     ----------
@@ -47,7 +57,82 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
     True
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {
+        **Multimodal._parameter_constraints,
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+    }
     _columns_in_order = True
+
+    def __init__(
+        self,
+        modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
+        *,
+        class_weight: Mapping[Any, float] | str | None = None,
+        image_encoder: Any = None,
+        table_encoder: Any = None,
+        fusion: Any = "gated",
+        fusion_params: Mapping[str, Any] | None = None,
+        survival: Any = "cox",
+        survival_params: Mapping[str, Any] | None = None,
+        ordinal: str = "continuation_ratio",
+        hidden_features: int = 64,
+        class_embedding: int = 16,
+        dropout: float = 0.1,
+        modality_dropout: float = 0.1,
+        modality_supervision: float = 1.0,
+        horizons: Sequence[float] = (),
+        task_weights: Mapping[str, float] | None = None,
+        optimizer: str = "adamw",
+        max_epochs: int = 150,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 512,
+        micro_batch_size: int | str = "auto",
+        validation_fraction: float = 0.15,
+        patience: int | None = 25,
+        schedule: str | None = "cosine",
+        gradient_clip: float | None = 5.0,
+        precision: str = "float32",
+        compile: bool = False,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+        random_state: Any = None,
+    ):
+        super().__init__(
+            modalities,
+            image_encoder=image_encoder,
+            table_encoder=table_encoder,
+            fusion=fusion,
+            fusion_params=fusion_params,
+            survival=survival,
+            survival_params=survival_params,
+            ordinal=ordinal,
+            hidden_features=hidden_features,
+            class_embedding=class_embedding,
+            dropout=dropout,
+            modality_dropout=modality_dropout,
+            modality_supervision=modality_supervision,
+            horizons=horizons,
+            task_weights=task_weights,
+            optimizer=optimizer,
+            max_epochs=max_epochs,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            batch_size=batch_size,
+            micro_batch_size=micro_batch_size,
+            validation_fraction=validation_fraction,
+            patience=patience,
+            schedule=schedule,
+            gradient_clip=gradient_clip,
+            precision=precision,
+            compile=compile,
+            n_jobs=n_jobs,
+            device=device,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "MultimodalClassifier":
         """Train on labels.
@@ -63,17 +148,30 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         -------
         MultimodalClassifier
         """
+        self._check_parameters()
         table = self._table(X, reset=True)
         by_id = isinstance(X, pd.DataFrame)
-        labels = self._labels(y, table.index, by_id)
+        y = self._labels(y, table.index, by_id).to_frame("label")
+        table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
+        labels = y["label"]
         self.classes_ = np.asarray(tuple(sorted(class_labels(labels))))
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
-        y = labels.to_frame("label")
         check_cohort(table, y)
         task = Task("label", "classification", ("label",), tuple(self.classes_.tolist()))
-        self._fit(table, y, {"label": task}, patient_weights(sample_weight, table.index, by_id=by_id))
+        if self.class_weight is not None:
+            weight = self._class_weights(class_codes(labels, task.classes), weight)
+        self._fit(table, y, {"label": task}, weight)
         return self
+
+    def _class_weights(self, codes: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+        """Weights of patients, times those of their classes."""
+        by_class = compute_class_weight(
+            self.class_weight, classes=self.classes_, y=self.classes_[codes], sample_weight=weight
+        )
+        if not (np.isfinite(by_class).all() and (by_class >= 0).all()):
+            raise ValueError(f"class_weight must hold finite numbers of 0 or more; got {self.class_weight}.")
+        return by_class[codes] if weight is None else weight * by_class[codes]
 
     def _labels(self, y: Any, index: pd.Index, by_id: bool) -> pd.Series:
         """One known label a patient, in the order of the patients."""
@@ -161,6 +259,8 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     (60,)
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {**Multimodal._parameter_constraints, "endpoint": [str, None]}
+
     def __init__(
         self,
         modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
@@ -240,11 +340,14 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         -------
         MultimodalSurvival
         """
+        self._check_parameters()
         table = self._table(X, reset=True)
         by_id = isinstance(X, pd.DataFrame)
         outcomes, name = endpoint_table(y, table.index, self.endpoint, by_id=by_id)
+        weight = patient_weights(sample_weight, table.index, by_id=by_id)
+        table, outcomes, weight = counted_rows(table, outcomes, weight)
         tasks = check_cohort(table, outcomes, [name])
-        self._fit(table, outcomes, tasks, patient_weights(sample_weight, table.index, by_id=by_id))
+        self._fit(table, outcomes, tasks, weight)
         self._name = name
         self.unique_times_ = self._times[name]
         outcome = self.outcomes_[name]
@@ -280,7 +383,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     def predict_risk_group(self, X: Any) -> np.ndarray:
         """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
         risk = self.predict(X)
-        return np.searchsorted(self.risk_cutpoints_[self._name], risk, side="right")
+        return risk_group(risk, self.risk_cutpoints_[self._name])
 
     def score(self, X: Any, y: Any) -> float:
         """Harrell's C-index."""
@@ -288,4 +391,4 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
         outcome = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
         known = ~np.isnan(outcome["time"])
-        return concordance_index(outcome["event"][known], outcome["time"][known], risk[known])
+        return float(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))

@@ -3,10 +3,11 @@
 from mmdls.modules.backbones import ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.encoders import SliceNet, TabularNet, pad_slices
 from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
-from mmdls.modules.heads import ClassHead, CoxHead, LogisticHazardHead, OrdinalHead
+from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
+from mmdls.modules.logistic_hazard import LogisticHazardHead
 from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
-from mmdls.modules.multimodal import MultimodalNet
+from mmdls.modules.multimodal import LossName, MultimodalNet, Outputs
 from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPooling, SelfAttentionPooling
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
@@ -20,10 +21,12 @@ __all__ = [
     "GatedAttentionPooling",
     "GatedFusion",
     "LogisticHazardHead",
+    "LossName",
     "MaxPooling",
     "MeanPooling",
     "MultimodalNet",
     "OrdinalHead",
+    "Outputs",
     "PublishedSegmentationNet",
     "ResNet10Backbone",
     "ResNet18Backbone",

@@ -1,6 +1,7 @@
 """One modality to one embedding."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,7 @@ class SliceNet(nn.Module):
         Images are standardised by these numbers first.
     """
 
-    def __init__(
-        self, backbone: nn.Module, pooling: nn.Module, out_features: int, *, mean: float = 0.0, std: float = 1.0
-    ):
+    def __init__(self, backbone: Any, pooling: Any, out_features: int, *, mean: float = 0.0, std: float = 1.0):
         super().__init__()
         self.mean = mean
         self.std = std

@@ -107,6 +107,13 @@ def cox_loss(
             "log_hazard, event and time must have one shape (n,); got "
             f"{tuple(log_hazard.shape)}, {tuple(event.shape)}, {tuple(time.shape)}."
         )
+    if sample_weight is not None and sample_weight.shape != log_hazard.shape:
+        raise ValueError(
+            f"sample_weight must have one shape with log_hazard, {tuple(log_hazard.shape)}; got "
+            f"{tuple(sample_weight.shape)}."
+        )
+    if risk_set is not None and risk_set.order.shape != log_hazard.shape:
+        raise ValueError(f"risk_set orders {len(risk_set.order)} patients; log_hazard has {len(log_hazard)}.")
     if sample_weight is not None and not sample_weight.all():
         counted = sample_weight != 0
         return cox_loss(log_hazard[counted], event[counted], time[counted], ties, sample_weight[counted])

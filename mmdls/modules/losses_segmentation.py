@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -131,14 +132,14 @@ class SegmentationLoss(nn.Module):
         -------
         Tensor of shape ()
         """
-        total = sum(logits.sum() for logits in levels) * 0.0
+        total = torch.stack([logits.sum() for logits in levels]).sum() * 0.0
         weights = [0.5**level for level in range(len(levels))]
         structures = [k for k in range(known.shape[1]) if known[:, k].any()]
         for weight, logits in zip(weights, levels, strict=True):
             target = (
                 mask
                 if logits.shape[-2:] == mask.shape[-2:]
-                else functional.adaptive_avg_pool2d(mask, logits.shape[-2:])
+                else functional.adaptive_avg_pool2d(mask, (logits.shape[-2], logits.shape[-1]))
             )
             for k in structures:
                 rows = known[:, k]

@@ -1,6 +1,8 @@
 """The multimodal, multi-task network: encoders, fusion, class heads, survival heads."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,72 @@ from torch.nn import functional
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.encoders import SliceNet
 
-__all__ = ["MultimodalNet", "horizon_targets"]
+__all__ = ["LossName", "MultimodalNet", "Outputs", "horizon_targets"]
+
+
+class LossName(NamedTuple):
+    """Which loss: that of a task's own head, of its head on one modality alone, or of its auxiliary horizons."""
+
+    task: str
+    modality: str | None = None
+    horizons: bool = False
+
+    @property
+    def label(self) -> str:
+        """One text for each: ``os``, ``os@lesion``, ``os@@horizons``; ``@`` in a name is ``%40``, ``%`` ``%25``."""
+        task = _without_at(self.task)
+        if self.horizons:
+            return f"{task}@@horizons"
+        return task if self.modality is None else f"{task}@{_without_at(self.modality)}"
+
+
+def _without_at(name: str) -> str:
+    return name.replace("%", "%25").replace("@", "%40")
+
+
+@dataclass
+class Outputs:
+    """What a network says of some patients.
+
+    Parameters
+    ----------
+    shared : Tensor of shape (B, D)
+        The shared representation.
+    tasks : dict of str to Tensor of shape (B, P)
+        Logits or parameters of every task.
+    horizons : dict of str to Tensor of shape (B, H)
+        Auxiliary event-by-then logits of endpoints.
+    alone : dict of (task, modality) to Tensor of shape (B, P)
+        What the heads of single modalities say; in training only.
+    embeddings : dict of str to Tensor of shape (B, D)
+        Of every modality.
+    modality_weights : Tensor of shape (B, M), default=None
+        If the fusion weighs modalities.
+    slice_weights : dict of str to Tensor of shape (K,)
+        Packed, of the modalities whose pooling weighs slices.
+    unknown : Tensor of shape (B,), bool
+        Patients without any modality.
+    """
+
+    shared: Tensor
+    tasks: dict[str, Tensor] = field(default_factory=dict)
+    horizons: dict[str, Tensor] = field(default_factory=dict)
+    alone: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    modality_weights: Tensor | None = None
+    slice_weights: dict[str, Tensor] = field(default_factory=dict)
+    unknown: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+
+    @classmethod
+    def join(cls, pieces: Sequence["Outputs"]) -> "Outputs":
+        """Those of pieces of a cohort, one after the other, on the CPU."""
+
+        def together(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], dict):
+                return {name: together([value[name] for value in values]) for name in values[0]}
+            return None if values[0] is None else torch.cat([value.cpu() for value in values])
+
+        return cls(*(together([getattr(piece, part.name) for piece in pieces]) for part in fields(cls)))
 
 
 class MultimodalNet(nn.Module):
@@ -54,7 +121,7 @@ class MultimodalNet(nn.Module):
     def __init__(
         self,
         encoders: Mapping[str, nn.Module],
-        fusion: nn.Module,
+        fusion: Any,
         class_heads: Mapping[str, nn.Module],
         survival_heads: Mapping[str, nn.Module],
         n_classes: Mapping[str, int],
@@ -70,14 +137,14 @@ class MultimodalNet(nn.Module):
         super().__init__()
         self.names = tuple(encoders)
         self.encoders = NamedModules(encoders)
-        self.fusion = fusion
+        self.fusion: Any = fusion
         self.class_heads = NamedModules(class_heads)
         self.survival_heads = NamedModules(survival_heads)
         self.modality_dropout = modality_dropout
         self.modality_heads = NamedModules({n: NamedModules(heads) for n, heads in (modality_heads or {}).items()})
         self.modality_supervision = modality_supervision
         self.horizons = tuple(horizons)
-        width = fusion.out_features
+        width = int(fusion.out_features)
         self.class_embeddings = NamedModules()
         self.horizon_heads = NamedModules()
         if survival_heads:
@@ -104,42 +171,47 @@ class MultimodalNet(nn.Module):
             present = self._hide(present)
         return self.fusion(embeddings, present)
 
-    def predict(self, shared: Tensor) -> dict[str, Tensor]:
-        """Shared representation (B, D) -> logits or parameters of every task; horizon logits as ``<name>@horizons``."""
-        outputs = {name: head(shared) for name, head in self.class_heads.items()}
+    def predict(self, shared: Tensor) -> Outputs:
+        """Shared representation (B, D) -> logits or parameters of every task, and horizon logits of endpoints."""
+        outputs = Outputs(shared, {name: head(shared) for name, head in self.class_heads.items()})
         if not self.survival_heads:
             return outputs
         conditioned = [shared]
         for name, embedding in self.class_embeddings.items():
-            conditioned.append(self.class_heads[name].probabilities(outputs[name]) @ embedding.weight)
+            conditioned.append(self.class_heads[name].probabilities(outputs.tasks[name]) @ embedding.weight)
         features = self.trunk(torch.cat(conditioned, dim=1))
-        outputs |= {name: head(features) for name, head in self.survival_heads.items()}
-        return outputs | {f"{name}@horizons": head(features) for name, head in self.horizon_heads.items()}
+        outputs.tasks |= {name: head(features) for name, head in self.survival_heads.items()}
+        outputs.horizons = {name: head(features) for name, head in self.horizon_heads.items()}
+        return outputs
 
     def forward(
         self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor], present: Tensor
-    ) -> dict[str, Tensor]:
-        """Slice embeddings, features and presence (B, M) -> outputs by task; in training ``<task>@<modality>`` too."""
+    ) -> Outputs:
+        """Slice embeddings, features and presence (B, M) -> outputs; in training of single modalities too."""
         embeddings = self.embed(packed, tables)
         outputs = self.predict(self.represent(embeddings, present))
+        outputs.embeddings, outputs.unknown = embeddings, ~present.any(dim=1)
         if self.training:
-            for modality, heads in self.modality_heads.items():
-                outputs |= {f"{task}@{modality}": head(embeddings[modality]) for task, head in heads.items()}
+            outputs.alone = {
+                (task, modality): head(embeddings[modality])
+                for modality, heads in self.modality_heads.items()
+                for task, head in heads.items()
+            }
         return outputs
 
     def losses(
         self,
-        outputs: Mapping[str, Tensor],
+        outputs: Outputs,
         classes: Mapping[str, Tensor],
         survival: Mapping[str, tuple[Tensor, Tensor]],
         sample_weight: Tensor | None = None,
         present: Tensor | None = None,
-    ) -> dict[str, Tensor]:
+    ) -> dict[LossName, Tensor]:
         """Loss of every task on the patients whose outcome is known.
 
         Parameters
         ----------
-        outputs : mapping of str to Tensor
+        outputs : Outputs
             What :meth:`forward` gave.
         classes : mapping of str to Tensor of shape (B,)
             Class numbers; -1 = unknown.
@@ -151,7 +223,7 @@ class MultimodalNet(nn.Module):
 
         Returns
         -------
-        dict of str to Tensor
+        dict of LossName to Tensor
             Scalars; a task of which the batch knows nothing gives a zero that is connected to the graph.
         """
         known = {name: codes >= 0 for name, codes in classes.items()}
@@ -159,17 +231,19 @@ class MultimodalNet(nn.Module):
         targets = {name: (codes,) for name, codes in classes.items()} | dict(survival)
         found = {}
         for name, head in [*self.class_heads.items(), *self.survival_heads.items()]:
-            found[name] = _known_loss(head, outputs[name], targets[name], known[name], sample_weight)
-        for name in self.horizon_heads:
-            found[f"{name}@horizons"] = self._horizon_loss(outputs[f"{name}@horizons"], *survival[name], sample_weight)
-        if self.training and self.modality_supervision:
-            share = self.modality_supervision / max(len(self.modality_heads), 1)
-            for modality, heads in self.modality_heads.items():
-                here = present[:, self.names.index(modality)]
-                for name, head in heads.items():
-                    output = outputs[f"{name}@{modality}"]
-                    alone = _known_loss(head, output, targets[name], known[name] & here, sample_weight)
-                    found[f"{name}@{modality}"] = share * alone
+            found[LossName(name)] = _known_loss(head, outputs.tasks[name], targets[name], known[name], sample_weight)
+        for name, logits in outputs.horizons.items():
+            found[LossName(name, horizons=True)] = self._horizon_loss(logits, *survival[name], sample_weight)
+        if outputs.alone and self.modality_supervision:
+            if present is None:
+                raise ValueError(
+                    "the heads of single modalities learn from patients who have them; give present (B, M)."
+                )
+            share = self.modality_supervision / len(self.modality_heads)
+            for (name, modality), output in outputs.alone.items():
+                here = known[name] & present[:, self.names.index(modality)]
+                loss = _known_loss(self.modality_heads[modality][name], output, targets[name], here, sample_weight)
+                found[LossName(name, modality)] = share * loss
         return found
 
     def _horizon_loss(self, logits: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None) -> Tensor:
@@ -195,7 +269,7 @@ def horizon_targets(event: Tensor, time: Tensor, horizons: Tensor) -> Tensor:
 
 
 def _known_loss(
-    head: nn.Module, output: Tensor, targets: tuple[Tensor, ...], known: Tensor, sample_weight: Tensor | None
+    head: Any, output: Tensor, targets: tuple[Tensor, ...], known: Tensor, sample_weight: Tensor | None
 ) -> Tensor:
     """The head's loss on the rows whose outcome is known; without any, a zero connected to the graph."""
     if not known.any():

@@ -9,11 +9,11 @@ import pandas as pd
 from torch import nn
 
 from mmdls.cohort import Task
-from mmdls.model_selection import stratified_holdout
 from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
 from mmdls.registry import fusions, survival_heads
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._fit import train
+from mmdls.training._holdout import hold_out
 from mmdls.training._inference import freeze, ready_to_predict, standardize_features
 from mmdls.training._inputs import Inputs, Targets
 from mmdls.training._net import CohortNet
@@ -46,7 +46,7 @@ def build_network(
     horizons: tuple[float, ...],
 ) -> MultimodalNet:
     """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state."""
-    networks: dict[str, nn.Module] = {}
+    networks: dict[str, Any] = {}
     for name, encoder in encoders.items():
         if name in inputs.stores:
             networks[name] = encoder.make_network(inputs.stores[name])
@@ -108,10 +108,12 @@ def fit_network(
     """
     targets = Targets.from_table(y, tasks, sample_weight)
     useful = inputs.present.any(dim=1).numpy() & _has_outcome(targets)
+    if targets.sample_weight is not None:
+        useful &= targets.sample_weight.numpy() > 0
     rows = np.flatnonzero(useful)
     if len(rows) < 2:
         raise ValueError(
-            f"only {len(rows)} of {len(y)} patients have both a modality and a known outcome; "
+            f"only {len(rows)} of {len(y)} patients have a modality, a known outcome and a weight above 0; "
             f"n_samples = {len(rows)} is too few, at least 2 are needed."
         )
     with seeded(seed):
@@ -124,18 +126,30 @@ def fit_network(
                 inputs.frozen[name] = freeze(encoder, store, rows, compute, standardize=part.standardize)
             elif part.standardize:
                 standardize_features(encoder, store, rows, compute)
-        for name, (event, time) in targets.survival.items():
-            known = useful & ~np.isnan(time.numpy())
-            heads = [network.survival_heads[name], *(alone[name] for alone in network.modality_heads.values())]
-            for head in heads:
-                head.prepare(event[known], time[known])
-        validation = np.empty(0, dtype=int)
-        if validation_fraction and len(rows) * validation_fraction >= 1:
-            kept, held = stratified_holdout(y.iloc[rows], validation_fraction, random_state=seed)
-            rows, validation = rows[kept], rows[held]
+        for name in targets.survival:
+            outcome = targets.outcome(name, targets.with_outcome(name, rows))
+            for head in [network.survival_heads[name], *(alone[name] for alone in network.modality_heads.values())]:
+                head.prepare(*outcome)
+        rows, validation, losses = hold_out(
+            y,
+            targets,
+            rows,
+            validation_fraction,
+            horizons=network.horizons,
+            task_weights=training["task_weights"],
+            seed=seed,
+        )
         factors = {name: encoders[name].backbone_learning_rate for name in inputs.stores}
         net = train(
-            network, inputs, targets, rows, validation, backbone_learning_rates=factors, compute=compute, **training
+            network,
+            inputs,
+            targets,
+            rows,
+            validation,
+            backbone_learning_rates=factors,
+            validation_losses=losses,
+            compute=compute,
+            **training,
         )
         ready_to_predict(net.module_)
         return net

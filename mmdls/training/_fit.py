@@ -7,10 +7,11 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 
-from mmdls.modules import MultimodalNet, SliceNet
+from mmdls.modules import LossName, MultimodalNet, SliceNet
+from mmdls.modules.containers import state_key
 from mmdls.training._batches import _Batches, _events, _Rows, _times
 from mmdls.training._callbacks import _Progress, _silent, _TaskLosses, _Watched
-from mmdls.training._compute import Compute
+from mmdls.training._compute import Compute, channels_last
 from mmdls.training._epoch_callback import watcher
 from mmdls.training._inputs import Inputs, Targets
 from mmdls.training._net import CohortNet, _WeightedSum
@@ -37,11 +38,18 @@ def train(
     schedule: str | None,
     gradient_clip: float | None,
     task_weights: Mapping[str, float] | None,
+    validation_losses: frozenset[LossName],
     backbone_learning_rates: Mapping[str, float],
     compute: Compute,
     verbose: int,
 ) -> "CohortNet":
     """Train a network on rows of a cohort; run it inside :func:`seeded`.
+
+    Parameters
+    ----------
+    rows, validation_rows : ndarray of int
+    validation_losses : frozenset of LossName
+        The losses of the validation rows that decide about the best epoch.
 
     Returns
     -------
@@ -78,7 +86,7 @@ def train(
         callbacks.append(("watch", _Watched(validation_rows)))
     if len(validation_rows) and patience is not None:
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
-    network.to(memory_format=torch.channels_last)
+    channels_last(network)
     if compute.compile:
         for encoder in network.encoders.values():
             if isinstance(encoder, SliceNet):
@@ -90,10 +98,11 @@ def train(
         inputs=inputs,
         targets=targets,
         compute=compute,
+        validation_losses=validation_losses,
         optimizer=_OPTIMIZERS[optimizer],
         optimizer__weight_decay=weight_decay,
         optimizer__param_groups=[
-            (f"encoders.{name}.backbone.*", {"lr": learning_rate * factor})
+            (f"encoders.{state_key(name)}.backbone.*", {"lr": learning_rate * factor})
             for name, factor in backbone_learning_rates.items()
         ],
         lr=learning_rate,

@@ -5,45 +5,40 @@ import torch
 from torch import Tensor
 
 from mmdls.images import SliceStore
-from mmdls.modules import MultimodalNet, SliceNet
-from mmdls.training._compute import Compute
+from mmdls.modules import MultimodalNet, Outputs, SliceNet
+from mmdls.training._compute import Compute, channels_last
 from mmdls.training._inputs import Inputs
 from mmdls.training._two_pass import _project_rows, pack, slice_features
 
 __all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "standardize_features"]
 
 
-def forward_cohort(
-    network: MultimodalNet, inputs: Inputs, compute: Compute, n_patients: int = 256
-) -> dict[str, Tensor]:
-    """Outputs of every task for every patient, by a network that is :func:`ready_to_predict`.
+def forward_cohort(network: MultimodalNet, inputs: Inputs, compute: Compute, n_patients: int = 256) -> Outputs:
+    """Outputs for every patient, by a network that is :func:`ready_to_predict`.
 
     Returns
     -------
-    dict of str to Tensor
-        On the CPU, float64: the tasks' outputs, ``@shared`` (n, D), ``@embedding:<modality>`` (n, D), and,
-        where the parts weigh, ``@modalities`` (n, M) and packed ``@slices:<modality>`` (K,).
+    Outputs
+        On the CPU, float64, with the weights of modalities and of slices where the parts weigh.
     """
     network.to(compute.torch_device).eval()
-    found: dict[str, list[Tensor]] = {}
+    found: list[Outputs] = []
     with torch.inference_mode():
         for rows in torch.arange(len(inputs)).split(n_patients):
             packed = pack(network, inputs, rows, compute)
             packed = {name: (slices.double(), counts) for name, (slices, counts) in packed.items()}
             tables = {name: table[rows].double().to(compute.torch_device) for name, table in inputs.tables.items()}
             present = inputs.present[rows].to(compute.torch_device)
-            embeddings = network.embed(packed, tables)
-            shared = network.represent(embeddings, present)
-            outputs = {"@shared": shared, **network.predict(shared)}
-            outputs |= {f"@embedding:{name}": embedding for name, embedding in embeddings.items()}
+            outputs = network(packed, tables, present)
             if hasattr(network.fusion, "attention"):
-                outputs["@modalities"] = network.fusion.attention(embeddings, present)
-            for name, slices in packed.items():
-                if hasattr(network.encoders[name].pooling, "attention"):
-                    outputs[f"@slices:{name}"] = network.encoders[name].attention(*slices)
-            for name, output in outputs.items():
-                found.setdefault(name, []).append(output.cpu())
-    return {name: torch.cat(pieces) for name, pieces in found.items()}
+                outputs.modality_weights = network.fusion.attention(outputs.embeddings, present)
+            outputs.slice_weights = {
+                name: network.encoders[name].attention(*slices)
+                for name, slices in packed.items()
+                if hasattr(network.encoders[name].pooling, "attention")
+            }
+            found.append(outputs)
+    return Outputs.join(found)
 
 
 def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_patients: int = 256) -> Tensor:
@@ -64,7 +59,7 @@ def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
     Matrix products in single precision differ in the last digits with the number of rows; in double precision a patient
     alone gets the same answer as among others.
     """
-    network.double().eval().to(memory_format=torch.channels_last)
+    channels_last(network.double().eval())
     for encoder in network.encoders.values():
         if isinstance(encoder, SliceNet):
             encoder.backbone.float()

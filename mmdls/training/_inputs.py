@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmdls.cohort import Task, align_rows, class_codes, endpoint_name, refuse_other_tables, survival_target
 from mmdls.images import SliceStore
+from mmdls.metrics import tied_times
 
 __all__ = ["Inputs", "Targets", "column_list", "endpoint_table", "outcome_table", "patient_weights", "rows_with_values"]
 
@@ -66,18 +67,40 @@ class Targets:
 
     @classmethod
     def from_table(cls, y: pd.DataFrame, tasks: Mapping[str, Task], sample_weight: Any = None) -> "Targets":
-        """Encode the tasks of a table of outcomes that has passed the gate."""
+        """Encode the tasks of a table of outcomes that has passed the checks; times apart by rounding only are tied."""
         targets = cls()
         for task in tasks.values():
             if task.kind == "survival":
                 target = survival_target(y, task.name)
-                event, time = torch.as_tensor(target["event"].copy()), torch.as_tensor(target["time"].copy())
-                targets.survival[task.name] = event, time
+                time = torch.as_tensor(tied_times(target["time"]).copy())
+                targets.survival[task.name] = torch.as_tensor(target["event"].copy()), time
             else:
                 targets.classes[task.name] = torch.as_tensor(class_codes(y[task.columns[0]], task.classes))
         if sample_weight is not None:
             targets.sample_weight = torch.as_tensor(np.asarray(sample_weight, dtype=np.float32).copy())
         return targets
+
+    def with_outcome(self, name: str, rows: np.ndarray) -> Tensor:
+        """Those of some rows whose outcome of an endpoint is known.
+
+        Raises
+        ------
+        ValueError
+            If none of them had the event.
+        """
+        event, time = self.survival[name]
+        known = torch.as_tensor(rows)[~time[torch.as_tensor(rows)].isnan()]
+        if not event[known].any():
+            raise ValueError(
+                f"endpoint {name!r} has no event among the {len(known)} patients who have a modality, a known outcome "
+                "and a weight above 0; nothing can be learned about it. Leave it out of y, or fit on more patients."
+            )
+        return known
+
+    def outcome(self, name: str, rows: Tensor) -> tuple[Tensor, ...]:
+        """Event, time and, if there are any, weight of some rows."""
+        event, time = self.survival[name]
+        return event[rows], time[rows], *(() if self.sample_weight is None else (self.sample_weight[rows],))
 
     def take(self, rows: Tensor, device: torch.device) -> "Targets":
         """The outcomes of some patients, on a device."""

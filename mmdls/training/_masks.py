@@ -15,7 +15,7 @@ from torch.utils.data import TensorDataset
 
 from mmdls.modules import SegmentationLoss
 from mmdls.training._callbacks import _Progress, _silent
-from mmdls.training._compute import Compute
+from mmdls.training._compute import Compute, channels_last
 from mmdls.training._loop import TrainingLoop
 
 __all__ = ["Augmentation", "LabelledSlices", "resize", "train_masks", "with_neighbours"]
@@ -189,9 +189,9 @@ def _patches(images: Tensor, masks: Tensor, size: tuple[int, int]) -> tuple[Tens
 class _MaskNet(TrainingLoop):
     """skorch's loop over batches of labelled slices. Owned, private."""
 
-    def __init__(self, *args: Any, compute: Compute | None = None, **kwargs: Any):
+    def __init__(self, *args: Any, compute: Any = None, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.compute = compute
+        self.compute: Compute = compute
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         self._set_training(True)
@@ -303,7 +303,7 @@ def train_masks(
             stop = EarlyStopping("valid_dice", patience=patience, lower_is_better=False, load_best=True, sink=_silent)
             callbacks.append(("stop", stop))
     shared = {"slices": slices, "size": batch_size, "neighbours": neighbours, "device": compute.torch_device}
-    network.to(memory_format=torch.channels_last)
+    channels_last(network)
     net = _MaskNet(
         network,
         criterion=SegmentationLoss,

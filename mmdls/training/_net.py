@@ -11,11 +11,12 @@ from sklearn.exceptions import UndefinedMetricWarning
 from torch import Tensor, nn
 
 from mmdls.metrics import auc_score, concordance_index
+from mmdls.modules import LossName, Outputs
 from mmdls.training._compute import Compute
 from mmdls.training._inputs import Inputs, Targets
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._ranks import Ranks, random_state, set_random_state
-from mmdls.training._two_pass import pack
+from mmdls.training._two_pass import _Replay, pack
 
 __all__ = ["CohortNet"]
 
@@ -26,19 +27,22 @@ class CohortNet(TrainingLoop):
     def __init__(
         self,
         *args: Any,
-        inputs: Inputs | None = None,
-        targets: Targets | None = None,
-        compute: Compute | None = None,
+        inputs: Any = None,
+        targets: Any = None,
+        compute: Any = None,
+        validation_losses: frozenset[LossName] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.inputs = inputs
-        self.targets = targets
-        self.compute = compute
+        # Optional for skorch, which builds nets without arguments, and after training; there while rows pass through.
+        self.inputs: Inputs = inputs
+        self.targets: Targets = targets
+        self.compute: Compute = compute
+        self.validation_losses = validation_losses
 
     def forget_cohort(self) -> None:
         """Let go of the patients: a fitted estimator must not carry its training data around."""
-        self.inputs = self.targets = None
+        self.set_params(inputs=None, targets=None)
         self.train_split = None
         self.compute = replace(self.compute, ranks=Ranks())
         self.iterator_train__events = self.iterator_valid__events = None
@@ -47,7 +51,8 @@ class CohortNet(TrainingLoop):
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Exact gradient of the whole batch, image by image (module docstring)."""
         self._set_training(True)
-        rows, replays = batch[0], []
+        rows = batch[0]
+        replays: list[_Replay] = []
         packed = pack(self.module_, self.inputs, rows, self.compute, replays)
         loss, losses = self._loss(rows, packed)
         loss.backward()
@@ -78,18 +83,19 @@ class CohortNet(TrainingLoop):
         self._set_training(False)
         with torch.no_grad():
             outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))
-        targets, scores = self.targets.take(rows, torch.device("cpu")), []
+        targets = self.targets.take(rows, torch.device("cpu"))
+        scores: list[float] = []
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             for name, (event, time) in targets.survival.items():
-                risk, known = self.module_.survival_heads[name].risk(outputs[name]).cpu(), ~time.isnan()
-                scores.append(concordance_index(event[known].numpy(), time[known].numpy(), risk[known].numpy()))
+                risk, known = self.module_.survival_heads[name].risk(outputs.tasks[name]).cpu(), ~time.isnan()
+                scores.append(float(concordance_index(event[known].numpy(), time[known].numpy(), risk[known].numpy())))
             for name, codes in targets.classes.items():
-                chances, known = self.module_.class_heads[name].probabilities(outputs[name]).cpu(), codes >= 0
-                scores.append(auc_score(codes[known].numpy(), chances[known].numpy()))
+                chances, known = self.module_.class_heads[name].probabilities(outputs.tasks[name]).cpu(), codes >= 0
+                scores.append(float(auc_score(codes[known].numpy(), chances[known].numpy())))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
-    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> Outputs:
         tables = {name: table[rows].to(self.device) for name, table in self.inputs.tables.items()}
         return self.module_(packed, tables, self.inputs.present[rows].to(self.device))
 
@@ -98,14 +104,16 @@ class CohortNet(TrainingLoop):
         outputs = self._outputs(rows, packed)
         present = self.inputs.present[rows].to(self.device)
         losses = self.module_.losses(outputs, targets.classes, targets.survival, targets.sample_weight, present)
+        if not self.module_.training and self.validation_losses is not None:
+            losses = {name: value for name, value in losses.items() if name in self.validation_losses}
         loss = self.criterion_(losses)
         if not torch.isfinite(loss):
-            bad = [name for name, value in losses.items() if not torch.isfinite(value)]
+            bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]
             raise FloatingPointError(
                 f"training diverged in epoch {len(self.history)}: the loss of {bad} is not finite. "
                 f"Lower learning_rate (now {self.lr}), set gradient_clip, or look for extreme values in X."
             )
-        return loss, {name: value.item() for name, value in losses.items()}
+        return loss, {name.label: value.item() for name, value in losses.items()}
 
 
 class _WeightedSum(nn.Module):
@@ -115,5 +123,5 @@ class _WeightedSum(nn.Module):
         super().__init__()
         self.weights = weights
 
-    def forward(self, losses: Mapping[str, Tensor]) -> Tensor:
-        return sum(self.weights.get(name.partition("@")[0], 1.0) * loss for name, loss in losses.items())
+    def forward(self, losses: Mapping[LossName, Tensor]) -> Tensor:
+        return torch.stack([self.weights.get(name.task, 1.0) * loss for name, loss in losses.items()]).sum()

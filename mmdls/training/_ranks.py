@@ -44,7 +44,7 @@ class Ranks:
     Parameters
     ----------
     rank, size : int, default=0 and 1
-    device : torch.device, default=None
+    device : torch.device, default=torch.device("cpu")
         Where tensors are exchanged.
     seed : int, default=0
         The same on all ranks.
@@ -52,7 +52,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    device: torch.device | None = None
+    device: torch.device = torch.device("cpu")
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -142,8 +142,8 @@ class Ranks:
         weights = [weight for weight in network.parameters() if weight.requires_grad]
         found = torch.tensor([weight.grad is not None for weight in weights], dtype=torch.int32, device=self.device)
         gradients = [weight.new_zeros(weight.numel()) if weight.grad is None else weight.grad for weight in weights]
-        found, flat = self.sum(found).tolist(), self.sum(torch.cat([gradient.flatten() for gradient in gradients]))
-        for weight, any_rank, total in zip(weights, found, flat.split([w.numel() for w in weights]), strict=True):
+        totals = self.sum(torch.cat([gradient.flatten() for gradient in gradients])).split([w.numel() for w in weights])
+        for weight, any_rank, total in zip(weights, self.sum(found).tolist(), totals, strict=True):
             if any_rank:
                 weight.grad = torch.empty_like(weight.detach()).copy_(total.view(weight.shape))
 

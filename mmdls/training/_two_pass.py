@@ -40,8 +40,9 @@ class _Replay:
         if self.slices.grad is None:
             return
         for piece, first in zip(self.pieces, self.first_pass, strict=True):
-            embeddings = first
-            if not isinstance(first, Tensor):
+            if isinstance(first, Tensor):
+                embeddings = first
+            else:
                 set_random_state(first, compute.torch_device)
                 embeddings = compute.encode(self.encoder, self.store, self.index[piece])
             embeddings.backward(self.slices.grad[piece])
@@ -84,11 +85,11 @@ def encode_rows(
     slices = torch.zeros(len(index), encoder.out_features, device=compute.torch_device)
     share = compute.ranks.share(len(index))
     pieces = compute.pieces(encoder, store, share.stop, share.start)
-    budget, first_pass = 0, []
+    budget, bytes_each, used = 0, 0, 0
+    first_pass: list[Tensor | tuple[Tensor, Tensor | None]] = []
     if replays is not None:
         budget = compute.kept_bytes - sum(replay.kept_bytes for replay in replays)
         _, bytes_each = compute.slice_bytes(encoder, store)
-    used = 0
     with compute.ranks.own_random_numbers():
         for piece in pieces:
             keep = replays is not None and used + (piece.stop - piece.start) * bytes_each <= budget
@@ -98,7 +99,9 @@ def encode_rows(
             slices[piece] = embeddings.detach()
             if keep:
                 used += (piece.stop - piece.start) * bytes_each
-            first_pass.append(embeddings if keep else state)
+                first_pass.append(embeddings)
+            elif state is not None:
+                first_pass.append(state)
     compute.ranks.sum(slices)
     if replays is not None:
         replays.append(_Replay(encoder, store, index, slices.requires_grad_(), pieces, first_pass, used))
