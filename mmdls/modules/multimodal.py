@@ -15,7 +15,15 @@ __all__ = ["LossName", "MultimodalNet", "Outputs", "horizon_targets"]
 
 
 class LossName(NamedTuple):
-    """Which loss: that of a task's own head, of its head on one modality alone, or of its auxiliary horizons."""
+    """Which loss: that of a task's own head, of its head on one modality alone, or of its auxiliary horizons.
+
+    Parameters
+    ----------
+    task : str
+    modality : str, default=None
+        Whose embedding alone the head reads.
+    horizons : bool, default=False
+    """
 
     task: str
     modality: str | None = None
