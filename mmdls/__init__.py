@@ -15,6 +15,8 @@ _HOME = {
     "SliceEncoder": "mmdls.estimators",
     "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",
+    "VarianceFilter": "mmdls.estimators",
+    "CorrelationFilter": "mmdls.estimators",
     "ClinicalCox": "mmdls.estimators",
     "RadiomicsCox": "mmdls.estimators",
     "CoxNet": "mmdls.estimators",

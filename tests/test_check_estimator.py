@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data, parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.util import Surv
 
 import mmdls.estimators as shelf
-from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.registry import estimators
 
 
@@ -32,8 +31,8 @@ def survival_of(y):
 class OfLabels:
     """A survival estimator that takes labels."""
 
-    def fit(self, X, y):
-        return super().fit(X, survival_of(y))
+    def fit(self, X, y, sample_weight=None):
+        return super().fit(X, survival_of(y), sample_weight)
 
     def score(self, X, y):
         return super().score(X, survival_of(y))
@@ -47,18 +46,28 @@ class RadiomicsCox(OfLabels, shelf.RadiomicsCox):
     pass
 
 
-class CoxNet(OfLabels, shelf.CoxNet):
+class Unweighted(OfLabels):
+    """One that refuses weights, so that none are checked."""
+
     def fit(self, X, y):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # noise is fitted here; that it does not converge is no news
-            return super().fit(X, y)
+        return shelf_fit(self, X, survival_of(y))
+
+
+def shelf_fit(model, X, y):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # noise is fitted here; that it does not converge is no news
+        return super(OfLabels, model).fit(X, y)
+
+
+class CoxNet(Unweighted, shelf.CoxNet):
+    pass
 
 
 class SurvivalForest(OfLabels, shelf.SurvivalForest):
     pass
 
 
-class SurvivalBoosting(OfLabels, shelf.SurvivalBoosting):
+class SurvivalBoosting(Unweighted, shelf.SurvivalBoosting):
     pass
 
 
@@ -114,10 +123,12 @@ SHELLS = {
 # Reads volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks it.
 VOLUMES_ONLY = {"lung_lesion_segmentor"}
 MODELS = [shrunk(SHELLS.get(name, estimators[name])) for name in estimators if name not in VOLUMES_ONLY]
-MODELS += [VarianceFilter(), CorrelationFilter()]
+MODELS += [shelf.VarianceFilter(), shelf.CorrelationFilter()]
 
 
 WEIGHTS = "TabularEncoder scales, and validation rows and dropout are drawn, by rows and not by weights; float32"
+TIES = "Efron's correction counts tied deaths, not weights; with ties='breslow' a weight is a repetition (below)"
+DRAWS = "each tree draws rows by their weights, and a repeated cohort draws others"
 ROUNDING = "a float32 convolution rounds at 1e-6, depending on the slices beside it; the check asks for 1e-7"
 
 
@@ -125,6 +136,10 @@ def expected_failures(model):
     failures = {}
     if isinstance(model, shelf.MMDLS | shelf.MultimodalClassifier | shelf.MultimodalSurvival | shelf.SliceEncoder):
         failures["check_sample_weight_equivalence_on_dense_data"] = WEIGHTS
+    if isinstance(model, shelf.ClinicalCox | shelf.RadiomicsCox):
+        failures["check_sample_weight_equivalence_on_dense_data"] = TIES
+    if isinstance(model, shelf.SurvivalForest):
+        failures["check_sample_weight_equivalence_on_dense_data"] = DRAWS
     if isinstance(model, shelf.SliceEncoder):
         failures["check_methods_subset_invariance"] = ROUNDING
     return failures
@@ -198,3 +213,9 @@ def test_a_table_may_follow_an_array_and_columns_go_by_place(kind):
     np.testing.assert_array_equal(np.asarray(answer), np.asarray(model.predict(X)))
     with pytest.raises(ValueError, match="features"):
         model.predict(X[:, :1])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", [ClinicalCox, RadiomicsCox])
+def test_a_weight_is_a_repetition_with_ties_of_breslow(kind):
+    check_sample_weight_equivalence_on_dense_data(kind.__name__, kind(ties="breslow"))

@@ -7,16 +7,20 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from sklearn.base import clone
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.model_selection import cross_val_score
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_censored
 
+from mmdls import CorrelationFilter, VarianceFilter
 from mmdls.cohort import survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
-from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
+from mmdls.estimators._ridge_cox import RidgeCox
+from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.model_selection import CohortKFold
 
 QUICK = {
@@ -139,11 +143,11 @@ def test_risk_groups_come_from_training_cut_points(parts, kind):
     cuts = model.risk_cutpoints_["os"]
     assert np.isin(cuts, model.predict(X_train)).all()
     np.testing.assert_array_equal(
-        model.predict_risk_group(X_train), (model.predict(X_train)[:, None] >= cuts).sum(axis=1)
+        model.predict_risk_group(X_train), (model.predict(X_train)[:, None] > cuts).sum(axis=1)
     )
     np.testing.assert_allclose(cuts, np.quantile(model.predict(X_train), [1 / 3, 2 / 3]))
     risk, group = model.predict(X_test), model.predict_risk_group(X_test)
-    np.testing.assert_array_equal(group, (risk >= cuts[0]).astype(int) + (risk >= cuts[1]))
+    np.testing.assert_array_equal(group, (risk > cuts[0]).astype(int) + (risk > cuts[1]))
     highest = X_test.iloc[[risk.argmax()] * 5].set_axis(list("abcde"))
     assert (model.predict_risk_group(highest) == group[risk.argmax()]).all()
 
@@ -268,7 +272,8 @@ def test_noise_alone_leaves_no_column_and_says_so():
     y = pd.DataFrame({"os_time": rng.exponential(20, 60), "os_event": 1})
     with pytest.warns(UserWarning, match="leaves no column: all risks are equal") as caught:
         model = CoxNet(blocks=("clinical",), n_alphas=2, random_state=4).fit(X, y)
-    assert [w.filename for w in caught] == [__file__]
+    assert [w.filename for w in caught] == [__file__] * 2
+    assert "hold 1 different values among 60 training patients" in str(caught[0].message)
     assert np.ptp(model.predict(X)) == 0
 
 
@@ -351,5 +356,192 @@ def test_splines_follow_a_bend_that_a_line_cannot():
     assert straight < 0.6 and bent > 0.8
     beyond = ClinicalCox(spline_knots=4).fit(X[:400], y[:400]).predict(X.head(2).assign(clinical_age=[6.0, 60.0]))
     assert np.isfinite(beyond).all()
-    with pytest.raises(ValueError, match="spline_knots must be at least 2, or None; got 1"):
+    with pytest.raises(ValueError, match="'spline_knots' parameter of ClinicalCox must be .* Got 1"):
         ClinicalCox(spline_knots=1).fit(X, y)
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
+
+WEIGHTED = [ClinicalCox, RadiomicsCox, SurvivalForest]
+
+
+@pytest.mark.parametrize("kind", WEIGHTED)
+def test_a_patient_of_weight_zero_is_no_patient(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    weight = pd.Series(np.tile([1.0, 0.0, 1.0], 25), index=X_train.index)
+    y = y_train.assign(
+        os_time=y_train["os_time"].where(weight > 0, 0.1), os_event=y_train["os_event"].where(weight > 0, True)
+    )
+    y["dfs_time"] = np.minimum(y["dfs_time"], y["os_time"])
+    X = X_train.assign(clinical_sex=X_train["clinical_sex"].where(weight > 0, "divers"))
+    weighted = quick(kind).fit(X, y, sample_weight=weight.sample(frac=1, random_state=0))
+    # A forest that draws by equal weights draws other rows than one without weights.
+    ones = np.ones(50) if kind is SurvivalForest else None
+    without = quick(kind).fit(X_train[weight > 0], y_train[weight > 0], sample_weight=ones)
+    np.testing.assert_allclose(weighted.predict(X_test), without.predict(X_test), rtol=1e-9)
+    np.testing.assert_allclose(weighted.risk_cutpoints_["os"], without.risk_cutpoints_["os"], rtol=1e-9)
+    np.testing.assert_allclose(*(m.predict_survival_function(X_test, return_array=True) for m in (weighted, without)))
+    np.testing.assert_array_equal(weighted.predict_risk_group(X_test), without.predict_risk_group(X_test))
+
+
+@pytest.mark.parametrize(
+    "model", [ClinicalCox(ties="breslow"), ClinicalCox(ties="breslow", spline_knots=3), RadiomicsCox(ties="breslow")]
+)
+def test_a_weight_is_a_repetition_in_model_baseline_and_cut_points(parts, model):
+    X_train, X_test, y_train, _ = parts
+    model = clone(model).set_params(endpoint="os", ties="breslow")
+    weight = np.random.default_rng(0).integers(0, 4, len(X_train))
+    weighted = clone(model).fit(X_train, y_train, sample_weight=weight)
+    rows = np.arange(len(X_train)).repeat(weight)
+    ids = [f"copy {i}" for i in range(len(rows))]
+    repeated = clone(model).fit(X_train.iloc[rows].set_axis(ids), y_train.iloc[rows].set_axis(ids))
+    plain = clone(model).fit(X_train, y_train)
+    np.testing.assert_allclose(weighted.predict(X_test), repeated.predict(X_test), atol=1e-6)
+    np.testing.assert_allclose(weighted.risk_cutpoints_["os"], repeated.risk_cutpoints_["os"], atol=1e-6)
+    curves = [m.predict_survival_function(X_test, return_array=True) for m in (weighted, repeated)]
+    np.testing.assert_allclose(*curves, atol=1e-6)
+    assert np.abs(weighted.predict(X_test) - plain.predict(X_test)).max() > 0.01
+
+
+def test_efron_weights_are_those_of_r():
+    """The weighted example of the validation vignette of R's package survival, and the likelihood written out."""
+    time, event = [1.0, 1, 2, 2, 2, 2, 3, 4, 5], [1, 0, 1, 1, 1, 0, 0, 1, 0]
+    x, weight = np.array([2.0, 0, 1, 1, 0, 1, 0, 1, 0]), np.array([1.0, 2, 3, 4, 3, 2, 1, 2, 1])
+    y = np.array(list(zip(np.array(event, dtype=bool), time, strict=True)), dtype=[("event", bool), ("time", float)])
+
+    def minus(beta, ties):
+        hazard, value = weight * np.exp(beta * x), 0.0
+        for at in np.unique(y["time"][y["event"]]):
+            dead = (y["time"] == at) & y["event"]
+            left, tied, d = hazard[y["time"] >= at].sum(), hazard[dead].sum(), dead.sum()
+            value += (weight * x)[dead].sum() * beta
+            shares = np.arange(d) / d if ties == "efron" else np.zeros(d)
+            value -= weight[dead].mean() * np.log(left - shares * tied).sum()
+        return -value
+
+    for ties, published in (("breslow", 0.85955744), ("efron", 0.87260425)):
+        fit = RidgeCox(alpha=0.0, ties=ties).fit(x[:, None], y, weight)
+        assert fit.coef_[0] == pytest.approx(published, abs=1e-6)
+        assert fit.coef_[0] == pytest.approx(minimize_scalar(minus, args=(ties,), bounds=(0, 2)).x, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [CoxNet, SurvivalBoosting])
+def test_a_model_that_takes_no_weights_says_so(parts, kind):
+    X_train, _, y_train, _ = parts
+    with pytest.raises(ValueError, match=f"{kind.__name__} takes no sample_weight: .* take weights"):
+        quick(kind).fit(X_train, y_train, sample_weight=np.ones(len(X_train)))
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [
+        (lambda n: -np.ones(n), "[Nn]egative"),
+        (lambda n: np.full(n, np.nan), "NaN"),
+        (lambda n: np.zeros(n), "at least one non-zero"),
+        (lambda n: np.ones(n - 1), "sample_weight"),
+        (lambda n: pd.Series(np.ones(n)), "sample_weight lacks"),
+    ],
+)
+def test_impossible_weights_are_refused(parts, weight, told):
+    X_train, _, y_train, _ = parts
+    with pytest.raises(ValueError, match=told):
+        quick(ClinicalCox).fit(X_train, y_train, sample_weight=weight(len(X_train)))
+    alive = (y_train["os_event"] == 0).astype(float)
+    with pytest.raises(ValueError, match="no event among the .* sample_weight is above 0"):
+        quick(ClinicalCox).fit(X_train, y_train, sample_weight=alive)
+
+
+def test_columns_that_depend_on_each_other_need_a_penalty():
+    x = np.random.default_rng(0).normal(size=(40, 1))
+    y = np.array([(True, t) for t in np.arange(1.0, 41)], dtype=[("event", bool), ("time", float)])
+    with pytest.raises(ValueError, match="give alpha > 0"):
+        RidgeCox(alpha=0.0).fit(np.hstack([x, x, np.zeros_like(x)]), y)
+
+
+# -- risk groups -------------------------------------------------------------------------------------------------------
+
+
+def test_two_risks_are_the_lowest_and_the_highest_group_and_one_risk_is_the_lowest():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_sex": ["F"] * 70 + ["M"] * 30}, index=[f"P{i}" for i in range(100)])
+    y = pd.DataFrame(
+        {"os_time": rng.exponential(np.r_[np.full(70, 60.0), np.full(30, 10.0)]), "os_event": 1}, index=X.index
+    )
+    with pytest.warns(
+        UserWarning, match=r"of 'os' hold 2 different values .* groups of \[70, 0, 30\] patients"
+    ) as caught:
+        model = ClinicalCox().fit(X, y)
+    assert caught[0].filename == __file__
+    assert pd.crosstab(X["clinical_sex"], model.predict_risk_group(X)).to_numpy().tolist() == [[70, 0], [0, 30]]
+    assert sorted(set(model.predict_risk_group(X))) == [0, 2]
+    with pytest.warns(UserWarning, match=r"groups of \[100, 0, 0\] patients"):
+        alike = ClinicalCox().fit(X.assign(clinical_sex="F"), y)
+    assert (alike.predict_risk_group(X.assign(clinical_sex="F")) == 0).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    risk=st.lists(st.integers(-3, 3), min_size=1, max_size=30),
+    scale=st.sampled_from([1.0, 1e-9, 1e9]),
+    seed=st.integers(0, 99),
+)
+def test_cut_points_of_weights_are_those_of_repetitions(risk, scale, seed):
+    risk = np.array(risk) * scale
+    weight = np.random.default_rng(seed).integers(0, 3, len(risk))
+    weight[0] = 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found, expected = fit_cutpoints(risk, weight * 0.3), fit_cutpoints(risk.repeat(weight))
+    np.testing.assert_allclose(found, expected)
+    groups = np.bincount(risk_group(risk, found), weight, minlength=3) / weight.sum()
+    assert groups[0] >= 1 / 3 - 1e-9 and groups[:2].sum() >= 2 / 3 - 1e-9
+    np.testing.assert_array_equal(risk_group(found, found), [0, found[1] > found[0]])
+
+
+# -- parameters --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "params"),
+    [
+        (ClinicalCox, {"blocks": "clinical"}),
+        (ClinicalCox, {"blocks": ()}),
+        (ClinicalCox, {"blocks": [3]}),
+        (ClinicalCox, {"endpoint": 3}),
+        (ClinicalCox, {"alpha": -1.0}),
+        (ClinicalCox, {"alpha": np.nan}),
+        (ClinicalCox, {"spline_knots": 2.5}),
+        (ClinicalCox, {"ties": "exact"}),
+        (RadiomicsCox, {"min_variance": np.nan}),
+        (RadiomicsCox, {"max_correlation": 1.5}),
+        (CoxNet, {"l1_ratio": 0.0}),
+        (CoxNet, {"alpha": "best"}),
+        (CoxNet, {"n_alphas": 0}),
+        (CoxNet, {"cv": 1}),
+        (SurvivalForest, {"n_estimators": 0}),
+        (SurvivalForest, {"max_features": -0.2}),
+        (SurvivalForest, {"min_samples_leaf": 0}),
+        (SurvivalBoosting, {"learning_rate": 0.0}),
+        (SurvivalBoosting, {"subsample": np.nan}),
+        (SurvivalBoosting, {"max_depth": 0}),
+    ],
+)
+def test_parameters_are_checked_by_name(parts, kind, params):
+    X_train, _, y_train, _ = parts
+    with pytest.raises(ValueError, match=next(iter(params))):
+        quick(kind, **params).fit(X_train, y_train)
+
+
+@pytest.mark.parametrize("filtered", [VarianceFilter(-1.0), VarianceFilter(np.nan), CorrelationFilter(1.5)])
+def test_thresholds_of_filters_are_checked(filtered):
+    with pytest.raises(ValueError, match="'threshold' parameter"):
+        filtered.fit(np.random.default_rng(0).normal(size=(9, 2)))
+
+
+@pytest.mark.parametrize("filtered", [VarianceFilter(1.2), CorrelationFilter(0.3)])
+def test_filters_take_weights_as_repetitions(filtered):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(20, 12)), rng.integers(0, 4, 20)
+    weighted = clone(filtered).fit(X, sample_weight=weight).get_support()
+    np.testing.assert_array_equal(weighted, clone(filtered).fit(X.repeat(weight, axis=0)).get_support())
+    assert (weighted != clone(filtered).fit(X).get_support()).any()

@@ -372,7 +372,7 @@ def test_words_in_a_column_of_numbers_are_refused_with_their_rows(values, told):
     with pytest.raises(ValueError, match=told):
         TabularEncoder().fit(X)
     encoder = TabularEncoder().fit(pd.DataFrame({"clinical_age": [60.0, 70.0]}))
-    with pytest.raises(ValueError, match="'clinical_age' held numbers in fit and now holds the words"):
+    with pytest.raises(ValueError, match="'clinical_age' held numbers in fit and holds the words"):
         encoder.transform(X)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "column .* holds the text 'nan'")

@@ -3,6 +3,7 @@
 from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
 from mmdls.estimators._coxnet import CoxNet
 from mmdls.estimators._mmdls import MMDLS
+from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
@@ -12,6 +13,7 @@ from mmdls.estimators._trees import SurvivalBoosting, SurvivalForest
 __all__ = [
     "MMDLS",
     "ClinicalCox",
+    "CorrelationFilter",
     "CoxNet",
     "LungLesionSegmentor",
     "MultimodalClassifier",
@@ -21,4 +23,5 @@ __all__ = [
     "SurvivalBoosting",
     "SurvivalForest",
     "TabularEncoder",
+    "VarianceFilter",
 ]

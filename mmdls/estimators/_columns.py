@@ -180,7 +180,7 @@ class Cells:
         words = self.words
         if len(words):
             raise ValueError(
-                f"column {self.name!r} held numbers in fit and now holds the words {self.describe(words)}; convert it "
+                f"column {self.name!r} held numbers in fit and holds the words {self.describe(words)}; convert it "
                 "to numbers, with NaN where unknown."
             )
         return np.where(self.codes >= 0, np.r_[self.numbers, np.nan][self.codes], np.nan)

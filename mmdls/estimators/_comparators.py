@@ -1,15 +1,17 @@
 """Cox regressions with a ridge penalty: the model to beat, and the published radiomics baseline."""
 
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import SplineTransformer
-from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._tabular_survival import TabularSurvival
@@ -34,6 +36,8 @@ class ClinicalCox(TabularSurvival):
         Let numbers act through cubic splines with this many knots at their quantiles, linear beyond the outer ones;
         None lets them act linearly (after the power transform of :class:`TabularEncoder`).
     ties : {"efron", "breslow"}, default="efron"
+        How tied deaths share a risk set. With ``"breslow"`` a weight is a repetition; Efron's correction counts ties,
+        not weights.
 
     Attributes
     ----------
@@ -67,6 +71,13 @@ class ClinicalCox(TabularSurvival):
         self.spline_knots = spline_knots
         self.ties = ties
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TabularSurvival._parameter_constraints,
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "spline_knots": [Interval(Integral, 2, None, closed="left"), None],
+        "ties": [StrOptions({"efron", "breslow"})],
+    }
+
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
@@ -76,11 +87,9 @@ class ClinicalCox(TabularSurvival):
         }
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
-        cox = CoxPHSurvivalAnalysis(alpha=self.alpha, ties=self.ties)
+        cox = RidgeCox(alpha=self.alpha, ties=self.ties)
         if self.spline_knots is None:
             return make_pipeline(TabularEncoder(), cox)
-        if self.spline_knots < 2:
-            raise ValueError(f"spline_knots must be at least 2, or None; got {self.spline_knots}.")
         return make_pipeline(TabularEncoder(), _Splines(self.spline_knots), cox)
 
 
@@ -90,12 +99,12 @@ class _Splines(TransformerMixin, BaseEstimator):
     def __init__(self, n_knots: int):
         self.n_knots = n_knots
 
-    def fit(self, X: np.ndarray, y: Any = None) -> "_Splines":
+    def fit(self, X: np.ndarray, y: Any = None, sample_weight: np.ndarray | None = None) -> "_Splines":
         self.curved_ = np.array([len(np.unique(column)) > 2 * self.n_knots for column in X.T], dtype=bool)
         if self.curved_.any():
             self.splines_ = SplineTransformer(
                 self.n_knots, degree=3, knots="quantile", extrapolation="linear", include_bias=False
-            ).fit(X[:, self.curved_])
+            ).fit(X[:, self.curved_], sample_weight=np.ones(len(X)) if sample_weight is None else sample_weight)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -120,6 +129,8 @@ class RadiomicsCox(TabularSurvival):
     alpha : float, default=0.1
         Ridge penalty.
     ties : {"efron", "breslow"}, default="efron"
+        How tied deaths share a risk set. With ``"breslow"`` a weight is a repetition; Efron's correction counts ties,
+        not weights.
 
     Attributes
     ----------
@@ -147,6 +158,14 @@ class RadiomicsCox(TabularSurvival):
         self.alpha = alpha
         self.ties = ties
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TabularSurvival._parameter_constraints,
+        "min_variance": [Interval(Real, 0, None, closed="left")],
+        "max_correlation": [Interval(Real, 0, 1, closed="both")],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "ties": [StrOptions({"efron", "breslow"})],
+    }
+
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
@@ -161,5 +180,5 @@ class RadiomicsCox(TabularSurvival):
             VarianceFilter(self.min_variance),
             TabularEncoder(scale="standard", indicators=False),
             CorrelationFilter(self.max_correlation),
-            CoxPHSurvivalAnalysis(alpha=self.alpha, ties=self.ties),
+            RidgeCox(alpha=self.alpha, ties=self.ties),
         )

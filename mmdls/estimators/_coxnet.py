@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
@@ -11,6 +12,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
 from mmdls.estimators._tabular import TabularEncoder
@@ -75,22 +77,29 @@ class CoxNet(TabularSurvival):
         self.cv = cv
         self.random_state = random_state
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TabularSurvival._parameter_constraints,
+        "l1_ratio": [Interval(Real, 0, 1, closed="right")],
+        "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"cv"})],
+        "n_alphas": [Interval(Integral, 1, None, closed="left")],
+        "cv": [Interval(Integral, 2, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+    _unweighted = "scikit-survival's elastic net has none, and cross-validation would choose its penalty without them"
+
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {"l1_ratio": optuna.distributions.FloatDistribution(0.05, 1.0)}
 
-    def fit(self, X: Any, y: Any) -> "CoxNet":
-        """Fit on the patients whose outcome is known; see :meth:`ClinicalCox.fit`."""
-        super().fit(X, y)
+    def _finish(self) -> None:
         self.alpha_ = float(self._model.alphas_[-1])
         if self.alpha == "cv" and not self._model.coef_.any():
             warnings.warn(
                 f"cross-validation chose a penalty, {self.alpha_:.3g}, that leaves no column: all risks are equal. The "
                 "columns tell nothing of this endpoint, or the patients are too few.",
-                stacklevel=2,
+                stacklevel=3,
             )
-        return self
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         model = CoxnetSurvivalAnalysis(l1_ratio=self.l1_ratio, fit_baseline_model=True)

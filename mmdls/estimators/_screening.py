@@ -1,11 +1,13 @@
 """Filters of features, learned from the training rows."""
 
-from typing import Any
+from numbers import Real
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 __all__ = ["CorrelationFilter", "VarianceFilter"]
 
@@ -21,10 +23,14 @@ class VarianceFilter(SelectorMixin, BaseEstimator):
     def __init__(self, threshold: float = 1e-8):
         self.threshold = threshold
 
-    def fit(self, X: Any, y: Any = None) -> "VarianceFilter":
-        """Measure the variances of X (n_samples, n_features)."""
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"threshold": [Interval(Real, 0, None, closed="left")]}
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "VarianceFilter":
+        """Measure the variances of X (n_samples, n_features); a weight is a repetition."""
+        self._validate_params()
         X = validate_data(self, X)
-        variance = X.var(axis=0)
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        variance = np.average((X - np.average(X, axis=0, weights=weight)) ** 2, axis=0, weights=weight)
         self.kept_ = variance > self.threshold
         if not self.kept_.any():
             self.kept_[variance.argmax()] = True
@@ -47,10 +53,14 @@ class CorrelationFilter(SelectorMixin, BaseEstimator):
     def __init__(self, threshold: float = 0.95):
         self.threshold = threshold
 
-    def fit(self, X: Any, y: Any = None) -> "CorrelationFilter":
-        """Measure the correlations of X (n_samples, n_features)."""
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"threshold": [Interval(Real, 0, 1, closed="both")]}
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "CorrelationFilter":
+        """Measure the correlations of X (n_samples, n_features); a weight is a repetition."""
+        self._validate_params()
         X = validate_data(self, X)
-        centred = X - X.mean(axis=0)
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        centred = (X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, None]
         norm = np.sqrt((centred**2).sum(axis=0))
         centred = centred / np.where(norm > 0, norm, 1.0)
         correlation = np.abs(centred.T @ centred)

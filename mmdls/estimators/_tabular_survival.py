@@ -1,6 +1,6 @@
 """One endpoint from the numbers of a cohort: what scikit-survival's models share behind one front."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,9 @@ from mmdls.cohort import (
     refuse_other_tables,
     survival_target,
 )
-from mmdls.metrics import concordance_index
-from mmdls.training._inputs import endpoint_table
+from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
+from mmdls.metrics import concordance_index, tied_times
+from mmdls.training._inputs import endpoint_table, patient_weights
 
 __all__ = ["TabularSurvival"]
 
@@ -25,10 +26,14 @@ __all__ = ["TabularSurvival"]
 class TabularSurvival(BaseEstimator):
     """One endpoint from some blocks of a cohort; subclasses say which pipeline is fitted."""
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {"blocks": [list, tuple, np.ndarray], "endpoint": [str, None]}
+    # Why a subclass takes no weights.
+    _unweighted: str | None = None
+
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any) -> "TabularSurvival":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TabularSurvival":
         """Fit on the patients whose outcome is known.
 
         Parameters
@@ -37,28 +42,63 @@ class TabularSurvival(BaseEstimator):
             A table of patients, of which the columns of ``blocks`` are used, or a plain numeric array.
         y : pandas.DataFrame or structured array of shape (n_patients,)
             A table that holds the endpoint, or scikit-survival's target.
+        sample_weight : array or Series of shape (n_patients,), default=None
+            Weights of the patients in all that is learned: fillings, scales, model, baseline hazard and risk
+            cut-points. A patient of weight 0 teaches nothing. :class:`CoxNet` and :class:`SurvivalBoosting` take none.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If a parameter, an outcome or a weight cannot be right, or the model takes no weights.
+
+        Warns
+        -----
+        UserWarning
+            If the tertiles of the training risks leave a risk group without patients.
         """
-        features = self._features(X, reset=True)
-        outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=isinstance(X, pd.DataFrame))
-        check_cohort(X if isinstance(X, pd.DataFrame) else features, outcomes, [name])
+        self._validate_params()
+        if not len(self.blocks) or any(not isinstance(block, str) for block in self.blocks):
+            raise ValueError(f"blocks must hold names of blocks, such as ('clinical',); got {self.blocks!r}.")
+        if sample_weight is not None and self._unweighted:
+            raise ValueError(
+                f"{type(self).__name__} takes no sample_weight: {self._unweighted}. ClinicalCox, RadiomicsCox and "
+                "SurvivalForest take weights."
+            )
+        features, by_id = self._features(X, reset=True), isinstance(X, pd.DataFrame)
+        outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=by_id)
+        check_cohort(X if by_id else features, outcomes, [name])
         target = survival_target(outcomes, name)
-        known = ~np.isnan(target["time"])
+        used = ~np.isnan(target["time"])
+        weight = patient_weights(sample_weight, features.index, by_id=by_id)
+        if weight is not None:
+            used &= weight > 0
+            weight = weight[used]
+            if not target["event"][used].any():
+                raise ValueError(
+                    f"endpoint {name!r} has no event among the {used.sum()} patients whose sample_weight is above 0; "
+                    "nothing can be learned."
+                )
         self._name = name
-        outcome = target[known]
+        outcome, features = target[used], features[used]
         # scikit-survival refuses time zero only in some models; half a day keeps the order and is the same for all.
         usable = outcome.copy()
-        usable["time"] = np.maximum(usable["time"], 1 / 60)
-        self.pipeline_ = self._pipeline(usable).fit(features[known], usable)
+        usable["time"] = tied_times(np.maximum(usable["time"], 1 / 60))
+        pipeline = self._pipeline(usable)
+        weights = {} if weight is None else {f"{step}__sample_weight": weight for step, _ in pipeline.steps}
+        self.pipeline_ = pipeline.fit(features, usable, **weights)
         self.outcomes_ = {name: outcome}
-        risk = self.pipeline_.predict(features[known])
-        self.risk_cutpoints_ = {name: np.quantile(risk, [1 / 3, 2 / 3])}
+        self.risk_cutpoints_ = {name: fit_cutpoints(self.pipeline_.predict(features), weight, endpoint=name)}
         self.unique_times_ = self._model.unique_times_
         self.event_times_ = np.unique(outcome["time"][outcome["event"]])
+        self._finish()
         return self
+
+    def _finish(self) -> None:
+        """Attributes and warnings of a subclass, at the end of ``fit``."""
 
     @property
     def _model(self) -> Any:
@@ -119,9 +159,11 @@ class TabularSurvival(BaseEstimator):
         return functions
 
     def predict_risk_group(self, X: Any) -> np.ndarray:
-        """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
-        risk = self.predict(X)
-        return np.searchsorted(self.risk_cutpoints_[self._name], risk, side="right")
+        """Risk group, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,).
+
+        A risk equal to a cut-point belongs to the lower group.
+        """
+        return risk_group(self.predict(X), self.risk_cutpoints_[self._name])
 
     def score(self, X: Any, y: Any) -> float:
         """Harrell's C-index."""

@@ -1,11 +1,13 @@
 """Survival forests and boosted survival trees."""
 
 from collections.abc import Sequence
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 
 from mmdls.estimators._tabular import TabularEncoder
@@ -61,6 +63,20 @@ class SurvivalForest(TabularSurvival):
         self.max_features = max_features
         self.n_jobs = n_jobs
         self.random_state = random_state
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TabularSurvival._parameter_constraints,
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "min_samples_leaf": [Interval(Integral, 1, None, closed="left"), Interval(RealNotInt, 0, 1, closed="neither")],
+        "max_features": [
+            StrOptions({"sqrt", "log2"}),
+            Interval(Integral, 1, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="right"),
+            None,
+        ],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
@@ -127,6 +143,16 @@ class SurvivalBoosting(TabularSurvival):
         self.max_depth = max_depth
         self.subsample = subsample
         self.random_state = random_state
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        **TabularSurvival._parameter_constraints,
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_depth": [Interval(Integral, 1, None, closed="left")],
+        "subsample": [Interval(Real, 0, 1, closed="right")],
+        "random_state": ["random_state"],
+    }
+    _unweighted = "scikit-survival's boosting leaves weights out of the risk sets and the baseline hazard"
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
