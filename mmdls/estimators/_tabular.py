@@ -122,10 +122,9 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         if any(not isinstance(size, Integral) or size < 1 for size in self.hidden_sizes):
             raise ValueError(f"hidden_sizes must hold whole numbers of at least 1; got {self.hidden_sizes!r}.")
         table = self._table(X, reset=True)
-        weight = np.ones(len(table))
-        if sample_weight is not None:
-            weight = patient_weights(sample_weight, table.index, by_id=isinstance(X, pd.DataFrame))
-            table, weight = table[weight > 0], weight[weight > 0]
+        weight = patient_weights(sample_weight, table.index, by_id=isinstance(X, pd.DataFrame))
+        weight = np.ones(len(table)) if weight is None else weight
+        table, weight = table[weight > 0], weight[weight > 0]
         self._columns = table.columns
         self._numbers, self._keys, self.categories_ = [], {}, {}
         self._empty: list[str] = []

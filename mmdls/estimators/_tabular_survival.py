@@ -171,7 +171,7 @@ class TabularSurvival(BaseEstimator):
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
         target = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
         known = ~np.isnan(target["time"])
-        return concordance_index(target["event"][known], target["time"][known], risk[known])
+        return float(concordance_index(target["event"][known], target["time"][known], risk[known]))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
