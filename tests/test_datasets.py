@@ -496,6 +496,8 @@ def test_the_older_flat_layout_is_read(folder):
 def test_missing_files_are_named(tmp_path, folder):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         load_cohort(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no folder ''"):
+        load_cohort("")
     (folder / "clinical.csv").unlink()
     with pytest.raises(FileNotFoundError, match=r"no clinical\.csv"):
         load_cohort(folder)

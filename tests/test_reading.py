@@ -460,6 +460,24 @@ def test_an_order_that_is_not_plain_is_asked_for():
     assert y["risk"].tolist() == ["low", "high", "low", "high", "low"]
 
 
+def test_levels_alone_are_those_of_the_column_of_that_name():
+    frame = table(Stage=["IB", "IV", "IIIA", "IIB", "IIIB"], grade=[1, 2, 1, 2, 1])
+    y = read(frame, ordinal={"stage": GROUPS, "grade": ["1", "2"]}).y
+    assert y["stage"].tolist() == ["I-II", "IV", "III", "I-II", "III"]
+    assert y["grade"].tolist() == ["1", "2", "1", "2", "1"]
+    with pytest.raises(TypeError, match="needs a column"):
+        read(frame, ordinal={"stage": {"IB": "I-II"}})
+
+
+@pytest.mark.parametrize("name", ["STATUS", "os_event", "os"])
+def test_codes_may_name_what_a_column_becomes(name):
+    frame = table(Status=[2, 1, 2, 1, 2], days=DAYS, Sex=[1, 2, 1, 2, 1])
+    codes = {name: {1: 0, 2: 1}, "clinical_sex": {1: "male", 2: "female"}}
+    X, y = read(frame, endpoints={"os": ("days", "status")}, blocks={"clinical": ["sex"]}, codes=codes)
+    assert y["os_event"].tolist() == [True, False, True, False, True]
+    assert X["clinical_sex"].tolist() == ["male", "female", "male", "female", "male"]
+
+
 def test_classes_are_labels():
     frame = table(
         histology=["Adeno", "adeno ", "Squamous", "Adeno", None], site=[1, 2, 1, 2, 1], ki=[0.1, 0.5, 0.7, 0.2, 0.9]
@@ -793,6 +811,14 @@ def test_one_table_in_many_codings_gives_the_same_X_and_y(data):
     assert y["stage"].tolist() == truth["stage"].tolist()
     np.testing.assert_array_equal(y["os_time"], np.round(truth["days"] / 30.4375, 9))
     assert y["os_event"].dtype == bool and y["os_event"].tolist() == truth["dead"].tolist()
+
+
+def test_the_page_about_tables_runs():
+    page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
+    names: dict = {}
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "tables.md", "exec"), names)
+    printed = re.search(r"```\n(4 patients.*?)```", page, re.DOTALL)[1]
+    assert repr(names["cohort"]) == printed.strip()
 
 
 # -- real tables -------------------------------------------------------------------------------------------------------

@@ -121,7 +121,8 @@ def read_cohort(
         ``end`` (last contact). ``unit`` may stand there too. Names alone mean the columns ``<name>_time`` and
         ``<name>_event``. None takes every such pair, and every pair ``<name>_months`` and ``<name>_status``.
     classes, ordinal : mapping, sequence of str, str or None, default=None
-        ``{"subtype": column}`` or ``{"subtype": (column, levels)}``; names alone are columns. Levels of an ordinal task
+        ``{"subtype": column}``, ``{"subtype": (column, levels)}``, or ``{"subtype": levels}`` of the column of that
+        name; names alone are columns. Levels of an ordinal task
         go from lowest to highest and may be groups of stages: ``{"stage": ("TNM", ["I-II", "III", "IV"])}`` takes
         "IIIA", "3b" and "Stage IB". Without levels the order must be plain: numbers, stages, T, N, M, or an ordered
         categorical.
@@ -136,7 +137,7 @@ def read_cohort(
         ("OS_MONTHS", "days_to_death") nor its cells (durations) say it. A month has 30.4375 days.
     codes : mapping of str to mapping, default=None
         The meaning of every value of a column, None for a missing one: ``{"status": {1: 0, 2: 1}}``,
-        ``{"sex": {1: "male", 2: "female"}}``.
+        ``{"sex": {1: "male", 2: "female"}}``. What a column becomes ("os_event", "clinical_sex") names it too.
     categories : sequence of str or str, default=()
         Features that are categories although they look like numbers.
     groups : str, default=None
@@ -203,10 +204,10 @@ def read_cohort(
         raise ValueError(f"relapse_after_death must be 'refuse', 'truncate' or 'unknown'; got {relapse_after_death!r}.")
     raw = read_table(table, sep=sep, encoding=encoding, sheet=sheet)
     roles = Roles(raw, id, coerce)
-    roles.prepare(codes or {}, missing, decimal, date_format, categories)
     outcomes = roles.claim_outcomes(endpoints, classes, ordinal, units)
     carried = roles.claim_carried(groups, carry)
     features = roles.claim_features(blocks or {})
+    roles.prepare(codes or {}, missing, decimal, date_format, categories)
     numbers = _read_numbers(outcomes, features, carried)
     y = _read_outcomes(roles, outcomes, numbers, relapse_after_death)
     X = _read_features(roles, features, carried, numbers)

@@ -37,6 +37,11 @@ class Outcome:
     unit: str | None = None
     levels: Sequence[Any] | None = None
 
+    @property
+    def status_of(self) -> tuple[str, ...]:
+        """The endpoint whose status it holds."""
+        return (self.name,) if self.kind == "endpoint" and "event" in self.columns else ()
+
 
 @dataclass
 class Roles:
@@ -74,6 +79,9 @@ class Roles:
             return wanted
         key = name_key(wanted)
         found = [name for name in names if name_key(name) == key]
+        # What a column becomes names it too, and an endpoint its status.
+        found = found or [name for name, column in self.columns.items() if wanted in column.became]
+        found = found or [outcome.columns["event"].name for outcome in self.taken if wanted in outcome.status_of]
         if len(found) > 1:
             raise ValueError(f"{asked} names {wanted!r}, which may be each of {found}; give the exact name.")
         if not found:
@@ -126,7 +134,7 @@ class Roles:
         """Endpoints and tasks, in the order class, ordinal, endpoint."""
         for kind, asked in (("class", classes), ("ordinal", ordinal)):
             for task, spec in _as_mapping(asked).items():
-                name, levels = (spec, None) if isinstance(spec, str) else tuple(spec)
+                name, levels = _column_and_levels(task, spec)
                 label = "classes" if kind == "class" else kind
                 column = self.columns[self.find(name, label)]
                 self._take(column, f"{kind} {task}")
@@ -280,6 +288,17 @@ class Roles:
             )
         features[new] = column
         column.became.append(new)
+
+
+def _column_and_levels(task: str, spec: Any) -> tuple[str, Sequence[Any] | None]:
+    """What is given for a task: a column, a column and its levels, or the levels of the column of that name."""
+    if isinstance(spec, str):
+        return spec, None
+    if not isinstance(spec, Sequence):
+        raise TypeError(f"task {task!r} needs a column, (column, levels), or a list of levels; got {spec!r}.")
+    if len(spec) == 2 and isinstance(spec[0], str) and (spec[1] is None or not isinstance(spec[1], str)):
+        return spec[0], spec[1]
+    return task, spec
 
 
 def _as_list(value: Any) -> list[str]:

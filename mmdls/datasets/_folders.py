@@ -101,8 +101,8 @@ def load_cohort(
     >>> X, y = load_cohort("cohort", return_X_y=True)  # doctest: +SKIP
     """
     root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {str(root)!r}; give the one that holds clinical.csv.")
+    if not str(folder) or not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {str(folder)!r}; give the one that holds clinical.csv.")
     cohort = _read_clinical(root / "clinical.csv", codes or {}, relapse_after_death)
     data, target = (table.rename_axis("patient_id") for table in cohort)
     for name, names in (("pet", PET_COLUMNS), ("radiomics", None)):
