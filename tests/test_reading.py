@@ -334,7 +334,7 @@ def test_a_comma_that_may_be_either_is_refused():
     blocks = {"clinical": ["x", "z"]}
     commas = read(table(x=values, z=["0,5", "1", "2", "3", "4"]), blocks=blocks).X
     np.testing.assert_array_equal(commas["clinical_x"], [1.234, 2.125, np.nan, 7, -3])
-    for x, z in ((values, ["0.5", "1"]), (["1.234", "2"], ["0,5", "1"])):
+    for x, z in ((values, ["0.5", "1"]), (["1.234", "2"], ["0,5", "1"]), (["1.234", "0.5", "0,5"], ["1", "2"])):
         with pytest.raises(ValueError, match="may separate decimals or thousands"):
             read(table(x=[*x, "", "", ""][:5], z=[*z, "2", "3", "4"]), blocks=blocks)
 
