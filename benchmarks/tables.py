@@ -9,7 +9,7 @@ import pandas as pd
 
 from benchmarks.arms import BASELINE
 from mmdls.cohort import find_tasks, survival_target
-from mmdls.evaluation import compare, evaluate_predictions, resample_predictions
+from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions
 from mmdls.metrics import holm_correction, percentile_interval
 from mmdls.report import report
 
@@ -279,7 +279,7 @@ def _difference(
         ours, folds = _predictions(first, tasks, repeat, y)
         theirs, _ = _predictions(second, tasks, repeat, y)
         options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-        found.append(compare(ours, theirs, y, metrics=list(SHOWN), **options))
+        found.append(compare_predictions(ours, theirs, y, metrics=list(SHOWN), **options))
     mean = _mean(found, ["first", "second", "difference", "low", "high", "p"])
     return mean if len(found) == 1 else mean.assign(p=(2 * mean["p"]).clip(upper=1))
 

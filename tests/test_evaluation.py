@@ -19,6 +19,7 @@ from mmdls import metrics
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.evaluation import (
     compare,
+    compare_predictions,
     evaluate,
     evaluate_predictions,
     make_scorers,
@@ -132,15 +133,21 @@ def test_evaluate_reports_every_task_with_intervals_around_the_value(cohort, fit
     assert (undefined["note"] != "").all()
 
 
-def test_evaluate_takes_the_censoring_from_the_training_rows(cohort, fitted):
+def test_weights_describe_the_censoring_of_the_scored_patients(cohort, fitted):
     X, y = cohort
     X, y = X.iloc[160:], y.iloc[160:]
     table = evaluate(fitted, X, y, n_resamples=0)
     value = table.query("task == 'os' and metric == 'concordance_index_ipcw'")["value"].item()
-    train, test = fitted.outcomes_["os"], survival_target(y, "os")
-    risk = fitted.predict(X)["os"].to_numpy()
-    end = np.nextafter(train["time"].max(), np.inf)
-    assert value == pytest.approx(concordance_index_ipcw(train, test, risk, tau=end)[0])
+    test = survival_target(y, "os")
+    test = test[~np.isnan(test["time"])]
+    risk = fitted.predict(X)["os"][y["os_time"].notna()].to_numpy()
+    end = np.nextafter(test["time"].max(), np.inf)
+    assert value == pytest.approx(concordance_index_ipcw(test, test, risk, tau=end)[0])
+    other = {"os": fitted.outcomes_["os"]}
+    table = evaluate(fitted, X, y, n_resamples=0, censoring=other)
+    expected = concordance_index_ipcw(other["os"], test, risk, tau=np.nextafter(other["os"]["time"].max(), np.inf))[0]
+    given = table.query("task == 'os' and metric == 'concordance_index_ipcw'")["value"].item()
+    assert given == pytest.approx(expected)
 
 
 def test_evaluate_predictions_equals_evaluate(cohort, fitted):
@@ -186,8 +193,8 @@ def test_compare_is_antisymmetric_and_finds_the_better_model(cohort, fitted):
     X, y = cohort
     predictions = predict_tasks(fitted, X, y)
     noise = {name: table.sample(frac=1, random_state=0).set_index(table.index) for name, table in predictions.items()}
-    forth = compare(predictions, noise, y, n_resamples=200)
-    back = compare(noise, predictions, y, n_resamples=200)
+    forth = compare_predictions(predictions, noise, y, n_resamples=200)
+    back = compare_predictions(noise, predictions, y, n_resamples=200)
     np.testing.assert_allclose(forth["difference"], -back["difference"])
     np.testing.assert_allclose(forth["low"], -back["high"])
     np.testing.assert_allclose(forth["p"], back["p"])
@@ -198,7 +205,7 @@ def test_compare_is_antisymmetric_and_finds_the_better_model(cohort, fitted):
 
 def test_comparing_a_model_with_itself_finds_nothing(cohort, fitted):
     X, y = cohort
-    table = compare(fitted, fitted, y, X, n_resamples=50)
+    table = compare(fitted, fitted, X, y, n_resamples=50)
     known = table.dropna(subset=["difference"])
     assert (known["difference"] == 0).all() and (known["p"].dropna() == 1).all()
 
@@ -207,7 +214,7 @@ def test_comparison_is_paired_by_patient_not_by_row(cohort, fitted):
     X, y = cohort
     predictions = predict_tasks(fitted, X, y)
     shuffled = {name: table.sample(frac=1, random_state=3) for name, table in predictions.items()}
-    table = compare(predictions, shuffled, y, n_resamples=0)
+    table = compare_predictions(predictions, shuffled, y, n_resamples=0)
     np.testing.assert_allclose(table["difference"].dropna(), 0, atol=1e-12)
 
 
@@ -312,7 +319,7 @@ def test_models_of_different_folds_are_never_ranked_against_each_other():
     table = evaluate_predictions({"os": noisy}, y, **{**options, "n_resamples": 200})
     assert table["value"][0] == pytest.approx(np.average(by_hand, weights=sizes))
     assert table["low"][0] < table["value"][0] < table["high"][0]
-    difference = compare({"os": risk}, {"os": noisy}, y, **{**options, "n_resamples": 200})
+    difference = compare_predictions({"os": risk}, {"os": noisy}, y, **{**options, "n_resamples": 200})
     assert difference["difference"][0] == pytest.approx(1 - table["value"][0])
     assert difference["low"][0] > 0
 
@@ -347,7 +354,7 @@ def test_net_benefit_is_reported_at_the_thresholds_asked_for_and_compared(cohort
     assert table.loc["net_benefit_0.5", "value"] > table.loc["net_benefit_of_all_0.5", "value"]
     predictions = {"os": predict_tasks(fitted, X, y, horizons=(36,))["os"]}
     noise = {"os": predictions["os"].sample(frac=1, random_state=0).set_index(predictions["os"].index)}
-    compared = compare(predictions, noise, y, **options)
+    compared = compare_predictions(predictions, noise, y, **options)
     row = compared.set_index("metric").loc["net_benefit_0.5"]
     assert row["difference"] > 0 and row["p"] < 0.05
     assert "d_calibration_p" not in set(compared["metric"])
@@ -404,7 +411,7 @@ def test_thin_folds_are_undefined_with_a_reason_and_never_an_error(n, n_train, s
     table = evaluate_predictions(predictions, y, **options)
     assert (table.loc[table["value"].isna(), "note"] != "").all()
     assert not np.isinf(table[["value", "low", "high"]]).any(axis=None)
-    assert len(compare(predictions, predictions, y, **options))
+    assert len(compare_predictions(predictions, predictions, y, **options))
 
 
 def test_draws_are_those_of_the_table_and_of_the_comparison():
@@ -418,7 +425,8 @@ def test_draws_are_those_of_the_table_and_of_the_comparison():
     first, second = (resample_predictions(p, y, metrics=["concordance_index", "auc"], **options) for p in (one, two))
     assert first.index.names == ["task", "metric", "horizon"] and list(first.columns) == ["value", *range(60)]
     table = evaluate_predictions(one, y, **options).set_index(["task", "metric"])
-    difference = compare(one, two, y, metrics=["concordance_index", "auc"], **options).set_index(["task", "metric"])
+    difference = compare_predictions(one, two, y, metrics=["concordance_index", "auc"], **options)
+    difference = difference.set_index(["task", "metric"])
     for key, draws in first.droplevel("horizon").iterrows():
         expected = [draws["value"], *metrics.percentile_interval(draws.iloc[1:])]
         np.testing.assert_allclose(table.loc[key, ["value", "low", "high"]].astype(float), expected)

@@ -407,6 +407,37 @@ class Multimodal(_BaseComposition):
 
     # -- answers by task ------------------------------------------------------------------------------------------
 
+    def predict_tasks(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
+        """Everything that is predicted, from one pass through the network; what :mod:`mmdls.evaluation` reads.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+        times : sequence of float, default=()
+            Months at which survival is given.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            By task, one row a patient. A class task: probabilities, one column a class. An endpoint: ``risk`` (higher =
+            earlier event) and survival probabilities, one column a time, NaN beyond the training follow-up.
+        """
+        outputs = self._outputs(X)
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        grid = np.asarray(times, dtype=np.float64)
+        tables = {}
+        for name, task in self.tasks_.items():
+            if task.classes:
+                columns = pd.Index(list(task.classes), dtype=object)
+                tables[name] = pd.DataFrame(self._probabilities(outputs, name), index=index, columns=columns)
+                continue
+            tables[name] = pd.DataFrame({"risk": self._risk(outputs, name)}, index=index)
+            if len(grid) and name in self._times:
+                end = max(self._times[name][-1], self.outcomes_[name]["time"].max())
+                survival = np.where(grid <= end, self._survival(outputs, name, grid), np.nan)
+                tables[name] = pd.concat([tables[name], pd.DataFrame(survival, index=index, columns=grid)], axis=1)
+        return tables
+
     def _probabilities(self, outputs: Outputs, task: str) -> np.ndarray:
         probabilities = self._network.class_heads[task].probabilities(outputs.tasks[task])
         if task in self._average:

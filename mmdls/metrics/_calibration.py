@@ -1,6 +1,5 @@
 """Calibration of survival probabilities, and the net benefit of acting on them."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_event, check_outcome, check_predictions
+from mmdls.metrics._notes import warn
 from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
 from mmdls.metrics._survival import horizon_weights
@@ -89,7 +89,8 @@ def survival_calibration_slope(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows, for the censoring distribution.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
     survival : array of shape (n,)
         Predicted probability to be event-free at the horizon.
@@ -163,7 +164,7 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
     survival = check_predictions(survival, time.shape, "survival")
     observed = _smoother(event, time, survival, horizon)(np.ones((1, len(time))))[0]
     if np.isnan(observed).any():
-        warnings.warn(_NO_CURVE.format(horizon=horizon), UndefinedMetricWarning, stacklevel=2)
+        warn(_NO_CURVE.format(horizon=horizon), UndefinedMetricWarning)
     return observed
 
 
@@ -239,7 +240,7 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     event = check_event(event)
     values = check_predictions(survival_at_time, event.shape, "survival_at_time")
     if not len(values):
-        warnings.warn("there are no patients.", UndefinedMetricWarning, stacklevel=2)
+        warn("there are no patients.", UndefinedMetricWarning)
         return float("nan"), float("nan")
     edges = np.linspace(0, 1, n_bins + 1)
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, n_bins - 1)
@@ -270,7 +271,8 @@ def net_benefit(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows, for the censoring distribution.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
     survival : array of shape (n,)
         Predicted probability to be event-free at the horizon.

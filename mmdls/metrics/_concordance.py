@@ -1,12 +1,12 @@
 """Harrell's and Uno's concordance in O(n log n), Antolini's in O(n^2), for all resamples at once."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from mmdls.metrics._censoring import CensoringDistribution
 from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
 
@@ -69,7 +69,8 @@ def concordance_index_ipcw(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
         Event and time.
     risk : array of shape (n,)
@@ -101,10 +102,9 @@ def concordance_index_ipcw(
     inside = event if tau is None else event & (snap_times(time, [tau]) < tau)
     lost = inside & (time > censoring.last)
     if lost.any():
-        warnings.warn(
-            f"tau clipped at {censoring.last:g} months, the end of the training follow-up: {lost.sum()} later events "
-            "have no censoring weight.",
-            stacklevel=2,
+        warn(
+            f"tau clipped at {censoring.last:g} months, the end of the follow-up that the weights come from: "
+            f"{lost.sum()} later events have no censoring weight."
         )
     return _concordance(event, time, risk, censoring.event_weight(event & inside, time) ** 2, weights)
 

@@ -1,6 +1,5 @@
 """Every metric takes patient weights, for one value or for many resamples at once."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
 from mmdls.metrics._checks import check_weights
+from mmdls.metrics._notes import warn
 
 __all__ = ["UndefinedMetricWarning", "over_resamples", "ratio"]
 
@@ -46,7 +46,7 @@ def over_resamples(
         return values
     value = values[0]
     if np.isnan(value).any():
-        warnings.warn(undefined, UndefinedMetricWarning, stacklevel=3)
+        warn(undefined, UndefinedMetricWarning, stacklevel=3)
     return float(value) if value.ndim == 0 else value
 
 

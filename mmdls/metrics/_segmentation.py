@@ -1,12 +1,12 @@
 """Overlap and distance of masks, in pixels or millimetres."""
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
+from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import UndefinedMetricWarning
 
 __all__ = ["dice_score", "hausdorff_distance_95", "iou_score", "surface_dice"]
@@ -145,5 +145,5 @@ def _surface_distances(mask: Any, predicted: Any, spacing: Any) -> list[np.ndarr
 
 
 def _undefined(reason: str) -> float:
-    warnings.warn(f"{reason}: the score is not defined.", UndefinedMetricWarning, stacklevel=3)
+    warn(f"{reason}: the score is not defined.", UndefinedMetricWarning, stacklevel=3)
     return float("nan")

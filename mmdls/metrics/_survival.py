@@ -1,6 +1,5 @@
 """Discrimination and error at horizons, weighted for censoring."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,8 @@ import numpy as np
 from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
 from mmdls.metrics._checks import check_outcome, check_predictions
 from mmdls.metrics._classification import weighted_auc
-from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
+from mmdls.metrics._notes import collected_warnings, warn
+from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
 
 __all__ = [
@@ -33,7 +33,8 @@ def horizon_weights(
     Parameters
     ----------
     survival_train, survival_test : structured array
-        Event and time; the censoring distribution comes from the training rows.
+        Event and time; the censoring distribution comes from the first: give the scored rows there too, unless the
+        training rows are censored in the same way.
     horizon : float
         Months.
 
@@ -69,7 +70,8 @@ def cumulative_dynamic_auc(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows, for the censoring distribution.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
         Event and time.
     risk : array of shape (n,) or (n, n_times)
@@ -142,12 +144,11 @@ def integrated_auc(
     event, time = check_outcome(survival_test)
     grid = _grid(times)
     risk = np.asarray(risk, dtype=np.float64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UndefinedMetricWarning)
+    with collected_warnings():
         known = ~np.isnan(np.asarray(cumulative_dynamic_auc(survival_train, survival_test, risk, grid)))
     if not known.all():
         shown = ", ".join(f"{t:g}" for t in grid[~known][:5])
-        warnings.warn(f"the AUC is not defined at {shown} months: left out of the mean.", stacklevel=2)
+        warn(f"the AUC is not defined at {shown} months: left out of the mean.")
         grid, risk = grid[known], risk[:, known] if risk.ndim == 2 else risk
 
     def statistic(block: np.ndarray) -> np.ndarray:
@@ -169,7 +170,8 @@ def brier_score(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows, for the censoring distribution.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
         Event and time.
     survival : array of shape (n,) or (n, n_times)
@@ -243,9 +245,15 @@ def integrated_brier_score(
 
 
 def index_of_prediction_accuracy(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    times: Any,
+    weights: Any = None,
+    *,
+    reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the Brier score relative to that of Kaplan-Meier on the training rows, which ignores the
+    """One minus the Brier score relative to that of the Kaplan-Meier curve of the reference rows, which ignores the
     patient.
 
     1 is perfect, 0 no better than giving everybody the training curve, negative worse.
@@ -254,6 +262,8 @@ def index_of_prediction_accuracy(
     ----------
     survival_train, survival_test, survival, times, weights
         As in :func:`brier_score`.
+    reference : structured array, default=None
+        The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
 
     Returns
     -------
@@ -271,7 +281,12 @@ def index_of_prediction_accuracy(
     1.0
     """
     loss = _brier_losses(survival_train, survival_test, survival, times)
-    null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), times), times)
+    null = _brier_losses(
+        survival_train,
+        survival_test,
+        _null_model(survival_train if reference is None else reference, len(loss), times),
+        times,
+    )
 
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(1 - ratio(_product(block, loss), _product(block, null)), times)
@@ -280,14 +295,22 @@ def index_of_prediction_accuracy(
 
 
 def integrated_prediction_accuracy(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    times: Any,
+    weights: Any = None,
+    *,
+    reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the integrated Brier score relative to that of Kaplan-Meier on the training rows.
+    """One minus the integrated Brier score relative to that of the Kaplan-Meier curve of the reference rows.
 
     Parameters
     ----------
     survival_train, survival_test, survival, times, weights
         As in :func:`integrated_brier_score`.
+    reference : structured array, default=None
+        The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
 
     Returns
     -------
@@ -300,7 +323,12 @@ def integrated_prediction_accuracy(
     1.0
     """
     loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))
-    null = _brier_losses(survival_train, survival_test, _null_model(survival_train, len(loss), grid), grid)
+    null = _brier_losses(
+        survival_train,
+        survival_test,
+        _null_model(survival_train if reference is None else reference, len(loss), grid),
+        grid,
+    )
 
     def statistic(block: np.ndarray) -> np.ndarray:
         return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
@@ -368,7 +396,7 @@ def censored_log_likelihood(
 def _beyond(times: Any) -> str:
     return (
         f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in _grid(times))} months, or that is "
-        "beyond the training follow-up: censoring weights do not exist there."
+        "beyond their follow-up: censoring weights do not exist there."
     )
 
 
@@ -401,7 +429,7 @@ def _usable(loss: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     known = ~np.isnan(loss).any(axis=0)
     if not known.all():
         end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
-        warnings.warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
+        warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
     return loss[:, known], grid[known]
 
 

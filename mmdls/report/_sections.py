@@ -7,7 +7,7 @@ import pandas as pd
 
 from mmdls import plotting, tables
 from mmdls.cohort import survival_target
-from mmdls.evaluation import compare
+from mmdls.evaluation import compare_predictions
 from mmdls.report._html import cell, figure, html_list, html_table, metric_name, number, p_value
 from mmdls.report._study import Study
 
@@ -79,7 +79,7 @@ def comparison(study: Study) -> str:
         "otherwise by the paired bootstrap, corrected by Holm within each table.</p>"
     )
     for name in study.names[1:]:
-        table = compare(
+        table = compare_predictions(
             study.predictions[name], study.predictions[study.names[0]], study.y, metrics=_PLANNED, **study.options
         )
         frame = pd.DataFrame(

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mmdls import metrics
 from mmdls.cohort import find_tasks, survival_target
-from mmdls.evaluation import compare, evaluate_predictions
+from mmdls.evaluation import compare_predictions, evaluate_predictions
 from mmdls.metrics import holm_correction
 
 __all__ = ["added_value"]
@@ -33,7 +33,7 @@ def added_value(
     y : pandas.DataFrame
     metrics : sequence of str
     **options
-        To :func:`mmdls.evaluation.compare`.
+        To :func:`mmdls.evaluation.compare_predictions`.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def added_value(
     for row in first[first["metric"].isin(metrics)].to_dict("records"):
         rows.append({**row, "model": names[0], "low": np.nan, "high": np.nan})
     for before, name in zip(names, names[1:], strict=False):
-        table = compare(models[name], models[before], y, metrics=metrics, **options)
+        table = compare_predictions(models[name], models[before], y, metrics=metrics, **options)
         table = table.rename(columns={"first": "value", "difference": "gain"})
         rows += [{**row, "model": name} for row in table.to_dict("records")]
         for task in (task for task in models[name] if task in models[before]):

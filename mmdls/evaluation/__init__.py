@@ -1,0 +1,18 @@
+"""How good a model is, with intervals; whether one is better than another; and scorers for scikit-learn."""
+
+from mmdls.evaluation._compare import compare, compare_predictions
+from mmdls.evaluation._evaluate import evaluate, evaluate_predictions
+from mmdls.evaluation._predict import predict_tasks, training_outcomes
+from mmdls.evaluation._resample import resample_predictions
+from mmdls.evaluation._scorers import make_scorers
+
+__all__ = [
+    "compare",
+    "compare_predictions",
+    "evaluate",
+    "evaluate_predictions",
+    "make_scorers",
+    "predict_tasks",
+    "resample_predictions",
+    "training_outcomes",
+]

@@ -1,0 +1,220 @@
+"""Every metric of every task, with intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls import metrics
+from mmdls.cohort import Task
+from mmdls.evaluation._cases import cases, check_resampling, known_tasks, settings_of
+from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
+from mmdls.evaluation._statistics import Settings, Statistic, noted
+
+__all__ = ["evaluate", "evaluate_predictions"]
+
+
+def evaluate(
+    model: Any,
+    X: pd.DataFrame,
+    y: pd.DataFrame,
+    *,
+    horizons: Sequence[float] = HORIZONS,
+    thresholds: Sequence[float] = (),
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    method: str = "percentile",
+    stratify: bool = False,
+    clusters: Any = None,
+    outcomes: Mapping[str, np.ndarray] | None = None,
+    censoring: Mapping[str, np.ndarray] | None = None,
+    tau: float | None = None,
+    random_state: Any = 0,
+) -> pd.DataFrame:
+    """Evaluate a fitted model on a cohort: every metric of every task it answers, with intervals.
+
+    Parameters
+    ----------
+    model : fitted estimator
+        One of this library, of scikit-learn or of scikit-survival; may be the last step of a ``Pipeline`` or
+        inside a search.
+    X, y : pandas.DataFrame
+        A cohort; patients of unknown outcome are left out task by task, and tasks that it does not know altogether.
+        Rows are joined by patient id.
+    horizons : sequence of float, default=(12, 36, 60)
+        Months.
+    thresholds, n_resamples, level, method, stratify, clusters, censoring, tau, random_state
+        As in :func:`evaluate_predictions`.
+    outcomes : dict of str to structured array, default=None
+        Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy compares with; None
+        takes them from the model.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns task, metric, horizon, value, low, high, n, n_events, note.
+
+    Examples
+    --------
+    >>> from mmdls.cohort import survival_target
+    >>> from sksurv.linear_model import CoxPHSurvivalAnalysis
+    >>> rng = np.random.default_rng(0)
+    >>> X = pd.DataFrame({"clinical_age": rng.normal(size=90)})
+    >>> y = pd.DataFrame({"os_time": rng.exponential(30 * np.exp(-X["clinical_age"])), "os_event": 1})
+    >>> model = CoxPHSurvivalAnalysis(ties="efron").fit(X, survival_target(y))
+    >>> evaluate(model, X, y, horizons=(12,), n_resamples=100)[["metric", "horizon"]].head(3)
+                       metric  horizon
+    0       concordance_index      NaN
+    1  concordance_index_ipcw      NaN
+    2  cumulative_dynamic_auc     12.0
+    """
+    predicted = answers(model, X, known_tasks(y), time_grid(check_horizons(horizons)))
+    return _evaluated(
+        {task.name: table for task, table in predicted},
+        y,
+        settings_of(horizons, thresholds, tau),
+        {task.name: task for task, _ in predicted},
+        n_resamples=n_resamples,
+        level=level,
+        method=method,
+        stratify=stratify,
+        clusters=clusters,
+        outcomes={**training_outcomes(model), **(outcomes or {})},
+        censoring=censoring,
+        random_state=random_state,
+    )
+
+
+def evaluate_predictions(
+    predictions: Mapping[str, pd.DataFrame | pd.Series],
+    y: pd.DataFrame,
+    *,
+    outcomes: Mapping[str, np.ndarray] | None = None,
+    censoring: Mapping[str, np.ndarray] | None = None,
+    horizons: Sequence[float] = HORIZONS,
+    thresholds: Sequence[float] = (),
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    method: str = "percentile",
+    stratify: bool = False,
+    clusters: Any = None,
+    folds: Any = None,
+    tau: float | None = None,
+    random_state: Any = 0,
+) -> pd.DataFrame:
+    """Evaluate predictions that are at hand, for example those of patients left out in cross-validation.
+
+    Parameters
+    ----------
+    predictions : dict of str to DataFrame or Series
+        By task, with the patients as index, one row a patient. A class task: a DataFrame of probabilities, one column
+        a class, in any order. An endpoint: a Series of risks (higher = earlier event), or a DataFrame with a column
+        ``risk`` and, for horizon metrics, one column of survival probabilities per time, whose name is the months (a
+        number, or its text as a CSV file has it).
+    y : pandas.DataFrame
+        Outcomes of at least these patients.
+    outcomes : dict of str to structured array, default=None
+        Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy compares with. An
+        endpoint that is not given compares with that of the scored patients, which suits out-of-fold predictions.
+    censoring : dict of str to structured array, default=None
+        By endpoint, patients whose censoring distribution gives the weights; None means the scored patients, with
+        ``folds`` those of the fold, or of all folds where a fold has fewer than 50 patients.
+    horizons : sequence of float, default=(12, 36, 60)
+        Months.
+    thresholds : sequence of float, default=()
+        Risks at which the net benefit of acting on the prediction, and of acting on all patients, is reported.
+    n_resamples : int, default=1000
+        Bootstrap resamples of patients; 0 gives no intervals.
+    level : float, default=0.95
+    method : {"percentile", "bca"}, default="percentile"
+    stratify : bool, default=False
+        Keep the number of events (of each class) in every resample; not together with ``clusters``.
+    clusters : Series or array of shape (n_patients,), default=None
+        Draw whole clusters, for example centres. A Series is joined by patient id, an array has the rows of ``y``.
+    folds : Series or array of shape (n_patients,), default=None
+        Which fold each patient was left out in. A Series is joined by patient id, an array has the rows of ``y``.
+        Risks of different models have no common scale, so each metric is then computed inside every fold, and averaged
+        over the folds where it is defined, by their number of patients.
+    tau : float, default=None
+        Months up to which Uno's C counts events; None means as far as weights for censoring exist.
+    random_state : int or None, default=0
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a metric: task, metric, horizon (months or NaN), value, low, high, n (patients that the value rests
+        on), n_events (of them; patients outside the first class for a class task), note. An undefined value is NaN and
+        the note says why.
+
+    Raises
+    ------
+    KeyError
+        If ``y`` lacks a predicted task or patient.
+    ValueError
+        If predictions lack a class, are no probabilities, or hold a patient twice.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"os_time": [2.0, 4.0, 6.0, 8.0], "os_event": [1, 0, 1, 1]})
+    >>> table = evaluate_predictions({"os": pd.Series([4.0, 3.0, 1.0, 2.0])}, y, horizons=(), n_resamples=0)
+    >>> table[["task", "metric", "value"]].round(3)
+      task                  metric  value
+    0   os       concordance_index  0.750
+    1   os  concordance_index_ipcw  0.571
+    """
+    return _evaluated(
+        predictions,
+        y,
+        settings_of(horizons, thresholds, tau),
+        n_resamples=n_resamples,
+        level=level,
+        method=method,
+        stratify=stratify,
+        clusters=clusters,
+        folds=folds,
+        outcomes=outcomes,
+        censoring=censoring,
+        random_state=random_state,
+    )
+
+
+def _evaluated(
+    predictions: Mapping[str, Any],
+    y: pd.DataFrame,
+    settings: Settings,
+    known: Mapping[str, Task] | None = None,
+    *,
+    n_resamples: int,
+    level: float,
+    method: str,
+    stratify: bool,
+    clusters: Any,
+    outcomes: Mapping[str, np.ndarray] | None,
+    censoring: Mapping[str, np.ndarray] | None,
+    random_state: Any,
+    folds: Any = None,
+) -> pd.DataFrame:
+    check_resampling(n_resamples, level, stratify, clusters)
+    rows = []
+    for case in cases(
+        predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds, known=known
+    ):
+        weights = case.weights(n_resamples, stratify, random_state)
+        for statistic in case.statistics(settings):
+            (value, low, high, draws), note = noted(
+                lambda s=statistic, w=weights, c=case: _interval(s, w, level, method, c.clusters)
+            )
+            n_lost = int(np.isnan(draws).sum())
+            lost = f"undefined in {n_lost} of {len(draws)} resamples" if n_lost and not np.isnan(value) else ""
+            note = "; ".join(filter(None, [note, lost, statistic.note]))
+            n, n_events = statistic.counted() if statistic.counted else (case.n, int(case.is_event.sum()))
+            rows.append((case.task.name, statistic.metric, statistic.horizon, value, low, high, n, n_events, note))
+    columns = ["task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _interval(statistic: Statistic, weights: np.ndarray, level: float, method: str, clusters: Any) -> tuple:
+    if not len(weights) or not statistic.resampled:
+        return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
+    return metrics.bootstrap_interval(statistic.compute, weights, level=level, method=method, clusters=clusters)

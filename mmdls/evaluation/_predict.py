@@ -1,0 +1,221 @@
+"""What a fitted model predicts, task by task: the one place where models of all libraries are read.
+
+A model of this library says it itself: ``predict_tasks(X, times)`` gives a table a task, and ``outcomes_`` the training
+outcomes of its endpoints. Models of scikit-learn and scikit-survival, which answer for one task without a name, are
+adapted here; pipelines, searches and frozen models are opened.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from mmdls import metrics
+from mmdls.cohort import Task, find_tasks, survival_target
+
+__all__ = ["HORIZONS", "check_horizons", "outcome_of", "predict_task", "predict_tasks", "training_outcomes"]
+
+HORIZONS = (12, 36, 60)
+_GRID_POINTS = 30
+
+
+def predict_tasks(
+    model: Any, X: pd.DataFrame, y: pd.DataFrame, *, horizons: Sequence[float] = HORIZONS
+) -> dict[str, pd.DataFrame]:
+    """Predictions of a fitted model in the form that :func:`evaluate_predictions` reads.
+
+    Parameters
+    ----------
+    model : fitted estimator
+        One of this library, of scikit-learn (a classifier) or of scikit-survival; may be frozen, the last step of a
+        ``Pipeline`` or inside a search. A model of another package joins with a method ``predict_tasks(X, times)``
+        that gives what this function returns.
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+    y : pandas.DataFrame
+        Its columns say what a model of one task predicts.
+    horizons : sequence of float, default=(12, 36, 60)
+        Survival is read from the curves at these months and at 30 times up to the last of them.
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        By task, one row a patient. A class task: probabilities, one column a class. An endpoint: ``risk`` (higher =
+        earlier event), and one column of survival probabilities per time (months), NaN beyond the training follow-up.
+
+    Raises
+    ------
+    ValueError
+        If ``y`` offers none, or more than one, of the tasks that a model of one task may have been fitted for.
+    """
+    known = find_tasks(y)
+    return {task.name: table for task, table in answers(model, X, known, time_grid(check_horizons(horizons)))}
+
+
+def training_outcomes(model: Any) -> dict[str, np.ndarray]:
+    """Outcomes of the training rows by endpoint, from the fitted estimator inside pipelines and searches.
+
+    Parameters
+    ----------
+    model : fitted estimator
+
+    Returns
+    -------
+    dict of str to structured ndarray
+        Empty for a model that does not keep them, such as those of scikit-survival.
+    """
+    final, _ = _final(model, None)
+    return dict(getattr(final, "outcomes_", {}))
+
+
+def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
+    """The tasks that a model answers among these, as the model knows them, and its tables."""
+    index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
+    final, X = _final(model, X)
+    if isinstance(getattr(final, "tasks_", None), Mapping):
+        tables = _own_answers(final, X, times)
+        own = {name: task for name, task in final.tasks_.items() if name in tables}
+        if set(own) & set(tasks) or len(own) != 1:
+            if not set(own) & set(tasks):
+                raise ValueError(f"the model predicts {list(own)}, and y offers {list(tasks)}; no task is in both.")
+            return [(task, tables[name].set_axis(index)) for name, task in own.items() if name in tasks]
+        # A model of one task whose name was lost, for example since y was an array in fit.
+        ((name, task),) = own.items()
+        found = _task_of(final, tasks, task.classes or None, endpoint=not task.classes)
+        return [(Task(found.name, task.kind, found.columns, task.classes), tables[name].set_axis(index))]
+    if is_classifier(final) and hasattr(final, "predict_proba"):
+        classes = [value.item() if isinstance(value, np.generic) else value for value in np.ravel(final.classes_)]
+        task = _task_of(final, tasks, classes, endpoint=False)
+        columns = pd.Index(classes, dtype=object)
+        return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
+    if hasattr(final, "classes_"):
+        raise TypeError(
+            f"{type(final).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "
+            "that gives them, for example by wrapping it in sklearn.calibration.CalibratedClassifierCV."
+        )
+    if hasattr(final, "transform") and not hasattr(final, "predict"):
+        raise TypeError(
+            f"{type(final).__name__} transforms X and predicts nothing; evaluate the model that reads its columns."
+        )
+    task = _task_of(final, tasks, None, endpoint=True)
+    return [(task, _survival_table(final, X, times, training_outcomes(final).get(task.name)).set_axis(index))]
+
+
+def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:
+    """One task of a model, as the model knows it, and its table."""
+    ((task, table),) = answers(model, X, {task.name: task}, times)
+    return task, table
+
+
+def check_horizons(horizons: Any, name: str = "horizons") -> tuple[float, ...]:
+    """Months above 0, as floats.
+
+    Raises
+    ------
+    TypeError
+        If it is no sequence.
+    ValueError
+        If a value is not finite, or 0 or less.
+    """
+    if isinstance(horizons, str | bytes) or np.ndim(horizons) != 1:
+        raise TypeError(f"{name} must be a sequence of months, such as {name}=(12, 36); got {horizons!r}.")
+    values = tuple(float(h) for h in horizons)
+    if not all(np.isfinite(h) and h > 0 for h in values):
+        raise ValueError(f"{name} must be finite months above 0; got {list(horizons)}.")
+    return values
+
+
+def time_grid(horizons: Sequence[float]) -> np.ndarray:
+    """The horizons, and 30 times up to the last of them, for scores of whole curves."""
+    if not len(horizons):
+        return np.array([])
+    return np.union1d(np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64))
+
+
+def outcome_of(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
+    """Outcomes of one task as a table, from a table, a structured array or labels without ids."""
+    if isinstance(y, pd.DataFrame):
+        return y[list(task.columns)]
+    if isinstance(y, pd.Series):
+        return y.to_frame(task.name)
+    if task.columns != (task.name,):
+        outcome = survival_target(y)
+        return pd.DataFrame({task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index)
+    return pd.DataFrame({task.name: np.asarray(y)}, index=index)
+
+
+def _final(model: Any, X: Any) -> tuple[Any, Any]:
+    """The estimator inside searches, pipelines and frozen models, and X as it meets it (None stays None)."""
+    if isinstance(model, FrozenEstimator):
+        return _final(model.estimator, X)
+    if hasattr(model, "best_estimator_"):
+        return _final(model.best_estimator_, X)
+    if isinstance(model, Pipeline):
+        for _, step in model.steps[:-1]:
+            if X is not None and step is not None and step != "passthrough":
+                X = step.transform(X)
+        return _final(model.steps[-1][1], X)
+    return model, X
+
+
+def _own_answers(model: Any, X: Any, times: np.ndarray) -> dict[str, pd.DataFrame]:
+    if hasattr(model, "predict_tasks"):
+        return model.predict_tasks(X, times)
+    # Several tasks, and methods that take the name of one.
+    risks, tables = None, {}
+    for name, task in model.tasks_.items():
+        if task.classes:
+            columns = pd.Index(list(model.classes_[name]), dtype=object)
+            tables[name] = pd.DataFrame(model.predict_proba(X, name), columns=columns)
+            continue
+        risks = model.predict(X) if risks is None else risks
+        functions = model.predict_survival_function(X, name) if len(times) else None
+        outcome = training_outcomes(model).get(name)
+        tables[name] = _risk_and_curves(np.asarray(risks[name], dtype=np.float64), functions, times, outcome)
+    return tables
+
+
+def _survival_table(model: Any, X: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
+    """A model of one endpoint with the methods of scikit-survival."""
+    risk = np.asarray(model.predict(X), dtype=np.float64)
+    curves = len(times) and hasattr(model, "predict_survival_function")
+    return _risk_and_curves(risk, model.predict_survival_function(X) if curves else None, times, outcome)
+
+
+def _risk_and_curves(risk: np.ndarray, functions: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
+    table = pd.DataFrame({"risk": risk})
+    if functions is None:
+        return table
+    end = -np.inf if outcome is None else np.nanmax(outcome["time"])
+    survival = np.stack([_values(function, times, end) for function in functions])
+    return pd.concat([table, pd.DataFrame(survival, columns=times)], axis=1)
+
+
+def _values(function: Any, times: np.ndarray, end: float) -> np.ndarray:
+    """A step function at times: 1 before its first step, NaN beyond the follow-up it was learned from."""
+    values = metrics.step_values(function.x, function(function.x), times)
+    return np.where(times <= max(function.x[-1], end), values, np.nan)
+
+
+def _task_of(model: Any, tasks: Mapping[str, Task], classes: Sequence[Any] | None, *, endpoint: bool) -> Task:
+    """The task that a model of one task was fitted for: the only one of y with such classes, or the only endpoint."""
+    if endpoint:
+        names = [name for name, task in tasks.items() if len(task.columns) == 2]
+        fitting = [name for name in training_outcomes(model) if name in names] or names
+    else:
+        labels = set(classes or ())
+        fitting = [
+            name
+            for name, task in tasks.items()
+            if len(task.columns) == 1 and (labels >= set(task.classes) or labels <= set(task.classes))
+        ]
+    if len(fitting) != 1:
+        what = "an endpoint" if endpoint else f"a label with the classes {list(classes or ())}"
+        raise ValueError(
+            f"{type(model).__name__} predicts one task, {what}, and y offers {fitting or list(tasks)}; give y only the "
+            "columns of the task that the model was fitted for."
+        )
+    return tasks[fitting[0]]

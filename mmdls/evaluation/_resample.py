@@ -1,0 +1,73 @@
+"""Metrics in bootstrap resamples of the patients."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls.evaluation._cases import cases, check_names, check_resampling, settings_of
+from mmdls.evaluation._statistics import Statistic, noted
+
+__all__ = ["resample_predictions"]
+
+
+def resample_predictions(
+    predictions: Mapping[str, pd.DataFrame | pd.Series],
+    y: pd.DataFrame,
+    *,
+    outcomes: Mapping[str, np.ndarray] | None = None,
+    censoring: Mapping[str, np.ndarray] | None = None,
+    horizons: Sequence[float] = (),
+    thresholds: Sequence[float] = (),
+    metrics: Sequence[str] | None = None,
+    n_resamples: int = 1000,
+    stratify: bool = False,
+    clusters: Any = None,
+    folds: Any = None,
+    tau: float | None = None,
+    random_state: Any = 0,
+) -> pd.DataFrame:
+    """Compute metrics in bootstrap resamples of the patients, for statistics of your own.
+
+    Predictions for the same patients meet the same resamples, so a function of the draws of several models, such as a
+    ratio of gains, has a paired interval: :func:`mmdls.metrics.percentile_interval` of that function of the draws.
+
+    Parameters
+    ----------
+    predictions, y, outcomes, censoring, horizons, thresholds, n_resamples, stratify, clusters, folds, tau, random_state
+        As in :func:`evaluate_predictions`.
+    metrics : sequence of str, default=None
+        Names as in the table of :func:`evaluate`; None means all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a metric, with the index task, metric, horizon; the column "value", then one column a resample, 0 to
+        ``n_resamples - 1``. Undefined values are NaN.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"os_time": [2.0, 4.0, 6.0, 8.0], "os_event": [1, 0, 1, 1]})
+    >>> draws = resample_predictions({"os": pd.Series([4.0, 3.0, 1.0, 2.0])}, y, n_resamples=100)
+    >>> draws.shape, float(draws.loc[("os", "concordance_index"), "value"].iloc[0])
+    ((2, 101), 0.75)
+    """
+    settings = settings_of(horizons, thresholds, tau)
+    check_resampling(n_resamples, 0.95, stratify, clusters)
+    found = list(cases(predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds))
+    check_names(metrics, found, settings)
+    rows = {}
+    for case in found:
+        weights = case.weights(n_resamples, stratify, random_state)
+        for statistic in case.statistics(settings):
+            if statistic.resampled and (metrics is None or statistic.metric in metrics):
+                key = (case.task.name, statistic.metric, statistic.horizon)
+                rows[key], _ = noted(lambda s=statistic, w=weights: _draws(s, w))
+    index = pd.MultiIndex.from_tuples(rows, names=["task", "metric", "horizon"])
+    return pd.DataFrame(np.array(list(rows.values())), index=index, columns=["value", *range(n_resamples)])
+
+
+def _draws(statistic: Statistic, weights: np.ndarray) -> list[float]:
+    """The value, and those of the resamples."""
+    return [float(statistic.compute(None)), *(np.asarray(statistic.compute(weights)) if len(weights) else ())]

@@ -1,0 +1,338 @@
+"""What evaluation reads from models, tables and arguments: nothing is paired by place or dropped in silence."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.metrics import concordance_index_ipcw
+
+from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, metrics
+from mmdls.cohort import survival_target
+from mmdls.evaluation import compare, compare_predictions, evaluate, evaluate_predictions, make_scorers, predict_tasks
+
+GRADES = ["I-II", "III", "IV"]
+
+
+def survivors(n=200, seed=0, censor=lambda rng, n: rng.uniform(10, 90, n), tag="p"):
+    """X, y with one endpoint, and the times that nobody would be censored at."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=n)
+    death, leaving = rng.exponential(30 * np.exp(-z)), censor(rng, n)
+    index = [f"{tag}{i:04d}" for i in range(n)]
+    X = pd.DataFrame({"clinical_z": z, "clinical_w": rng.normal(size=n)}, index=index)
+    y = pd.DataFrame({"os_time": np.minimum(death, leaving), "os_event": death <= leaving}, index=index)
+    return X, y, pd.DataFrame({"os_time": death, "os_event": True}, index=index)
+
+
+def graded(n=150, seed=0):
+    rng = np.random.default_rng(seed)
+    index = [f"p{i:04d}" for i in range(n)]
+    y = pd.DataFrame({"stage": pd.Categorical(rng.choice(GRADES, n), GRADES, ordered=True)}, index=index)
+    return y, pd.DataFrame(rng.dirichlet([1, 1, 1], n), columns=GRADES, index=index)
+
+
+@pytest.fixture(scope="module")
+def cox():
+    X, y, _ = survivors()
+    return ClinicalCox().fit(X, y), X, y
+
+
+# -- models ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_survival_estimator_of_one_endpoint_is_evaluated_from_its_curves():
+    X, y, _ = survivors(80)
+    model = MultimodalSurvival(max_epochs=3, random_state=0).fit(X, y)
+    table = predict_tasks(model, X, y, horizons=(12,))["os"]
+    np.testing.assert_allclose(table["risk"], model.predict(X))
+    np.testing.assert_allclose(table[12.0], [f(12.0) for f in model.predict_survival_function(X)])
+    assert evaluate(model, X, y, horizons=(12,), n_resamples=0)["value"].notna().any()
+    scores = {name: scorer(model, X, y) for name, scorer in make_scorers(y, horizons=[12.0]).items()}
+    assert np.isfinite(list(scores.values())).all()
+    # Fitted on an array, a model knows no name of its endpoint.
+    unnamed = MultimodalSurvival(max_epochs=3, random_state=0).fit(X.to_numpy(), survival_target(y))
+    assert list(predict_tasks(unnamed, X.to_numpy(), y)) == ["os"]
+
+
+@pytest.mark.parametrize("labels", [[False, True], [0, 1], ["no", "yes"]], ids=["boolean", "integer", "text"])
+def test_labels_of_any_kind_give_the_same_numbers(labels):
+    X, _, _ = survivors(90)
+    positive = X["clinical_z"].to_numpy() + np.random.default_rng(1).normal(size=90) > 0
+    y = pd.DataFrame({"relapse": np.array(labels, dtype=object)[positive.astype(int)]}, index=X.index).infer_objects()
+    expected = metrics.auc_score(positive.astype(int), LogisticRegression().fit(X, positive).predict_proba(X))
+    for model in (
+        LogisticRegression().fit(X, y["relapse"]),
+        make_pipeline(StandardScaler(with_mean=False, with_std=False), LogisticRegression()).fit(X, y["relapse"]),
+        FrozenEstimator(LogisticRegression().fit(X, y["relapse"])),
+    ):
+        assert evaluate(model, X, y, n_resamples=0)["value"][0] == pytest.approx(expected)
+        assert make_scorers(y)["relapse_auc"](model, X, y) == pytest.approx(expected)
+    own = MultimodalClassifier(max_epochs=2, random_state=0).fit(X, y["relapse"])
+    assert compare(own, own, X, y, n_resamples=0)["difference"].eq(0).all()
+
+
+def test_a_classifier_without_probabilities_and_a_transformer_are_refused(cox):
+    _, X, y = cox
+    labels = pd.DataFrame({"high": (X["clinical_z"] > 0).astype(int)})
+    from sklearn.svm import LinearSVC
+
+    with pytest.raises(TypeError, match="without predict_proba"):
+        evaluate(LinearSVC().fit(X, labels["high"]), X, labels)
+    with pytest.raises(TypeError, match="predicts nothing"):
+        evaluate(StandardScaler().fit(X), X, y)
+
+
+# -- censoring ------------------------------------------------------------------------------------------------------
+
+
+def external(seed=0, n=800):
+    X, y, _ = survivors(800, 1, lambda rng, n: rng.uniform(36, 96, n))
+    model = ClinicalCox().fit(X, y)
+    return model, survivors(n, seed, lambda rng, n: rng.exponential(25, n), "q")
+
+
+def test_an_external_cohort_is_weighted_by_its_own_censoring():
+    model, (X, y, full) = external(n=4000)
+    options = {"horizons": (24.0,), "thresholds": (0.3,), "n_resamples": 0}
+    found, truth = (evaluate(model, X, table, **options).set_index("metric") for table in (y, full))
+    for metric in ("brier_score", "integrated_brier_score", "concordance_index_ipcw", "cumulative_dynamic_auc"):
+        assert found.loc[metric, "value"] == pytest.approx(truth.loc[metric, "value"], rel=0.04), metric
+    assert found.loc["brier_score", "note"].startswith("the scored patients are censored otherwise")
+    assert "censored otherwise" not in found.loc["concordance_index", "note"]
+    # The training rows decide the reference of the index of prediction accuracy, and nothing else.
+    other = evaluate(model, X, y, **options, outcomes={"os": survival_target(full)}).set_index("metric")["value"]
+    changed = (other != found["value"]) & other.notna()
+    assert set(other.index[changed]) == {"index_of_prediction_accuracy", "integrated_prediction_accuracy"}
+
+
+@pytest.mark.slow
+def test_external_censoring_leaves_no_bias_over_200_draws():
+    draws = []
+    for seed in range(200):
+        model, (X, y, full) = external(seed)
+        options = {"horizons": (24.0,), "thresholds": (0.3,), "n_resamples": 0}
+        tables = [evaluate(model, X, table, **options).set_index("metric")["value"] for table in (y, full)]
+        draws.append(pd.concat(tables, axis=1, keys=["found", "truth"]))
+    mean = pd.concat(draws).groupby(level=0).mean()
+    bias = mean["found"] / mean["truth"] - 1
+    assert bias[["brier_score", "integrated_brier_score", "net_benefit_0.3"]].abs().max() < 0.02
+
+
+def test_scikit_survival_models_and_scorers_are_weighted_by_the_scored_rows():
+    _, (X, y, _) = external(n=120)
+    target = survival_target(y)
+    model = CoxPHSurvivalAnalysis().fit(X, target)
+    end = np.nextafter(target["time"].max(), np.inf)
+    expected = concordance_index_ipcw(target, target, model.predict(X), tau=end)[0]
+    assert make_scorers(y)["os_uno"](model, X, y) == pytest.approx(expected)
+    few = X.index[:30]  # fewer than 50: all patients of y say how they are censored
+    expected = concordance_index_ipcw(target, target[:30], model.predict(X.loc[few]), tau=end)[0]
+    assert make_scorers(y)["os_uno"](model, X.loc[few], y.loc[few]) == pytest.approx(expected)
+
+
+def test_tau_limits_the_events_of_unos_c(cox):
+    model, X, y = cox
+    target = survival_target(y)
+    value = evaluate(model, X, y, horizons=(), n_resamples=0, tau=20.0).set_index("metric")["value"]
+    expected = concordance_index_ipcw(target, target, model.predict(X), tau=20.0)[0]
+    assert value["concordance_index_ipcw"] == pytest.approx(expected)
+    with pytest.raises(ValueError, match="tau must be months above 0"):
+        evaluate(model, X, y, tau=-1.0)
+
+
+# -- classes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gone", [(), ("I-II",), ("III",), ("IV",), ("I-II", "III")])
+def test_a_class_that_nobody_has_keeps_its_place_in_the_order(gone):
+    y, probability = graded()
+    y = y[~y["stage"].isin(gone)]
+    predicted = np.array(GRADES)[probability.loc[y.index].to_numpy().argmax(axis=1)]
+    expected = cohen_kappa_score(y["stage"].astype(str), predicted, weights="quadratic", labels=GRADES)
+    for labels in (y, y.assign(stage=y["stage"].cat.remove_unused_categories().cat.set_categories(GRADES))):
+        table = evaluate_predictions({"stage": probability.loc[y.index]}, labels, n_resamples=0)
+        assert table.set_index("metric")["value"]["quadratic_weighted_kappa"] == pytest.approx(expected)
+
+
+def test_the_order_of_classes_is_the_models_where_y_has_none():
+    X, _, _ = survivors(120)
+    grade = pd.cut(X["clinical_z"], [-9, -0.5, 0.5, 9], labels=["low", "middle", "high"]).astype(
+        pd.CategoricalDtype(["low", "middle", "high"], ordered=True)
+    )
+    from mmdls import MMDLS
+
+    model = MMDLS(max_epochs=5, random_state=0).fit(X, grade.to_frame("grade"))
+    ordered = evaluate(model, X, grade.to_frame("grade"), n_resamples=0)
+    text = evaluate(model, X, grade.astype(str).to_frame("grade"), n_resamples=0)
+    pd.testing.assert_frame_equal(ordered, text)
+    assert "quadratic_weighted_kappa" in set(text["metric"])
+
+
+def test_only_late_patients_give_a_sensitivity_and_no_specificity():
+    y = pd.DataFrame({"stage": pd.Categorical(["late"] * 4, ["early", "late"], ordered=True)})
+    p = pd.DataFrame({"early": [0.1, 0.2, 0.9, 0.3], "late": [0.9, 0.8, 0.1, 0.7]})
+    table = evaluate_predictions({"stage": p}, y, n_resamples=0).set_index("metric")
+    assert table["value"]["sensitivity"] == 0.75 and np.isnan(table["value"]["specificity"])
+    assert table["n_events"].iloc[0] == 4
+
+
+def test_columns_of_probabilities_are_matched_by_name():
+    rng = np.random.default_rng(0)
+    p = rng.random(60)
+    y = pd.DataFrame({"subtype": np.where(rng.random(60) < p, "LUSC", "LUAD")})
+    one = pd.DataFrame({"LUAD": 1 - p, "LUSC": p})
+    two = one[["LUSC", "LUAD"]]
+    options = {"n_resamples": 30}
+    expected = evaluate_predictions({"subtype": one}, y, **options)
+    pd.testing.assert_frame_equal(expected, evaluate_predictions({"subtype": two}, y, **options))
+    assert compare_predictions({"subtype": one}, {"subtype": two}, y, n_resamples=0)["difference"].eq(0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda p: p * 2, "no probabilities between 0 and 1|do not sum to 1"),
+        (lambda p: p - 0.5, "no probabilities between 0 and 1"),
+        (lambda p: p * 0.5, "do not sum to 1"),
+        (lambda p: p.mask(p == p.iloc[3, 0]), "NaN or infinite"),
+    ],
+)
+def test_what_is_no_probability_is_refused_with_the_patients(change, words):
+    y, probability = graded(20)
+    with pytest.raises(ValueError, match=words) as error:
+        evaluate_predictions({"stage": change(probability)}, y, n_resamples=0)
+    assert "p00" in str(error.value)
+
+
+# -- rows -----------------------------------------------------------------------------------------------------------
+
+
+def test_folds_clusters_and_outcomes_are_joined_by_id(cox):
+    model, X, y = cox
+    predictions = predict_tasks(model, X, y)
+    centre = pd.Series(np.resize(list("ABCD"), len(y)), index=y.index)
+    order = np.random.default_rng(0).permutation(len(y))
+    options = {"horizons": (12,), "n_resamples": 20}
+    for name in ("folds", "clusters"):
+        tables = [
+            evaluate_predictions(predictions, y.iloc[rows], **options, **{name: values})
+            for rows, values in ((slice(None), centre), (slice(None), centre.iloc[order]), (order, centre))
+        ]
+        tables.append(evaluate_predictions(predictions, y, **options, **{name: centre.to_numpy()}))
+        for table in tables[1:]:
+            pd.testing.assert_frame_equal(tables[0], table)
+    with pytest.raises(ValueError, match="folds lacks"):
+        evaluate_predictions(predictions, y, folds=centre.iloc[:50])
+    with pytest.raises(ValueError, match="folds has 3 rows"):
+        evaluate_predictions(predictions, y, folds=[1, 2, 3])
+    pd.testing.assert_frame_equal(evaluate(model, X, y, **options), evaluate(model, X, y.iloc[order], **options))
+
+
+def test_folds_count_the_patients_that_a_metric_used_and_name_those_it_could_not():
+    y = pd.DataFrame({"os_time": np.arange(1.0, 13.0), "os_event": [1] * 8 + [0] * 4})
+    risk, folds = pd.Series(-np.arange(12.0)), np.repeat(["a", "b", "c"], 4)
+    table = evaluate_predictions({"os": risk}, y, folds=folds, horizons=(), n_resamples=0).set_index("metric")
+    row = table.loc["concordance_index"]
+    assert (row["value"], row["n"], row["n_events"]) == (1.0, 8, 8)
+    assert "undefined in 1 of 3 folds (c)" in row["note"]
+    with pytest.raises(ValueError, match="folds is missing for 1 patients, such as \\[4\\]"):
+        evaluate_predictions({"os": risk}, y, folds=pd.Series(folds).mask(np.arange(12) == 4))
+
+
+def test_a_patient_who_stands_twice_is_refused_in_every_task():
+    y, probability = graded(20)
+    with pytest.raises(ValueError, match="more than one row for 1 patients"):
+        evaluate_predictions({"stage": pd.concat([probability, probability.iloc[:1]])}, y)
+    risk = pd.Series([1.0, 2.0, 2.0], index=["p1", "p2", "p2"])
+    y = pd.DataFrame({"os_time": [1.0, 2.0], "os_event": [1, 1]}, index=["p1", "p2"])
+    with pytest.raises(ValueError, match=r"more than one row for 1 patients, such as \['p2'\]"):
+        evaluate_predictions({"os": risk}, y)
+
+
+def test_predictions_keep_their_horizons_through_a_csv_file(cox):
+    model, X, y = cox
+    predictions = predict_tasks(model, X, y)
+    read = pd.read_csv(io.StringIO(predictions["os"].to_csv()), index_col=0)
+    assert all(isinstance(column, str) for column in read)
+    expected = evaluate_predictions(predictions, y, n_resamples=0)
+    table = evaluate_predictions({"os": read}, y, n_resamples=0)
+    pd.testing.assert_frame_equal(table, expected)
+    with pytest.raises(ValueError, match="the survival at 12 months twice"):
+        evaluate_predictions({"os": predictions["os"].assign(**{"12": 0.5})}, y)
+    with pytest.raises(ValueError, match="A column whose name is a number is read as survival"):
+        evaluate_predictions({"os": predictions["os"].assign(**{"25": 7.0})}, y)
+
+
+def test_a_task_that_the_cohort_does_not_know_is_left_out(cox):
+    model, X, y = cox
+    from mmdls import MMDLS
+
+    both = MMDLS(max_epochs=2, random_state=0).fit(X, y.assign(grade=np.where(X["clinical_z"] > 0, "G2", "G1")))
+    expected = evaluate(both, X, y, n_resamples=0)
+    unknown = y.assign(grade=None, dfs_time=np.nan, dfs_event=np.nan)
+    pd.testing.assert_frame_equal(expected, evaluate(both, X, unknown, n_resamples=0))
+    predictions = predict_tasks(model, X, y) | {"dfs": pd.Series(0.0, index=X.index)}
+    with pytest.warns(UserWarning, match="no outcome of 'dfs' is known"):
+        table = evaluate_predictions(predictions, unknown, n_resamples=0)
+    assert set(table["task"]) == {"os"}
+
+
+# -- arguments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"horizons": 12}, TypeError, "horizons must be a sequence"),
+        ({"horizons": "12"}, TypeError, "horizons must be a sequence"),
+        ({"horizons": (0, 12)}, ValueError, "horizons must be finite months above 0"),
+        ({"horizons": (-3,)}, ValueError, "horizons must be finite months above 0"),
+        ({"horizons": (float("nan"),)}, ValueError, "horizons must be finite months above 0"),
+        ({"thresholds": 0.3}, TypeError, "thresholds must be a sequence"),
+        ({"thresholds": (1.0,)}, ValueError, "thresholds must be risks above 0 and below 1"),
+        ({"n_resamples": -1}, ValueError, "n_resamples must be a whole number"),
+        ({"n_resamples": 2.5}, ValueError, "n_resamples must be a whole number"),
+        ({"level": 95}, ValueError, "level must lie above 0 and below 1"),
+        ({"stratify": True, "clusters": np.zeros(200)}, ValueError, "Choose one"),
+        ({"clusters": "centre"}, TypeError, "clusters must hold one value a patient"),
+    ],
+)
+def test_arguments_that_cannot_be_right_are_refused_by_name(cox, options, error, words):
+    model, X, y = cox
+    with pytest.raises(error, match=words):
+        evaluate(model, X, y, **options)
+
+
+def test_compare_takes_models_in_the_order_of_everything_else(cox):
+    model, X, y = cox
+    other = CoxPHSurvivalAnalysis(alpha=100.0).fit(X[["clinical_w"]], survival_target(y))
+    weak = make_pipeline("passthrough", other)
+    table = compare(model, {"os": pd.Series(other.predict(X[["clinical_w"]]), X.index)}, X, y, n_resamples=100)
+    assert table.set_index("metric")["difference"]["concordance_index"] > 0.1
+    assert compare(weak, weak, X[["clinical_w"]], y, n_resamples=0)["difference"].eq(0).any()
+    with pytest.raises(TypeError, match="compare_predictions"):
+        compare(predict_tasks(model, X, y), predict_tasks(model, X, y), y)
+    with pytest.raises(ValueError, match=r"metrics names \['c_index'\]"):
+        compare(model, model, X, y, metrics=["c_index"])
+    with pytest.raises(TypeError, match="sequence of names"):
+        compare(model, model, X, y, metrics="concordance_index")
+    with pytest.raises(ValueError, match="no patient in common"):
+        compare_predictions({"os": pd.Series([1.0], ["a"])}, {"os": pd.Series([1.0], ["b"])}, y)
+
+
+def test_notes_are_those_of_the_own_table_in_every_thread(cox):
+    model, X, y = cox
+    jobs = [(12.0,), (600.0,), (24.0,), (900.0,)] * 3
+    alone = [evaluate(model, X, y, horizons=h, n_resamples=10) for h in jobs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda h: evaluate(model, X, y, horizons=h, n_resamples=10), jobs))
+    for one, two in zip(alone, together, strict=True):
+        pd.testing.assert_frame_equal(one, two)
