@@ -6,6 +6,7 @@ A case gives the statistics of its task (:mod:`mmdls.evaluation._statistics`) an
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 from mmdls import metrics
 from mmdls.cohort import Task, align_rows, check_target, class_codes, survival_target
 from mmdls.evaluation._predict import check_horizons
-from mmdls.evaluation._statistics import Settings, Statistic, class_statistics, endpoint_statistics
+from mmdls.evaluation._statistics import METRICS, Settings, Statistic, class_statistics, endpoint_statistics
 from mmdls.metrics._notes import collected_warnings, warn
 
 __all__ = [
@@ -427,13 +428,14 @@ def check_resampling(n_resamples: Any, level: Any, stratify: bool, clusters: Any
         )
 
 
-def check_names(asked: Sequence[str] | None, cases_: Sequence[Case], settings: Settings) -> None:
-    """Refuse names of metrics that none of the tasks has."""
+def check_names(asked: Sequence[str] | None) -> None:
+    """Refuse what is no name of a metric."""
     if asked is None:
         return
     if isinstance(asked, str):
         raise TypeError(f"metrics must be a sequence of names, such as metrics=[{asked!r}]; got the text {asked!r}.")
-    offered = list(dict.fromkeys(s.metric for case in cases_ for s in case.statistics(settings)))
-    unknown = [name for name in asked if name not in offered]
+    unknown = [name for name in asked if name not in METRICS and not str(name).startswith(("auc_", "net_benefit_"))]
     if unknown:
-        raise ValueError(f"metrics names {unknown}, which are none of those computed here: {offered}.")
+        close = get_close_matches(str(unknown[0]), METRICS, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(METRICS)}.")

@@ -209,6 +209,7 @@ def _compared(
     folds: Any = None,
 ) -> pd.DataFrame:
     check_resampling(n_resamples, level, stratify, clusters)
+    check_names(metrics)
     shared = [name for name in first if name in second]
     if not shared:
         raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
@@ -224,7 +225,7 @@ def _compared(
             predictions[name] = given[name].loc[both.unique()]
     options: dict[str, Any] = {"reference": outcomes, "censoring": censoring, "clusters": clusters, "folds": folds}
     ours, theirs = (list(cases(predictions, y, known=known, **options)) for predictions in pair)
-    check_names(metrics, ours, settings)
+
     rows = []
     for one, two in zip(ours, theirs, strict=True):
         weights = one.weights(n_resamples, stratify, random_state)

@@ -55,10 +55,9 @@ def resample_predictions(
     """
     settings = settings_of(horizons, thresholds, tau)
     check_resampling(n_resamples, 0.95, stratify, clusters)
-    found = list(cases(predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds))
-    check_names(metrics, found, settings)
+    check_names(metrics)
     rows = {}
-    for case in found:
+    for case in cases(predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
             if statistic.resampled and (metrics is None or statistic.metric in metrics):

@@ -15,9 +15,38 @@ from mmdls.metrics._notes import collected_warnings, warn
 if TYPE_CHECKING:
     from mmdls.evaluation._cases import Case
 
-__all__ = ["Settings", "Statistic", "class_statistics", "endpoint_statistics", "noted"]
+__all__ = ["METRICS", "Settings", "Statistic", "class_statistics", "endpoint_statistics", "noted"]
 
 _NO_HORIZON = float("nan")
+
+# Every metric of an evaluation; those of single classes and thresholds begin with "auc_" and "net_benefit_".
+METRICS = (
+    "concordance_index",
+    "concordance_index_ipcw",
+    "concordance_index_antolini",
+    "cumulative_dynamic_auc",
+    "brier_score",
+    "index_of_prediction_accuracy",
+    "integrated_brier_score",
+    "integrated_prediction_accuracy",
+    "observed_expected_ratio",
+    "calibration_slope",
+    "calibration_intercept",
+    "calibration_ici",
+    "calibration_e50",
+    "calibration_e90",
+    "log_likelihood",
+    "d_calibration_p",
+    "auc",
+    "average_precision",
+    "accuracy",
+    "sensitivity",
+    "specificity",
+    "negative_predictive_value",
+    "quadratic_weighted_kappa",
+    "log_loss",
+    "expected_calibration_error",
+)
 
 
 @dataclass(frozen=True)
