@@ -1,14 +1,11 @@
-"""Which study a search belongs to, and where it is kept."""
+"""Which study a search belongs to."""
 
-import warnings
 from collections.abc import Mapping
-from importlib import util
 from pickle import PicklingError
 from typing import Any
 
 import joblib
 import numpy as np
-import optuna
 import pandas as pd
 
 
@@ -33,14 +30,3 @@ def described(value: Any) -> Any:
     if isinstance(value, np.ndarray | pd.DataFrame | pd.Series | pd.Index):
         return joblib.hash(value)
     return repr(value)
-
-
-def proxy(address: str) -> Any:
-    host, _, port = address.removeprefix("grpc://").rpartition(":")
-    if not (host and port.isdigit()):
-        raise ValueError(f"storage={address!r} is not a proxy's address; expected 'grpc://host:port'.")
-    if not util.find_spec("grpc"):
-        raise ImportError(f'storage={address!r} needs grpcio: pip install "mmdls[scale]".')
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))

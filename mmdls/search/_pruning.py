@@ -14,9 +14,12 @@ class RunningMeanPruner(optuna.pruners.BasePruner):
     """Stops a trial whose mean over the folds so far is below the median of complete trials after the same fold."""
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        step = trial.last_step
+        if step is None:
+            return False
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        means = [t.intermediate_values[trial.last_step] for t in complete if trial.last_step in t.intermediate_values]
-        return len(means) >= 5 and trial.intermediate_values[trial.last_step] < float(np.median(means))
+        means = [t.intermediate_values[step] for t in complete if step in t.intermediate_values]
+        return len(means) >= 5 and trial.intermediate_values[step] < float(np.median(means))
 
 
 class Epochs:

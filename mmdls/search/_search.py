@@ -3,7 +3,6 @@
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from os import PathLike, fspath
 from time import perf_counter
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -23,10 +23,11 @@ from sklearn.utils.metaestimators import _safe_split, available_if
 from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
 
 from mmdls.model_selection import CohortKFold
-from mmdls.search._identity import described, fingerprint, proxy
+from mmdls.search._identity import described, fingerprint
 from mmdls.search._pruning import Epochs, RunningMeanPruner
-from mmdls.search._sampling import SeededTPE
-from mmdls.search._space import holds, search_space_of, suggest
+from mmdls.search._sampling import Cells, SeededTPE, decides_alone, prepared
+from mmdls.search._space import Space, checked_space, code_in, coded, draw, drawn, held, search_space_of
+from mmdls.search._storage import Storage, opened, quiet
 from mmdls.search._workers import GIVEN, Trials, claims_of, died
 
 __all__ = ["OptunaSearch"]
@@ -125,6 +126,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     True
     """
 
+    storage = Storage()
+
     def __init__(
         self,
         estimator: Any,
@@ -186,13 +189,17 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         splitter = self._splitter(y, seed)
         folds = list(splitter.split(X, y, **routed.splitter.split))
         self.n_splits_ = len(folds)
-        self.study_, pruners = self._study(seed, objectives, (X, y, folds, routed.estimator.fit))
-        self._start_from_what_was_given(space)
+        given = self._given(space)
+        sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, given, seed)
+        with quiet(self.verbose):
+            self.study_, pruners = self._study(seed, sampler, objectives, (X, y, folds, routed.estimator.fit))
+        if given and not self.study_.trials and not decides_alone(sampler):
+            self.study_.enqueue_trial(given, user_attrs={"again": GIVEN})
 
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
-            chosen = space(trial) if callable(space) else {name: suggest(trial, name, d) for name, d in space.items()}
             try:
+                chosen = draw(space, trial)
                 scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives, Epochs(pruners))
             except optuna.TrialPruned as stopped:
                 trial.set_user_attr("stopped", str(stopped))
@@ -208,8 +215,10 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 trial.set_user_attr("error", f"the scores {undefined} are undefined in at least one fold")
             return means if len(objectives) > 1 else means[0]
 
-        Trials(self.study_, self.n_trials, self.timeout, self.catch, self.verbose).run(objective)
-        self._collect(objectives)
+        n_trials = min(self.n_trials, len(sampler.cells)) if isinstance(sampler, Cells) else self.n_trials
+        mark = str(joblib.hash((fingerprint(self.sampler), fingerprint(self.search_space))))
+        Trials(self.study_, n_trials, self.timeout, self.catch, mark, self.verbose).run(objective)
+        self._collect(objectives, space)
         if self.refit is not False:
             self.best_estimator_ = clone(self.estimator).set_params(**self._cloned(self.best_params_))
             self.best_estimator_.fit(X, y, **routed.estimator.fit)
@@ -302,19 +311,20 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                     raise optuna.TrialPruned(f"after fold {k + 1} of {len(folds)}")
         return scores
 
-    def _collect(self, objectives: list[str]) -> None:
+    def _collect(self, objectives: list[str], space: Space) -> None:
         """``cv_results_`` and the best of them, from the study."""
-        trials = [t for t in claims_of(self.study_) if t.state.is_finished() and not died(t)]
-        names = sorted({name for trial in trials for name in trial.params})
+        trials = [t for t in claims_of(self.study_.get_trials(deepcopy=False)) if t.state.is_finished() and not died(t)]
+        params = [drawn(space, trial) for trial in trials]
+        names = sorted({name for one in params for name in one})
         table: dict[str, Any] = {
-            "params": np.array([dict(t.params) for t in trials], dtype=object),
+            "params": np.fromiter(params, dtype=object),
             "state": np.array([t.state.name for t in trials]),
             "error": np.array([t.user_attrs.get("error", "") for t in trials], dtype=object),
             "stopped": np.array([t.user_attrs.get("stopped", "") for t in trials], dtype=object),
             "seconds": np.array([t.user_attrs.get("seconds", np.nan) for t in trials]),
         }
         for name in names:
-            table[f"param_{name}"] = np.array([t.params.get(name) for t in trials], dtype=object)
+            table[f"param_{name}"] = np.fromiter((one.get(name) for one in params), dtype=object)
         for name in self.scorer_:
             keys = [f"split{k}_test_{name}" for k in range(self.n_splits_)]
             splits = np.array([[t.user_attrs.get(key, np.nan) for key in keys] for t in trials], dtype=float)
@@ -338,23 +348,18 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         else:
             return
         trial = trials[self.best_index_]
-        self.best_params_ = self._params_of(trial)
+        self.best_params_ = (
+            draw(space, optuna.trial.FixedTrial(trial.params)) if callable(space) else drawn(space, trial)
+        )
         if not callable(self.refit):
             self.best_score_ = float(table[f"mean_test_{self._deciding(objectives)}"][self.best_index_])
 
-    def _params_of(self, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-        """The estimator's parameters in a trial; a callable space may have made them of what it drew."""
-        if callable(self.search_space):
-            return self.search_space(optuna.trial.FixedTrial(trial.params))
-        return dict(trial.params)
-
-    def _start_from_what_was_given(self, space: Any) -> None:
-        if callable(space) or self.study_.trials:
-            return
-        given = {n: v for n, v in self.estimator.get_params(deep=True).items() if n in space}
-        inside = {n: v for n, v in given.items() if holds(space[n], v)}
-        if inside:
-            self.study_.enqueue_trial(inside, user_attrs={"again": GIVEN})
+    def _given(self, space: Space) -> dict[str, Any]:
+        """What the estimator was given and the space holds, in the codes of the study."""
+        if callable(space):
+            return {}
+        params = self.estimator.get_params(deep=True)
+        return {n: code_in(coded(d), params[n]) for n, d in space.items() if held(d, params[n])}
 
     # -- parameters -----------------------------------------------------------------------------------------------
 
@@ -386,25 +391,17 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             )
         return objectives[0]
 
-    def _space(self) -> Any:
+    def _space(self) -> Space:
         if callable(self.search_space):
             return self.search_space
-        space = search_space_of(self.estimator) if self.search_space is None else dict(self.search_space)
+        if self.search_space is not None:
+            return checked_space(self.search_space, self.estimator)
+        space = search_space_of(self.estimator)
         if not space:
             raise ValueError(
                 f"{type(self.estimator).__name__} has no search_space(); give search_space={{parameter: distribution}}."
             )
-        wrong = {name: value for name, value in space.items() if not isinstance(value, BaseDistribution)}
-        if wrong:
-            raise TypeError(
-                f"search_space needs optuna distributions, such as FloatDistribution(0, 1) of optuna; got {wrong}."
-            )
-        unknown = [name for name in space if name not in self.estimator.get_params(deep=True)]
-        if unknown:
-            raise ValueError(
-                f"search_space names {unknown}, which are no parameters of {type(self.estimator).__name__}."
-            )
-        return space
+        return checked_space(space, self.estimator)
 
     def _splitter(self, y: Any, seed: int) -> Any:
         if isinstance(y, pd.DataFrame) and (self.cv is None or isinstance(self.cv, int | np.integer)):
@@ -412,19 +409,13 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
 
     def _study(
-        self, seed: int, objectives: list[str], data: tuple[Any, ...]
+        self, seed: int, sampler: Any, objectives: list[str], data: tuple[Any, ...]
     ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
         """The study, and what makes the studies of epochs beside it, by fold and network."""
-        sampler = SeededTPE(seed) if self.sampler is None else copy.deepcopy(self.sampler)
-        storage, label = self.storage, seed
-        if storage is not None:
+        label = seed
+        if self.storage is not None:
             label = joblib.hash((*data, described(self.estimator), objectives, fingerprint(self.scoring), seed))[:16]
-            if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
-                backend = optuna.storages.journal.JournalFileBackend(fspath(storage))
-                storage = optuna.storages.JournalStorage(backend)
-            elif isinstance(storage, str) and storage.startswith("grpc://"):
-                storage = proxy(storage)
-        make = functools.partial(optuna.create_study, storage=optuna.storages.get_storage(storage), load_if_exists=True)
+        make = functools.partial(optuna.create_study, storage=opened(self.storage), load_if_exists=True)
         name = f"{type(self.estimator).__name__}-{label}"
         epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
             90.0, n_startup_trials=5, n_warmup_steps=10, n_min_trials=5
@@ -439,7 +430,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 direction="maximize",
             )
 
-        directions = ["maximize"] * len(objectives)
+        directions = [StudyDirection.MAXIMIZE] * len(objectives)
         pruner = RunningMeanPruner() if self.pruner is None else copy.deepcopy(self.pruner)
         return make(study_name=name, sampler=sampler, pruner=pruner, directions=directions), of_epochs
 

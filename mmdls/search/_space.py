@@ -1,13 +1,19 @@
-"""What a search draws from: distributions by name of a parameter."""
+"""What a search draws from: distributions by name of a parameter, and how a study keeps what was drawn."""
 
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.base import BaseEstimator
 
+from mmdls.search._identity import described
+
 __all__ = ["search_space_of"]
+
+Space = dict[str, BaseDistribution] | Callable[[Any], dict[str, Any]]
 
 
 def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
@@ -37,18 +43,145 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     return space
 
 
-def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(name, distribution.choices)
-    suggest = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
-    return suggest(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+def checked_space(space: Mapping[str, Any], estimator: Any) -> dict[str, BaseDistribution]:
+    """The space of an estimator, where every name is a parameter and every value a distribution.
 
-
-def holds(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a distribution can draw this value."""
-    if isinstance(distribution, CategoricalDistribution):
-        return any(
-            value is choice or (type(value) is type(choice) and value == choice) for choice in distribution.choices
+    Raises
+    ------
+    ValueError
+        If it is empty or names what is no parameter.
+    TypeError
+        If a value is no distribution.
+    """
+    kind = type(estimator).__name__
+    if not space:
+        raise ValueError(f"search_space of {kind} is empty; give {{parameter: distribution}} with at least one entry.")
+    wrong = {name: value for name, value in space.items() if not isinstance(value, BaseDistribution)}
+    if wrong:
+        raise TypeError(
+            f"search_space needs optuna distributions, such as FloatDistribution(0, 1) of optuna; got {wrong}."
         )
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return bool(number and distribution.low <= value <= distribution.high)
+    unknown = [name for name in space if name not in estimator.get_params(deep=True)]
+    if unknown:
+        raise ValueError(f"search_space names {unknown}, which are no parameters of {kind}.")
+    return dict(space)
+
+
+class CodedTrial:
+    """A trial for a space that is a function: categories may be anything, as in a space that is a dict.
+
+    Attributes
+    ----------
+    drawn : dict
+        What was drawn, by name.
+    """
+
+    def __init__(self, trial: Any):
+        self._trial = trial
+        self.drawn: dict[str, Any] = {}
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """One of the choices, whatever they are."""
+        self.drawn[name] = suggest(self._trial, name, CategoricalDistribution(choices))
+        return self.drawn[name]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trial, name)
+
+
+def draw(space: Space, trial: Any) -> dict[str, Any]:
+    """The parameters of a trial."""
+    if callable(space):
+        return space(CodedTrial(trial))
+    return {name: suggest(trial, name, distribution) for name, distribution in space.items()}
+
+
+def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """What was drawn in a trial that has drawn everything, with choices as they were given."""
+    if callable(space):
+        again = CodedTrial(optuna.trial.FixedTrial(trial.params))
+        if trial.state == optuna.trial.TrialState.COMPLETE:
+            space(again)
+        return {**trial.params, **again.drawn}
+    return {n: _choice(space[n], value) if n in space else value for n, value in trial.params.items()}
+
+
+def suggest(trial: Any, name: str, distribution: BaseDistribution) -> Any:
+    """Let a trial draw from a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return _choice(distribution, trial.suggest_categorical(name, codes_of(distribution.choices)))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    suggest_number = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
+    return suggest_number(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+def codes_of(choices: Sequence[Any]) -> tuple[Any, ...]:
+    """What stands for choices in a study.
+
+    Storages give lists back for tuples, and samplers need choices that can be hashed and that differ: 1 equals True.
+    So choices that are not plain, or not distinct, are kept as texts with their number.
+    """
+    plain = all(choice is None or type(choice) in (bool, int, float, str) for choice in choices)
+    if plain and len(set(choices)) == len(choices):
+        return tuple(choices)
+    return tuple(f"{number}: {_text(choice)}" for number, choice in enumerate(choices))
+
+
+def code_in(distribution: BaseDistribution, value: Any) -> Any:
+    """The code of a value in a distribution of a study, made by :func:`codes_of`.
+
+    Raises
+    ------
+    ValueError
+        If the distribution does not hold it.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        equal = [c for c in distribution.choices if c is value or (type(c) is type(value) and c == value)]
+        codes = [c for number, c in enumerate(distribution.choices) if c == f"{number}: {_text(value)}"]
+        nan = [c for c in distribution.choices if isinstance(c, float) and isinstance(value, float) and c != c != value]
+        numbers = [c for c in distribution.choices if _is_number(c) and _is_number(value) and c == value]
+        found = [*equal, *codes, *nan, *numbers]
+        if found:
+            return found[0]
+    elif _is_number(value) and _within(distribution, value):
+        return value
+    raise ValueError(f"{value!r} is not in {distribution}")
+
+
+def held(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a distribution can draw this value."""
+    try:
+        code_in(coded(distribution), value)
+    except ValueError:
+        return False
+    return True
+
+
+def coded(distribution: BaseDistribution) -> BaseDistribution:
+    """A distribution as a study keeps it."""
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution(codes_of(distribution.choices))
+    return distribution
+
+
+def _choice(distribution: BaseDistribution, code: Any) -> Any:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(coded(distribution).to_internal_repr(code))]
+    return code
+
+
+def _within(distribution: BaseDistribution, value: Any) -> bool:
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return bool(distribution.low <= value <= distribution.high)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
+def _text(choice: Any) -> str:
+    try:
+        return json.dumps(choice)
+    except (TypeError, ValueError):
+        # Texts must be equal in every process; what is printed of functions holds an address.
+        return str(getattr(choice, "__qualname__", None) or described(choice))

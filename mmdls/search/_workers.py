@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from time import monotonic, sleep
 from typing import Any
@@ -20,6 +20,7 @@ _TOKEN = uuid4().hex[:8]
 _SECONDS_TILL_DEAD = 300
 # A trial that kills its process every time, out of memory for example, must not be tried for ever.
 _MOST_DEATHS = 5
+_EXHAUSTED = "exhausted"
 # The first trial is put in again for none.
 GIVEN = -1
 
@@ -35,6 +36,8 @@ class Trials:
         Seconds after which no new trial starts.
     catch : tuple of exception types
         Errors that count as a failed trial.
+    mark : str, default=""
+        What the sampler goes through; a study that has been through it does not begin again.
     verbose : int
         1 shows a progress bar.
     """
@@ -45,31 +48,55 @@ class Trials:
         n_trials: int,
         timeout: float | None = None,
         catch: tuple[type[Exception], ...] = (),
+        mark: str = "",
         verbose: int = 0,
     ):
         self.study = study
         self.n_trials = n_trials
         self.timeout = timeout
         self.catch = catch
+        self.mark = mark
         self.verbose = verbose
         self.watch = _Watch()
 
     def run(self, objective: Callable[[optuna.Trial], Any]) -> None:
         """Run trials until the study has enough of them, whoever else works on it."""
         end = np.inf if self.timeout is None else monotonic() + self.timeout
-        with tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar:
+        with (
+            self._stoppable(),
+            tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar,
+        ):
             while monotonic() < end:
-                claims = claims_of(self.study)[: self.n_trials]
+                claims = self.claims()[: self.n_trials]
                 finished = [trial.state.is_finished() and not died(trial) for trial in claims]
                 bar.update(sum(finished) - bar.n)
                 if any([self.put_in_again(trial) for trial in claims]):
                     continue
-                if len(claims) < self.n_trials or any(trial.state == TrialState.WAITING for trial in claims):
+                if (len(claims) < self.n_trials and not self._is_exhausted()) or any(
+                    trial.state == TrialState.WAITING for trial in claims
+                ):
                     self._run_trial(objective)
                 elif all(finished):
                     return
                 else:
                     sleep(0.2)
+
+    def claims(self) -> list[optuna.trial.FrozenTrial]:
+        """The trials that count."""
+        return claims_of(self.study.get_trials(deepcopy=False))
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        """Let samplers end the search: Optuna's own method raises outside of its own loop."""
+        stop = functools.partial(self.study.set_user_attr, _EXHAUSTED, self.mark)
+        self.study.__dict__["stop"] = stop
+        try:
+            yield
+        finally:
+            del self.study.__dict__["stop"]
+
+    def _is_exhausted(self) -> bool:
+        return self.study.user_attrs.get(_EXHAUSTED) == self.mark
 
     def put_in_again(self, trial: optuna.trial.FrozenTrial) -> bool:
         """Whether a trial's process is gone; the trial fails, and a failed one gets a successor."""
@@ -92,7 +119,7 @@ class Trials:
     def _run_trial(self, objective: Callable[[optuna.Trial], Any]) -> None:
         trial = self.study.ask()
         trial.set_user_attr("process", _process())
-        if trial.number not in [claim.number for claim in claims_of(self.study)[: self.n_trials]]:
+        if trial.number not in [claim.number for claim in self.claims()[: self.n_trials]]:
             # Somebody else was faster. What was asked for cannot be unasked, but it can be marked as never run.
             trial.set_user_attr("given_back", True)
             self._tell(trial.number, state=TrialState.FAIL)
@@ -172,16 +199,16 @@ def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
         thread.join()
 
 
-def claims_of(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def claims_of(trials: Iterable[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
     """The trials that count, in the order in which they were begun.
 
     One that died leaves its place to the first that was put in again for it. A place once taken stays taken, so that
     every process sees for itself, without a lock, whether a trial is one too many.
     """
     places: dict[int, optuna.trial.FrozenTrial] = {}
-    place_of: dict[int, int] = {}
+    place_of: dict[int | None, int] = {}
     replaced = set()
-    for trial in study.get_trials(deepcopy=False):
+    for trial in trials:
         before = trial.user_attrs.get("again")
         if trial.user_attrs.get("given_back") or before in replaced:
             continue

@@ -1,0 +1,93 @@
+"""Where a study is kept."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import util
+from os import PathLike, fspath
+from typing import Any
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+
+from mmdls._secrets import without_secrets
+
+
+class StorageURL(str):
+    """The URL of a storage, which shows its password nowhere: whoever needs the text itself asks for ``plain``."""
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __str__(self) -> str:
+        return without_secrets(self.plain)
+
+    def __format__(self, form: str) -> str:
+        return format(str(self), form)
+
+    @property
+    def plain(self) -> str:
+        """The URL as it was given."""
+        return str.__str__(self)
+
+
+class Storage:
+    """A parameter of an estimator that may hold a password: a text is kept as :class:`StorageURL`."""
+
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        if owner is None:
+            return self
+        return owner.__dict__["storage"]
+
+    def __set__(self, owner: Any, value: Any) -> None:
+        plain = isinstance(value, str) and not isinstance(value, StorageURL)
+        owner.__dict__["storage"] = StorageURL(value) if plain else value
+
+
+def opened(storage: Any) -> Any:
+    """Optuna's storage for what was given: a path, a URL, a storage, or None for memory.
+
+    Raises
+    ------
+    ConnectionError
+        If a storage cannot be opened and the reason that its driver gives holds a password, which is left out.
+    """
+    if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
+        backend = JournalFileBackend(fspath(storage))
+        return optuna.storages.JournalStorage(backend)
+    if not isinstance(storage, str):
+        return optuna.storages.get_storage(storage)
+    url = StorageURL(storage)
+    if storage.startswith("grpc://"):
+        return _proxy(url)
+    try:
+        return optuna.storages.get_storage(url.plain)
+    except Exception as error:
+        if without_secrets(str(error)) == str(error):
+            raise
+        raise ConnectionError(f"storage={url!r} cannot be opened: {without_secrets(str(error))}") from None
+
+
+@contextmanager
+def quiet(verbose: int) -> Iterator[None]:
+    """Without Optuna's lines about studies, unless they are asked for by ``verbose=2``."""
+    logger = logging.getLogger("optuna")
+    level = logger.level
+    if verbose < 2:
+        logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _proxy(address: StorageURL) -> Any:
+    host, _, port = address.removeprefix("grpc://").rpartition(":")
+    if not (host and port.isdigit()):
+        raise ValueError(f"storage={address!r} is not a proxy's address; expected 'grpc://host:port'.")
+    if not util.find_spec("grpc"):
+        raise ImportError(f'storage={address!r} needs grpcio: pip install "mmdls[scale]".')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
