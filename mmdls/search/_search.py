@@ -3,8 +3,10 @@
 import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from os import PathLike
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -18,21 +20,32 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils._metadata_requests import _routing_enabled
+from sklearn.utils._param_validation import HasMethods, Interval
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.metaestimators import _safe_split, available_if
-from sklearn.utils.validation import _check_method_params, check_is_fitted, indexable
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, indexable
 
 from mmdls.model_selection import CohortKFold
+from mmdls.search._folds import SCORER, fit_and_score
 from mmdls.search._identity import described, fingerprint
 from mmdls.search._pruning import Epochs, RunningMeanPruner
+from mmdls.search._results import results_table
 from mmdls.search._sampling import Cells, SeededTPE, decides_alone, prepared
-from mmdls.search._space import Space, checked_space, code_in, coded, draw, drawn, held, search_space_of
+from mmdls.search._space import (
+    Space,
+    checked_space,
+    choices_of,
+    code_in,
+    coded,
+    draw,
+    held,
+    parameters_of,
+    search_space_of,
+)
 from mmdls.search._storage import Storage, opened, quiet
 from mmdls.search._workers import GIVEN, Trials, claims_of, died
 
 __all__ = ["OptunaSearch"]
-
-_SCORER = "scorer_"
 
 
 def _best_has(method: str) -> Callable[[Any], bool]:
@@ -47,14 +60,16 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     The folds are drawn once per ``fit`` and are the same for all trials; each ``fit`` has a study of its own, so that a
     search inside a cross-validation never learns from the rows that are left out. The first trial is the estimator as
-    it was given, unless the space is a callable; values outside the space are drawn.
+    it was given, unless the space is a callable or the sampler keeps parameters fixed or goes through points that are
+    not the estimator's; values outside the space are drawn.
 
     Parameters
     ----------
     estimator : estimator
     search_space : dict of str to optuna distribution, or callable, default=None
         A callable takes a ``Trial`` and returns parameters. None asks the estimator and its parts
-        (:func:`search_space_of`).
+        (:func:`search_space_of`). Choices may be anything: ``study_`` keeps those that are not plain or not distinct
+        (1 equals True) as numbered texts, all other places as they were given.
     scoring : str, callable, or dict of str to these, default=None
         Higher is better. None is the estimator's own ``score``.
     objectives : str or sequence of str, default=None
@@ -62,8 +77,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     cv : int, splitter or iterable, default=None
         None makes five folds: a :class:`~mmdls.model_selection.CohortKFold` if ``y`` is a table, else scikit-learn's.
     n_trials : int, default=20
-        How many trials the study is to have, whoever runs them. All processes at work on one study wait for the last
-        trial and end with the same table.
+        How many trials the study is to have, whoever runs them; fewer if the sampler has no more points. All processes
+        at work on one study wait for the last trial and end with the same table.
     timeout : float, default=None
         Seconds after which no new trial starts.
     refit : bool, str or callable, default=True
@@ -71,7 +86,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         ``cv_results_`` that returns the index of the trial.
     sampler : optuna sampler, default=None
         None is a seeded TPE sampler. What is given is copied for each ``fit``: for processes that share a study, give
-        one without a seed, or all of them draw the same.
+        one without a seed, or all of them draw the same. Grids (``GridSampler``, ``BruteForceSampler``) are gone
+        through once, each point by one process.
     pruner : optuna pruner, default=None
         Stops a trial after a fold, by the running mean over its folds; with one objective and without ``n_jobs`` only.
         None stops, once five trials are complete, those whose mean is below the median of theirs after the same fold.
@@ -86,14 +102,15 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         a storage. None keeps them in memory.
         The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
         before): processes that fit the same work on one study, a search that was stopped goes on, and one on other
-        rows begins anew. A trial whose process died or was stopped is run again with the same parameters, at once if
-        it died on this machine, after five minutes without a sign of life if on another.
+        rows, with other categories or another grid begins anew. A trial whose process died or was stopped is run again
+        with the same parameters, at once if it died on this machine, after five minutes without a sign of life if on
+        another. Passwords in a URL are not shown.
     catch : tuple of exception types, default=(FloatingPointError,)
         Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
     n_jobs : int, default=None
         Folds of a trial that run at once, through joblib.
     verbose : int, default=0
-        1 shows a progress bar.
+        1 shows a progress bar, 2 also Optuna's lines about studies.
     random_state : int, RandomState instance or None, default=None
         For the sampler and for folds that are made here.
 
@@ -165,6 +182,25 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "estimator": [HasMethods(["fit", "get_params", "set_params"])],
+        "search_space": [Mapping, callable, None],
+        "scoring": [str, callable, Mapping, None],
+        "objectives": [str, list, tuple, None],
+        "cv": ["cv_object"],
+        "n_trials": [Interval(Integral, 1, None, closed="left")],
+        "timeout": [Interval(Real, 0, None, closed="neither"), None],
+        "refit": ["boolean", str, callable],
+        "sampler": [optuna.samplers.BaseSampler, None],
+        "pruner": [optuna.pruners.BasePruner, None],
+        "epoch_pruner": [optuna.pruners.BasePruner, None],
+        "storage": [str, PathLike, optuna.storages.BaseStorage, None],
+        "catch": [tuple],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
     def fit(self, X: Any, y: Any = None, **params: Any) -> "OptunaSearch":
         """Search, then fit the best parameters on all rows.
 
@@ -180,8 +216,16 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         -------
         OptunaSearch
         """
+        self._validate_params()
+        if isinstance(self.n_trials, bool):
+            raise TypeError(f"n_trials counts trials; got {self.n_trials}.")
+        wrong = [one for one in self.catch if not (isinstance(one, type) and issubclass(one, Exception))]
+        if wrong:
+            raise TypeError(f"catch needs types of exceptions, such as (FloatingPointError,); got {wrong}.")
         self.scorer_ = self._scorers()
         objectives = self._objectives()
+        if self.refit is not False and not callable(self.refit):
+            self._deciding(objectives)
         space = self._space()
         X, y = indexable(X, y)
         routed = self._routed(params)
@@ -192,7 +236,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         given = self._given(space)
         sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, given, seed)
         with quiet(self.verbose):
-            self.study_, pruners = self._study(seed, sampler, objectives, (X, y, folds, routed.estimator.fit))
+            self.study_, pruners = self._study(seed, sampler, space, objectives, (X, y, folds, routed.estimator.fit))
         if given and not self.study_.trials and not decides_alone(sampler):
             self.study_.enqueue_trial(given, user_attrs={"again": GIVEN})
 
@@ -289,7 +333,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         epochs: Epochs,
     ) -> list[dict[str, float]]:
         work = (
-            joblib.delayed(_fit_and_score)(
+            joblib.delayed(fit_and_score)(
                 clone(self.estimator).set_params(**self._cloned(chosen)), X, y, train, test, self.scorer_, routed
             )
             for train, test in folds
@@ -314,23 +358,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     def _collect(self, objectives: list[str], space: Space) -> None:
         """``cv_results_`` and the best of them, from the study."""
         trials = [t for t in claims_of(self.study_.get_trials(deepcopy=False)) if t.state.is_finished() and not died(t)]
-        params = [drawn(space, trial) for trial in trials]
-        names = sorted({name for one in params for name in one})
-        table: dict[str, Any] = {
-            "params": np.fromiter(params, dtype=object),
-            "state": np.array([t.state.name for t in trials]),
-            "error": np.array([t.user_attrs.get("error", "") for t in trials], dtype=object),
-            "stopped": np.array([t.user_attrs.get("stopped", "") for t in trials], dtype=object),
-            "seconds": np.array([t.user_attrs.get("seconds", np.nan) for t in trials]),
-        }
-        for name in names:
-            table[f"param_{name}"] = np.fromiter((one.get(name) for one in params), dtype=object)
-        for name in self.scorer_:
-            keys = [f"split{k}_test_{name}" for k in range(self.n_splits_)]
-            splits = np.array([[t.user_attrs.get(key, np.nan) for key in keys] for t in trials], dtype=float)
-            table |= dict(zip(keys, splits.T, strict=True))
-            # A trial that was not finished has no mean: fewer folds may only be easier ones.
-            table[f"mean_test_{name}"], table[f"std_test_{name}"] = splits.mean(axis=1), splits.std(axis=1)
+        table = results_table(trials, space, list(self.scorer_), self.n_splits_)
         self.cv_results_ = table
         done = np.flatnonzero(table["state"] == TrialState.COMPLETE.name)
         if not len(done):
@@ -348,9 +376,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         else:
             return
         trial = trials[self.best_index_]
-        self.best_params_ = (
-            draw(space, optuna.trial.FixedTrial(trial.params)) if callable(space) else drawn(space, trial)
-        )
+        self.best_params_ = parameters_of(space, trial)
         if not callable(self.refit):
             self.best_score_ = float(table[f"mean_test_{self._deciding(objectives)}"][self.best_index_])
 
@@ -409,12 +435,13 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
 
     def _study(
-        self, seed: int, sampler: Any, objectives: list[str], data: tuple[Any, ...]
+        self, seed: int, sampler: Any, space: Space, objectives: list[str], data: tuple[Any, ...]
     ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
         """The study, and what makes the studies of epochs beside it, by fold and network."""
         label = seed
         if self.storage is not None:
-            label = joblib.hash((*data, described(self.estimator), objectives, fingerprint(self.scoring), seed))[:16]
+            parts = (*data, described(self.estimator), objectives, fingerprint(self.scoring), seed)
+            label = joblib.hash((*parts, sampler.cells if isinstance(sampler, Cells) else choices_of(space)))[:16]
         make = functools.partial(optuna.create_study, storage=opened(self.storage), load_if_exists=True)
         name = f"{type(self.estimator).__name__}-{label}"
         epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
@@ -455,7 +482,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         router.add(estimator=self.estimator, method_mapping=MethodMapping().add(caller="fit", callee="fit"))
         for name, scorer in self._scorers().items():
             if hasattr(scorer, "get_metadata_routing"):
-                router.add(**{_SCORER + name: scorer}, method_mapping=MethodMapping().add(caller="fit", callee="score"))
+                router.add(**{SCORER + name: scorer}, method_mapping=MethodMapping().add(caller="fit", callee="score"))
         if hasattr(self.cv, "get_metadata_routing"):
             router.add(splitter=self.cv, method_mapping=MethodMapping().add(caller="fit", callee="split"))
         else:
@@ -472,17 +499,3 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         tags.input_tags = inner.input_tags
         tags.target_tags = inner.target_tags
         return tags
-
-
-def _fit_and_score(
-    estimator: Any, X: Any, y: Any, train: np.ndarray, test: np.ndarray, scorers: Mapping[str, Any], routed: Bunch
-) -> dict[str, float]:
-    """Scores of one fold, by name."""
-    X_train, y_train = _safe_split(estimator, X, y, train)
-    X_test, y_test = _safe_split(estimator, X, y, test, train)
-    estimator.fit(X_train, y_train, **_check_method_params(X, routed.estimator.fit, indices=train))
-    found = {}
-    for name, scorer in scorers.items():
-        asked = _check_method_params(X, routed.get(_SCORER + name, Bunch(score={})).score, indices=test)
-        found[name] = float(scorer(estimator, X_test, y_test, **asked))
-    return found

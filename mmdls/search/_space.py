@@ -106,6 +106,11 @@ def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {n: _choice(space[n], value) if n in space else value for n, value in trial.params.items()}
 
 
+def parameters_of(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """The estimator's parameters in a trial; a space that is a function may have made them of what it drew."""
+    return draw(space, optuna.trial.FixedTrial(trial.params)) if callable(space) else drawn(space, trial)
+
+
 def suggest(trial: Any, name: str, distribution: BaseDistribution) -> Any:
     """Let a trial draw from a distribution."""
     if isinstance(distribution, CategoricalDistribution):
@@ -162,6 +167,13 @@ def coded(distribution: BaseDistribution) -> BaseDistribution:
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution(codes_of(distribution.choices))
     return distribution
+
+
+def choices_of(space: Space) -> dict[str, tuple[Any, ...]]:
+    """The choices of a space as a study keeps them; Optuna cannot change them in a study."""
+    if callable(space):
+        return {}
+    return {n: codes_of(d.choices) for n, d in sorted(space.items()) if isinstance(d, CategoricalDistribution)}
 
 
 def _choice(distribution: BaseDistribution, code: Any) -> Any:

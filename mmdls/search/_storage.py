@@ -50,9 +50,13 @@ def opened(storage: Any) -> Any:
 
     Raises
     ------
+    ValueError
+        If it is an empty text.
     ConnectionError
         If a storage cannot be opened and the reason that its driver gives holds a password, which is left out.
     """
+    if storage == "":
+        raise ValueError("storage='' names no file; give a path, a URL, a storage of optuna, or None for memory.")
     if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
         backend = JournalFileBackend(fspath(storage))
         return optuna.storages.JournalStorage(backend)
