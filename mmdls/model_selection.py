@@ -1,6 +1,10 @@
 """Splits of a cohort, stratified by outcome and centre, grouped by patient."""
 
+import inspect
+import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -8,10 +12,17 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils._metadata_requests import _routing_enabled
 
-from mmdls.cohort import Task, find_tasks
+from mmdls.cohort import Task, align_rows, find_tasks
 
-__all__ = ["CohortKFold", "strata", "stratified_holdout"]
+__all__ = ["CohortKFold", "check_patients_apart", "strata", "stratified_holdout"]
+
+_HOW = (
+    "Keep the groups in a column of X and name it in every splitter, as in CohortKFold(groups='patient_id'), or enable "
+    "scikit-learn's metadata routing."
+)
+_PATIENT = {"patient", "patientid", "patientnumber", "subject", "subjectid", "pid", "caseid", "personid", "mrn", "id"}
 
 
 class CohortKFold(GroupsConsumerMixin):
@@ -29,6 +40,11 @@ class CohortKFold(GroupsConsumerMixin):
         such as ``"centre"``. None means the last endpoint, then the other endpoints, then the class tasks. Outcomes
         together with a column of ``X`` repeat in every fold what the two have in common by chance: a model that sees
         the column then looks better than it is. Stratify on what no model sees.
+    groups : str or False, default=None
+        The column or index level of ``X`` that says which rows belong to one patient. Groups that stand in the table
+        are there in every fold, also in those of a search inside a cross-validation. None takes those that
+        :meth:`split` is given; scikit-learn hands ``groups`` to the outermost split only, unless metadata routing is
+        enabled, so a search inside is then refused. False says that rows may be divided where no groups are given.
     shuffle : bool, default=True
     random_state : int, RandomState instance or None, default=None
 
@@ -46,11 +62,13 @@ class CohortKFold(GroupsConsumerMixin):
         n_splits: int = 5,
         *,
         on: Sequence[str] | None = None,
+        groups: str | bool | None = None,
         shuffle: bool = True,
         random_state: Any = None,
     ):
         self.n_splits = n_splits
         self.on = on
+        self.groups = groups
         self.shuffle = shuffle
         self.random_state = random_state
 
@@ -61,11 +79,22 @@ class CohortKFold(GroupsConsumerMixin):
         ----------
         X : pandas.DataFrame or array of shape (n, ...)
         y : pandas.DataFrame, structured survival array, or labels of shape (n,)
-        groups : array of shape (n,), default=None
-            Rows with one value never stand on both sides, for example two scans of one patient.
+        groups : Series or array of shape (n,), default=None
+            Rows with one value never stand on both sides, for example two scans of one patient. A Series is joined by
+            id; see the parameter ``groups`` for folds inside folds.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is wrong, a row has no group, groups contradict those of the table, patients stand in
+            several rows of ``X`` and no groups were given, or groups do not reach folds inside these.
         """
+        self._check()
+        if isinstance(X, pd.DataFrame) and isinstance(y, pd.DataFrame | pd.Series) and len(X) == len(y):
+            y = align_rows(y, X.index, "y")
         label = strata(y, X, self.on, smallest=self.n_splits)
         check_consistent_length(X, label, groups)
+        groups = self._groups(X, groups)
         seed = check_random_state(self.random_state).randint(2**31 - 1) if self.shuffle else None
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         folds = kind(self.n_splits, shuffle=self.shuffle, random_state=seed)
@@ -76,10 +105,106 @@ class CohortKFold(GroupsConsumerMixin):
         return self.n_splits
 
     def __repr__(self) -> str:
+        groups = "" if self.groups is None else f"groups={self.groups!r}, "
         return (
-            f"CohortKFold(n_splits={self.n_splits}, on={self.on}, shuffle={self.shuffle}, "
+            f"CohortKFold(n_splits={self.n_splits}, on={self.on}, {groups}shuffle={self.shuffle}, "
             f"random_state={self.random_state})"
         )
+
+    def _check(self) -> None:
+        if isinstance(self.n_splits, bool) or not isinstance(self.n_splits, Integral) or self.n_splits < 2:
+            raise ValueError(f"n_splits must be an integer of at least 2; got {self.n_splits!r}.")
+        if self.on is not None and (isinstance(self.on, str) or not len(self.on)):
+            raise ValueError(f"on must hold names, for example on=('os', 'stage'), or be None; got {self.on!r}.")
+        if not (self.groups is None or self.groups is False or isinstance(self.groups, str)):
+            raise ValueError(f"groups must name a column or an index level of X, or be False; got {self.groups!r}.")
+        if not isinstance(self.shuffle, bool | np.bool_):
+            raise ValueError(f"shuffle must be True or False; got {self.shuffle!r}.")
+
+    def _groups(self, X: Any, given: Any) -> np.ndarray | None:
+        """The group of each row as a number, None if rows are independent."""
+        if given is not None:
+            given = _numbered(align_rows(given, X.index, "groups") if isinstance(X, pd.DataFrame) else given, X)
+        if isinstance(self.groups, str):
+            own = _numbered(_column(X, self.groups), X)
+            if given is not None and not np.array_equal(own, given):
+                raise ValueError(f"groups contradict {self.groups!r} of X, which the splitter was told to use.")
+            return own
+        if self.groups is None and given is None:
+            check_patients_apart(X)
+            if any(_groups_in(caller) for caller in _cross_validations()):
+                raise ValueError(f"groups were given to the outer folds and do not reach these. {_HOW}")
+        elif self.groups is None and given.max() + 1 < len(given) and not _routing_enabled():
+            for caller in _cross_validations():
+                _check_inner_folds(caller.get("estimator", getattr(caller.get("self"), "estimator", None)))
+        return given
+
+
+def _cross_validations() -> Iterator[Mapping[str, Any]]:
+    """Arguments of the cross-validations and searches that asked for the folds that are being drawn, innermost first.
+
+    Without metadata routing scikit-learn hands groups to the outermost splitter only and tells nobody. What a splitter
+    is given does not show it, so the callers are looked at, by the names of their public parameters.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        if str(frame.f_globals.get("__name__")).startswith(("sklearn.model_selection.", "mmdls.search.")):
+            yield frame.f_locals
+        frame = frame.f_back
+
+
+def _groups_in(arguments: Mapping[str, Any]) -> bool:
+    params = arguments.get("params")
+    return arguments.get("groups") is not None or (isinstance(params, dict) and params.get("groups") is not None)
+
+
+def _check_inner_folds(estimator: Any) -> None:
+    """Refuse a search whose folds would divide groups; warn of a model that chooses something in folds of its own."""
+    if not hasattr(estimator, "get_params"):
+        return
+    for part in (estimator, *estimator.get_params(deep=True).values()):
+        own = part.get_params(deep=False) if hasattr(part, "get_params") and not isinstance(part, type) else {}
+        if "cv" not in own or own["cv"] == "prefit" or getattr(own["cv"], "groups", None) is not None:
+            continue
+        told = f"groups do not reach the folds inside {type(part).__name__} (cv={own['cv']!r}), which divide them."
+        if "estimator" in own or "estimators" in own:
+            raise ValueError(f"{told} {_HOW}")
+        warnings.warn(told, stacklevel=5)
+
+
+def check_patients_apart(X: Any) -> None:
+    """Refuse to divide rows when ``X`` says that patients stand in several of them.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame or array of shape (n, ...)
+        A patient is known by the index, or by a column or index level with a name such as ``"patient_id"``.
+
+    Raises
+    ------
+    ValueError
+        If an id stands in several rows.
+    """
+    if not isinstance(X, pd.DataFrame):
+        return
+    levels = {name: X.index.get_level_values(level) for level, name in enumerate(X.index.names)}
+    ids = {name: level for name, level in levels.items() if len(levels) == 1 or _names_patients(name)}
+    ids |= {name: X[name] for name in X.columns if _names_patients(name)}
+    for name, values in ids.items():
+        known = pd.Index(values).dropna()
+        if known.has_duplicates:
+            several = known[known.duplicated()].unique()
+            where = "the index, to be named by X.rename_axis" if name is None else repr(name)
+            raise ValueError(
+                f"{len(several)} patients stand in several rows of X (in {where}: {', '.join(map(str, several[:3]))}"
+                f"{', ...' if len(several) > 3 else ''}), so folds would divide them. Say "
+                f"CohortKFold(groups={name or 'patient_id'!r}) to keep them together, or groups=False if rows are "
+                "independent."
+            )
+
+
+def _names_patients(name: Any) -> bool:
+    return re.sub("[^a-z]", "", str(name).lower()) in _PATIENT
 
 
 def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: int = 2) -> np.ndarray:
@@ -215,6 +340,27 @@ def _by_importance(tasks: Mapping[str, Task]) -> list[str]:
     """The last endpoint, the other endpoints, the class tasks."""
     endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
     return endpoints[::-1] + [name for name in tasks if name not in endpoints]
+
+
+def _column(X: Any, name: str) -> Any:
+    """A column or an index level of a table."""
+    if not isinstance(X, pd.DataFrame):
+        raise ValueError(f"groups={name!r} names a column of X, so X must be a table; got {type(X).__name__}.")
+    if name in X.columns:
+        return X[name]
+    if name in X.index.names:
+        return X.index.get_level_values(name)
+    known = [*X.columns, *(level for level in X.index.names if level is not None)]
+    raise KeyError(f"groups={name!r} is neither a column nor an index level of X; known: {known[:20]}.")
+
+
+def _numbered(groups: Any, X: Any) -> np.ndarray:
+    """Groups as numbers in the order in which they come."""
+    numbers = pd.factorize(np.asarray(groups, dtype=object))[0]
+    if (numbers < 0).any():
+        rows = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(numbers)))[numbers < 0]
+        raise ValueError(f"{len(rows)} rows have no group, such as {rows[:3].tolist()}; every row needs one.")
+    return numbers
 
 
 def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:

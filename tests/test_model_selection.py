@@ -1,12 +1,20 @@
 """Splits of cohorts: groups stay whole, outcomes are spread evenly, nothing is refused for being rare."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import FloatDistribution, IntDistribution
+from sklearn import config_context
+from sklearn.linear_model import LogisticRegressionCV
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
+from mmdls import OptunaSearch
 from mmdls.cohort import survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import ClinicalCox
@@ -183,7 +191,159 @@ def test_what_cannot_be_split_is_said(patients):
             stratified_holdout(y, fraction)
 
 
+def scans(n=40, seed=0):
+    """Two scans of each patient, whose id is a column and whose rows are shuffled."""
+    rng = np.random.default_rng(seed)
+    person = rng.permutation(np.repeat([f"P{i:02d}" for i in range(n)], 2))
+    index = [f"S{i}" for i in range(2 * n)]
+    X = pd.DataFrame({"clinical_x": rng.normal(size=2 * n), "patient_id": person}, index=index)
+    y = pd.DataFrame({"os_time": rng.exponential(20, 2 * n), "os_event": rng.random(2 * n) < 0.6}, index=index)
+    return X, y
+
+
+class Watching(CohortKFold):
+    """Counts patients on both sides of every fold that is drawn, by the name of the watch."""
+
+    divided: list = []
+
+    def split(self, X, y, groups=None):
+        for train, test in super().split(X, y, groups):
+            ids = X["patient_id"].to_numpy()
+            Watching.divided.append(len(set(ids[train]) & set(ids[test])))
+            yield train, test
+
+
+def searches(**how):
+    space = {"alpha": FloatDistribution(0.1, 1)}
+    yield GridSearchCV(ClinicalCox(), {"alpha": [0.1, 1]}, cv=Watching(3, random_state=0, **how))
+    yield OptunaSearch(ClinicalCox(), space, n_trials=2, cv=Watching(3, random_state=0, **how), random_state=0)
+
+
+@pytest.mark.parametrize("inside", ["column", "level"])
+def test_groups_of_the_table_reach_the_folds_of_a_search_inside_a_cross_validation(inside):
+    X, y = scans()
+    if inside == "level":
+        X = X.set_axis(pd.MultiIndex.from_arrays([X.index, X["patient_id"]], names=["scan", "person"]))
+        y = y.set_axis(X.index)
+    how = {"groups": "patient_id" if inside == "column" else "person"}
+    for search in searches(**how):
+        Watching.divided = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            cross_validate(search, X, y, cv=Watching(3, random_state=0, **how), error_score="raise")
+        assert Watching.divided == [0] * 12  # 3 outer folds, 3 inner ones in each
+    with config_context(enable_metadata_routing=True), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for search in searches(groups=False):
+            Watching.divided = []
+            cv = Watching(3, random_state=0, groups=False)
+            cross_validate(search, X, y, cv=cv, error_score="raise", params={"groups": X["patient_id"]})
+            assert Watching.divided == [0] * 12
+
+
+@pytest.mark.parametrize("outer", [CohortKFold(3, random_state=0), GroupKFold(3)], ids=["ours", "theirs"])
+def test_groups_that_do_not_reach_inner_folds_are_an_error(outer):
+    X, y = scans()
+    person = X.pop("patient_id")
+    space = {"alpha": FloatDistribution(0.1, 1)}
+    inner = (
+        GridSearchCV(ClinicalCox(), {"alpha": [0.1, 1]}, cv=CohortKFold(3)),
+        OptunaSearch(ClinicalCox(), space, n_trials=1, cv=CohortKFold(3)),
+        OptunaSearch(ClinicalCox(), space, n_trials=1, cv=3),
+        make_pipeline(FunctionTransformer(), OptunaSearch(ClinicalCox(), space, n_trials=1)),
+    )
+    for search in inner:
+        with pytest.raises(ValueError, match="groups.* not reach .*CohortKFold\\(groups='patient_id'\\)"):
+            cross_validate(search, X, y, cv=outer, groups=person, error_score="raise")
+    for search in (
+        GridSearchCV(inner[0], {"verbose": [0]}, cv=outer, error_score="raise"),
+        OptunaSearch(inner[1], {"verbose": IntDistribution(0, 1)}, n_trials=1, cv=outer),
+    ):
+        with pytest.raises(ValueError, match="groups.* not reach"):
+            search.fit(X, y, groups=person)
+
+
+def test_models_that_choose_in_folds_of_their_own_are_told_of():
+    X, y = scans()
+    person, label = X.pop("patient_id"), y["os_event"].astype(int)
+    model = LogisticRegressionCV(Cs=2, cv=2, l1_ratios=(0.0,), use_legacy_attributes=False)
+    with pytest.warns(UserWarning, match="groups do not reach the folds inside LogisticRegressionCV"):
+        cross_validate(model, X, label, cv=CohortKFold(3, random_state=0), groups=person)
+
+
+def test_groups_are_joined_by_id_and_harmless_ones_pass():
+    X, y = scans()
+    person = X.pop("patient_id")
+    space = {"alpha": FloatDistribution(0.1, 1)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        folds = list(CohortKFold(3, random_state=0).split(X, y, groups=person))
+        shuffled = person.sample(frac=1, random_state=0)
+        again = list(CohortKFold(3, random_state=0).split(X, y.sample(frac=1, random_state=1), groups=shuffled))
+        OptunaSearch(ClinicalCox(), space, n_trials=1, cv=3, random_state=0).fit(X, y, groups=person)
+        cross_validate(ClinicalCox(), X, y, cv=CohortKFold(3), groups=person, error_score="raise")
+        nobody_twice = np.arange(len(X))
+        search = GridSearchCV(ClinicalCox(), {"alpha": [0.1, 1]}, cv=CohortKFold(3, groups=False))
+        cross_validate(search, X, y, cv=CohortKFold(3), groups=nobody_twice, error_score="raise")
+    for (train, test), (other_train, other_test) in zip(folds, again, strict=True):
+        np.testing.assert_array_equal(train, other_train)
+        np.testing.assert_array_equal(test, other_test)
+        assert not set(person.iloc[train]) & set(person.iloc[test])
+
+
+@pytest.mark.parametrize("where", ["patient_id", "Patient ID", "subject_id", "mrn"])
+def test_patients_in_several_rows_are_not_divided_without_a_word(where):
+    X, y = scans()
+    X = X.rename(columns={"patient_id": where})
+    message = f"40 patients stand in several rows of X \\(in '{where}': P.*CohortKFold\\(groups='{where}'\\)"
+    with pytest.raises(ValueError, match=message):
+        list(CohortKFold(3).split(X, y))
+    assert len(list(CohortKFold(3, groups=False).split(X, y))) == 3
+    space = {"alpha": FloatDistribution(0.1, 1)}
+    for cv, outcome in ((None, y), (3, y), (3, y["os_event"])):
+        with pytest.raises(ValueError, match="40 patients stand in several rows"):
+            OptunaSearch(ClinicalCox(), space, cv=cv, n_trials=1).fit(X, outcome)
+    twice = X.drop(columns=where).set_axis(X[where].rename(None))
+    with pytest.raises(ValueError, match="in the index, to be named by X.rename_axis.*CohortKFold"):
+        list(CohortKFold(3).split(twice, y.set_axis(twice.index)))
+
+
+def test_groups_that_cannot_be_right_are_refused():
+    X, y = scans()
+    for groups, message in (
+        ("hospital", "groups='hospital' is neither a column nor an index level of X; known:.*'patient_id'"),
+        (3, "groups must name a column or an index level of X, or be False; got 3"),
+        (True, "groups must name a column or an index level of X, or be False; got True"),
+    ):
+        with pytest.raises((ValueError, KeyError), match=message):
+            list(CohortKFold(3, groups=groups).split(X, y))
+    with pytest.raises(ValueError, match="groups contradict 'patient_id' of X"):
+        list(CohortKFold(3, groups="patient_id").split(X, y, groups=np.arange(len(X)) // 2))
+    list(CohortKFold(3, groups="patient_id").split(X, y, groups=pd.factorize(X["patient_id"])[0]))
+    with pytest.raises(ValueError, match=r"1 rows have no group, such as \['S0'\]"):
+        list(CohortKFold(3, groups="patient_id").split(X.assign(patient_id=X["patient_id"].mask(X.index == "S0")), y))
+    with pytest.raises(ValueError, match="names a column of X, so X must be a table; got ndarray"):
+        list(CohortKFold(3, groups="patient_id").split(X.to_numpy(), y))
+    with pytest.raises(ValueError, match="y lacks 80 of the 80 patients"):
+        list(CohortKFold(3, groups="patient_id").split(X, y.reset_index(drop=True)))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("n_splits", value) for value in (1, 0, -2, True, 2.0, float("nan"), "five", None)),
+        *(("on", value) for value in ("os", (), [])),
+        *(("shuffle", value) for value in ("yes", None, 1)),
+        ("random_state", "seed"),
+    ],
+)
+def test_wrong_parameters_of_a_splitter_are_refused_by_name(patients, name, value):
+    with pytest.raises((ValueError, TypeError), match=name if name != "random_state" else "seed"):
+        list(CohortKFold(**{"n_splits": 3, name: value}).split(patients.data, patients.target))
+
+
 def test_it_reads_as_it_was_made():
+    assert "groups='patient_id', shuffle" in repr(CohortKFold(groups="patient_id"))
     assert repr(CohortKFold(3, on=("os",), random_state=7)) == (
         "CohortKFold(n_splits=3, on=('os',), shuffle=True, random_state=7)"
     )

@@ -329,7 +329,7 @@ def refuse_other_tables(values: Any, name: str) -> None:
 
 
 def _check_unique(index: pd.Index, table: str) -> None:
-    if index.hasnans:
+    if index.nlevels == 1 and index.hasnans:
         raise ValueError(
             f"{table} has {int(index.isna().sum())} rows without a patient id (a missing value in the index); give "
             "every patient an id."

@@ -25,7 +25,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, indexable
 
-from mmdls.model_selection import CohortKFold
+from mmdls.model_selection import CohortKFold, check_patients_apart
 from mmdls.search._folds import SCORER, fit_and_score
 from mmdls.search._identity import described, fingerprint
 from mmdls.search._pruning import Epochs, RunningMeanPruner
@@ -40,7 +40,6 @@ from mmdls.search._space import (
     draw,
     held,
     parameters_of,
-    search_space_of,
 )
 from mmdls.search._storage import Storage, opened, quiet
 from mmdls.search._workers import GIVEN, Trials, claims_of, died
@@ -230,6 +229,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         X, y = indexable(X, y)
         routed = self._routed(params)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
+        if isinstance(self.cv, int | np.integer | None) and "groups" not in routed.splitter.split:
+            check_patients_apart(X)
         splitter = self._splitter(y, seed)
         folds = list(splitter.split(X, y, **routed.splitter.split))
         self.n_splits_ = len(folds)
@@ -420,14 +421,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     def _space(self) -> Space:
         if callable(self.search_space):
             return self.search_space
-        if self.search_space is not None:
-            return checked_space(self.search_space, self.estimator)
-        space = search_space_of(self.estimator)
-        if not space:
-            raise ValueError(
-                f"{type(self.estimator).__name__} has no search_space(); give search_space={{parameter: distribution}}."
-            )
-        return checked_space(space, self.estimator)
+        return checked_space(self.search_space, self.estimator)
 
     def _splitter(self, y: Any, seed: int) -> Any:
         if isinstance(y, pd.DataFrame) and (self.cv is None or isinstance(self.cv, int | np.integer)):

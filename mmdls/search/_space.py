@@ -43,8 +43,8 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     return space
 
 
-def checked_space(space: Mapping[str, Any], estimator: Any) -> dict[str, BaseDistribution]:
-    """The space of an estimator, where every name is a parameter and every value a distribution.
+def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, BaseDistribution]:
+    """A space, or the estimator's own for None, where every name is a parameter and every value a distribution.
 
     Raises
     ------
@@ -54,8 +54,14 @@ def checked_space(space: Mapping[str, Any], estimator: Any) -> dict[str, BaseDis
         If a value is no distribution.
     """
     kind = type(estimator).__name__
+    own = search_space_of(estimator)
+    space = own if space is None else space
     if not space:
-        raise ValueError(f"search_space of {kind} is empty; give {{parameter: distribution}} with at least one entry.")
+        has = "has" if own else "has no"
+        raise ValueError(
+            f"search_space is empty, and {kind} {has} search_space() of its own; give search_space={{parameter: "
+            f"distribution}}{', or None for its own' if own else ''}."
+        )
     wrong = {name: value for name, value in space.items() if not isinstance(value, BaseDistribution)}
     if wrong:
         raise TypeError(
