@@ -36,9 +36,10 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     >>> "dropout" in space, "image_encoder__backbone" in space
     (True, True)
     """
-    space = dict(estimator.search_space()) if hasattr(estimator, "search_space") else {}
+    # Of the class: a search that is searched has a parameter of this name.
+    space = dict(estimator.search_space()) if hasattr(type(estimator), "search_space") else {}
     for name, part in estimator.get_params(deep=True).items():
-        if isinstance(part, BaseEstimator) and hasattr(part, "search_space"):
+        if isinstance(part, BaseEstimator) and hasattr(type(part), "search_space"):
             space |= {f"{name}__{parameter}": values for parameter, values in part.search_space().items()}
     return space
 
