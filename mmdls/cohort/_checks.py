@@ -10,7 +10,8 @@ import pandas as pd
 
 from mmdls.cohort._classes import class_codes
 from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
-from mmdls.cohort._mistaken import check_labels
+from mmdls.cohort._leaks import refuse_copies, refuse_outcome_names
+from mmdls.cohort._mistaken import check_labels, is_outcome_name
 from mmdls.cohort._schema import Task, find_tasks
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
@@ -112,11 +113,12 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
     if len(repeated):
         raise ValueError(f"X has the columns {shortened(repeated)} more than once; give every column its own name.")
     columns = set(map(str, X.columns))
-    outcomes = sorted(c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns)
+    outcomes = {c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns}
+    outcomes = sorted(outcomes | set(filter(is_outcome_name, columns)))
     if outcomes:
         raise ValueError(
-            f"X holds outcomes: {outcomes} and their times. What is to be predicted belongs into y; drop these "
-            "columns from X, otherwise the model reads the answer."
+            f"X holds outcomes: {shortened(outcomes)}. What is to be predicted belongs into y; drop these columns from "
+            "X, otherwise the model reads the answer. A feature that only looks like one needs another name."
         )
     return X
 
@@ -159,7 +161,7 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
 def check_cohort(
     X: pd.DataFrame, y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fitting: bool = True
 ) -> dict[str, Task]:
-    """Check a cohort: :func:`check_features`, :func:`check_target`, and the same patients in both.
+    """Check a cohort: :func:`check_features`, :func:`check_target`, the same patients in both, no outcome in X.
 
     Parameters
     ----------
@@ -176,7 +178,10 @@ def check_cohort(
     """
     check_features(X)
     tasks = check_target(y, endpoints, fitting=fitting)
-    align_rows(y, X.index, "y", exact=True)
+    refuse_outcome_names(X, y)
+    y = align_rows(y, X.index, "y", exact=True)
+    if fitting:
+        refuse_copies(X, y, tasks)
     return tasks
 
 

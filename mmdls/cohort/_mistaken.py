@@ -8,8 +8,9 @@ import pandas as pd
 
 from mmdls.cohort._classes import class_labels
 from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
+from mmdls.cohort._identifiers import is_identifier_name
 
-__all__ = ["check_labels", "is_identifier_name", "is_outcome_name"]
+__all__ = ["check_labels", "is_outcome_name"]
 
 _ENDPOINTS = {
     *("os", "dfs", "pfs", "rfs", "efs", "dss", "css", "lrfs", "dmfs", "mfs", "ttp"),
@@ -19,6 +20,10 @@ _TIMES = {"time", "times", "month", "months", "mo", "week", "weeks", "day", "day
 _STATUSES = {"event", "events", "status", "censor", "censored", "censoring", "cens", "indicator"}
 _STATUS_ALONE = {"event", "status", "dead", "alive", "deceased", "censored", "deadstatus", "vitalstatus"}
 _STATUS_WORDS = re.compile(r"(no )?event|alive|living|dead|died|deceased|censored|\d\s*[:=]\s*[a-z].*")
+_JOINED = re.compile(
+    r"(os|dfs|pfs|rfs|efs|dss|css|surv|survival|death|dead|vital|followup)"
+    r"(time|months?|days?|weeks?|years?|status|event|censor\w*|cens|date)"
+)
 _FEW_PER_CLASS = 10
 _MANY_CLASSES = 20
 
@@ -59,33 +64,35 @@ def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
 
 
 def is_outcome_name(name: str) -> bool:
-    """Whether a name is that of a time or a status of an endpoint: ``OS_MONTHS``, ``clinical_dfs_status``."""
+    """Whether a name is that of a time or a status of an endpoint.
+
+    Examples
+    --------
+    >>> [is_outcome_name(name) for name in ("OS_MONTHS", "clinical_days_to_death", "clinical_smoking_status")]
+    [True, True, False]
+    """
     words = _words(name)
-    return bool(_ENDPOINTS & set(words)) and words[-1] in _TIMES | _STATUSES | {"date"}
-
-
-def is_identifier_name(name: str) -> bool:
-    """Whether a name is that of an identifier: ``patient_id``, ``clinical_mrn``, ``PatientID``."""
-    return re.search(r"(^|[^a-z])((patient|case|study|subject|person)?id|pid|mrn|uid|uuid)$", name.lower()) is not None
+    if not words:
+        return False
+    until = re.search(
+        r"\b(time|days|weeks|months|years) to (death|relapse|recurrence|progression|event)", " ".join(words)
+    )
+    return until is not None or (bool(_ENDPOINTS & set(words)) and words[-1] in _TIMES | _STATUSES | {"date"})
 
 
 def _words(name: str) -> list[str]:
     """The words of a name, split where it changes case or is no letter, with the joined forms of the field split."""
-    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-    split = []
-    for word in words:
-        joined = re.fullmatch(
-            r"(os|dfs|pfs|rfs|efs|dss|css|surv|survival|death|dead|vital|followup)"
-            r"(time|months?|days?|weeks?|years?|status|event|censor\w*|cens|date)",
-            word,
-        )
-        split += joined.groups() if joined else [word]
-    return ["followup" if pair == ("follow", "up") else pair[0] for pair in _pairs(split)]
-
-
-def _pairs(words: list[str]) -> list[tuple[str, str]]:
-    pairs = list(zip(words, [*words[1:], ""], strict=True))
-    return [pair for before, pair in zip([("", ""), *pairs], pairs, strict=False) if before != ("follow", "up")]
+    words: list[str] = []
+    for part in re.findall(r"[A-Za-z]+", name):
+        whole = _JOINED.fullmatch(part.lower())
+        parts = whole.groups() if whole else re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", part)
+        for word in map(str.lower, parts):
+            joined = _JOINED.fullmatch(word)
+            words += joined.groups() if joined else [word]
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    # "follow up" is one word; its second half goes.
+    merged = ["followup" if pair == ("follow", "up") else pair[0] for pair in pairs]
+    return [word for word, before in zip(merged, ["", *merged], strict=False) if (before, word) != ("followup", "up")]
 
 
 def _is_time(column: pd.Series) -> bool:

@@ -6,10 +6,9 @@ from typing import Any
 import pandas as pd
 
 from mmdls.cohort._classes import class_labels
+from mmdls.cohort._identifiers import is_identifier
 
 __all__ = ["Task", "find_tasks", "modalities"]
-
-_ID_COLUMNS = ("patient_id", "case_id", "pid", "id")
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,9 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     """Find the modalities of a table of patients by the names of its columns.
 
     ``<name>_image`` is an image modality called ``<name>``; columns ``<block>_*`` are one tabular modality called
-    ``<block>``; ``*_mask`` columns, columns without an underscore and patient ids are carried along, never features.
+    ``<block>``; ``*_mask`` columns, columns without an underscore and identifiers are carried along, never features.
+    An identifier has the name of one (``*_id``, ``*_mrn``), or a value of its own for each patient: text, or whole
+    numbers that count the rows.
 
     Parameters
     ----------
@@ -59,11 +60,11 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     images: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
     for column in X.columns:
-        if not isinstance(column, str) or column.lower() in _ID_COLUMNS or column.endswith("_mask"):
+        if not isinstance(column, str) or column.endswith("_mask"):
             continue
         if column.endswith("_image"):
             images[column.removesuffix("_image")] = [column]
-        elif "_" in column.strip("_"):
+        elif "_" in column.strip("_") and not is_identifier(X[column]):
             blocks.setdefault(column.partition("_")[0], []).append(column)
     both = sorted(images.keys() & blocks.keys())
     if both:

@@ -1,0 +1,62 @@
+"""Which columns are identifiers of patients rather than measurements."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["is_identifier", "is_identifier_name"]
+
+_NAME = re.compile(r"(^|[^a-z0-9])((patient|case|study|subject|person|hospital)?id|pid|mrn|uid|uuid)$")
+_FEWEST = 10
+
+
+def is_identifier_name(name: str) -> bool:
+    """Whether a name is that of an identifier.
+
+    Examples
+    --------
+    >>> [is_identifier_name(name) for name in ("patient_id", "PatientID", "clinical_mrn", "clinical_grid")]
+    [True, True, True, False]
+    """
+    return _NAME.search(name.strip().lower()) is not None
+
+
+def is_identifier(column: pd.Series) -> bool:
+    """Whether a column identifies patients: by its name, or since each patient has a value of its own.
+
+    Parameters
+    ----------
+    column : pandas.Series of shape (n_patients,)
+
+    Returns
+    -------
+    bool
+        True for the name of an identifier; for texts that are no numbers and all different; for whole numbers that
+        count the rows (consecutive, all different). Fewer than 10 values decide nothing.
+
+    Examples
+    --------
+    >>> is_identifier(pd.Series([f"ward {i}" for i in range(20)])), is_identifier(pd.Series([60, 71] * 10))
+    (True, False)
+    """
+    if isinstance(column.name, str) and is_identifier_name(column.name):
+        return True
+    dtype = column.dtype.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
+    if len(column) < _FEWEST or pd.api.types.is_float_dtype(dtype):
+        return False
+    known = column.dropna()
+    if len(known) < _FEWEST:
+        return False
+    if pd.api.types.is_integer_dtype(dtype):
+        values = np.unique(known.to_numpy(dtype=np.int64))
+        return len(values) == len(known) and bool(values[-1] - values[0] == len(values) - 1)
+    if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.infer_dtype(known.astype(object)) != "string":
+        return False
+    if known.nunique() != len(known):
+        return False
+    # Numbers written as text are a measurement that is to be converted, unless they count the rows.
+    numbers = pd.to_numeric(known.astype(object).str.strip().str.replace(",", "."), errors="coerce").dropna()
+    if len(numbers) > len(known) / 2:
+        return len(numbers) == len(known) and bool((numbers % 1 == 0).all()) and is_identifier(numbers.astype(np.int64))
+    return True

@@ -1,0 +1,122 @@
+"""Outcomes among the features, from which a model would read the answer."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort._endpoints import shortened
+from mmdls.cohort._identifiers import is_identifier
+from mmdls.cohort._schema import Task
+
+__all__ = ["refuse_copies", "refuse_outcome_names"]
+
+# With so many patients two columns of two values agree by chance once in a million.
+_CERTAIN = 20
+
+
+def refuse_outcome_names(X: pd.DataFrame, y: pd.DataFrame) -> None:
+    """Refuse columns of X that are columns of y, whatever the case of their names.
+
+    Raises
+    ------
+    ValueError
+        With their names.
+    """
+    outcomes = {str(column).strip().casefold() for column in y.columns}
+    inside = [column for column in X.columns if isinstance(column, str) and column.strip().casefold() in outcomes]
+    if inside:
+        raise ValueError(
+            f"X holds outcomes: {shortened(inside)} are columns of y too. Drop them from X, otherwise the model reads "
+            "the answer."
+        )
+
+
+def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> None:
+    """Refuse columns of X that copy an outcome under another name; warn of those that tell every label.
+
+    A copy has the same value for every patient, or, of a time, puts all patients in the same order (another unit).
+
+    Parameters
+    ----------
+    X, y : pandas.DataFrame
+        The same patients in the same order.
+    tasks : dict of str to Task
+        What is to be learned.
+
+    Raises
+    ------
+    ValueError
+        With the columns of X and of y.
+
+    Warns
+    -----
+    UserWarning
+        If a column tells the label of every patient in other words.
+    """
+    columns = [c for c in X.columns if not str(c).endswith(("_image", "_mask")) and not is_identifier(X[c])]
+    if not columns:
+        return
+    codes = np.column_stack([_codes(X[column]) for column in columns])
+    numeric = np.array([pd.api.types.is_numeric_dtype(X[column].dtype) for column in columns])
+    for task in tasks.values():
+        for outcome in task.columns:
+            known = y[outcome].notna().to_numpy()
+            if known.sum() < _CERTAIN:
+                continue
+            truth = np.unique(_codes(y.loc[known, outcome]), return_inverse=True)[1]
+            is_time = task.kind == "survival" and outcome == task.columns[0]
+            telling = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
+            copies = [column for column, tells in zip(columns, telling, strict=True) if tells]
+            if not copies:
+                continue
+            if is_time or any(_equal(X.loc[known, column], y.loc[known, outcome]) for column in copies):
+                raise ValueError(
+                    f"the columns {shortened(copies)} of X copy the outcome {outcome!r} of all {known.sum()} patients "
+                    "under another name. Drop them from X, otherwise the model reads the answer."
+                )
+            warnings.warn(
+                f"the columns {shortened(copies)} of X tell {outcome!r} of all {known.sum()} patients; if they were "
+                "recorded with the outcome or after it, drop them from X.",
+                stacklevel=5,
+            )
+
+
+def _codes(column: pd.Series) -> np.ndarray:
+    """The rank of each value among the different ones, (n,); -1 where missing."""
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
+    values = column.to_numpy(np.float64, na_value=np.nan) if numeric else column.to_numpy(dtype=object)
+    try:
+        return pd.factorize(values, sort=True)[0]
+    except TypeError:  # arrays, or values without an order
+        return np.full(len(column), -1)
+
+
+def _same_order(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Columns (n, p) that put the patients in the order of the truth (n,), or in the opposite one, (p,)."""
+    if truth.max() + 1 < _CERTAIN / 2:
+        return np.zeros(codes.shape[1], dtype=bool)
+    order = np.argsort(truth, kind="stable")
+    step, later = np.diff(codes[order], axis=0), (np.diff(truth[order]) > 0)[:, None]
+    same = [
+        ((direction * step > 0) == later).all(axis=0) & (direction * step >= 0).all(axis=0) for direction in (1, -1)
+    ]
+    return (same[0] | same[1]) & (codes >= 0).all(axis=0)
+
+
+def _one_to_one(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Columns (n, p) that have one value for each label (n,), and another for every other label, (p,)."""
+    groups = [codes[truth == label] for label in range(truth.max() + 1)]
+    constant = np.all([group.min(axis=0) == group.max(axis=0) for group in groups], axis=0)
+    values = np.sort([group[0] for group in groups], axis=0)
+    different = (np.diff(values, axis=0) > 0).all(axis=0)
+    return constant & different & (codes >= 0).all(axis=0) & (len(groups) > 1)
+
+
+def _equal(feature: pd.Series, outcome: pd.Series) -> bool:
+    """The same values, whether stored as numbers, booleans or text."""
+    numbers = [pd.to_numeric(column.astype(object), errors="coerce") for column in (feature, outcome)]
+    if all(column.notna().all() for column in numbers):
+        return bool((numbers[0].to_numpy(float) == numbers[1].to_numpy(float)).all())
+    text = [column.astype(object).map(lambda value: str(value).strip().casefold()) for column in (feature, outcome)]
+    return bool((text[0] == text[1]).all())
