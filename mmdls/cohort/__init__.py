@@ -10,9 +10,10 @@ from mmdls.cohort._checks import (
     survival_target,
 )
 from mmdls.cohort._classes import class_codes, class_labels
+from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._outcomes import reconcile_endpoints
 from mmdls.cohort._reading import Cohort, read_cohort
-from mmdls.cohort._schema import Task, find_tasks, modalities
+from mmdls.cohort._schema import Task, find_tasks, modalities, warn_unused
 
 __all__ = [
     "Cohort",
@@ -25,9 +26,11 @@ __all__ = [
     "class_labels",
     "endpoint_name",
     "find_tasks",
+    "is_identifier",
     "modalities",
     "read_cohort",
     "reconcile_endpoints",
     "refuse_other_tables",
     "survival_target",
+    "warn_unused",
 ]

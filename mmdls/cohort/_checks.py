@@ -113,8 +113,8 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
     if len(repeated):
         raise ValueError(f"X has the columns {shortened(repeated)} more than once; give every column its own name.")
     columns = set(map(str, X.columns))
-    outcomes = {c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns}
-    outcomes = sorted(outcomes | set(filter(is_outcome_name, columns)))
+    pairs = {c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns}
+    outcomes = sorted(pairs | set(filter(is_outcome_name, columns)))
     if outcomes:
         raise ValueError(
             f"X holds outcomes: {shortened(outcomes)}. What is to be predicted belongs into y; drop these columns from "

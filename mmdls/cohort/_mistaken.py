@@ -89,7 +89,7 @@ def _words(name: str) -> list[str]:
         for word in map(str.lower, parts):
             joined = _JOINED.fullmatch(word)
             words += joined.groups() if joined else [word]
-    pairs = zip(words, [*words[1:], ""], strict=True)
+    pairs = zip(words, [*words[1:], ""], strict=False)
     # "follow up" is one word; its second half goes.
     merged = ["followup" if pair == ("follow", "up") else pair[0] for pair in pairs]
     return [word for word, before in zip(merged, ["", *merged], strict=False) if (before, word) != ("followup", "up")]

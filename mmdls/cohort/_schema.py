@@ -1,5 +1,7 @@
 """What the columns of a cohort mean: blocks of features, images, endpoints, class tasks."""
 
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +10,7 @@ import pandas as pd
 from mmdls.cohort._classes import class_labels
 from mmdls.cohort._identifiers import is_identifier
 
-__all__ = ["Task", "find_tasks", "modalities"]
+__all__ = ["Task", "find_tasks", "modalities", "warn_unused"]
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,33 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
             "Rename one of the two, for example 'lesion_volume' to 'lesionshape_volume'."
         )
     return images | blocks
+
+
+def warn_unused(X: pd.DataFrame, unused: Sequence[Any], cure: str, stacklevel: int = 3) -> None:
+    """Say which columns of X are no features of a model, and how they would be.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+    unused : sequence
+        Columns of X; none, and nothing is said.
+    cure : str
+        How to use them.
+    stacklevel : int, default=3
+        As in :func:`warnings.warn`.
+    """
+    identifiers = [c for c in unused if is_identifier(X[c])]
+    others = [c for c in unused if c not in identifiers]
+    told = []
+    if others:
+        told.append(
+            f"The columns {others} of X are not used, since a feature is called '<block>_<name>' and an image "
+            "'<name>_image'."
+        )
+    if identifiers:
+        told.append(f"The columns {identifiers} of X are not used, since they identify patients.")
+    if told:
+        warnings.warn(f"{' '.join(told)} {cure}", stacklevel=stacklevel)
 
 
 def find_tasks(y: pd.DataFrame) -> dict[str, Task]:

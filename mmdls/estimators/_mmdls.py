@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmdls.cohort import check_cohort, class_codes, survival_target
+from mmdls.cohort import check_cohort, check_target, class_codes, survival_target
 from mmdls.estimators._multimodal import Multimodal, counted_rows, cumulative_hazard
 from mmdls.estimators._published import (
     CLINICAL,
@@ -43,8 +43,10 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
 
     Parameters
     ----------
-    modalities : "auto" or list of (name, encoder, columns), default="auto"
-        ``"auto"`` makes one modality of every image column and of every block of columns in X. A list composes
+    modalities : "auto", dict of columns, or list of (name, encoder, columns), default="auto"
+        ``"auto"`` makes one modality of every image column and of every block of columns in X, never of identifiers;
+        ``fit`` says which columns it does not use. A dict, such as ``{"clinical": ["age", "sex"], "ct": "scan"}``,
+        names the columns of each modality, whatever they are called. A list composes
         like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
         :class:`TabularEncoder`, or any transformer (its output is used as it is; scikit-learn's ``FrozenEstimator``
         keeps a fitted one); columns are names, or the name of a block.
@@ -348,14 +350,21 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     def score(self, X: Any, y: pd.DataFrame) -> float:
         """Mean over tasks of the ROC AUC (one against the rest) and of Harrell's C; higher is better.
 
-        Tasks of which ``y`` knows too little are left out; NaN if it knows too little of all. Patients of a class that
-        no training patient had are left out of that task, with a warning: there is no probability to score.
+        Tasks of which ``y`` knows too little are left out, those of which it has no columns with a warning; NaN if it
+        knows too little of all. Patients of a class that no training patient had are left out of that task, with a
+        warning: there is no probability to score.
         """
         outputs = self._outputs(X)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))
         y = outcome_table(y, index, by_id=isinstance(X, pd.DataFrame))
+        offered = check_target(y)
+        missing = [name for name in self.tasks_ if name not in offered]
+        if len(missing) == len(self.tasks_):
+            raise KeyError(f"y has none of the tasks of this model, {missing}; its columns are {list(y.columns)}.")
+        if missing:
+            warnings.warn(f"y has no columns of {missing}; the score is that of the other tasks.", stacklevel=2)
         scores: list[float] = []
-        for task in self.tasks_.values():
+        for task in (task for name, task in self.tasks_.items() if name in offered):
             if task.kind == "survival":
                 outcome = survival_target(y, task.name)
                 known = ~np.isnan(outcome["time"])

@@ -17,17 +17,17 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, has_
 from sksurv.functions import StepFunction
 from torch import Tensor
 
-from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target
+from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
 from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.modules import MultimodalNet, Outputs
+from mmdls.modules import Outputs
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, Targets, column_list, rows_with_values
+from mmdls.training._inputs import Inputs, Targets, column_list, is_image, rows_with_values
 
 __all__ = ["Multimodal", "counted_rows", "cumulative_hazard"]
 
@@ -39,10 +39,12 @@ class Multimodal(_BaseComposition):
     # Columns are found by name; only scikit-learn's own contract for classifiers asks for their order too.
     _columns_in_order = False
     _plain_input: bool
+    _unused: Sequence[Any] = ()
+    _untaught: Sequence[str] = ()
 
     def __init__(
         self,
-        modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
+        modalities: str | Mapping[str, Any] | Sequence[tuple[str, Any, Any]] = "auto",
         *,
         image_encoder: Any = None,
         table_encoder: Any = None,
@@ -111,9 +113,11 @@ class Multimodal(_BaseComposition):
 
     @property
     def _encoders(self) -> list[tuple[str, Any]]:
+        if isinstance(self.modalities, str | Mapping):
+            return []
         try:
             return [(name, encoder) for name, encoder, _ in self.modalities]
-        except (TypeError, ValueError):  # "auto", or what fit will refuse
+        except (TypeError, ValueError):  # what fit will refuse
             return []
 
     @_encoders.setter
@@ -177,7 +181,12 @@ class Multimodal(_BaseComposition):
         if not self._plain_input:
             self.feature_names_in_ = np.asarray([c for c in table.columns if c in used], dtype=object)
             self.n_features_in_ = len(self.feature_names_in_)
+        self._unused = [c for c in table.columns if c not in used]
+        if self._automatic:
+            cure = "To use columns under any name: modalities={'clinical': ['age', 'sex'], ...}."
+            warn_unused(table, self._unused, cure, stacklevel=4)
         inputs = self._inputs(table, y, sample_weight, fitting=True)
+        self._ignore_untaught(inputs, y)
         training = {
             name: getattr(self, name)
             for name in (
@@ -261,27 +270,50 @@ class Multimodal(_BaseComposition):
                 risk, *(each.numpy() for each in weights), endpoint=name, stacklevel=5
             )
 
+    def _ignore_untaught(self, inputs: Inputs, y: pd.DataFrame) -> None:
+        """A modality that no training patient had was never learned: its weights are random, and it is left aside."""
+        outcomes = y[[column for task in self.tasks_.values() for column in task.columns]]
+        counted = (
+            rows_with_values(outcomes) if sample_weight is None else rows_with_values(outcomes) & (sample_weight > 0)
+        )
+        trained = inputs.present & torch.as_tensor(counted)[:, None]
+        taught = trained.any(dim=0)
+        self._untaught = [name for name, was in zip(inputs.names, taught.tolist(), strict=True) if not was]
+        if self._untaught and taught.any():
+            inputs.present &= taught
+            warnings.warn(
+                f"no training patient of known outcome has the modalities {self._untaught}; the model learns nothing "
+                "about them, and predictions leave them aside.",
+                stacklevel=4,
+            )
+
+    @property
+    def _automatic(self) -> bool:
+        return isinstance(self.modalities, str)
+
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
-        if not self._encoders:
-            if self.modalities != "auto":
-                raise ValueError(
-                    f"modalities must be 'auto' or a list of (name, encoder, columns); got {self.modalities!r}."
-                )
-            image = SliceEncoder() if self.image_encoder is None else self.image_encoder
-            plain = TabularEncoder() if self.table_encoder is None else self.table_encoder
-            found = modalities(X) if not self._plain_input else {"features": list(X.columns)}
-            if not found:
-                raise ValueError(
-                    "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
-                    f"'<name>_image'. Columns: {list(X.columns)}."
-                )
-            return [
-                (name, clone(image if columns[0].endswith("_image") else plain), columns)
-                for name, columns in found.items()
-            ]
-        names = [name for name, _ in self._encoders]
-        self._validate_names(names)
-        return [(name, clone(encoder), column_list(X, columns, name)) for name, encoder, columns in self.modalities]
+        if self._encoders:
+            self._validate_names([name for name, _ in self._encoders])
+            return [(name, clone(encoder), column_list(X, columns, name)) for name, encoder, columns in self.modalities]
+        if isinstance(self.modalities, Mapping) and self.modalities:
+            self._validate_names(list(self.modalities))
+            found = {name: column_list(X, columns, name) for name, columns in self.modalities.items()}
+        elif isinstance(self.modalities, str) and self.modalities == "auto":
+            found = {"features": list(X.columns)} if self._plain_input else modalities(X)
+        else:
+            raise ValueError(
+                "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
+                f"(name, encoder, columns); got {self.modalities!r}."
+            )
+        if not found:
+            raise ValueError(
+                "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
+                "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
+                f"Columns: {list(X.columns)}."
+            )
+        image = SliceEncoder() if self.image_encoder is None else self.image_encoder
+        plain = TabularEncoder() if self.table_encoder is None else self.table_encoder
+        return [(name, clone(image if is_image(X[columns[0]]) else plain), columns) for name, columns in found.items()]
 
     # -- from a table to the network ------------------------------------------------------------------------------
 
@@ -311,8 +343,9 @@ class Multimodal(_BaseComposition):
         """Every column used in fit must be there; a feature column that fit did not see is refused."""
         missing = [c for c in self.feature_names_in_ if c not in X.columns]
         known = set(self.feature_names_in_)
-        if not self._encoders:
-            features = {c for columns in modalities(X).values() for c in columns}
+        if self._automatic:
+            # What fit set aside, such as identifiers, may look like a feature in other rows.
+            features = {c for columns in modalities(X).values() for c in columns} - set(self._unused)
             shown = X[[c for c in X.columns if c in known or c in features]]
         else:
             shown = X[[c for c in X.columns if c in known]]
@@ -361,8 +394,10 @@ class Multimodal(_BaseComposition):
                 inputs.tables[name] = torch.as_tensor(np.where(here[:, None], table, 0.0))
                 present.append(here)
         inputs.present = torch.as_tensor(np.stack(present, axis=1))
+        if not fitting:
+            self._leave_aside(inputs)
         alone = ~inputs.present.any(dim=1).numpy()
-        if alone.all():
+        if alone.all() and fitting:
             raise ValueError(
                 f"no patient in X has any of the modalities {inputs.names}: every cell of theirs is missing."
             )
@@ -373,6 +408,18 @@ class Multimodal(_BaseComposition):
                 stacklevel=4,
             )
         return inputs
+
+    def _leave_aside(self, inputs: Inputs) -> None:
+        for name in self._untaught:
+            column = inputs.names.index(name)
+            given = int(inputs.present[:, column].sum())
+            if given:
+                warnings.warn(
+                    f"{given} of {len(inputs)} patients have the modality {name!r}, which no training patient had; it "
+                    "is left aside.",
+                    stacklevel=5,
+                )
+                inputs.present[:, column] = False
 
     def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self, "net_")
@@ -392,7 +439,8 @@ class Multimodal(_BaseComposition):
         return tags
 
     @property
-    def _network(self) -> MultimodalNet:
+    def _network(self) -> Any:
+        """The :class:`MultimodalNet`; torch's containers hide the methods of its heads from type checkers."""
         return self.net_.module_
 
     @property

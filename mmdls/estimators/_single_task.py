@@ -151,13 +151,14 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         self._check_parameters()
         table = self._table(X, reset=True)
         by_id = isinstance(X, pd.DataFrame)
-        y = self._labels(y, table.index, by_id).to_frame("label")
+        y = self._labels(y, table.index, by_id).to_frame()
         table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
-        labels = y["label"]
+        labels = y.iloc[:, 0]
         self.classes_ = np.asarray(tuple(sorted(class_labels(labels))))
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
         check_cohort(table, y)
+        y = labels.to_frame("label")
         task = Task("label", "classification", ("label",), tuple(self.classes_.tolist()))
         if self.class_weight is not None:
             weight = self._class_weights(class_codes(labels, task.classes), weight)
@@ -263,7 +264,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
 
     def __init__(
         self,
-        modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
+        modalities: str | Mapping[str, Any] | Sequence[tuple[str, Any, Any]] = "auto",
         *,
         endpoint: str | None = None,
         image_encoder: Any = None,

@@ -15,6 +15,7 @@ from mmdls.cohort import (
     modalities,
     refuse_other_tables,
     survival_target,
+    warn_unused,
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.metrics import concordance_index, tied_times
@@ -126,6 +127,10 @@ class TabularSurvival(BaseEstimator):
             columns = [column for block in self.blocks for column in found[block]]
             self.feature_names_in_ = np.asarray(columns, dtype=object)
             self.n_features_in_ = len(columns)
+            standard = {c for block in ("clinical", "pet", "radiomics") for c in found.get(block, ())}
+            carried = [c for c in X.columns if c not in standard and not str(c).endswith(("_image", "_mask"))]
+            unused = [c for c in carried if c not in columns]
+            warn_unused(X, unused, f"This model reads the blocks {list(self.blocks)}.", stacklevel=4)
         gone = [c for c in self.feature_names_in_ if c not in X.columns]
         if gone:
             raise ValueError(

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,28 @@ import torch
 from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
-from mmdls.cohort import Task, align_rows, class_codes, endpoint_name, refuse_other_tables, survival_target
+from mmdls.cohort import (
+    Task,
+    align_rows,
+    class_codes,
+    endpoint_name,
+    is_identifier,
+    refuse_other_tables,
+    survival_target,
+)
 from mmdls.images import SliceStore
 from mmdls.metrics import tied_times
 
-__all__ = ["Inputs", "Targets", "column_list", "endpoint_table", "outcome_table", "patient_weights", "rows_with_values"]
+__all__ = [
+    "Inputs",
+    "Targets",
+    "column_list",
+    "endpoint_table",
+    "is_image",
+    "outcome_table",
+    "patient_weights",
+    "rows_with_values",
+]
 
 
 @dataclass
@@ -123,7 +142,7 @@ def column_list(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> lis
         if columns in X.columns:
             return [columns]
         found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
-        found = [c for c in found if not c.endswith(("_image", "_mask"))]
+        found = [c for c in found if not c.endswith(("_image", "_mask")) and not is_identifier(X[c])]
         if not found:
             raise ValueError(
                 f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "
@@ -136,6 +155,26 @@ def column_list(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> lis
             f"modality {name!r} asks for the columns {list(columns)}; X lacks {missing}. Columns: {list(X.columns)}."
         )
     return list(columns)
+
+
+def is_image(column: pd.Series) -> bool:
+    """Whether a column holds images: by its name, or since its first cell is an array of slices or a file.
+
+    Parameters
+    ----------
+    column : pandas.Series of shape (n_patients,)
+
+    Returns
+    -------
+    bool
+    """
+    if str(column.name).endswith("_image"):
+        return True
+    known = column.dropna()
+    first: Any = known.iloc[0] if len(known) else None
+    if isinstance(first, str | PathLike):
+        return Path(first).exists()
+    return np.ndim(first) >= 2
 
 
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:
