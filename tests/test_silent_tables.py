@@ -249,6 +249,8 @@ def test_identifiers_are_no_features_unless_asked_for(X, y):
     assert modalities(extended) == {"clinical": ["clinical_age", "clinical_x", "clinical_sex"]}
     with pytest.warns(UserWarning, match=r"\['clinical_patient_id', 'clinical_MRN', 'clinical_name', 'clinical_row'\]"):
         model = MMDLS(**QUICK).fit(extended, y)
+    # PyRadiomics' inverse difference has the name of an identifier and the values of a measurement.
+    assert modalities(X.rename(columns={"clinical_x": "radiomics_glcm_Id"}))["radiomics"] == ["radiomics_glcm_Id"]
     # A few rows, in which a column looks like another thing than in fit, are read as in fit.
     for rows in (extended[:1], extended[:5].assign(clinical_row=7)):
         assert len(model.predict(rows)) == len(rows)

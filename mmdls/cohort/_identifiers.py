@@ -32,8 +32,9 @@ def is_identifier(column: pd.Series) -> bool:
     Returns
     -------
     bool
-        True for the name of an identifier; for texts that are no numbers and all different; for whole numbers that
-        count the rows (consecutive, all different). Fewer than 10 values decide nothing.
+        True for the name of an identifier, unless the values have fractions; for texts that are no numbers and all
+        different; for whole numbers that count the rows (consecutive, all different). Fewer than 10 values decide
+        nothing.
 
     Examples
     --------
@@ -41,7 +42,8 @@ def is_identifier(column: pd.Series) -> bool:
     (True, False)
     """
     if isinstance(column.name, str) and is_identifier_name(column.name):
-        return True
+        # PyRadiomics calls a measurement "Id" (inverse difference); no identifier has fractions.
+        return not (pd.api.types.is_float_dtype(column.dtype) and bool((column.dropna() % 1 != 0).any()))
     dtype = column.dtype.categories.dtype if isinstance(column.dtype, pd.CategoricalDtype) else column.dtype
     if len(column) < _FEWEST or pd.api.types.is_float_dtype(dtype):
         return False

@@ -9,7 +9,6 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _BaseComposition
@@ -19,15 +18,15 @@ from torch import Tensor
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
+from mmdls.estimators._modalities import resolve_modalities
 from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.estimators._slices import SliceEncoder
-from mmdls.estimators._tabular import TabularEncoder
 from mmdls.modules import Outputs
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, Targets, column_list, is_image, rows_with_values
+from mmdls.training._inputs import Inputs, Targets, rows_with_values
 
 __all__ = ["Multimodal", "counted_rows", "cumulative_hazard"]
 
@@ -273,10 +272,7 @@ class Multimodal(_BaseComposition):
     def _ignore_untaught(self, inputs: Inputs, y: pd.DataFrame) -> None:
         """A modality that no training patient had was never learned: its weights are random, and it is left aside."""
         outcomes = y[[column for task in self.tasks_.values() for column in task.columns]]
-        counted = (
-            rows_with_values(outcomes) if sample_weight is None else rows_with_values(outcomes) & (sample_weight > 0)
-        )
-        trained = inputs.present & torch.as_tensor(counted)[:, None]
+        trained = inputs.present & torch.as_tensor(rows_with_values(outcomes))[:, None]
         taught = trained.any(dim=0)
         self._untaught = [name for name, was in zip(inputs.names, taught.tolist(), strict=True) if not was]
         if self._untaught and taught.any():
@@ -292,28 +288,9 @@ class Multimodal(_BaseComposition):
         return isinstance(self.modalities, str)
 
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
-        if self._encoders:
-            self._validate_names([name for name, _ in self._encoders])
-            return [(name, clone(encoder), column_list(X, columns, name)) for name, encoder, columns in self.modalities]
-        if isinstance(self.modalities, Mapping) and self.modalities:
-            self._validate_names(list(self.modalities))
-            found = {name: column_list(X, columns, name) for name, columns in self.modalities.items()}
-        elif isinstance(self.modalities, str) and self.modalities == "auto":
-            found = {"features": list(X.columns)} if self._plain_input else modalities(X)
-        else:
-            raise ValueError(
-                "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
-                f"(name, encoder, columns); got {self.modalities!r}."
-            )
-        if not found:
-            raise ValueError(
-                "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
-                "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
-                f"Columns: {list(X.columns)}."
-            )
-        image = SliceEncoder() if self.image_encoder is None else self.image_encoder
-        plain = TabularEncoder() if self.table_encoder is None else self.table_encoder
-        return [(name, clone(image if is_image(X[columns[0]]) else plain), columns) for name, columns in found.items()]
+        self._validate_names(list(self.modalities) if isinstance(self.modalities, Mapping) else dict(self._encoders))
+        blocks = {"features": list(X.columns)} if self._plain_input else None
+        return resolve_modalities(X, self.modalities, self.image_encoder, self.table_encoder, blocks=blocks)
 
     # -- from a table to the network ------------------------------------------------------------------------------
 

@@ -1,9 +1,7 @@
 """Where pandas meets torch: a cohort's modalities and outcomes as tensors and slice stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,6 @@ from mmdls.cohort import (
     align_rows,
     class_codes,
     endpoint_name,
-    is_identifier,
     refuse_other_tables,
     survival_target,
 )
@@ -27,9 +24,7 @@ from mmdls.metrics import tied_times
 __all__ = [
     "Inputs",
     "Targets",
-    "column_list",
     "endpoint_table",
-    "is_image",
     "outcome_table",
     "patient_weights",
     "rows_with_values",
@@ -128,53 +123,6 @@ class Targets:
             {name: (event[rows].to(device), time[rows].to(device)) for name, (event, time) in self.survival.items()},
             None if self.sample_weight is None else self.sample_weight[rows].to(device),
         )
-
-
-def column_list(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[str]:
-    """The columns of a modality: given one by one, or as the name of a column or of a block.
-
-    Raises
-    ------
-    ValueError
-        If a column is not there.
-    """
-    if isinstance(columns, str):
-        if columns in X.columns:
-            return [columns]
-        found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
-        found = [c for c in found if not c.endswith(("_image", "_mask")) and not is_identifier(X[c])]
-        if not found:
-            raise ValueError(
-                f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "
-                f"Columns: {list(X.columns)}."
-            )
-        return found
-    missing = [c for c in columns if c not in X.columns]
-    if missing or not len(columns):
-        raise ValueError(
-            f"modality {name!r} asks for the columns {list(columns)}; X lacks {missing}. Columns: {list(X.columns)}."
-        )
-    return list(columns)
-
-
-def is_image(column: pd.Series) -> bool:
-    """Whether a column holds images: by its name, or since its first cell is an array of slices or a file.
-
-    Parameters
-    ----------
-    column : pandas.Series of shape (n_patients,)
-
-    Returns
-    -------
-    bool
-    """
-    if str(column.name).endswith("_image"):
-        return True
-    known = column.dropna()
-    first: Any = known.iloc[0] if len(known) else None
-    if isinstance(first, str | PathLike):
-        return Path(first).exists()
-    return np.ndim(first) >= 2
 
 
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:

@@ -1,0 +1,116 @@
+"""From the columns of a table to the modalities of a model, each with its encoder."""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from mmdls.cohort import is_identifier, modalities
+from mmdls.estimators._slices import SliceEncoder
+from mmdls.estimators._tabular import TabularEncoder
+
+__all__ = ["resolve_modalities"]
+
+
+def resolve_modalities(
+    X: pd.DataFrame,
+    choice: Any,
+    image_encoder: Any = None,
+    table_encoder: Any = None,
+    *,
+    blocks: Mapping[str, list[str]] | None = None,
+) -> list[tuple[str, Any, list[str]]]:
+    """The modalities that a model reads.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+    choice : "auto", dict of columns, or list of (name, encoder, columns)
+        See :class:`MMDLS`.
+    image_encoder, table_encoder : estimator, default=None
+        The encoders where ``choice`` names none; None means ``SliceEncoder()`` and ``TabularEncoder()``.
+    blocks : dict of str to list of str, default=None
+        What ``"auto"`` means; None finds blocks by the names of the columns.
+
+    Returns
+    -------
+    list of (name, encoder, columns)
+        The encoders are clones.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there, or there are no features at all.
+    """
+    if isinstance(choice, Mapping) and choice:
+        found = {name: _columns(X, columns, name) for name, columns in choice.items()}
+    elif isinstance(choice, str) and choice == "auto":
+        found = dict(modalities(X) if blocks is None else blocks)
+    else:
+        listed = choice if isinstance(choice, list | tuple) else ()
+        if not listed or not all(isinstance(part, list | tuple) and len(part) == 3 for part in listed):
+            raise ValueError(
+                "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
+                f"(name, encoder, columns); got {choice!r}."
+            )
+        return [(name, clone(encoder), _columns(X, columns, name)) for name, encoder, columns in listed]
+    if not found:
+        raise ValueError(
+            "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
+            "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
+            f"Columns: {list(X.columns)}."
+        )
+    image = SliceEncoder() if image_encoder is None else image_encoder
+    plain = TabularEncoder() if table_encoder is None else table_encoder
+    return [(name, clone(image if _is_image(X[columns[0]]) else plain), columns) for name, columns in found.items()]
+
+
+def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[str]:
+    """The columns of a modality: given one by one, or as the name of a column or of a block.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there.
+    """
+    if isinstance(columns, str):
+        if columns in X.columns:
+            return [columns]
+        found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
+        found = [c for c in found if not c.endswith(("_image", "_mask")) and not is_identifier(X[c])]
+        if not found:
+            raise ValueError(
+                f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "
+                f"Columns: {list(X.columns)}."
+            )
+        return found
+    missing = [c for c in columns if c not in X.columns]
+    if missing or not len(columns):
+        raise ValueError(
+            f"modality {name!r} asks for the columns {list(columns)}; X lacks {missing}. Columns: {list(X.columns)}."
+        )
+    return list(columns)
+
+
+def _is_image(column: pd.Series) -> bool:
+    """Whether a column holds images: by its name, or since its first cell is an array of slices or a file.
+
+    Parameters
+    ----------
+    column : pandas.Series of shape (n_patients,)
+
+    Returns
+    -------
+    bool
+    """
+    if str(column.name).endswith("_image"):
+        return True
+    known = column.dropna()
+    first: Any = known.iloc[0] if len(known) else None
+    if isinstance(first, str | PathLike):
+        return Path(first).exists()
+    return np.ndim(first) >= 2
