@@ -451,6 +451,16 @@ def test_impossible_weights_are_refused(parts, weight, told):
         quick(ClinicalCox).fit(X_train, y_train, sample_weight=alive)
 
 
+@pytest.mark.parametrize("kind", [ClinicalCox, SurvivalForest])
+def test_times_that_differ_by_rounding_are_tied(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    whole = y_train.assign(os_time=y_train["os_time"].round() + 60, dfs_time=1.0)
+    rounded = whole.assign(os_time=whole["os_time"] + np.random.default_rng(0).uniform(0, 1e-12, len(whole)))
+    assert rounded["os_time"].nunique() > whole["os_time"].nunique()
+    risks = [quick(kind).fit(X_train, y).predict(X_test) for y in (whole, rounded)]
+    np.testing.assert_allclose(*risks, rtol=1e-9)
+
+
 def test_columns_that_depend_on_each_other_need_a_penalty():
     x = np.random.default_rng(0).normal(size=(40, 1))
     y = np.array([(True, t) for t in np.arange(1.0, 41)], dtype=[("event", bool), ("time", float)])

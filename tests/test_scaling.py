@@ -35,7 +35,7 @@ def shapes(rng, n):
 SHAPES = list(shapes(np.random.default_rng(0), 5))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     shape=st.sampled_from(SHAPES),
     seed=st.integers(0, 10_000),

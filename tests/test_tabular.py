@@ -420,6 +420,8 @@ def test_ids_and_free_text_are_refused_and_many_categories_said():
         TabularEncoder().fit(ids)
     with pytest.warns(UserWarning, match="has 40 categories in 40 rows; few patients share one"):
         TabularEncoder().fit(ids.astype("category"))
+    with pytest.warns(UserWarning, match="has 12 categories in 12 rows"):
+        TabularEncoder().fit(ids.head(12))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         TabularEncoder().fit(pd.DataFrame({"clinical_centre": [f"centre {i}" for i in range(15)] * 2}))

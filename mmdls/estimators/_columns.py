@@ -180,8 +180,9 @@ class Cells:
         words = self.words
         if len(words):
             raise ValueError(
-                f"column {self.name!r} held numbers in fit and holds the words {self.describe(words)}; convert it "
-                "to numbers, with NaN where unknown."
+                f"column {self.name!r} held numbers in fit and holds the words {self.describe(words)}; convert it to "
+                "numbers, with NaN where unknown, or, if these are codes of categories, make it "
+                "astype('category') in fit."
             )
         return np.where(self.codes >= 0, np.r_[self.numbers, np.nan][self.codes], np.nan)
 
@@ -212,7 +213,7 @@ class Cells:
         """What a reader of the categories should know."""
         keys, labels = self.categories()
         n, doubts = (self.codes >= 0).sum(), []
-        if len(keys) > max(_MANY_TEXTS, n / 2):
+        if len(keys) > max(_MANY_TEXTS, n / 2) or (len(keys) == n and n >= _MANY_TEXTS / 2):
             doubts.append(
                 f"column {self.name!r} has {len(keys)} categories in {n} rows; few patients share one, so little can "
                 "be learned of it. Join rare categories, or drop it if it is an id or free text"

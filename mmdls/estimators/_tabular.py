@@ -62,8 +62,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     Warns
     -----
     UserWarning
-        In ``fit``, of columns without any value, numbers written as text, more than 20 categories that fewer than two
-        patients share on average, categories that differ by case only, and texts such as "nan"; in ``transform``, of
+        In ``fit``, of columns without any value, numbers written as text, categories that hardly any two patients
+        share, categories that differ by case only, and texts such as "nan"; in ``transform``, of
         categories that were not seen in ``fit``, with their number.
 
     Examples
