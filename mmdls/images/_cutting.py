@@ -1,8 +1,8 @@
-"""Cutting the surroundings of a structure out of a volume."""
+"""Cutting a structure and its surroundings out of a volume."""
 
 import numpy as np
 
-__all__ = ["box_around"]
+__all__ = ["box_around", "cut_out", "pad_to_square"]
 
 
 def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, slice] | None:
@@ -12,7 +12,8 @@ def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, sli
     ----------
     mask : ndarray of shape (S, H, W), bool
     margin : float, default=0.1
-        Added on each side, as a share of the square's side. The square ends at the image's border at the latest.
+        Added on each side, as a share of the square's side. The box ends at the image's border at the latest, where it
+        may be narrower than a square; it holds the whole structure in any case.
 
     Returns
     -------
@@ -41,6 +42,48 @@ def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, sli
     return box[0], box[1], box[2]
 
 
+def cut_out(image: np.ndarray, mask: np.ndarray, margin: float = 0.05) -> np.ndarray:
+    """What lies inside a mask, on the square around it; no pixel of the mask is cut off.
+
+    Parameters
+    ----------
+    image : ndarray of shape (S, H, W)
+    mask : ndarray of shape (S, H, W), bool
+        With something inside.
+    margin : float, default=0.05
+        Of the square, as a share of its side.
+
+    Returns
+    -------
+    ndarray of shape (S, side, side)
+        All slices. Pixels outside the mask, and those that the square has beyond the image's border, hold 0, or the
+        image's least value if it has negative ones.
+    """
+    box = box_around(mask, margin)
+    if box is None:
+        raise ValueError("a mask without any pixel inside cuts nothing out.")
+    outside = min(image.min(), 0) if image.dtype.kind in "if" else 0
+    inside = np.where(mask, image, outside).astype(image.dtype)[:, box[1], box[2]]
+    return pad_to_square(inside, outside)
+
+
+def pad_to_square(image: np.ndarray, fill: float) -> np.ndarray:
+    """Rows or columns of one value on both sides, until all slices are squares.
+
+    Parameters
+    ----------
+    image : ndarray of shape (S, H, W)
+    fill : float
+
+    Returns
+    -------
+    ndarray of shape (S, max(H, W), max(H, W))
+    """
+    side = max(image.shape[1:])
+    lacking = [side - size for size in image.shape[1:]]
+    before = [(lack // 2, lack - lack // 2) for lack in lacking]
+    return np.pad(image, [(0, 0), *before], constant_values=fill) if any(lacking) else image
+
+
 def _profiles(mask: np.ndarray) -> list[np.ndarray]:
-    rows = mask.any(axis=2)
-    return [rows.any(axis=1), rows.any(axis=0), mask.any(axis=(0, 1))]
+    return [mask.any(axis=(1, 2)), mask.any(axis=(0, 2)), mask.any(axis=(0, 1))]

@@ -1,28 +1,51 @@
 """Reading one patient's mask: one structure, on the pixels of its image."""
 
+import re
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
-from mmdls.images._files import of_patient
+from mmdls.images._files import find_image, of_patient, slice_files
+from mmdls.images._nifti import Grid, grid_of
 from mmdls.images._reading import read_image
 
-__all__ = ["read_mask"]
+__all__ = ["check_label", "read_mask"]
 
 
 def read_mask(
-    cell: Any, patient: Any = None, like: tuple[int, ...] | None = None, *, allow_empty: bool = False
+    cell: Any,
+    patient: Any = None,
+    like: tuple[int, ...] | None = None,
+    *,
+    image: Any = None,
+    label: int | Sequence[int] | None = None,
+    resample_mask: bool = False,
+    allow_empty: bool = False,
 ) -> np.ndarray:
     """Read a patient's mask.
 
     Parameters
     ----------
-    cell : path or ndarray
-        As for :func:`read_image`, with two values at the most; the larger one is inside.
+    cell : path, sequence of paths, or ndarray
+        As for :func:`read_image`, with one value other than 0 inside, or several of which ``label`` chooses.
     patient : default=None
         Id for messages.
     like : tuple of int, default=None
         Shape (S, H, W) of the image that it belongs to.
+    image : path, sequence of paths, or ndarray, default=None
+        The image that it belongs to, which is not read. If both are NIfTI files, the mask must lie where the image
+        lies: their voxels of the same index within a tenth of a voxel's shortest side, whatever the order of their
+        axes. If both are folders, the numbers in the names of their slices are compared.
+    label : int or sequence of int, default=None
+        The values that are inside; all others are outside.
+    resample_mask : bool, default=False
+        Bring a NIfTI mask with other voxels to those of its NIfTI image, each the value of the nearest one.
     allow_empty : bool, default=False
         Take a mask without any pixel inside: the structure is known to be absent.
 
@@ -33,20 +56,157 @@ def read_mask(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        As for :func:`read_image`, and if the shape differs, more than two values are found, or nothing is inside.
+        As for :func:`read_image`, and if the mask has other pixels than its image, more than one value without a
+        choice, or nothing inside.
+
+    Warns
+    -----
+    UserWarning
+        If a resampled mask reaches beyond its image, or the slices of mask and image have different numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> lobes = np.array([[[0, 1, 1, 2, 3]]])
+    >>> read_mask(lobes, label=[1, 2])
+    array([[[False,  True,  True,  True, False]]])
     """
     of = of_patient(patient)
     mask = read_image(cell, patient)
-    if like is not None and mask.shape != tuple(like):
+    inside = _choose(mask, label, of)
+    if not (allow_empty or inside.any()):
+        which = "" if label is None else f" of label {label}; it holds {np.unique(mask)[:10].tolist()}"
+        raise ValueError(f"the mask{of} is empty: no pixel is inside{which}. Use None if there is no mask.")
+    if isinstance(image, np.ndarray) and like is None:
+        like = image.shape if image.ndim == 3 else (1, *image.shape)
+    grids = _grid(cell, patient), _grid(image, patient)
+    if grids[0] is not None and grids[1] is not None:
+        inside = _on_grid(inside, *grids, of=of, resample_mask=resample_mask)
+    elif like is not None and mask.shape != tuple(like):
         raise ValueError(
             f"the mask{of} has shape {mask.shape} and its image {tuple(like)}; both need the same slices and pixels."
         )
+    else:
+        _compare_numbers(cell, image, patient)
+    return inside
+
+
+def check_label(label: Any, name: str = "label") -> None:
+    """Refuse what chooses nothing of a mask.
+
+    Parameters
+    ----------
+    label : int, sequence of int, or None
+    name : str, default="label"
+        Of the parameter, for messages.
+
+    Raises
+    ------
+    ValueError
+        If it is no positive whole number, nor a sequence of them.
+    """
+    labels = [label] if np.ndim(label) == 0 else list(label)
+    whole = all(isinstance(one, Integral) and not isinstance(one, bool) and one > 0 for one in labels)
+    if label is not None and not (labels and whole):
+        raise ValueError(f"{name} must be a whole number above 0, or several; got {label!r}.")
+
+
+def _choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
+    """The pixels of one structure, bool."""
+    check_label(label)
+    if label is not None:
+        return np.isin(mask, np.atleast_1d(label))
     values = np.unique(mask)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+    if len(values) > 2 or values[0] < 0 or (len(values) == 2 and values[0] != 0):
+        more = f" and {len(values) - 10} more" if len(values) > 10 else ""
         raise ValueError(
-            f"the mask{of} holds the values {values[:5].tolist()}; expected 0 outside and one other value inside. "
-            "Choose one label, for example mask == 1."
+            f"the mask{of} holds the values {values[:10].tolist()}{more}; expected 0 outside and one other value "
+            "inside. Choose one label or several, for example label=1 (in SliceEncoder mask_label, in "
+            "LungLesionSegmentor lung_label and lesion_label)."
         )
-    if not (allow_empty or values.any()):
-        raise ValueError(f"the mask{of} is empty: no pixel is inside. Use None if there is no mask.")
     return mask != 0
+
+
+def _grid(cell: Any, patient: Any) -> Grid | None:
+    """Where the voxels of a NIfTI file lie; None for other images."""
+    if not isinstance(cell, (str, PathLike)):
+        return None
+    path, kind, source = find_image(cell, patient)
+    return grid_of(path, source) if kind == "nifti" else None
+
+
+def _on_grid(inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_mask: bool) -> np.ndarray:
+    """A mask on the voxels of its image."""
+    if mask.is_known != image.is_known:
+        lacking = "image" if mask.is_known else "mask"
+        raise ValueError(
+            f"the {lacking}{of} has no orientation codes (sform_code = qform_code = 0), so that nobody knows whether "
+            "mask and image lie at the same place. If they have the same voxels, write both with one affine, for "
+            "example nibabel.Nifti1Image(mask.dataobj, image.affine)."
+        )
+    if image.is_same(mask):
+        return inside
+    if not resample_mask:
+        shapes = f"has shape {mask.shape} and its image {image.shape}"
+        if mask.shape == image.shape:
+            shapes = f"lies elsewhere than its image: voxels of the same index are up to {image.distance(mask):.1f} mm"
+            shapes += " apart"
+        raise ValueError(
+            f"the mask{of} {shapes}; both need the same slices and pixels. Voxels are {_millimetres(mask)} in the mask "
+            f"and {_millimetres(image)} in the image, the first ones at {_place(mask)} and {_place(image)}. Give the "
+            "mask of this image, or pass resample_mask=True to bring it to the image's voxels."
+        )
+    turn = np.linalg.inv(image.affine) @ mask.affine
+    places = np.argwhere(inside) @ turn[:3, :3].T + turn[:3, 3]
+    beyond = ((places < -0.5) | (places > np.array(image.shape) - 0.5)).any(axis=1).sum()
+    back = np.linalg.inv(turn)
+    # "grid-constant" goes half a voxel beyond the first and last centre; "constant" would cut the mask there.
+    moved = ndimage.affine_transform(
+        inside.astype(np.uint8), back[:3, :3], back[:3, 3], image.shape, order=0, mode="grid-constant", cval=0
+    ).astype(bool)
+    if inside.any() and not moved.any():
+        raise ValueError(
+            f"the mask{of} has nothing inside on the voxels of its image, {beyond} of its {len(places)} voxels lie "
+            "beyond it; give the mask of this image."
+        )
+    if beyond:
+        warnings.warn(
+            f"{beyond} of {len(places)} voxels of the mask{of} lie beyond its image and are left out.", stacklevel=3
+        )
+    return moved
+
+
+def _millimetres(grid: Grid) -> str:
+    return " x ".join(f"{side:.3g}" for side in grid.spacing) + " mm"
+
+
+def _place(grid: Grid) -> str:
+    return "(" + ", ".join(f"{value:.1f}" for value in grid.affine[:3, 3]) + ")"
+
+
+def _compare_numbers(cell: Any, image: Any, patient: Any) -> None:
+    """Warn if the slices of a mask are numbered otherwise than those of its image."""
+    numbers = [_numbers(part, patient) for part in (cell, image)]
+    if all(numbers) and numbers[0] != numbers[1]:
+        warnings.warn(
+            f"the slices of the mask{of_patient(patient)} are numbered {_brief(numbers[0])} and those of its image "
+            f"{_brief(numbers[1])}; they are laid over one another in their order. Check that they belong together.",
+            stacklevel=4,
+        )
+
+
+def _numbers(cell: Any, patient: Any) -> list[int]:
+    """The last number in the name of each slice; empty if one has none, or the cell is no folder of slices."""
+    if isinstance(cell, (list, tuple)):
+        names = [Path(part).stem for part in cell]
+    elif isinstance(cell, (str, PathLike)):
+        path, kind, source = find_image(cell, patient)
+        names = [file.stem for file in slice_files(path, source)] if kind == "folder" else []
+    else:
+        names = []
+    found = [re.findall(r"\d+", name) for name in names]
+    return [int(parts[-1]) for parts in found] if all(found) else []
+
+
+def _brief(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:4])) + (", ..." if len(numbers) > 4 else "")

@@ -1,16 +1,82 @@
 """NIfTI volumes: in one orientation inside, in their own geometry when masks are written back."""
 
+import struct
+import warnings
 import zlib
+from dataclasses import dataclass
+from itertools import product
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["read_nifti", "voxel_spacing", "write_mask"]
+__all__ = ["Grid", "grid_of", "read_nifti", "voxel_spacing", "write_mask"]
 
 # As radiologists look at slices: columns run to the patient's left, rows to the back, slices to the head.
 _ORIENTATION = ("L", "P", "S")
+# Grids that lie closer than this share of a voxel's shortest side are one: files round their geometry.
+_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the voxels of a volume lie in the patient, in the order of :func:`read_image`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Slices, rows, columns.
+    affine : ndarray of shape (4, 4)
+        From (slice, row, column, 1) to millimetres to the patient's right to left, back to front, feet to head.
+    is_known : bool
+        False if the file has no orientation codes, and its place in the patient is not known.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    is_known: bool
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Millimetres from slice to slice, row to row, column to column."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    def distance(self, other: "Grid") -> float:
+        """Millimetres between voxels of the same index, the largest of all; infinite if the shapes differ."""
+        if self.shape != other.shape:
+            return np.inf
+        corners = np.array([[*corner, 1] for corner in product(*((0, size - 1) for size in self.shape))])
+        return float(np.linalg.norm(corners @ (self.affine - other.affine).T, axis=1).max())
+
+    def is_same(self, other: "Grid") -> bool:
+        """Whether voxels of the same index lie at the same place, within a tenth of a voxel's shortest side."""
+        return self.distance(other) <= _TOLERANCE * self.spacing.min()
+
+
+def grid_of(path: Path, source: str) -> Grid:
+    """Where the voxels of a NIfTI file lie; they are not read.
+
+    Parameters
+    ----------
+    path : Path
+    source : str
+        Its name for messages.
+
+    Returns
+    -------
+    Grid
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, no NIfTI file, or without geometry.
+    """
+    volume = _load(path, source)
+    shape = volume.shape[:3]
+    affine = volume.affine @ _nibabel().orientations.inv_ornt_aff(_turn(volume), shape)
+    turned = tuple(shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0]))
+    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume))
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:
@@ -22,23 +88,39 @@ def read_nifti(path: Path, source: str) -> np.ndarray:
     source : str
         Its name for messages.
 
+    Returns
+    -------
+    ndarray of shape (S, H, W)
+
     Raises
     ------
     ValueError
-        If it is damaged, no NIfTI file, or not three-dimensional.
+        If it is damaged, no NIfTI file, without geometry, or not three-dimensional.
+
+    Warns
+    -----
+    UserWarning
+        If it does not tell how it lies in the patient.
     """
-    nibabel = _nibabel()
+    volume = _load(path, source)
     try:
-        volume = nibabel.load(path)
         voxels = np.asanyarray(volume.dataobj)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{source} cannot be read as NIfTI ({error}); replace it.") from error
+    except _DAMAGES as error:
+        raise _damaged(source, error) from error
+    if voxels.ndim > 3 and set(voxels.shape[3:]) == {1}:
+        voxels = voxels.reshape(voxels.shape[:3])
     if voxels.ndim != 3:
         raise ValueError(f"{source} must be a volume with three axes; got shape {voxels.shape}. Choose one volume.")
+    if not _is_coded(volume):
+        warnings.warn(
+            f"{source} has no orientation codes (sform_code = qform_code = 0): how it lies in the patient is not "
+            "known. It is read as if its axes ran to the left, to the front and to the head. Check a slice against "
+            "the original, and write the file with its affine.",
+            stacklevel=4,
+        )
     if voxels.dtype == np.float64:
         voxels = voxels.astype(np.float32)
-    turn = nibabel.orientations.ornt_transform(_own(volume), nibabel.orientations.axcodes2ornt(_ORIENTATION))
-    return nibabel.orientations.apply_orientation(voxels, turn).transpose(2, 1, 0)
+    return _nibabel().orientations.apply_orientation(voxels, _turn(volume)).transpose(2, 1, 0)
 
 
 def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
@@ -52,11 +134,7 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     -------
     (float, float, float)
     """
-    nibabel = _nibabel()
-    volume = nibabel.load(fspath(path))
-    turn = nibabel.orientations.ornt_transform(_own(volume), nibabel.orientations.axcodes2ornt(_ORIENTATION))
-    zooms = volume.header.get_zooms()
-    columns, rows, slices = (zooms[axis] for axis in np.argsort(turn[:, 0]))
+    slices, rows, columns = grid_of(Path(fspath(path)), repr(fspath(path))).spacing
     return float(slices), float(rows), float(columns)
 
 
@@ -82,10 +160,10 @@ def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> 
     for name in (path, like):
         if not name.endswith((".nii", ".nii.gz")):
             raise ValueError(f"masks are written as NIfTI on the voxels of a NIfTI image; {name!r} is none.")
-    image = nibabel.load(like)
+    image = _load(Path(like), repr(like))
     back = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt(_ORIENTATION), _own(image))
     voxels = nibabel.orientations.apply_orientation(np.asarray(mask, dtype=bool).transpose(2, 1, 0), back)
-    if voxels.shape != image.shape:
+    if voxels.shape != image.shape[:3]:
         raise ValueError(
             f"the mask has shape {voxels.shape} and the image {like!r} {image.shape}, columns first; both need the "
             "same voxels."
@@ -96,8 +174,43 @@ def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> 
     nibabel.save(nibabel.Nifti1Image(voxels.astype(np.uint8), image.affine, header), path)
 
 
+def _load(path: Path, source: str) -> Any:
+    """The opened file, its header checked."""
+    nibabel = _nibabel()
+    try:
+        volume = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *_DAMAGES) as error:
+        raise _damaged(source, error) from error
+    if not isinstance(volume, nibabel.Nifti1Pair):
+        raise _damaged(source, f"it holds {type(volume).__name__}")
+    if len(volume.shape) < 3 or 0 in volume.shape:
+        raise ValueError(f"{source} must be a volume with three axes; got shape {volume.shape}. Choose one volume.")
+    if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-12:
+        raise ValueError(
+            f"{source} has an affine that places no volume: {volume.affine[:3].tolist()}. Write it with the affine of "
+            "its series."
+        )
+    return volume
+
+
+def _is_coded(volume: Any) -> bool:
+    return int(volume.header["sform_code"]) > 0 or int(volume.header["qform_code"]) > 0
+
+
 def _own(volume: Any) -> np.ndarray:
     return _nibabel().orientations.io_orientation(volume.affine)
+
+
+def _turn(volume: Any) -> np.ndarray:
+    orientations = _nibabel().orientations
+    return orientations.ornt_transform(_own(volume), orientations.axcodes2ornt(_ORIENTATION))
+
+
+def _damaged(source: str, error: Any) -> ValueError:
+    return ValueError(f"{source} cannot be read as NIfTI ({error}); replace it.")
+
+
+_DAMAGES = (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, OverflowError, MemoryError, struct.error)
 
 
 def _nibabel() -> Any:

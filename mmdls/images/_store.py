@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
+from mmdls.images._cutting import cut_out
 from mmdls.images._fingerprint import fingerprint
+from mmdls.images._hounsfield import check_units
 from mmdls.images._masks import read_mask
 from mmdls.images._reading import is_missing, read_image
 
@@ -70,6 +72,8 @@ class SliceStore:
         intensity_range: tuple[float, float] | None = None,
         max_slices: int | None = None,
         dtype: str = "auto",
+        mask_label: int | Sequence[int] | None = None,
+        resample_mask: bool = False,
         memory: Any = None,
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -81,19 +85,23 @@ class SliceStore:
         images : sequence of n cells
             See :func:`read_image`; None or NaN = missing.
         masks : sequence of n cells, default=None
-            Pixels outside become 0, and the stack is cropped to the square around the mask with a margin of 5%. A
-            patient with an image and no mask keeps the image as it is.
+            Pixels outside become 0, and the stack is cropped to the square around the mask with a margin of 5%, which
+            is padded where it goes beyond the image. A patient with an image and no mask keeps the image as it is.
         patients : sequence of n ids, default=None
             For messages.
         image_size : int or (int, int), default=None
             Resize with antialiasing; None keeps the size, which must then be the same for all.
         intensity_range : (float, float), default=None
             Values mapped to [0, 1] and clipped. None keeps 8-bit greys and booleans, takes floats that lie in [0, 1],
-            and refuses the rest.
+            and refuses the rest. A window from below zero is one in HU: images that are not in HU are refused.
         max_slices : int, default=None
             Evenly spaced slices kept of longer stacks.
         dtype : {"auto", "float16", "float32"}, default="auto"
             ``"auto"`` keeps 8-bit greys exactly and others in half precision.
+        mask_label : int or sequence of int, default=None
+            Of masks with several values, those that are inside; see :func:`read_mask`.
+        resample_mask : bool, default=False
+            Bring NIfTI masks with other voxels to those of their images; see :func:`read_mask`.
         memory : str or joblib.Memory, default=None
             Keep the finished store there, memory-mapped, and find it again when contents and settings are the same.
         n_jobs : int, default=None
@@ -109,7 +117,7 @@ class SliceStore:
         masks = [None] * len(images) if masks is None else list(masks)
         if isinstance(image_size, (int, np.integer)):
             image_size = (int(image_size), int(image_size))
-        settings = (image_size, intensity_range, max_slices, dtype)
+        settings = (image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
         root = getattr(memory, "location", memory)
         key = "" if root is None else _key(images, masks, patients, settings)
         folder = None if root is None else Path(root) / "mmdls-slices" / key
@@ -259,13 +267,18 @@ def _prepare(
     intensity_range: tuple[float, float] | None,
     max_slices: int | None,
     dtype: str,
+    mask_label: Any,
+    resample_mask: bool,
 ) -> np.ndarray | None:
     """One patient's stack, uint8 or float32 in [0, 1]; None if missing."""
     if is_missing(cell):
         return None
     image = read_image(cell, patient)
+    if intensity_range is not None:
+        check_units(image, intensity_range, patient)
     if not is_missing(mask_cell):
-        image = _cut_out(image, read_mask(mask_cell, patient, image.shape))
+        mask = read_mask(mask_cell, patient, image.shape, image=cell, label=mask_label, resample_mask=resample_mask)
+        image = cut_out(image, mask)
     if max_slices is not None and len(image) > max_slices:
         image = image[np.linspace(0, len(image) - 1, max_slices).round().astype(int)]
     image = _to_grey(image, intensity_range, patient)
@@ -294,20 +307,6 @@ def _to_grey(image: np.ndarray, intensity_range: tuple[float, float] | None, pat
         "intensity_range only 8-bit greys and floats in [0, 1] are understood. Pass intensity_range=(low, high), for "
         "example (-1350, 150) for lung CT in HU."
     )
-
-
-def _cut_out(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The image inside its mask, on the square around it."""
-    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
-    side = max(np.ptp(rows), np.ptp(columns)) + 1
-    side = min(int(np.ceil(side * 1.1)), *image.shape[1:])
-    windows = []
-    for inside, size in ((rows, image.shape[1]), (columns, image.shape[2])):
-        first = int(round((inside[0] + inside[-1] + 1 - side) / 2))
-        first = min(max(first, 0), size - side)
-        windows.append(slice(first, first + side))
-    outside = image.min() if image.dtype.kind == "i" or (image.dtype.kind == "f" and image.min() < 0) else 0
-    return np.where(mask, image, outside).astype(image.dtype)[:, windows[0], windows[1]]
 
 
 def _key(images: Sequence[Any], masks: Sequence[Any], patients: list, settings: tuple) -> str:

@@ -1,0 +1,84 @@
+"""Whether pixels are Hounsfield units (HU), as a window in HU expects."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["check_chest", "check_units"]
+
+# Air is near -1000 HU, and every CT of a chest shows some; what is far below it fills the corners of a slice.
+_PADDING, _AIR = -1500, -200
+# Of a body only bone, contrast agent and metal exceed this; with 1024 added, all soft tissue does.
+_DENSE = 500
+# A window narrower than this, or without negative values, is none of HU.
+_NARROWEST = 50
+
+
+def check_chest(image: np.ndarray, patient: Any) -> None:
+    """Refuse a CT of a chest that is neither in HU nor in 8-bit greys.
+
+    Parameters
+    ----------
+    image : ndarray of shape (S, H, W)
+    patient : object
+        Id for messages.
+
+    Raises
+    ------
+    ValueError
+        If it shows no air, or soft tissue as 1024 HU and more.
+    """
+    if image.dtype != np.uint8 and (image.min() > _AIR or _has_offset(image)):
+        raise ValueError(
+            f"the CT of patient {patient!r} holds {_range(image)}; expected Hounsfield units with air near -1000, or "
+            "8-bit greys. If 1024 was added to keep stored values above zero, subtract it; other greys go to uint8 "
+            "first."
+        )
+
+
+def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient: Any) -> None:
+    """Refuse an image, whole or a part of one, that is not in HU if the window is.
+
+    Parameters
+    ----------
+    image : ndarray of shape (S, H, W)
+    intensity_range : (float, float)
+        A window from a negative value upwards and at least 50 wide is one in HU; nothing is refused under others.
+    patient : object
+        Id for messages.
+
+    Raises
+    ------
+    ValueError
+        If the image holds greys, values from 0 to 1, or HU with 1024 added.
+    """
+    low, high = intensity_range
+    if low >= 0 or high - low < _NARROWEST:
+        return
+    window = f"intensity_range={intensity_range} is a window in Hounsfield units, and the image of patient {patient!r}"
+    if image.dtype in (np.uint8, bool) or (0 <= image.min() < image.max() <= 1):
+        raise ValueError(
+            f"{window} holds greys ({_range(image)}), whose window was chosen before. Pass intensity_range=None for "
+            "greys, or give the image in HU."
+        )
+    if _has_offset(image):
+        raise ValueError(
+            f"{window} holds {_range(image)}: hardly any below {_AIR}, and {_dense(image):.0%} above {_DENSE}, as when "
+            "1024 was added to keep stored values above zero. Subtract it (the rescale intercept of the series), or "
+            "choose an intensity_range in these values, from 0 or more."
+        )
+
+
+def _has_offset(image: np.ndarray) -> bool:
+    """Whether nearly no pixel is air or lung, and many are denser than soft tissue."""
+    inside = image[image > _PADDING]
+    return bool(len(inside)) and float(np.mean(inside < _AIR)) < 0.02 and _dense(image) > 0.05
+
+
+def _dense(image: np.ndarray) -> float:
+    inside = image[image > _PADDING]
+    return float(np.mean(inside > _DENSE))
+
+
+def _range(image: np.ndarray) -> str:
+    return f"{image.dtype} from {image.min():g} to {image.max():g}"
