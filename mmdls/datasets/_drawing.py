@@ -176,7 +176,8 @@ def _grid(size: int, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pixel = np.arange(size) + 0.5
     y = (pixel[None, :, None] - centre[0][:, None, None]).astype(np.float32)
     x = (pixel[None, None, :] - centre[1][:, None, None]).astype(np.float32)
-    return np.broadcast_arrays(y, x)
+    shape = np.broadcast_shapes(y.shape, x.shape)
+    return np.broadcast_to(y, shape), np.broadcast_to(x, shape)
 
 
 def _to_uint8(image: np.ndarray, noise: np.ndarray, rng: np.random.Generator) -> np.ndarray:

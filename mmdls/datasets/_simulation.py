@@ -256,7 +256,8 @@ def _generator(random_state: Any) -> np.random.Generator:
 
 
 def _check_n_slices(n_slices: int | tuple[int, int]) -> tuple[int, int]:
-    pair = (n_slices, n_slices) if np.ndim(n_slices) == 0 else tuple(n_slices)
+    given: Any = n_slices
+    pair = (given, given) if np.ndim(given) == 0 else tuple(given)
     whole = len(pair) == 2 and all(isinstance(n, int | np.integer) and not isinstance(n, bool) for n in pair)
     if not whole or not 1 <= pair[0] <= pair[1]:
         raise ValueError(

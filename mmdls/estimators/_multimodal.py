@@ -171,7 +171,7 @@ class Multimodal(_BaseComposition):
         self.modalities_ = self._resolve_modalities(table)
         for _, encoder, _ in self.modalities_:
             # Its fit, which would check them, is for an encoder that trains alone.
-            if isinstance(encoder, SliceEncoder) and hasattr(encoder, "_parameter_constraints"):
+            if isinstance(encoder, SliceEncoder):
                 encoder._validate_params()
         if strange := [task for task in self.task_weights or {} if task not in tasks]:
             raise ValueError(f"task_weights names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")

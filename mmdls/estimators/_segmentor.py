@@ -2,9 +2,10 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import numpy as np
@@ -13,14 +14,19 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from mmdls.cohort import check_features
+from mmdls.estimators._constraints import Finite, count, share
 from mmdls.images import box_around, is_missing, read_image, read_mask
 from mmdls.images._components import body_of, is_volume, largest_parts
+from mmdls.images._cutting import pad_to_square
+from mmdls.images._hounsfield import check_chest
+from mmdls.images._settings import as_size, as_window, check_label
 from mmdls.metrics import dice_score
 from mmdls.modules.pretrained import load_imagenet_weights
 from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
@@ -30,12 +36,9 @@ from mmdls.training._masks import Augmentation, LabelledSlices, resize, train_ma
 
 __all__ = ["LungLesionSegmentor"]
 
-# Air is near -1000 HU, and every CT of a chest shows some; without any value below this the numbers are no HU.
-_AIR = -200
-
 
 @estimator_registry.register("lung_lesion_segmentor")
-class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):
+class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Masks of lung and lesion from CT, learned slice by slice; the first step of a ``Pipeline`` from CT to outcomes.
 
     ``fit`` learns from the columns ``ct_image``, ``lung_mask`` and ``lesion_mask`` of a table of patients. Either mask
@@ -62,6 +65,12 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         Window in HU that the network sees.
     grey_range : (float, float), default=(-1350.0, 150.0)
         HU of the greys 0 and 255 of 8-bit images.
+    lung_label, lesion_label : int or sequence of int, default=None
+        Of masks with several values, those that are inside, for example ``(1, 2)`` for both lungs; None takes masks
+        with one value besides 0.
+    resample_mask : bool, default=False
+        Bring NIfTI masks with other voxels than their image to those of the image, each the value of the nearest one;
+        False refuses them.
     loss : str, default="dice+cross_entropy"
         ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
     foreground_share : float, default=0.33
@@ -132,6 +141,44 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     ['lung_mask', 'lesion_mask']
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "net": [str, callable],
+        "net_params": [Mapping, None],
+        "backbone_weights": [str, PathLike, None],
+        "image_column": [str],
+        "image_size": [count(1), tuple, list],
+        "neighbours": [count(0)],
+        "intensity_range": [tuple, list],
+        "grey_range": [tuple, list],
+        "lung_label": [count(1), "array-like", None],
+        "lesion_label": [count(1), "array-like", None],
+        "resample_mask": ["boolean"],
+        "loss": [str],
+        "foreground_share": [Finite(Real, 0, 1, closed="both")],
+        "patch_size": [count(1), tuple, list, None],
+        "augment": ["boolean"],
+        "max_epochs": [count(1)],
+        "learning_rate": [Finite(Real, 0, None, closed="neither")],
+        "weight_decay": [Finite(Real, 0, None, closed="left")],
+        "batch_size": [count(1)],
+        "validation_fraction": [share()],
+        "patience": [count(1), None],
+        "threshold": [Finite(Real, 0, 1, closed="both")],
+        "flips": ["boolean"],
+        "lung_components": [count(1), StrOptions({"auto"}), None],
+        "lesion_components": [count(1), None],
+        "lung_inside_body": ["boolean"],
+        "lesion_inside_body": ["boolean"],
+        "crop_size": [count(1)],
+        "crop_margin": [Finite(Real, 0, None, closed="left")],
+        "keep_image": ["boolean"],
+        "precision": [StrOptions({"float32", "bf16"})],
+        "n_jobs": [Integral, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         *,
@@ -143,6 +190,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         neighbours: int = 0,
         intensity_range: tuple[float, float] = (-1350.0, 150.0),
         grey_range: tuple[float, float] = (-1350.0, 150.0),
+        lung_label: int | Sequence[int] | None = None,
+        lesion_label: int | Sequence[int] | None = None,
+        resample_mask: bool = False,
         loss: str = "dice+cross_entropy",
         foreground_share: float = 0.33,
         patch_size: int | tuple[int, int] | None = None,
@@ -176,6 +226,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self.neighbours = neighbours
         self.intensity_range = intensity_range
         self.grey_range = grey_range
+        self.lung_label = lung_label
+        self.lesion_label = lesion_label
+        self.resample_mask = resample_mask
         self.loss = loss
         self.foreground_share = foreground_share
         self.patch_size = patch_size
@@ -241,6 +294,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         rng = check_random_state(self.random_state)
         compute = Compute(device=self.device, precision=self.precision)
         slices = self._read_labelled(learnable)
+        self._warn_of_empty(slices)
         held = self._held_out(slices, len(learnable), rng)
         is_held = torch.isin(slices.patients, torch.as_tensor(held))
         with seeded(rng.randint(2**31 - 1)):
@@ -260,7 +314,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 neighbours=self.neighbours,
                 patience=self.patience,
                 foreground_share=self.foreground_share,
-                patch_size=None if self.patch_size is None else _pair(self.patch_size),
+                patch_size=None if self.patch_size is None else as_size(self.patch_size, "patch_size"),
                 augmentation=Augmentation() if self.augment else None,
                 compute=compute,
                 verbose=self.verbose,
@@ -331,15 +385,14 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         place = {patient: row for row, patient in enumerate(X.index)}
 
         def cut(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray | None]:
-            masks: dict[str, np.ndarray | None] = self._masks(image, patient, contiguous)
-            for name, mask in masks.items():
+            found: dict[str, np.ndarray | None] = {}
+            for name, mask in self._masks(image, patient, contiguous).items():
                 box = box_around(mask, self.crop_margin)
-                if box is None:
-                    masks[name] = None
-                else:
-                    crop = torch.as_tensor(self._window(image[box]))
-                    images[f"{name}_image"][place[patient]] = resize(crop, _pair(self.crop_size)).numpy()
-            return masks
+                found[name] = None if box is None else mask
+                if box is not None:
+                    crop = torch.as_tensor(pad_to_square(self._window(image[box]), 0))
+                    images[f"{name}_image"][place[patient]] = resize(crop, (self.crop_size, self.crop_size)).numpy()
+            return found
 
         masks = self._table(X, "mask", cut)
         has_image = X[self.image_column].map(lambda cell: not is_missing(cell))
@@ -391,7 +444,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             masks = self._masks(image, patient, is_volume(row[self.image_column], len(image)))
             for name in known:
                 if not is_missing(row[f"{name}_mask"]):
-                    true = read_mask(row[f"{name}_mask"], patient, image.shape, allow_empty=True)
+                    true = self._read_mask(name, row[f"{name}_mask"], patient, row[self.image_column], image)
                     if true.any() or masks[name].any():
                         scores.append(dice_score(true, masks[name]))
         if not scores:
@@ -412,26 +465,26 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return self
 
     def _check_parameters(self) -> None:
+        self._validate_params()
         for name in ("intensity_range", "grey_range"):
-            low, high = getattr(self, name)
-            if not low < high:
-                raise ValueError(f"{name} must be (low, high) with low < high; got {getattr(self, name)}.")
-        for name, least in (("neighbours", 0), ("max_epochs", 1), ("batch_size", 1), ("crop_size", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name} must be a whole number of {least} or more; got {value!r}.")
-        for name, words in (("lung_components", ("auto", None)), ("lesion_components", (None,))):
-            value = getattr(self, name)
-            if value not in words and (not isinstance(value, (int, np.integer)) or value < 1):
-                raise ValueError(
-                    f"{name} must be {' or '.join(map(repr, words))} or a whole number of 1 or more; got {value!r}."
-                )
-        for name in ("foreground_share", "threshold", "validation_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1; got {getattr(self, name)!r}.")
+            as_window(getattr(self, name), name)
+        for name in ("lung_label", "lesion_label"):
+            check_label(getattr(self, name), name)
+        size = as_size(self.image_size)
         if self.patch_size is not None:
-            if any(part > full for part, full in zip(_pair(self.patch_size), _pair(self.image_size), strict=True)):
+            patch = as_size(self.patch_size, "patch_size")
+            if any(part > full for part, full in zip(patch, size, strict=True)):
                 raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
+
+    def _warn_of_empty(self, slices: LabelledSlices) -> None:
+        shown = slices.masks.flatten(2).amax(dim=2).amax(dim=0)
+        for k, name in enumerate(STRUCTURES):
+            if slices.known[:, k].any() and not shown[k]:
+                warnings.warn(
+                    f"no {name}_mask has any pixel inside, with {name}_label={getattr(self, f'{name}_label')!r}: only "
+                    f"the absence of a {name} can be learned.",
+                    stacklevel=3,
+                )
 
     def _check_table(self, X: pd.DataFrame) -> None:
         check_features(X)
@@ -485,9 +538,8 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 body = body_of(self._hounsfield(picture))
                 for mask in found:
                     mask &= body
-        n_lungs = self.lung_components
-        if n_lungs == "auto":
-            n_lungs = 2 if contiguous else None
+        automatic = 2 if contiguous else None
+        n_lungs = automatic if isinstance(self.lung_components, str) else self.lung_components
         for name, n_components in (("lung", n_lungs), ("lesion", self.lesion_components)):
             if n_components is not None and name in masks:
                 masks[name] = largest_parts(masks[name], n_components)
@@ -495,11 +547,11 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
 
     def _probabilities(self, image: np.ndarray, patient: Any) -> Iterator[dict[str, np.ndarray]]:
         """Probabilities (s, H, W) of one patient's slices, a batch at a time."""
-        self._check_image(image, patient)
+        check_chest(image, patient)
         compute = Compute(device=self.device, precision=self.precision)
         device = compute.torch_device
         network = self.network_.to(device).eval()
-        size = _pair(self.image_size)
+        size = as_size(self.image_size)
         small = torch.cat(
             [
                 resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
@@ -528,18 +580,18 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
 
     def _read_labelled(self, X: pd.DataFrame) -> LabelledSlices:
         """All slices of patients that have an image and a mask."""
-        size = _pair(self.image_size)
+        size = as_size(self.image_size)
         columns = [f"{name}_mask" for name in STRUCTURES]
         cells = X.reindex(columns=[self.image_column, *columns])
 
         def read(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
             image = read_image(row[0], patient)
-            self._check_image(image, patient)
+            check_chest(image, patient)
             known = torch.tensor([not is_missing(cell) for cell in row[1:]])
             masks = torch.zeros(len(image), len(columns), *size, dtype=torch.uint8)
-            for k, cell in enumerate(row[1:]):
+            for k, (name, cell) in enumerate(zip(STRUCTURES, row[1:], strict=True)):
                 if known[k]:
-                    mask = read_mask(cell, patient, image.shape, allow_empty=True)
+                    mask = self._read_mask(name, cell, patient, row[0], image)
                     masks[:, k] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
             return resize(torch.as_tensor(self._window(image)), size), masks, known
 
@@ -558,6 +610,18 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             patients=torch.arange(len(stacks)).repeat_interleave(counts),
         )
 
+    def _read_mask(self, name: str, cell: Any, patient: Any, image_cell: Any, image: np.ndarray) -> np.ndarray:
+        """The true mask of a structure, on the voxels of its image."""
+        return read_mask(
+            cell,
+            patient,
+            image.shape,
+            image=image_cell,
+            label=self.lung_label if name == "lung" else self.lesion_label,
+            resample_mask=self.resample_mask,
+            allow_empty=True,
+        )
+
     def _held_out(self, slices: LabelledSlices, n_patients: int, rng: np.random.RandomState) -> np.ndarray:
         """Patients for validation: a share of those whose masks are all known as far as there are any."""
         wanted = min(round(n_patients * self.validation_fraction), n_patients - 1)
@@ -569,14 +633,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         # Half at random, so that patients with a single mask are not all in training.
         best = order[: max(2 * wanted, 1)]
         return rng.permutation(best)[:wanted]
-
-    def _check_image(self, image: np.ndarray, patient: Any) -> None:
-        if image.dtype != np.uint8 and image.min() > _AIR:
-            raise ValueError(
-                f"the CT of patient {patient!r} holds {image.dtype} from {image.min():g} to {image.max():g}; expected "
-                "Hounsfield units with air near -1000, or 8-bit greys. If 1024 was added to keep stored values above "
-                "zero, subtract it; other greys go to uint8 first."
-            )
 
     def _hounsfield(self, image: np.ndarray) -> np.ndarray:
         if image.dtype != np.uint8:
@@ -593,10 +649,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
 
 
-def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
-    return (int(size), int(size)) if isinstance(size, (int, np.integer)) else (int(size[0]), int(size[1]))
-
-
 def _sigmoids(network: torch.nn.Module, images: Tensor) -> Tensor:
     logits = network(images.contiguous(memory_format=torch.channels_last))
     return torch.cat([logits[name].float() for name in STRUCTURES], dim=1).sigmoid()
@@ -610,4 +662,6 @@ def _load_backbone(network: torch.nn.Module, path: Path) -> None:
             f"backbone_weights start the encoder of a network, and {type(network).__name__} has none; use "
             "'cross_attention_unet' or 'published'."
         )
-    load_imagenet_weights(network.encoder, torch.load(path, map_location="cpu", weights_only=True))
+    encoder = network.encoder
+    assert isinstance(encoder, torch.nn.Module)
+    load_imagenet_weights(encoder, torch.load(path, map_location="cpu", weights_only=True))

@@ -1,16 +1,20 @@
 """Slices of CT or PET to an embedding."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, ClassVar
 
 import numpy as np
 import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import check_cohort, check_features
+from mmdls.estimators._constraints import Finite, count, share
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.registry import backbones, poolings
@@ -50,6 +54,11 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
     intensity_range : (float, float), default=None
         Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255 and floats as
         they are, and refuses anything else.
+    mask_label : int or sequence of int, default=None
+        Of masks with several values, those that are inside; None takes masks with one value besides 0.
+    resample_mask : bool, default=False
+        Bring NIfTI masks with other voxels than their image to those of the image, each the value of the nearest one;
+        False refuses them.
     max_slices : int, default=None
         Evenly spaced slices kept of longer stacks; None keeps all.
     standardize : bool, default=True
@@ -92,6 +101,31 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
     (30, 8)
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "backbone": [str, callable],
+        "backbone_params": [Mapping, None],
+        "pooling": [str, callable],
+        "pooling_params": [Mapping, None],
+        "embedding_dim": [count(1)],
+        "image_size": [count(1), tuple, list, None],
+        "intensity_range": [tuple, list, None],
+        "mask_label": [count(1), "array-like", None],
+        "resample_mask": ["boolean"],
+        "max_slices": [count(1), None],
+        "standardize": ["boolean"],
+        "backbone_learning_rate": [Finite(Real, 0, None, closed="left")],
+        "trainable": ["boolean"],
+        "max_epochs": [count(1)],
+        "learning_rate": [Finite(Real, 0, None, closed="neither")],
+        "batch_size": [count(1)],
+        "validation_fraction": [share()],
+        "memory": [str, PathLike, HasMethods(["cache"]), None],
+        "n_jobs": [Integral, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
     def __init__(
         self,
         *,
@@ -102,6 +136,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         embedding_dim: int = 64,
         image_size: int | tuple[int, int] | None = None,
         intensity_range: tuple[float, float] | None = None,
+        mask_label: int | Sequence[int] | None = None,
+        resample_mask: bool = False,
         max_slices: int | None = None,
         standardize: bool = True,
         backbone_learning_rate: float = 0.2,
@@ -123,6 +159,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         self.embedding_dim = embedding_dim
         self.image_size = image_size
         self.intensity_range = intensity_range
+        self.mask_label = mask_label
+        self.resample_mask = resample_mask
         self.max_slices = max_slices
         self.standardize = standardize
         self.backbone_learning_rate = backbone_learning_rate
@@ -172,6 +210,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             image_size=self.image_size,
             intensity_range=self.intensity_range,
             max_slices=self.max_slices,
+            mask_label=self.mask_label,
+            resample_mask=self.resample_mask,
             memory=self.memory,
             n_jobs=self.n_jobs if self.n_jobs is not None else n_jobs,
             verbose=verbose if is_first_rank() else 0,
@@ -203,6 +243,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         -------
         SliceEncoder
         """
+        self._validate_params()
         check_features(X)
         y = outcome_table(y, X.index)
         tasks = check_cohort(X, y)

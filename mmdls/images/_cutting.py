@@ -30,7 +30,7 @@ def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, sli
     """
     if not mask.any():
         return None
-    first, last = zip(*((np.flatnonzero(line)[[0, -1]]) for line in _profiles(mask)), strict=True)
+    first, last = zip(*(_ends(mask, axis) for axis in range(3)), strict=True)
     side = max(last[1] - first[1], last[2] - first[2]) + 1
     side = int(np.ceil(side * (1 + 2 * margin)))
     box = [slice(int(first[0]), int(last[0]) + 1)]
@@ -85,5 +85,8 @@ def pad_to_square(image: np.ndarray, fill: float) -> np.ndarray:
     return np.pad(image, [(0, 0), *before], constant_values=fill) if any(lacking) else image
 
 
-def _profiles(mask: np.ndarray) -> list[np.ndarray]:
-    return [mask.any(axis=(1, 2)), mask.any(axis=(0, 2)), mask.any(axis=(0, 1))]
+def _ends(mask: np.ndarray, axis: int) -> tuple[int, int]:
+    """The first and the last place along an axis where something is inside."""
+    others = tuple(other for other in range(mask.ndim) if other != axis)
+    places = np.flatnonzero(mask.any(axis=others))
+    return int(places[0]), int(places[-1])

@@ -3,7 +3,6 @@
 import re
 import warnings
 from collections.abc import Sequence
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from scipy import ndimage
 from mmdls.images._files import find_image, of_patient, slice_files
 from mmdls.images._nifti import Grid, grid_of
 from mmdls.images._reading import read_image
+from mmdls.images._settings import check_label
 
-__all__ = ["check_label", "read_mask"]
+__all__ = ["read_mask"]
 
 
 def read_mask(
@@ -79,9 +79,9 @@ def read_mask(
         raise ValueError(f"the mask{of} is empty: no pixel is inside{which}. Use None if there is no mask.")
     if isinstance(image, np.ndarray) and like is None:
         like = image.shape if image.ndim == 3 else (1, *image.shape)
-    grids = _grid(cell, patient), _grid(image, patient)
-    if grids[0] is not None and grids[1] is not None:
-        inside = _on_grid(inside, *grids, of=of, resample_mask=resample_mask)
+    grid, image_grid = _grid(cell, patient), _grid(image, patient)
+    if grid is not None and image_grid is not None:
+        inside = _on_grid(inside, grid, image_grid, of=of, resample_mask=resample_mask)
     elif like is not None and mask.shape != tuple(like):
         raise ValueError(
             f"the mask{of} has shape {mask.shape} and its image {tuple(like)}; both need the same slices and pixels."
@@ -89,26 +89,6 @@ def read_mask(
     else:
         _compare_numbers(cell, image, patient)
     return inside
-
-
-def check_label(label: Any, name: str = "label") -> None:
-    """Refuse what chooses nothing of a mask.
-
-    Parameters
-    ----------
-    label : int, sequence of int, or None
-    name : str, default="label"
-        Of the parameter, for messages.
-
-    Raises
-    ------
-    ValueError
-        If it is no positive whole number, nor a sequence of them.
-    """
-    labels = [label] if np.ndim(label) == 0 else list(label)
-    whole = all(isinstance(one, Integral) and not isinstance(one, bool) and one > 0 for one in labels)
-    if label is not None and not (labels and whole):
-        raise ValueError(f"{name} must be a whole number above 0, or several; got {label!r}.")
 
 
 def _choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mmdls.images._fingerprint import fingerprint
 from mmdls.images._hounsfield import check_units
 from mmdls.images._masks import read_mask
 from mmdls.images._reading import is_missing, read_image
+from mmdls.images._settings import as_size, as_window, check_label
 
 __all__ = ["SliceStore"]
 
@@ -53,6 +55,7 @@ class SliceStore:
         self.std = std
         self.key = key
         self._remembered: tuple[str, np.ndarray] | None = None
+        self._folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -115,8 +118,10 @@ class SliceStore:
         """
         patients = list(range(len(images))) if patients is None else list(patients)
         masks = [None] * len(images) if masks is None else list(masks)
-        if isinstance(image_size, (int, np.integer)):
-            image_size = (int(image_size), int(image_size))
+        image_size = None if image_size is None else as_size(image_size)
+        intensity_range = None if intensity_range is None else as_window(intensity_range)
+        check_label(mask_label, "mask_label")
+        _warn_of_partial_masks(images, masks, patients)
         settings = (image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
         root = getattr(memory, "location", memory)
         key = "" if root is None else _key(images, masks, patients, settings)
@@ -191,7 +196,7 @@ class SliceStore:
         return store
 
     def __reduce__(self) -> tuple:
-        if hasattr(self, "_folder"):
+        if self._folder is not None:
             return SliceStore._open, (self._folder,)
         return SliceStore, (self.data, self.counts, self.mean, self.std, self.key)
 
@@ -212,7 +217,7 @@ class SliceStore:
         """
         if self._remembered is not None and self._remembered[0] == key:
             return self._remembered[1]
-        path = self._folder / f"{key}.npy" if hasattr(self, "_folder") else None
+        path = None if self._folder is None else self._folder / f"{key}.npy"
         if path is not None and path.is_file():
             value = np.load(path)
         else:
@@ -259,6 +264,22 @@ class SliceStore:
         return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
 
 
+def _warn_of_partial_masks(images: Sequence[Any], masks: Sequence[Any], patients: Sequence[Any]) -> None:
+    """Some images cut out and others whole are two kinds of images."""
+    has_mask = [not is_missing(mask) for image, mask in zip(images, masks, strict=True) if not is_missing(image)]
+    if any(has_mask) and not all(has_mask):
+        whole = [
+            patient
+            for image, mask, patient in zip(images, masks, patients, strict=True)
+            if is_missing(mask) and not is_missing(image)
+        ]
+        warnings.warn(
+            f"{len(whole)} of {len(has_mask)} patients with an image have no mask, such as {whole[:5]}: their images "
+            "are taken whole, while the others are cut out. Add their masks, or leave the mask column out.",
+            stacklevel=3,
+        )
+
+
 def _prepare(
     cell: Any,
     mask_cell: Any,
@@ -293,8 +314,6 @@ def _prepare(
 def _to_grey(image: np.ndarray, intensity_range: tuple[float, float] | None, patient: Any) -> np.ndarray:
     if intensity_range is not None:
         low, high = intensity_range
-        if not low < high:
-            raise ValueError(f"intensity_range must be (low, high) with low < high; got {intensity_range}.")
         return ((image.astype(np.float32) - low) / (high - low)).clip(0, 1)
     if image.dtype == np.uint8:
         return image
