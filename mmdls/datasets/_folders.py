@@ -12,6 +12,8 @@ from sklearn.utils import Bunch
 
 from mmdls.cohort import Cohort, check_cohort, read_cohort
 from mmdls.cohort._files import read_table
+from mmdls.datasets._slices import SLICE_FOLDERS, find_slices
+from mmdls.images._png import pillow
 
 CLINICAL = ("age", "sex", "smoking_status", "smoking_duration", "smoking_cessation", "diameter")
 PET_COLUMNS = ("pet_suvmax", "pet_suvmean", "pet_suvpeak", "pet_tlg", "pet_mtv")
@@ -20,14 +22,6 @@ OUTCOMES = ("dfs_time", "dfs_event", "os_time", "os_event")
 _SUBTYPES = ("LUAD", "LUSC")
 _STAGES = ("I-II", "III", "IV")
 _TREATMENTS = ("immunotherapy", "chemotherapy")
-_SLICE_FOLDERS = {
-    "lesion": "lesion_image",
-    "space": "lung_image",
-    "ct": "ct_image",
-    "lung_mask": "lung_mask",
-    "lesion_mask": "lesion_mask",
-}
-_FLAT_FOLDERS = {"images": "ct_image", "lung_masks": "lung_mask", "lesion_masks": "lesion_mask"}
 
 
 def load_cohort(
@@ -113,7 +107,7 @@ def load_cohort(
                 raise ValueError(f"{name}.npy and clinical.csv both hold {name} features ({given[:3]}); keep one.")
             data = data.join(block)
     carried = [column for column in ("centre", "treatment") if column in data]
-    images = _read_flat(root, data.index) if _is_flat(root) else _find_slices(root, data.index)
+    images = find_slices(root, data.index)
     data = pd.concat([data.drop(columns=carried), images, data[carried]], axis=1)
     check_cohort(data, target, fitting=False)
     if return_X_y:
@@ -139,9 +133,9 @@ def write_cohort(folder: str | PathLike, data: pd.DataFrame, target: pd.DataFram
     root = Path(folder)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{str(root)!r} exists and is not empty; choose a new folder, nothing is overwritten.")
-    image = _pillow()
+    image = pillow()
     root.mkdir(parents=True, exist_ok=True)
-    for part, column in _SLICE_FOLDERS.items():
+    for part, column in SLICE_FOLDERS.items():
         if column in data:
             for patient, bag in data[column].dropna().items():
                 path = root / str(patient) / part
@@ -236,87 +230,3 @@ def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -
     elif values.shape[1] != len(names):
         raise ValueError(f"{path.name} has {values.shape[1]} columns; expected {len(names)}: {', '.join(names)}.")
     return pd.DataFrame(values.astype(np.float64), index=patients, columns=list(names))
-
-
-def _find_slices(root: Path, patients: pd.Index) -> pd.DataFrame:
-    """Paths of the folders of slices, by patient and kind; nothing is opened."""
-    home = root / "images" if (root / "images").is_dir() else root
-    found = {path.name: path for path in sorted(home.iterdir()) if path.is_dir()}
-    known = set(patients)
-    strangers = [name for name, path in found.items() if name not in known and _parts(path)]
-    if strangers:
-        message = f"folders of slices without a row in clinical.csv: {strangers[:5]} ({len(strangers)} in all)"
-        if not known & found.keys():
-            raise ValueError(f"{message}, and no patient of clinical.csv has one; the ids must be the same.")
-        warnings.warn(f"{message}; they are left out.", stacklevel=3)
-    cells: dict[str, dict[str, str]] = {column: {} for column in _SLICE_FOLDERS.values()}
-    for patient in sorted(known & found.keys()):
-        parts = _parts(found[patient])
-        if not parts:
-            raise ValueError(
-                f"patient {patient!r}: the folder {str(found[patient])!r} holds none of "
-                f"{list(_SLICE_FOLDERS)}; slices belong into such a sub-folder."
-            )
-        for part in parts:
-            path = found[patient] / part
-            if not any(file.suffix.lower() == ".png" for file in path.iterdir()):
-                raise ValueError(
-                    f"patient {patient!r}: the folder {str(path)!r} holds no PNG slices; put them there, or "
-                    "remove the folder if the patient has no such images."
-                )
-            cells[_SLICE_FOLDERS[part]][patient] = str(path)
-    return _as_columns({column: paths for column, paths in cells.items() if paths}, patients)
-
-
-def _parts(patient_folder: Path) -> list[str]:
-    return [part for part in _SLICE_FOLDERS if (patient_folder / part).is_dir()]
-
-
-def _is_flat(root: Path) -> bool:
-    images = root / "images"
-    return images.is_dir() and any(path.suffix.lower() == ".png" for path in images.iterdir())
-
-
-def _read_flat(root: Path, patients: pd.Index) -> pd.DataFrame:
-    """Slices of the older layout, as arrays (S, H, W) in the order of the file names, with their masks."""
-    image = _pillow()
-    names: dict[str, list[str]] = {}
-    for path in sorted((root / "images").iterdir()):
-        if path.suffix.lower() == ".png":
-            names.setdefault(path.stem.rpartition("_")[0], []).append(path.name)
-    named = sorted(names.keys() & set(patients))
-    if not named:
-        raise ValueError(
-            f"images holds slices of {list(names)[:5]}, and none of a patient of clinical.csv; files are "
-            "named <patient>_<slice>.png."
-        )
-    columns: dict[str, dict[str, np.ndarray]] = {}
-    for part, column in _FLAT_FOLDERS.items():
-        if (root / part).is_dir():
-            columns[column] = {}
-            for patient in named:
-                lacking = [name for name in names[patient] if not (root / part / name).is_file()]
-                if lacking:
-                    raise ValueError(f"patient {patient!r}: {part} lacks {lacking[:5]}, which images holds.")
-                slices = [np.asarray(image.open(root / part / name).convert("L")) for name in names[patient]]
-                if len({pixels.shape for pixels in slices}) > 1:
-                    raise ValueError(f"patient {patient!r}: the slices in {part} differ in size; resize them first.")
-                columns[column][patient] = np.stack(slices) > 0 if column.endswith("_mask") else np.stack(slices)
-    return _as_columns(columns, patients)
-
-
-def _as_columns(cells: Mapping[str, Mapping[str, Any]], patients: pd.Index) -> pd.DataFrame:
-    """Object columns with None where a patient has nothing."""
-    columns = {}
-    for column, by_patient in cells.items():
-        columns[column] = pd.Series(index=patients, dtype=object)
-        columns[column][:] = [by_patient.get(patient) for patient in patients]
-    return pd.DataFrame(columns, index=patients)
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError('PNG slices need Pillow; install it with: pip install "mmdls[imaging]"') from error
-    return Image

@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "find_image", "natural_order", "of_patient", "slice_files"]
+__all__ = ["KINDS", "find_image", "folder_entries", "natural_order", "of_patient", "slice_files"]
 
 KINDS = {".png": "png", ".npy": "npy", ".nii": "nifti", ".gz": "nifti"}
 # What systems and exporters leave beside slices; whatever else is there may be a slice that nobody would miss.
@@ -79,14 +79,16 @@ def slice_files(folder: Path, source: str) -> list[Path]:
         If there is no slice, or something else that may belong to the image: a sub-folder, a slice in another format,
         two slices of the same number.
     """
-    entries = sorted(path for path in folder.iterdir() if not is_system_file(path))
+    entries = folder_entries(folder)
     files = [path for path in entries if path.suffix.lower() == ".png" and path.is_file()]
     if not files:
         raise ValueError(
             f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Put "
             "slices there, or use None for a missing image."
         )
-    others = [path.name for path in entries if path not in files and not is_note(path)]
+    others = [
+        path.name for path in entries if path not in files and (path.is_dir() or path.suffix.lower() not in _NOTES)
+    ]
     if others:
         raise ValueError(
             f"the folder {source} holds {others[:5]} beside its {len(files)} PNG slices; one folder has the slices of "
@@ -125,14 +127,21 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
     return [places[key] for key in sorted(places)]
 
 
-def is_system_file(path: Path) -> bool:
-    """Whether a file is hidden, or one that an operating system leaves in folders."""
-    return path.name.startswith(".") or path.name.lower() in _SYSTEM_FILES
+def folder_entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name, without hidden files and those of operating systems; nothing if it is none.
 
+    Parameters
+    ----------
+    folder : Path
 
-def is_note(path: Path) -> bool:
-    """Whether a file holds text about images, not an image."""
-    return path.suffix.lower() in _NOTES and not path.is_dir()
+    Returns
+    -------
+    list of Path
+    """
+    if not folder.is_dir():
+        return []
+    names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in names if path.name.lower() not in _SYSTEM_FILES]
 
 
 def _natural_key(name: str) -> tuple:
