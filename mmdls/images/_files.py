@@ -86,9 +86,8 @@ def slice_files(folder: Path, source: str) -> list[Path]:
             f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Put "
             "slices there, or use None for a missing image."
         )
-    others = [
-        path.name for path in entries if path not in files and (path.is_dir() or path.suffix.lower() not in _NOTES)
-    ]
+    strange = [path for path in entries if path.is_dir() or path.suffix.lower() not in (".png", *_NOTES)]
+    others = [path.name for path in strange]
     if others:
         raise ValueError(
             f"the folder {source} holds {others[:5]} beside its {len(files)} PNG slices; one folder has the slices of "
