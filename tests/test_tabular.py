@@ -7,6 +7,8 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import NotFittedError
 from sklearn.impute import MissingIndicator, SimpleImputer
@@ -523,3 +525,44 @@ def test_a_weight_is_a_repetition_and_weight_zero_no_patient(table, scale, imput
 def test_parameters_are_checked_by_name(table, params, told):
     with pytest.raises(ValueError, match=told):
         TabularEncoder(**params).fit(table)
+
+
+RECODED = [
+    lambda column: column,
+    lambda column: column.astype(object).where(column.notna(), None),
+    lambda column: column.convert_dtypes(),
+    lambda column: column.convert_dtypes(dtype_backend="pyarrow"),
+    lambda column: column.map(lambda value: f" {value} ", na_action="ignore").astype(object),
+    lambda column: column.map(str, na_action="ignore").fillna(""),
+    lambda column: column.astype("category"),
+    lambda column: column.map(str, na_action="ignore").astype("category"),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 9999),
+    n=st.integers(3, 25),
+    first=st.lists(st.integers(0, 5), min_size=5, max_size=5),
+    later=st.lists(st.integers(0, 7), min_size=5, max_size=5),
+)
+def test_a_table_gives_the_same_numbers_in_any_dtype(seed, n, first, later):
+    """A categorical dtype in fit makes categories of numbers, so that fit takes the other codings only."""
+    rng = np.random.default_rng(seed)
+    clean = pd.DataFrame(
+        {
+            "clinical_age": rng.normal(66, 9, n).round(1),
+            "clinical_ecog": rng.integers(0, 3, n).astype(float),
+            "clinical_smoker": rng.random(n) < 0.5,
+            "clinical_sex": rng.choice(["F", "M"], n),
+            "clinical_year": rng.integers(2005, 2020, n),
+        }
+    )
+    clean = clean.astype(object).mask(rng.random(clean.shape) < 0.1).infer_objects()
+    expected = TabularEncoder().fit(clean).transform(clean)
+    pairs = list(zip(clean.columns, first, later, strict=True))
+    train = pd.DataFrame({name: RECODED[i](clean[name]) for name, i, _ in pairs})
+    test = pd.DataFrame({name: RECODED[i](clean[name]) for name, _, i in pairs})
+    encoder = TabularEncoder().fit(train)
+    np.testing.assert_allclose(encoder.transform(test), expected, atol=1e-9)
