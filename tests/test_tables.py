@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import LogisticRegression
 
 from mmdls import metrics
 from mmdls.tables import added_value, describe_cohort, hazard_table, interaction_table, pooled_value, subgroups
@@ -92,35 +93,198 @@ def test_a_subgroup_is_the_cohort_cut_down(cohort):
     assert shown.query("level == 'B' and task == 'os'")["value"].item() == pytest.approx(value)
 
 
-def test_added_value_finds_what_is_added_and_nothing_where_nothing_is(cohort):
+def test_added_value_finds_what_is_added(cohort):
     _, y, models = cohort
     options = {"n_resamples": 200, "horizons": ()}
-    table = added_value(models, y, **options).set_index(["task", "model", "metric"])
+    table = added_value(models, y, external=True, **options).set_index(["task", "model", "metric"])
     for key in (("os", "all", "concordance_index"), ("subtype", "all", "auc")):
         assert table.loc[key, "gain"] > 0 and table.loc[key, "p"] < 0.05 and table.loc[key, "low"] > 0
     for task in ("os", "subtype"):
         row = table.loc[(task, "all", "likelihood_ratio")]
-        assert row["p"] < 1e-4 and 0 < row["gain"] < 1 and row["p_holm"] >= row["p"]
+        assert row["p"] < 1e-4 and 0 < row["gain"] <= 1 and row["p_holm"] >= row["p"] and row["note"] == ""
+    same = added_value(
+        {"one": models["all"], "two": models["all"]}, y, external=True, metrics=(), n_resamples=0, horizons=()
+    )
+    assert (same["note"] != "").any() or (same["p"].dropna() > 0.9).all()
+
+
+def test_a_likelihood_ratio_needs_scores_of_patients_that_nobody_learned_from(cohort):
+    _, y, models = cohort
+    table = added_value(models, y, n_resamples=50, horizons=())
+    assert "likelihood_ratio" not in set(table["metric"]) and table["p"].notna().any()
+
+
+def nested(n, rng, kind):
+    """A score a, another u, and outcomes that depend on both."""
+    a, u = rng.normal(size=(2, n))
+    if kind == "os":
+        true, leaving = rng.exponential(20 * np.exp(-a - 0.5 * u)), rng.uniform(5, 90, n)
+        y = pd.DataFrame({"os_time": np.minimum(true, leaving), "os_event": (true <= leaving).astype(int)})
+        return a, u, y, lambda score: {"os": pd.Series(score)}
+    share = 1 / (1 + np.exp(-a - 0.5 * u))
+    y = pd.DataFrame({"subtype": np.where(rng.random(n) < share, "LUSC", "LUAD")})
+
+    def table(score):
+        return {"subtype": pd.DataFrame({"LUAD": 1 / (1 + np.exp(score)), "LUSC": 1 / (1 + np.exp(-score))})}
+
+    return a, u, y, table
+
+
+@pytest.mark.parametrize("kind", ["os", "subtype"])
+def test_a_worse_model_never_gains(kind):
+    """A score that helps only when it is turned round adds nothing, and no worse model has a positive gain."""
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        a, u, y, table = nested(300, rng, kind)
+        options = {"external": True, "metrics": (), "n_resamples": 0, "horizons": ()}
+        for worse in (a - 0.5 * u, 0.1 * u - a, rng.normal(size=300)):
+            row = added_value({"before": table(a), "worse": table(worse)}, y, **options).iloc[-1]
+            assert row["metric"] == "likelihood_ratio" and row["gain"] < 0
+        row = added_value({"before": table(a), "turned": table(a - 0.5 * u)}, y, **options).iloc[-1]
+        assert row["value"] == 0 and row["p"] == 1.0
+        row = added_value({"before": table(a), "other": table(u)}, y, **options).iloc[-1]
+        assert row["gain"] < 0 and row["p"] < 0.05 and row["note"] == "adds to the model before, but is no better alone"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["os", "subtype"])
+def test_the_likelihood_ratio_of_external_scores_keeps_its_level(kind):
     rng = np.random.default_rng(1)
     p_values = []
-    for _ in range(60):
-        score = models["all"]["os"]
-        again = {"one": {"os": score}, "two": {"os": score + pd.Series(rng.normal(size=240), score.index)}}
-        table = added_value(again, y, metrics=(), n_resamples=0, horizons=())
-        p_values.append(table.query("metric == 'likelihood_ratio'")["p"].item())
-    assert np.mean(np.array(p_values) < 0.05) < 0.17
-    same = added_value({"one": models["all"], "two": models["all"]}, y, metrics=(), n_resamples=0, horizons=())
-    assert (same["note"] != "").any() or (same["p"].dropna() > 0.9).all()
+    for _ in range(200):
+        a, _, y, table = nested(150, rng, kind)
+        models = {"one": table(a), "two": table(a + rng.normal(size=150))}
+        if kind == "os":
+            y = y.assign(os_time=rng.exponential(20 * np.exp(-a)), os_event=1)
+        else:
+            y = y.assign(subtype=np.where(rng.random(150) < 1 / (1 + np.exp(-a)), "LUSC", "LUAD"))
+        last = added_value(models, y, external=True, metrics=(), n_resamples=0, horizons=()).iloc[-1]
+        p_values.append(last["p"])
+    assert np.mean(np.array(p_values) < 0.05) < 0.08
 
 
 def test_likelihood_ratio_of_endpoints_is_that_of_nested_cox_models(cohort):
     _, y, models = cohort
-    table = added_value(models, y, metrics=(), n_resamples=0, horizons=())
+    table = added_value(models, y, external=True, metrics=(), n_resamples=0, horizons=())
     row = table.query("task == 'os' and metric == 'likelihood_ratio'")
     scores = np.column_stack([models["stage"]["os"], models["all"]["os"]])
-    fits = [metrics.cox_regression(y["os_event"], y["os_time"], scores[:, :k]) for k in (1, 2)]
-    statistic, p = metrics.likelihood_ratio_test(*fits)
-    assert row["value"].item() == pytest.approx(statistic) and row["p"].item() == pytest.approx(p)
+    fits = [metrics.cox_regression(y["os_event"], y["os_time"], scores[:, columns]) for columns in ([0], [1], [0, 1])]
+    if (fits[2].coefficients > 0).all():
+        statistic, p = metrics.likelihood_ratio_test(fits[0], fits[2])
+        assert row["value"].item() == pytest.approx(statistic) and row["p"].item() == pytest.approx(p / 2)
+    else:  # the score before would be turned round: the largest likelihood with coefficients of at least 0
+        statistic = 2 * (fits[1].log_likelihood - fits[0].log_likelihood)
+        assert row["value"].item() == pytest.approx(statistic)
+
+
+def test_the_logistic_likelihood_ratio_is_that_of_an_unpenalised_regression():
+    rng = np.random.default_rng(2)
+    a, u, y, table = nested(400, rng, "subtype")
+    row = added_value({"a": table(a), "b": table(u)}, y, external=True, metrics=(), n_resamples=0, horizons=()).iloc[-1]
+    labels, scores = (y["subtype"] == "LUSC").to_numpy(), np.column_stack([a, u])
+
+    def likelihood(columns):
+        fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=2000).fit(scores[:, columns], labels)
+        return fit.predict_log_proba(scores[:, columns])[np.arange(400), labels.astype(int)].sum()
+
+    assert row["value"] == pytest.approx(2 * (likelihood([0, 1]) - likelihood([0])), rel=1e-5)
+
+
+def test_the_likelihood_ratio_of_three_classes_has_one_coefficient_a_model():
+    rng = np.random.default_rng(3)
+    logits, noise = rng.normal(size=(2, 300, 3))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    stage = np.array([rng.choice(3, p=row) for row in p])
+    y = pd.DataFrame({"stage": pd.Categorical.from_codes(stage, ["I-II", "III", "IV"], ordered=True)})
+
+    def table(values):
+        share = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        return {"stage": pd.DataFrame(share, columns=["I-II", "III", "IV"])}
+
+    options = {"external": True, "metrics": (), "n_resamples": 0, "horizons": ()}
+    better = added_value({"before": table(logits + noise), "all": table(logits)}, y, **options).iloc[-1]
+    assert better["gain"] > 0 and better["p"] < 1e-4
+    worse = added_value({"before": table(logits), "all": table(logits + noise)}, y, **options).iloc[-1]
+    assert worse["gain"] < 0
+
+
+def test_tables_join_by_patient_id(cohort):
+    X, y, models = cohort
+    shuffled = np.random.default_rng(7).permutation(len(X))
+    centre = X["centre"]
+    pd.testing.assert_frame_equal(
+        describe_cohort(X, y.iloc[shuffled], centre.iloc[shuffled]), describe_cohort(X, y, centre)
+    )
+    pd.testing.assert_frame_equal(describe_cohort(X, y, centre.to_numpy()), describe_cohort(X, y, centre))
+    covariates = pd.DataFrame({"risk": models["all"]["os"], "sex": X["clinical_sex"]})
+    pd.testing.assert_frame_equal(hazard_table(y.iloc[shuffled], "os", covariates), hazard_table(y, "os", covariates))
+    options = {"n_resamples": 0, "horizons": ()}
+    pd.testing.assert_frame_equal(
+        subgroups(models["all"], y, X[["centre"]].iloc[shuffled], **options),
+        subgroups(models["all"], y, X[["centre"]], **options),
+    )
+    treatment = pd.Series(np.resize(["a", "b"], 240), y.index)
+    pd.testing.assert_frame_equal(
+        interaction_table(models["all"], y.iloc[shuffled], treatment.iloc[shuffled]),
+        interaction_table(models["all"], y, treatment),
+    )
+    strangers = centre.rename(index=lambda name: name.replace("p", "q"))
+    for call, name in (
+        (lambda: describe_cohort(X, y, strangers), "by"),
+        (lambda: subgroups(models["all"], y, strangers.to_frame(), **options), "groups"),
+        (lambda: interaction_table(models["all"], y, strangers), "treatment"),
+        (lambda: hazard_table(y, "os", covariates.rename(index="x{}".format)), "y"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} lacks 240 of the 240 patients"):
+            call()
+
+
+def test_table_one_shows_those_of_unknown_group(cohort):
+    X, y, _ = cohort
+    table = describe_cohort(X, y, X["clinical_sex"])
+    assert table.loc[("patients", ""), ["f", "m", "missing"]].astype(int).sum() == 240
+    assert table.loc[("patients", ""), "missing"] == "12"
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float64", "Int64", "category", "str"])
+def test_codes_of_groups_are_groups(cohort, dtype):
+    _, y, models = cohort
+    group = pd.qcut(models["all"]["os"], 3, labels=False)
+    expected = hazard_table(y, "os", group.map({0: "0", 1: "1", 2: "2"}).to_frame("group"))
+    covariates = group.astype(dtype).to_frame("group")
+    if dtype in ("category", "str"):
+        table = hazard_table(y, "os", covariates)
+    else:
+        with pytest.warns(UserWarning, match=r"\['group'\] hold few whole numbers: treated as groups"):
+            table = hazard_table(y, "os", covariates)
+        per_sd = hazard_table(y, "os", covariates, numbers=["group"])
+        assert per_sd["level"].tolist() == ["per SD"]
+    pd.testing.assert_frame_equal(table.drop(columns="level"), expected.drop(columns="level"))
+    assert table["note"].tolist() == ["reference", "", ""]
+    with pytest.raises(ValueError, match="numbers must list columns of covariates"):
+        hazard_table(y, "os", covariates, numbers=["age"])
+
+
+def test_a_level_without_events_leaves_the_adjusted_model(cohort):
+    X, y, models = cohort
+    level = pd.Series(np.resize(["I", "II", "III"], 240), y.index)
+    y = y.assign(os_event=y["os_event"].where(level != "II", 0))
+    table = hazard_table(y, "os", pd.DataFrame({"risk": models["all"]["os"], "stage": level})).set_index("level")
+    assert np.isnan(table.loc["II", ["hazard_ratio", "low", "high", "p", "p_proportional"]].astype(float)).all()
+    assert table.loc["II", "note"] == "no finite hazard ratio: no event in II"
+    others = table.loc[["per SD", "III"], ["hazard_ratio", "low", "high", "p", "p_proportional"]]
+    assert others.notna().all(axis=None) and (table.loc[["per SD", "III"], "note"] == "").all()
+    y = y.assign(os_event=y["os_event"].where(level != "I", 0))
+    table = hazard_table(y, "os", pd.DataFrame({"risk": models["all"]["os"], "stage": level})).set_index("level")
+    assert table.loc["III", "note"] == "no finite hazard ratio: no event in I" and np.isfinite(table.loc["per SD", "p"])
+
+
+def test_a_median_that_is_the_largest_value_still_divides(cohort):
+    X, y, models = cohort
+    ticks = np.where(np.arange(240) < 100, np.arange(240) % 7, 9)
+    table = subgroups(models["all"], y, pd.DataFrame({"visits": ticks}, y.index), n_resamples=0, horizons=())
+    own = table[(table["group"] == "visits") & (table["task"] == "os")]
+    assert own["level"].tolist() == ["below 9", "from 9"] and own["n"].tolist() == [100, 140]
 
 
 def test_interaction_table_has_the_ratios_within_each_treatment(cohort):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls import metrics
-from mmdls.cohort import find_tasks, survival_target
+from mmdls.cohort import align_rows, find_tasks, survival_target
 
 __all__ = ["describe_cohort", "levels"]
 
@@ -20,9 +20,10 @@ def describe_cohort(
     Parameters
     ----------
     X, y : pandas.DataFrame
-        A cohort.
+        A cohort; y is joined to X by patient id.
     by : Series or array of shape (n_patients,), default=None
-        One column of the table for each value, for example the centre or the split, beside that of all patients.
+        One column of the table for each value, for example the centre or the split, beside that of all patients. A
+        Series is joined by patient id; patients of unknown value have a column "missing".
     columns : sequence of str, default=None
         Of ``X``; None means all that are neither images, masks nor radiomics.
 
@@ -43,9 +44,13 @@ def describe_cohort(
         skipped = ("_image", "_mask")
         columns = [c for c in X.columns if not str(c).endswith(skipped) and not str(c).startswith("radiomics_")]
     parts: dict[str, Any] = {"all": np.ones(len(X), dtype=bool)}
+    y = align_rows(y, X.index, "y")
+    by = align_rows(by, X.index, "by")
     if by is not None:
-        by = pd.Series(np.asarray(by), index=X.index)
-        parts |= {str(value): (by == value).to_numpy() for value in sorted(by.dropna().unique(), key=str)}
+        by = by if isinstance(by, pd.Series) else pd.Series(by, index=X.index)
+        parts |= {str(value): (by == value).to_numpy(bool, na_value=False) for value in levels(by)}
+        if by.isna().any():
+            parts["missing"] = by.isna().to_numpy()
     return pd.DataFrame({name: _description(X[list(columns)], y, rows) for name, rows in parts.items()}).fillna(
         "0 (0%)"
     )
@@ -100,7 +105,7 @@ def levels(values: pd.Series) -> list[Any]:
     """
     if isinstance(values.dtype, pd.CategoricalDtype):
         return list(values.cat.categories)
-    return sorted(values.dropna().unique(), key=str)
+    return sorted(values.dropna().unique(), key=None if pd.api.types.is_numeric_dtype(values) else str)
 
 
 def _count(n: int, of: int) -> str:

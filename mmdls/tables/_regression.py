@@ -1,39 +1,53 @@
 """Hazard ratios of covariates, and whether they differ between treatments."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmdls import metrics
-from mmdls.cohort import check_target, survival_target
+from mmdls.cohort import align_rows, check_target, survival_target
 from mmdls.tables._cohort import levels
 
 __all__ = ["hazard_table", "interaction_table"]
 
+_MOST_CODES = 10
+
 
 def hazard_table(
-    y: pd.DataFrame, endpoint: str, covariates: pd.DataFrame, *, adjusted: bool = True, level: float = 0.95
+    y: pd.DataFrame,
+    endpoint: str,
+    covariates: pd.DataFrame,
+    *,
+    adjusted: bool = True,
+    numbers: Sequence[str] = (),
+    level: float = 0.95,
 ) -> pd.DataFrame:
     """Hazard ratios of covariates: numbers per standard deviation, categories by dummies against the first level.
 
     Parameters
     ----------
     y : pandas.DataFrame
+        Joined to the covariates by patient id.
     endpoint : str
     covariates : pandas.DataFrame
         For example the predicted risk, the risk group, stage and age; patients with a missing value are left out.
+        Whole numbers with at most ten different values (risk groups, stages, ECOG) are codes of groups and treated as
+        such, with a warning; make them categorical, or name them in ``numbers``.
     adjusted : bool, default=True
         One Cox model of all covariates (Efron ties, Wald intervals); otherwise one model each.
+    numbers : sequence of str, default=()
+        Covariates with few whole numbers that are meant per standard deviation, such as a count.
     level : float, default=0.95
 
     Returns
     -------
     pandas.DataFrame
         Columns covariate, level, n, n_events, hazard_ratio, low, high, p, p_proportional (Grambsch-Therneau test that
-        the ratio is the same over time), note.
+        the ratio is the same over time), note. A level without events has no finite ratio, and its note says so; the
+        other ratios are as if its patients had left the risk sets.
 
     Examples
     --------
@@ -46,13 +60,26 @@ def hazard_table(
     1       sex       f  45
     2       sex       m  45
     """
-    outcome = survival_target(y.loc[covariates.index], endpoint)
+    if not isinstance(covariates, pd.DataFrame):
+        raise TypeError(f"covariates must be a DataFrame, one column each; got {type(covariates).__name__}.")
+    unknown = [name for name in numbers if name not in covariates]
+    if isinstance(numbers, str) or unknown:
+        raise ValueError(f"numbers must list columns of covariates, {list(covariates)}; got {numbers!r}.")
+    outcome = survival_target(align_rows(y, covariates.index, "y"), endpoint)
     known = ~np.isnan(outcome["time"]) & covariates.notna().all(axis=1).to_numpy()
     outcome, covariates = outcome[known], covariates[known]
     event, time = outcome["event"], outcome["time"]
     rows, blocks = [], []
+    codes = [name for name, values in covariates.items() if name not in numbers and _are_codes(values)]
+    if codes:
+        warnings.warn(
+            f"{codes} hold few whole numbers: treated as groups, each against the first. Name them in numbers= for a "
+            "ratio per standard deviation, or make them categorical to say that they are groups.",
+            stacklevel=2,
+        )
     for name, values in covariates.items():
-        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 2:
+        if pd.api.types.is_numeric_dtype(values) and values.nunique() > 2 and name not in codes:
+            values = values.astype(np.float64)
             blocks.append([((values - values.mean()) / values.std(ddof=0)).to_numpy(np.float64)])
             rows.append([(name, "per SD", len(values), int(event.sum()))])
         else:
@@ -78,10 +105,21 @@ def hazard_table(
         for k, row in enumerate(block):
             reference = row[1] != "per SD" and k == 0
             values = (1.0, *[np.nan] * 4) if reference else tuple(map(float, next(answers)))
-            note = "reference" if reference else "no finite hazard ratio" if np.isnan(values[0]) else ""
+            note = "reference" if reference else ""
+            if np.isnan(values[0]):
+                lacking = row if not row[3] else block[0] if not block[0][3] else None
+                note = "no finite hazard ratio" + (f": no event in {lacking[1]}" if lacking else "")
             table.append((*row, *values, note))
     columns = ["covariate", "level", "n", "n_events", "hazard_ratio", "low", "high", "p", "p_proportional", "note"]
     return pd.DataFrame(table, columns=columns)
+
+
+def _are_codes(values: pd.Series) -> bool:
+    """Whether numbers look like codes of groups: whole, and few different ones."""
+    if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
+        return False
+    different = values.dropna().unique().astype(np.float64)
+    return 2 < len(different) <= _MOST_CODES and bool((different == np.round(different)).all())
 
 
 def interaction_table(
@@ -94,8 +132,9 @@ def interaction_table(
     predictions : dict
         As in :func:`mmdls.evaluation.evaluate_predictions`; only endpoints are used.
     y : pandas.DataFrame
-    treatment : Series
-        By patient. With more than two values each is compared with the first in sorted order.
+    treatment : Series or array of shape (n_patients,)
+        Joined by patient id; an array has the rows of the predictions. With more than two values each is compared with
+        the first in sorted order. Patients of unknown treatment are left out.
     level : float, default=0.95
 
     Returns
@@ -112,9 +151,9 @@ def interaction_table(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> risk, arm = pd.Series(rng.normal(size=200)), pd.Series(np.repeat(["chemo", "immuno"], 100))
+    >>> risk, treatment = pd.Series(rng.normal(size=200)), pd.Series(np.repeat(["chemo", "immuno"], 100))
     >>> y = pd.DataFrame({"os_time": rng.exponential(np.exp(-risk)), "os_event": 1})
-    >>> interaction_table({"os": risk}, y, arm)[["treatment", "n"]]
+    >>> interaction_table({"os": risk}, y, treatment)[["treatment", "n"]]
       treatment    n
     0     chemo  100
     1    immuno  100
@@ -124,21 +163,22 @@ def interaction_table(
         if tasks[task].kind != "survival":
             continue
         risk = table if isinstance(table, pd.Series) else table["risk"]
-        outcome, arm = survival_target(y.loc[risk.index], task), treatment.loc[risk.index]
-        known = ~np.isnan(outcome["time"]) & arm.notna().to_numpy()
-        event, time, arm = outcome["event"][known], outcome["time"][known], arm.to_numpy()[known]
+        outcome = survival_target(align_rows(y, risk.index, "y"), task)
+        given = np.asarray(align_rows(treatment, risk.index, "treatment"))
+        known = ~np.isnan(outcome["time"]) & ~pd.isna(given)
+        event, time, given = outcome["event"][known], outcome["time"][known], given[known]
         score = risk.to_numpy(np.float64)[known]
         score = (score - score.mean()) / (score.std() or 1.0)
-        arms = sorted(set(arm), key=str)
-        for name in arms:
-            own, pair = arm == name, (arm == name) | (arm == arms[0])
+        first, *others = levels(pd.Series(given))
+        for name in (first, *others):
+            own, pair = given == name, (given == name) | (given == first)
             row = {"task": task, "treatment": name, "n": int(own.sum()), "n_events": int(event[own].sum())}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
                 ratio = metrics.hazard_ratios(event[own], time[own], score[own], level)
                 row |= dict(zip(("hazard_ratio", "low", "high"), (float(v[0]) for v in ratio), strict=False))
-                if name != arms[0]:
-                    second = (arm == name)[pair]
+                if name != first:
+                    second = (given == name)[pair]
                     test = metrics.interaction_test(event[pair], time[pair], score[pair], second, level)
                     row |= dict(zip(("interaction", "interaction_low", "interaction_high", "p"), test, strict=True))
             rows.append(row)

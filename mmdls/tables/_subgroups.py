@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 
-from mmdls.cohort import check_target, survival_target
+from mmdls.cohort import align_rows, check_target, survival_target
 from mmdls.evaluation import evaluate_predictions
 from mmdls.tables._cohort import levels
 
@@ -34,8 +34,8 @@ def subgroups(
     predictions, y
         As in :func:`mmdls.evaluation.evaluate_predictions`.
     groups : pandas.DataFrame
-        One column a grouping (sex, age, smoking, centre, stage, treatment, ...), rows as in ``y``. Numbers with more
-        than five values are cut at their median.
+        One column a grouping (sex, age, smoking, centre, stage, treatment, ...), joined by patient id. Numbers with
+        more than five values are cut at their median. A patient without a value is in none of the grouping's levels.
     metrics : sequence of str, default=("concordance_index", "auc")
     min_patients, min_events : int, default=20 and 10
         Below them nothing of a subgroup is shown, neither values nor counts; for a class task an event is a patient
@@ -60,16 +60,19 @@ def subgroups(
     1   sex     f  70
     2   sex     m  <NA>
     """
+    if not isinstance(groups, pd.DataFrame):
+        raise TypeError(f"groups must be a DataFrame, one column a grouping; got {type(groups).__name__}.")
+    patients = y.index[y.index.isin(pd.Index([]).append([table.index for table in predictions.values()]))]
+    groups = align_rows(groups, patients, "groups")
     tables = [("all", "all", np.ones(len(groups), dtype=bool))]
     for name, values in groups.items():
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 5:
-            middle = values.median()
-            tables += [(name, f"up to {middle:g}", values <= middle), (name, f"above {middle:g}", values > middle)]
+            tables += [(name, level, member) for level, member in _halves(values)]
         else:
             tables += [(name, str(value), values == value) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []
     for group, level, member in tables:
-        inside = groups.index[np.asarray(member)]
+        inside = groups.index[np.asarray(member, dtype=bool)]
         for task, predicted in predictions.items():
             if group == task:
                 continue
@@ -84,6 +87,18 @@ def subgroups(
             rows += [{"group": group, "level": level, **row} for row in table.to_dict("records")]
     columns = ["group", "level", "task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64", "n_events": "Int64"})
+
+
+def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:
+    """Patients up to and above the median; below it and from it on where nobody is above."""
+    values = values.astype(np.float64)
+    middle = values.median()
+    if (values > middle).any():
+        return [
+            (f"up to {middle:g}", (values <= middle).to_numpy()),
+            (f"above {middle:g}", (values > middle).to_numpy()),
+        ]
+    return [(f"below {middle:g}", (values < middle).to_numpy()), (f"from {middle:g}", (values >= middle).to_numpy())]
 
 
 def _is_small(task: Any, y: pd.DataFrame, min_patients: int, min_events: int) -> bool:
