@@ -100,7 +100,7 @@ def test_it_holds_what_a_reviewer_asks_for(text):
         "median follow-up, months",
         "Index of prediction accuracy",
         "DeLong",
-        "Likelihood ratio",
+        "Added value of each model",
         "random-effects mean",
         "Net benefit at 36 months",
         "Calibration at 12 months",

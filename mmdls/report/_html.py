@@ -32,7 +32,6 @@ _NAMES = {
     "d_calibration_p": "D-calibration, p",
     "auc": "AUC",
     "log_loss": "Log loss",
-    "likelihood_ratio": "Likelihood ratio (chi-squared)",
 }
 
 

@@ -115,9 +115,8 @@ def comparison(study: Study) -> str:
         )
         text += "<h3>Added value of each model over the one before</h3>"
         text += (
-            "<p>The likelihood ratio tests what a model's score adds to that of the model before in one "
-            "regression; its gain is the share of the likelihood of both that the earlier score lacks.</p>"
-            + html_table(frame)
+            "<p>Differences of metrics on the same patients, with the p-values of paired resamples: of the fitted "
+            "models, not of the procedures that made them.</p>" + html_table(frame)
         )
     return text
 
