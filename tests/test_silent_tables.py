@@ -80,6 +80,7 @@ def test_an_endpoint_means_the_same_however_its_numbers_are_stored(y, time, even
         ),
         ("os_time", lambda c: c.astype(str), r"got str such as .* in rows \['P00', .*read_cohort"),
         ("os_time", lambda c: c.astype(complex), "got complex"),
+        ("os_time", lambda c: c > 12, "got booleans. Are the columns .* exchanged"),
         ("os_event", lambda c: c.map({True: "yes", False: "no"}), r"y\['os_event'\].map\(\{.*'yes': \.\.\."),
         ("os_event", lambda c: c.map({True: "1", False: "0"}), "got str such as"),
         ("os_event", lambda c: c.map({True: "dead", False: "alive"}).astype("category"), "got str such as"),
@@ -137,6 +138,23 @@ def test_what_is_no_class_is_not_learned_as_one(X, y, model, name):
     values, message = NO_CLASSES[name]
     with pytest.raises(ValueError, match=message):
         model.fit(X, pd.DataFrame({name: values(y)}, index=y.index))
+
+
+@pytest.mark.parametrize("model", SURVIVAL[:2], ids=lambda model: type(model).__name__)
+def test_an_estimator_of_one_endpoint_tells_the_renaming_too(X, y, model):
+    with pytest.raises(ValueError, match=r"y holds 0 endpoints.*\{'OS_TIME': 'os_time', 'OS_EVENT': 'os_event'\}"):
+        model.fit(X, y.rename(columns=str.upper))
+
+
+def test_labels_that_differ_by_spaces_or_case_are_one_class(X, labels):
+    for spoilt in (labels.where(X.index != "P03", labels + " "), labels.where(X.index != "P03", labels.str.upper())):
+        with pytest.raises(ValueError, match="differ by case or outer spaces only"):
+            MultimodalClassifier(**QUICK).fit(X, spoilt)
+
+
+def test_a_structured_array_with_its_fields_exchanged_is_refused(X, y):
+    with pytest.raises(ValueError, match=r"the other way round. Give y\[\['os_event', 'os_time'\]\]"):
+        ClinicalCox().fit(X, y.to_records(index=False))
 
 
 def test_a_pair_of_columns_is_named_with_its_renaming(X, y):
@@ -235,6 +253,13 @@ def test_the_label_itself_is_refused_and_its_recoding_warned_about(X, labels):
         check_cohort(X.assign(clinical_t=labels.map({"a": 2.0, "b": 1.0})), y)
 
 
+def test_a_label_computed_from_a_feature_may_have_its_name(X):
+    derived = (X["clinical_x"] > 0).astype(int)
+    with pytest.warns(UserWarning, match=r"X and y both have columns called \['clinical_x'\], with other values"):
+        model = MultimodalClassifier(**QUICK).fit(X, derived)
+    assert model.classes_.tolist() == [0, 1]
+
+
 # -- columns that are no features -------------------------------------------------------------------------------------
 
 
@@ -311,6 +336,14 @@ def test_a_patient_without_any_data_gets_the_average_alone_as_in_company(X, y, l
     np.testing.assert_array_equal(alone[0], company[0])
     assert alone[1] == company[1]
     np.testing.assert_allclose(alone[0], model.predict_proba(X, "subtype").mean(axis=0), rtol=1e-6)
+
+
+def test_a_comparator_warns_of_patients_without_any_value(X, y):
+    model, empty = ClinicalCox().fit(X, y), X.copy()
+    empty.iloc[0] = np.nan
+    for rows in (empty, empty[:1]):
+        with pytest.warns(UserWarning, match=f"1 of {len(rows)} patients have no value in any column"):
+            assert np.isfinite(model.predict(rows)[0])
 
 
 def test_weights_of_unknown_tasks_are_refused(X, y):

@@ -11,7 +11,7 @@ import pandas as pd
 from mmdls.cohort._classes import class_codes
 from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
 from mmdls.cohort._leaks import refuse_copies, refuse_outcome_names
-from mmdls.cohort._mistaken import check_labels, is_outcome_name
+from mmdls.cohort._mistaken import check_labels, endpoints_under_other_names, is_outcome_name
 from mmdls.cohort._schema import Task, find_tasks
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
@@ -155,6 +155,8 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     for task in chosen.values():
         if task.kind == "survival":
             warn_if_implausible(endpoint_numbers(y, task.columns)[0], task.columns[0], stacklevel=4)
+    if fitting and not chosen:
+        raise ValueError("y has no columns, so there is nothing to learn; give labels or endpoints.")
     return _learnable(y, chosen) if fitting else chosen
 
 
@@ -178,8 +180,8 @@ def check_cohort(
     """
     check_features(X)
     tasks = check_target(y, endpoints, fitting=fitting)
-    refuse_outcome_names(X, y)
     y = align_rows(y, X.index, "y", exact=True)
+    refuse_outcome_names(X, y)
     if fitting:
         refuse_copies(X, y, tasks)
     return tasks
@@ -204,11 +206,14 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
     """
     if endpoint is not None:
         return endpoint
-    names = [task.name for task in find_tasks(y).values() if task.kind == "survival"]
+    tasks = find_tasks(y)
+    names = [task.name for task in tasks.values() if task.kind == "survival"]
     if len(names) != 1:
+        renaming = _renaming(y, tasks)
         raise ValueError(
             f"y holds {len(names)} endpoints ({', '.join(names) or 'none'}); say which one with endpoint='...'. An "
             f"endpoint is a pair of columns '<name>_time', '<name>_event'. Columns: {list(y.columns)}."
+            + (f" Its columns may be an endpoint under other names: {renaming}" if renaming else "")
         )
     return names[0]
 
@@ -244,6 +249,12 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
                 "a survival target is a table with '<endpoint>_time' and '<endpoint>_event', or a structured array "
                 f"with an event field and a time field (sksurv.util.Surv makes one); got {_describe(y)}."
             )
+        first, second = (np.dtype(y.dtype[field]).kind for field in fields)
+        if second == "b" and first != "b":
+            raise ValueError(
+                f"the first field of a structured survival array is the event and the second the time; got {fields}, "
+                f"the other way round. Give y[{[fields[1], fields[0]]}]."
+            )
         table = pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]})
         time, event = endpoint_numbers(table, ("survival_time", "survival_event"))
     target = np.empty(len(time), dtype=_SURVIVAL_DTYPE)
@@ -264,6 +275,7 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
             raise KeyError(
                 f"y has no endpoint or task {name!r}: an endpoint needs the columns '{name}_time' and "
                 f"'{name}_event'. y offers {list(tasks)}; columns: {list(y.columns)}."
+                + (f" Perhaps under other names: {renaming}" if (renaming := _renaming(y, tasks)) else "")
             )
     time = {name: endpoint_numbers(y, task.columns)[0] for name, task in tasks.items() if task.kind == "survival"}
     if {"dfs", "os"} <= time.keys():
@@ -277,6 +289,11 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
                 "does it by a rule and counts them."
             )
     return tasks if endpoints is None else {name: tasks[name] for name in endpoints}
+
+
+def _renaming(y: pd.DataFrame, tasks: dict[str, Task]) -> str:
+    """How to make endpoints of columns that look like one under other names."""
+    return endpoints_under_other_names(y, [name for name, task in tasks.items() if task.kind != "survival"])[1]
 
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:

@@ -88,7 +88,7 @@ def warn_if_implausible(time: np.ndarray, name: str, stacklevel: int = 3) -> Non
 
 def shortened(items: Any, most: int = 5) -> str:
     """The first items of a sequence, and how many more there are."""
-    shown = ", ".join(map(repr, list(items[:most])))
+    shown = ", ".join(repr(item.item() if isinstance(item, np.generic) else item) for item in items[:most])
     return f"[{shown}{f', ... {len(items) - most} more' if len(items) > most else ''}]"
 
 
@@ -107,6 +107,8 @@ def _numbers(column: pd.Series, *, is_time: bool) -> np.ndarray:
             f"{expected}; got dates ({column.dtype}). Subtract the date from which time is counted and give months: "
             f"(y[{column.name!r}] - y['date_of_diagnosis']) / pd.Timedelta(days={DAYS_A_MONTH})."
         )
+    if is_time and kind == "boolean":
+        raise TypeError(f"{expected}; got booleans. Are the columns of the time and of the event exchanged?")
     known = column.notna().to_numpy()
     if not pd.api.types.is_numeric_dtype(column.dtype) or pd.api.types.is_complex_dtype(column.dtype):
         values = column.to_numpy(dtype=object)

@@ -18,18 +18,40 @@ _CERTAIN = 20
 def refuse_outcome_names(X: pd.DataFrame, y: pd.DataFrame) -> None:
     """Refuse columns of X that are columns of y, whatever the case of their names.
 
+    Parameters
+    ----------
+    X, y : pandas.DataFrame
+        The same patients in the same order.
+
     Raises
     ------
     ValueError
         With their names.
+
+    Warns
+    -----
+    UserWarning
+        If a column of labels has the name of a feature and other values, as one that was computed from the feature.
     """
-    outcomes = {str(column).strip().casefold() for column in y.columns}
-    inside = [column for column in X.columns if isinstance(column, str) and column.strip().casefold() in outcomes]
+    names = {str(column).strip().casefold(): column for column in y.columns}
+    same = {c: names[c.strip().casefold()] for c in X.columns if isinstance(c, str) and c.strip().casefold() in names}
+    other = [c for c, outcome in same.items() if not _of_an_endpoint(outcome) and _agreement(X[c], y[outcome]) < 0.5]
+    inside = [c for c in same if c not in other]
     if inside:
         raise ValueError(
             f"X holds outcomes: {shortened(inside)} are columns of y too. Drop them from X, otherwise the model reads "
             "the answer."
         )
+    if other:
+        warnings.warn(
+            f"X and y both have columns called {shortened(other)}, with other values; the one of X stays a feature. If "
+            "it tells the outcome, drop it from X.",
+            stacklevel=4,
+        )
+
+
+def _of_an_endpoint(name: str) -> bool:
+    return name.endswith(("_time", "_event"))
 
 
 def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> None:
@@ -114,9 +136,18 @@ def _one_to_one(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _equal(feature: pd.Series, outcome: pd.Series) -> bool:
-    """The same values, whether stored as numbers, booleans or text."""
-    numbers = [pd.to_numeric(column.astype(object), errors="coerce") for column in (feature, outcome)]
+    return _agreement(feature, outcome) == 1
+
+
+def _agreement(feature: pd.Series, outcome: pd.Series) -> float:
+    """The share of patients, both values known, who have the same value, stored as numbers, booleans or text."""
+    known = (feature.notna() & outcome.notna()).to_numpy()
+    if not known.any():
+        return 0.0
+    numbers = [pd.to_numeric(column[known].astype(object), errors="coerce") for column in (feature, outcome)]
     if all(column.notna().all() for column in numbers):
-        return bool((numbers[0].to_numpy(float) == numbers[1].to_numpy(float)).all())
-    text = [column.astype(object).map(lambda value: str(value).strip().casefold()) for column in (feature, outcome)]
-    return bool((text[0] == text[1]).all())
+        return float((numbers[0].to_numpy(float) == numbers[1].to_numpy(float)).mean())
+    text = [
+        column[known].astype(object).map(lambda value: str(value).strip().casefold()) for column in (feature, outcome)
+    ]
+    return float((text[0].to_numpy() == text[1].to_numpy()).mean())

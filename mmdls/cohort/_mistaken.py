@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -10,7 +11,7 @@ from mmdls.cohort._classes import class_labels
 from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
 from mmdls.cohort._identifiers import is_identifier_name
 
-__all__ = ["check_labels", "is_outcome_name"]
+__all__ = ["check_labels", "endpoints_under_other_names", "is_outcome_name"]
 
 _ENDPOINTS = {
     *("os", "dfs", "pfs", "rfs", "efs", "dss", "css", "lrfs", "dmfs", "mfs", "ttp"),
@@ -48,19 +49,38 @@ def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
     UserWarning
         If a column holds more than 20 different whole numbers.
     """
-    times = [column for column in columns if _is_time(y[column])]
-    statuses = [column for column in columns if column not in times and _is_status(y[column])]
-    if times or statuses:
-        found = [column for column in columns if column in (*times, *statuses)]
+    found, renaming = endpoints_under_other_names(y, columns)
+    if found:
         raise ValueError(
             f"the columns {found} of y look like the time or the status of a right-censored endpoint and would be "
             "learned as classes. An endpoint is a pair of columns '<name>_time' "
-            f"(months) and '<name>_event' (1 = seen, 0 = censored): {_renaming(times, statuses)} "
+            f"(months) and '<name>_event' (1 = seen, 0 = censored): {renaming} "
             "mmdls.cohort.read_cohort does this for a hospital's own table. A column that is a class all the same "
             "needs another name, and booleans or text of its own as values."
         )
     for column in columns:
         _check_values(y[column])
+
+
+def endpoints_under_other_names(y: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], str]:
+    """The columns that look like the time or the status of an endpoint, and what to write to make endpoints of them.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+    columns : sequence of str
+        The columns of ``y`` that are none of an endpoint.
+
+    Returns
+    -------
+    columns : list of str
+    renaming : str
+        Empty if there are no such columns.
+    """
+    times = [column for column in columns if _is_time(y[column])]
+    statuses = [column for column in columns if column not in times and _is_status(y[column])]
+    found = [column for column in columns if column in (*times, *statuses)]
+    return found, _renaming(times, statuses) if found else ""
 
 
 def is_outcome_name(name: str) -> bool:
@@ -165,7 +185,15 @@ def _check_values(column: pd.Series) -> None:
         raise ValueError(f"{name!r} holds {kind}, which is no class to learn; leave it out of y.")
     if is_identifier_name(str(name)):
         raise ValueError(f"{name!r} has the name of an identifier, which is no class to learn; leave it out of y.")
-    n, n_classes = len(known), len(class_labels(known.astype(object)))
+    labels = class_labels(known.astype(object))
+    same: dict[str, Any] = {}
+    for label in labels:
+        if isinstance(label, str) and (other := same.setdefault(label.strip().casefold(), label)) != label:
+            raise ValueError(
+                f"the labels {other!r} and {label!r} of {name!r} differ by case or outer spaces only; make them one: "
+                f"y[{name!r}].str.strip(), and .str.upper() if the case means nothing."
+            )
+    n, n_classes = len(known), len(labels)
     numbers = _as_numbers(known).dropna() if kind != "boolean" else pd.Series(dtype=float)
     is_text = kind in ("string", "mixed")
     if len(numbers) > n / 2 and (numbers % 1 != 0).any() and (not is_text or n_classes > 2):

@@ -1,5 +1,6 @@
 """One endpoint from the numbers of a cohort: what scikit-survival's models share behind one front."""
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +20,7 @@ from mmdls.cohort import (
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.metrics import concordance_index, tied_times
-from mmdls.training._inputs import endpoint_table, patient_weights
+from mmdls.training._inputs import endpoint_table, patient_weights, rows_with_values
 
 __all__ = ["TabularSurvival"]
 
@@ -136,7 +137,15 @@ class TabularSurvival(BaseEstimator):
             raise ValueError(
                 f"X lacks the columns {gone}, which were there in fit; fill them with NaN for patients without them."
             )
-        return X[list(self.feature_names_in_)]
+        features = X[list(self.feature_names_in_)]
+        alone = ~rows_with_values(features)
+        if alone.any() and not reset:
+            warnings.warn(
+                f"{alone.sum()} of {len(X)} patients have no value in any column of this model; their predictions are "
+                f"those of a patient with typical values. First: {list(X.index[alone][:3])}.",
+                stacklevel=4,
+            )
+        return features
 
     def predict(self, X: Any) -> np.ndarray:
         """Risk, higher = earlier event, (n_patients,)."""
