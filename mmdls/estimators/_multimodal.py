@@ -501,18 +501,10 @@ class Multimodal(_BaseComposition):
 def counted_rows(
     table: pd.DataFrame, y: pd.DataFrame, sample_weight: np.ndarray | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
-    """The patients whose weight is above 0, all in one order: one of weight 0 is not there.
-
-    Raises
-    ------
-    ValueError
-        If all weights are 0.
-    """
+    """The patients whose weight is above 0, all in one order: one of weight 0 is not there."""
     if sample_weight is None or (sample_weight > 0).all():
         return table, y, sample_weight
     counted = sample_weight > 0
-    if not counted.any():
-        raise ValueError(f"sample_weight is 0 for all {len(table)} patients; at least one must count.")
     return table[counted], y[counted], sample_weight[counted]
 
 
