@@ -263,17 +263,19 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     n = len(y)
     wanted = min(max(round(n * fraction), 1), n - 1)
     outcomes = _outcomes(y)
+    shares = [_Share(labels, needed, wanted / n, rng) for labels, needed in outcomes]
+    # Rows that are alike in all outcomes make a cell.
     cells, cell_of = np.unique(np.stack([labels for labels, _ in outcomes], axis=1), axis=0, return_inverse=True)
     rows = rng.permutation(n)
     rows = np.split(rows[np.argsort(cell_of.ravel()[rows], kind="stable")], np.bincount(cell_of.ravel()).cumsum()[:-1])
     left = np.array([len(of_cell) for of_cell in rows])
-    shares = [_Share(labels, needed, wanted / n) for labels, needed in outcomes]
-    held: list[int] = []
-    while len(held) < wanted:
-        # The cell whose next row serves the most important outcome best, among equals the next one, and so on.
-        open_cells = rng.permutation(np.flatnonzero(left))
-        gains = [share.gains()[labels[open_cells]] for share, labels in zip(shares, cells.T, strict=True)]
-        cell = open_cells[np.lexsort(gains[::-1])[-1]]
+    held = []
+    for _ in range(wanted):
+        best = np.flatnonzero(left)
+        for share, labels in zip(shares, cells.T, strict=True):
+            urgency = share.urgency()[labels[best]]
+            best = best[urgency == urgency.max()]
+        cell = rng.choice(best, p=left[best] / left[best].sum())
         left[cell] -= 1
         held.append(rows[cell][left[cell]])
         for share, label in zip(shares, cells[cell], strict=True):
@@ -292,23 +294,26 @@ class _Share:
         Labels of which both parts need a row: events and classes, but not "censored" or "unknown".
     fraction : float
         Share of rows held out.
+    rng : RandomState
+        Decides which fractions of a row are rounded up.
     """
 
-    def __init__(self, labels: np.ndarray, needed: np.ndarray, fraction: float):
+    def __init__(self, labels: np.ndarray, needed: np.ndarray, fraction: float, rng: np.random.RandomState):
         self.sizes = np.bincount(labels, minlength=len(needed))
         self.needed = needed
         self.held = np.zeros(len(needed), dtype=int)
-        expected = self.sizes * fraction
-        self.wanted = np.where(needed & (self.sizes > 1), np.clip(expected, 1, self.sizes - 1), expected)
+        steps = np.floor(np.r_[0.0, (self.sizes * fraction).cumsum()] + rng.uniform())
+        self.wanted = np.where(needed, np.clip(np.diff(steps), 1, np.maximum(self.sizes - 1, 1)), np.diff(steps))
 
-    def gains(self) -> np.ndarray:
-        """What one more row of each label gains, (n_labels,)."""
-        return self._distance(self.held) - self._distance(self.held + 1)
+    def urgency(self) -> np.ndarray:
+        """How much one more row of each label is asked for, (n_labels,).
 
-    def _distance(self, held: np.ndarray) -> np.ndarray:
-        """Squared distance to the wanted number, in units of it; none of its rows may leave the other part for good."""
-        distance = (held - self.wanted) ** 2 / np.maximum(self.wanted, 1e-9)
-        return distance + np.where(self.needed & (held >= self.sizes), 1e12, 0.0)
+        3 if there must be one and is none yet, 2 if there should be more, 1 if there are enough, 0 if the last row of
+        the other part would go.
+        """
+        last = self.needed & (self.held + 1 >= self.sizes)
+        first = self.needed & (self.held == 0)
+        return np.select([last, first, self.held < self.wanted], [0, 3, 2], 1)
 
 
 def _outcomes(y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
