@@ -230,10 +230,12 @@ def test_groups_of_the_table_reach_the_folds_of_a_search_inside_a_cross_validati
         Watching.divided = []
         with warnings.catch_warnings():
             warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", r"The columns \['patient_id'\] of X are not used")
             cross_validate(search, X, y, cv=Watching(3, random_state=0, **how), error_score="raise")
         assert Watching.divided == [0] * 12  # 3 outer folds, 3 inner ones in each
     with config_context(enable_metadata_routing=True), warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"The columns \['patient_id'\] of X are not used")
         for search in searches(groups=False):
             Watching.divided = []
             cv = Watching(3, random_state=0, groups=False)
