@@ -16,7 +16,15 @@ from sksurv.metrics import concordance_index_ipcw
 
 from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, metrics
 from mmdls.cohort import survival_target
-from mmdls.evaluation import compare, compare_predictions, evaluate, evaluate_predictions, make_scorers, predict_tasks
+from mmdls.evaluation import (
+    compare,
+    compare_predictions,
+    evaluate,
+    evaluate_predictions,
+    evaluate_repeats,
+    make_scorers,
+    predict_tasks,
+)
 
 GRADES = ["I-II", "III", "IV"]
 
@@ -336,3 +344,37 @@ def test_notes_are_those_of_the_own_table_in_every_thread(cox):
         together = list(pool.map(lambda h: evaluate(model, X, y, horizons=h, n_resamples=10), jobs))
     for one, two in zip(alone, together, strict=True):
         pd.testing.assert_frame_equal(one, two)
+
+
+# -- repeated cross-validation --------------------------------------------------------------------------------------
+
+
+def test_repeats_have_the_corrected_variance_of_nadeau_and_bengio():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"os_time": rng.exponential(20, 90), "os_event": rng.random(90) < 0.8})
+    folds = [rng.permutation(np.resize([0, 1, 2], 90)) for _ in range(3)]
+    good, weak = ([{"os": -y["os_time"] + rng.normal(0, s, 90)} for _ in folds] for s in (15, 60))
+    options = {"horizons": (), "metrics": ["concordance_index"]}
+
+    def scores(repeats):
+        values = []
+        for predicted, fold in zip(repeats, folds, strict=True):
+            for k in range(3):
+                part = evaluate_predictions({"os": predicted["os"][fold == k]}, y, n_resamples=0, horizons=())
+                values.append(part["value"][0])
+        return np.array(values)
+
+    one, two = scores(good), scores(weak)
+    row = evaluate_repeats(good, y, folds, **options).iloc[0]
+    error = np.sqrt((1 / 9 + 1 / 2) * one.var(ddof=1))
+    half = 2.306004 * error  # t quantile, 8 degrees of freedom
+    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), one.mean() + half * np.array([0, -1, 1]))
+    assert row["n_scores"] == 9
+    difference = evaluate_repeats(good, y, folds, second=weak, **options).iloc[0]
+    assert difference["value"] == pytest.approx((one - two).mean())
+    assert 0 < difference["p"] < 0.2 and difference["low"] < difference["value"] < difference["high"]
+    assert evaluate_repeats(good, y, folds, second=good, **options)["p"].item() == 1.0
+    with pytest.raises(ValueError, match="one entry a repeat"):
+        evaluate_repeats(good[:2], y, folds)
+    with pytest.raises(ValueError, match="one fold only"):
+        evaluate_repeats(good[:1], y, [np.zeros(90)])

@@ -3,6 +3,7 @@
 from mmdls.evaluation._compare import compare, compare_predictions
 from mmdls.evaluation._evaluate import evaluate, evaluate_predictions
 from mmdls.evaluation._predict import predict_tasks, training_outcomes
+from mmdls.evaluation._repeats import evaluate_repeats
 from mmdls.evaluation._resample import resample_predictions
 from mmdls.evaluation._scorers import make_scorers
 
@@ -11,6 +12,7 @@ __all__ = [
     "compare_predictions",
     "evaluate",
     "evaluate_predictions",
+    "evaluate_repeats",
     "make_scorers",
     "predict_tasks",
     "resample_predictions",

@@ -1,13 +1,15 @@
 """Whether one model is better than another, patient by patient."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmdls.cohort import Task
-from mmdls.evaluation._cases import cases, check_names, check_resampling, known_tasks, settings_of
+from mmdls.evaluation._cases import cases, known_tasks
+from mmdls.evaluation._checks import check_names, check_resampling, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
 from mmdls.evaluation._statistics import Settings, Statistic, noted
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
@@ -105,7 +107,8 @@ def compare(
         training = training_outcomes(model) | training
         pair.append({task.name: table for task, table in predicted})
     return _compared(
-        *pair,
+        pair[0],
+        pair[1],
         y,
         settings_of(horizons, thresholds, tau),
         known,
@@ -234,7 +237,7 @@ def _compared(
             other = others.get(statistic.key)
             if other is None or not statistic.resampled or (metrics is not None and statistic.metric not in metrics):
                 continue
-            row, note = noted(lambda a=statistic, b=other, w=weights: _difference(a, b, w, level))
+            row, note = noted(partial(_difference, statistic, other, weights, level))
             n, n_events = statistic.counted() if statistic.counted else (one.n, int(one.is_event.sum()))
             note = "; ".join(filter(None, [note, statistic.note]))
             rows.append((one.task.name, statistic.metric, statistic.horizon, *row, n, n_events, note))

@@ -1,6 +1,7 @@
 """Every metric of every task, with intervals."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import pandas as pd
 
 from mmdls import metrics
 from mmdls.cohort import Task
-from mmdls.evaluation._cases import cases, check_resampling, known_tasks, settings_of
+from mmdls.evaluation._cases import cases, known_tasks
+from mmdls.evaluation._checks import check_resampling, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
 from mmdls.evaluation._statistics import Settings, Statistic, noted
 
@@ -203,7 +205,7 @@ def _evaluated(
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
             (value, low, high, draws), note = noted(
-                lambda s=statistic, w=weights, c=case: _interval(s, w, level, method, c.clusters)
+                partial(_interval, statistic, weights, level, method, case.clusters)
             )
             n_lost = int(np.isnan(draws).sum())
             lost = f"undefined in {n_lost} of {len(draws)} resamples" if n_lost and not np.isnan(value) else ""

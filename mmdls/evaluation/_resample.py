@@ -1,12 +1,14 @@
 """Metrics in bootstrap resamples of the patients."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmdls.evaluation._cases import cases, check_names, check_resampling, settings_of
+from mmdls.evaluation._cases import cases
+from mmdls.evaluation._checks import check_names, check_resampling, settings_of
 from mmdls.evaluation._statistics import Statistic, noted
 
 __all__ = ["resample_predictions"]
@@ -62,7 +64,7 @@ def resample_predictions(
         for statistic in case.statistics(settings):
             if statistic.resampled and (metrics is None or statistic.metric in metrics):
                 key = (case.task.name, statistic.metric, statistic.horizon)
-                rows[key], _ = noted(lambda s=statistic, w=weights: _draws(s, w))
+                rows[key], _ = noted(partial(_draws, statistic, weights))
     index = pd.MultiIndex.from_tuples(rows, names=["task", "metric", "horizon"])
     return pd.DataFrame(np.array(list(rows.values())), index=index, columns=["value", *range(n_resamples)])
 

@@ -114,12 +114,11 @@ def endpoint_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
         note=note,
     )
     for h in settings.horizons:
-        yield Statistic(
-            "cumulative_dynamic_auc",
-            h,
-            lambda w, h=h: metrics.cumulative_dynamic_auc(censoring, test, risk, h, w),
-            note=note,
-        )
+
+        def auc(w: Any, h: float = h) -> Any:
+            return metrics.cumulative_dynamic_auc(censoring, test, risk, h, w)
+
+        yield Statistic("cumulative_dynamic_auc", h, auc, note=note)
     for h in settings.horizons:
         if h in survival.columns:
             yield from _horizon_statistics(case, h, survival[h].to_numpy(), settings.thresholds)
@@ -170,7 +169,11 @@ def _horizon_statistics(
     yield at("observed_expected_ratio", lambda w: metrics.observed_expected_ratio(event, time, survival, h, w))
     errors = _Shared(lambda w: metrics.calibration_errors(event, time, survival, h, w))
     for k, name in enumerate(("calibration_ici", "calibration_e50", "calibration_e90")):
-        yield at(name, lambda w, k=k: errors(w)[k])
+
+        def error(w: Any, k: int = k) -> Any:
+            return errors(w)[k]
+
+        yield at(name, error)
     for threshold in thresholds:
         for name, predicted in (("net_benefit", survival), ("net_benefit_of_all", np.zeros(case.n))):
 

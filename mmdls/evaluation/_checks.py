@@ -1,0 +1,187 @@
+"""Predictions as tables, and what is asked of them: read by name, and refused where they cannot be right."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort import Task, align_rows
+from mmdls.evaluation._predict import check_horizons
+from mmdls.evaluation._statistics import METRICS, Settings
+
+__all__ = [
+    "check_names",
+    "check_probability",
+    "check_resampling",
+    "checked_table",
+    "class_probabilities",
+    "one_value_a_patient",
+    "risk_and_survival",
+    "settings_of",
+]
+
+_ROUNDED_SUM = 0.01
+
+
+def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
+    """Predictions of one task as a table with every patient once, all of whom are known."""
+    if isinstance(table, pd.Series):
+        table = table.to_frame("risk")
+    if not isinstance(table, pd.DataFrame):
+        raise TypeError(
+            f"predictions of {name!r} must be a Series or a DataFrame with the patients as index; got "
+            f"{type(table).__name__}."
+        )
+    unknown = table.index[~table.index.isin(patients)]
+    if len(unknown):
+        raise KeyError(f"y lacks {len(unknown)} of the patients predicted for {name!r}, such as {list(unknown[:3])}.")
+    repeated = table.index[table.index.duplicated()].unique()
+    if len(repeated):
+        raise ValueError(
+            f"predictions of {name!r} hold more than one row for {len(repeated)} patients, such as "
+            f"{list(repeated[:3])}; give one prediction a patient. Of repeated cross-validation evaluate each repeat."
+        )
+    return table
+
+
+def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Column ``risk``, and columns of survival by months as floats, also where a CSV made texts of them."""
+    if "risk" not in table.columns:
+        raise ValueError(f"predictions of {name!r} need a column 'risk'; they have {list(table.columns)}.")
+    months: dict[float, Any] = {}
+    for column in table.columns:
+        try:
+            value = float(column)
+        except (TypeError, ValueError):
+            continue
+        if isinstance(column, bool) or not np.isfinite(value) or "_" in str(column):
+            continue
+        if value in months:
+            raise ValueError(
+                f"predictions of {name!r} hold the survival at {value:g} months twice: columns {months[value]!r} and "
+                f"{column!r}. Drop one of them."
+            )
+        months[value] = column
+    times = sorted(months)
+    found = table[["risk", *(months[t] for t in times)]].astype(np.float64).set_axis(["risk", *times], axis=1)
+    survival = found[times].to_numpy()
+    wrong = (survival < -1e-9) | (survival > 1 + 1e-9)
+    if wrong.any():
+        row = wrong.any(axis=1)
+        raise ValueError(
+            f"predictions of {name!r} must hold probabilities of being event-free between 0 and 1 at "
+            f"{[t for t, bad in zip(times, wrong.any(axis=0), strict=True) if bad][:3]} months; got "
+            f"{survival[wrong][:3].tolist()} for the patients {list(table.index[row][:3])}. A column whose name is a "
+            "number is read as survival at that month."
+        )
+    return found
+
+
+def class_probabilities(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[tuple[Any, ...], np.ndarray]:
+    """The classes in order, and their probabilities (n_patients, n_classes), found by the names of the columns."""
+    classes = _class_order(task, table, labels)
+    place = {label: i for i, label in enumerate(map(_plain, table.columns))}
+    return classes, table.to_numpy()[:, [place[label] for label in classes]].astype(np.float64)
+
+
+def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[Any, ...]:
+    """The classes in order: that of the task if it has one, else sorted, so that the order of columns means nothing."""
+    columns = list(map(_plain, table.columns))
+    numbers = {str(c): c for c in columns}
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"predictions of {task.name!r} have more than one column for a class: {columns}.")
+    present = sorted(set(map(_plain, labels.dropna().to_numpy(dtype=object))), key=str)
+    missing = [label for label in present if label not in columns]
+    if missing or not columns:
+        hint = ""
+        if missing and all(str(label) in numbers for label in missing):
+            hint = (
+                f" The names of the columns are of another kind ({type(numbers[str(missing[0])]).__name__}, not "
+                f"{type(missing[0]).__name__}), as after a CSV file; rename them."
+            )
+        raise ValueError(
+            f"predictions of {task.name!r} need one column of probabilities a class, {list(task.classes or present)}; "
+            f"they have {columns}.{hint}"
+        )
+    ordered = tuple(label for label in task.classes if label in columns)
+    if task.kind == "ordinal":
+        unplaced = [label for label in columns if label not in ordered]
+        if unplaced:
+            raise ValueError(
+                f"predictions of {task.name!r} have the classes {unplaced}, whose place in the order "
+                f"{list(task.classes)} is not known; give y the ordered categories of the model."
+            )
+        return ordered
+    try:
+        return tuple(sorted(columns))
+    except TypeError:
+        return tuple(columns)
+
+
+def check_probability(probability: np.ndarray, patients: pd.Index, name: str) -> None:
+    bad = ~np.isfinite(probability).all(axis=1)
+    what = "are NaN or infinite"
+    if not bad.any():
+        bad = ((probability < -1e-9) | (probability > 1 + 1e-9)).any(axis=1)
+        what = "are no probabilities between 0 and 1"
+    if not bad.any():
+        bad = np.abs(probability.sum(axis=1) - 1) > _ROUNDED_SUM
+        what = "do not sum to 1"
+    if bad.any():
+        raise ValueError(
+            f"predictions of {name!r} {what} for {int(bad.sum())} patients, such as {list(patients[bad][:3])}: "
+            f"{probability[bad][:2].round(4).tolist()}. Give the probability of every class, as predict_proba does."
+        )
+
+
+def one_value_a_patient(values: Any, index: pd.Index, name: str) -> pd.Series | None:
+    """Folds or clusters as a Series: by patient id, or in the rows of ``y``."""
+    if values is None:
+        return None
+    if isinstance(values, pd.DataFrame):
+        raise TypeError(f"{name} must be a Series or an array of one value a patient; got a DataFrame.")
+    return values if isinstance(values, pd.Series) else pd.Series(align_rows(values, index, name), index=index)
+
+
+def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Settings:
+    """Horizons, thresholds and tau, refused by name where they cannot be right."""
+    if isinstance(thresholds, str | bytes) or np.ndim(thresholds) != 1:
+        raise TypeError(f"thresholds must be a sequence of risks, such as thresholds=(0.2,); got {thresholds!r}.")
+    if not all(0 < threshold < 1 for threshold in thresholds):
+        raise ValueError(f"thresholds must be risks above 0 and below 1; got {list(thresholds)}.")
+    if tau is not None and not (np.isfinite(tau) and tau > 0):
+        raise ValueError(f"tau must be months above 0, or None; got {tau!r}.")
+    return Settings(check_horizons(horizons), tuple(map(float, thresholds)), tau)
+
+
+def check_resampling(n_resamples: Any, level: Any, stratify: bool, clusters: Any) -> None:
+    """Refuse what cannot be drawn, by name."""
+    if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 0:
+        raise ValueError(f"n_resamples must be a whole number of 0 or more; got {n_resamples!r}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie above 0 and below 1, such as 0.95; got {level!r}.")
+    if stratify and clusters is not None:
+        raise ValueError(
+            "stratify=True keeps the number of events in every resample, clusters= draws whole clusters; both at once "
+            "is not possible. Choose one."
+        )
+
+
+def check_names(asked: Sequence[str] | None) -> None:
+    """Refuse what is no name of a metric."""
+    if asked is None:
+        return
+    if isinstance(asked, str):
+        raise TypeError(f"metrics must be a sequence of names, such as metrics=[{asked!r}]; got the text {asked!r}.")
+    unknown = [name for name in asked if name not in METRICS and not str(name).startswith(("auc_", "net_benefit_"))]
+    if unknown:
+        close = get_close_matches(str(unknown[0]), METRICS, n=3)
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(METRICS)}.")
+
+
+def _plain(value: Any) -> Any:
+    value = value.item() if isinstance(value, np.generic) else value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
