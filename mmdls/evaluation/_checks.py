@@ -121,6 +121,7 @@ def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[An
 
 
 def check_probability(probability: np.ndarray, patients: pd.Index, name: str) -> None:
+    """Refuse rows that are no probabilities of all classes, and name the patients."""
     bad = ~np.isfinite(probability).all(axis=1)
     what = "are NaN or infinite"
     if not bad.any():
