@@ -418,6 +418,24 @@ def test_median_follow_up_is_the_median_of_the_reverse_kaplan_meier_curve():
     assert metrics.median_follow_up(event, time) == times[following <= 0.5][0]
 
 
+@pytest.mark.parametrize(
+    ("event", "time", "median"),
+    [
+        ([0, 0, 0, 0], [1, 2, 3, 4], 2.5),
+        ([0, 0, 0, 0], [1, 2, 2, 4], 2),
+        ([0, 0], [10, 30], 20),
+        ([0, 0, 1, 1], [1, 2, 3, 4], 3),  # one half until the end of follow-up: up to the last time
+        ([0, 1, 0, 0], [1, 2, 5, 9], 5),
+        ([0, 0, 1, 0, 0, 0], [1, 2, 3, 4, 5, 6], 4),
+        ([0, 0, 0, 1, 0, 0], [1, 2, 3, 4, 5, 6], 4),  # exactly one half from 3 to 5, with an event between
+        ([1, 1, 1, 1], [1, 2, 3, 4], float("nan")),
+    ],
+)
+def test_the_median_is_the_middle_of_where_the_curve_is_one_half(event, time, median):
+    """R, survival >= 3: quantile(survfit(Surv(time, 1 - event) ~ 1), 0.5)$quantile; no event shares a censoring's time."""
+    assert metrics.median_follow_up(event, np.array(time, float)) == pytest.approx(median, nan_ok=True)
+
+
 @pytest.mark.slow
 def test_horizon_metrics_are_unbiased_against_the_uncensored_truth():
     """Naive scores on those not yet censored are biased; weighted ones are not."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sksurv.nonparametric import kaplan_meier_estimator
 
@@ -195,14 +196,33 @@ def test_interaction_test_keeps_its_level():
     assert 0.01 <= np.mean(np.array(p_values) < 0.05) <= 0.09
 
 
-def test_d_calibration_is_a_test_of_its_level():
-    p_values = []
-    for seed in range(200):
+@pytest.mark.parametrize(
+    "leaving", [lambda rng: np.zeros(300), lambda rng: rng.random(300), lambda rng: rng.random(300) ** 0.5]
+)
+def test_d_calibration_keeps_its_level_whatever_is_censored(leaving):
+    """Nobody, one half, and two thirds of the patients censored: S(T) and S(C) under the true model."""
+    p_values, crooked = [], []
+    for seed in range(400):
         rng = np.random.default_rng(seed)
-        uniform, leaving = rng.random(300), rng.random(300)  # S(T) and S(C) under the true model
-        p_values.append(metrics.d_calibration(uniform >= leaving, np.maximum(uniform, leaving))[1])
-    assert 0.0 <= np.mean(np.array(p_values) < 0.05) < 0.08
+        uniform, left = rng.random(300), rng.random(300) ** power
+        event, values = uniform >= left, np.maximum(uniform, left)
+        p_values.append(metrics.d_calibration(event, values)[1])
+        crooked.append(metrics.d_calibration(event, values**1.4)[1])
+    assert 0.025 < np.mean(np.array(p_values) < 0.05) < 0.085
+    assert np.mean(np.array(crooked) < 0.05) > 0.4
     assert metrics.d_calibration(np.ones(300), rng.random(300) ** 3)[1] < 1e-6
+
+
+def test_d_calibration_counts_events_against_those_expected_at_risk():
+    event, values = np.array([True, False, True, True] * 20), np.tile([0.9, 0.7, 0.4, 0.2], 20)
+    cumulative = -np.log(values)
+    first, second = np.minimum(cumulative, np.log(2)).sum(), (cumulative - np.log(2)).clip(0).sum()
+    statistic, p = metrics.d_calibration(event, values, n_bins=2)
+    assert statistic == pytest.approx((20 - first) ** 2 / first + (40 - second) ** 2 / second)
+    assert p == pytest.approx(chi2.sf(statistic, 2))
+    # Few patients: all bins are joined, which leaves observed against expected events.
+    few = metrics.d_calibration(event[:4], values[:4])[0]
+    assert few == pytest.approx((3 - cumulative[:4].sum()) ** 2 / cumulative[:4].sum())
 
 
 def test_net_benefit_equals_its_definition_on_uncensored_patients():

@@ -9,6 +9,8 @@ from mmdls.metrics._times import snap_times
 
 __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
 
+_HALF = float(np.sqrt(np.finfo(np.float64).eps))  # what counts as exactly one half
+
 
 def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Kaplan-Meier estimate of the survival function.
@@ -70,6 +72,9 @@ def median_follow_up(event: Any, time: Any) -> float:
     """Median follow-up by the reverse Kaplan-Meier method: the median time to censoring, in months; NaN if
     not reached.
 
+    Where the curve is exactly one half over a span of time the median is the middle of that span, as the median of an
+    even number of values is; at the end of the curve the span reaches to the last time. So does R's package survival.
+
     Parameters
     ----------
     event : array-like of bool, shape (n,)
@@ -85,11 +90,18 @@ def median_follow_up(event: Any, time: Any) -> float:
     --------
     >>> median_follow_up([False, True, False], [10.0, 12.0, 30.0])
     30.0
+    >>> median_follow_up([False, False], [10.0, 30.0])
+    20.0
     """
     event, time = check_outcome(event, time)
     times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
-    reached = times[_product_limit(censored, at_risk - deaths) <= 0.5]
-    return float(reached[0]) if len(reached) else float("nan")
+    following = _product_limit(censored, at_risk - deaths)
+    reached = np.flatnonzero(following <= 0.5 + _HALF)
+    if not len(reached):
+        return float("nan")
+    below = np.flatnonzero(following < 0.5 - _HALF)
+    end = reached[0] if following[reached[0]] < 0.5 - _HALF else below[0] if len(below) else -1
+    return float(times[reached[0]] + times[end]) / 2
 
 
 def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
