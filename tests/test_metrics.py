@@ -432,7 +432,7 @@ def test_median_follow_up_is_the_median_of_the_reverse_kaplan_meier_curve():
     ],
 )
 def test_the_median_is_the_middle_of_where_the_curve_is_one_half(event, time, median):
-    """R, survival >= 3: quantile(survfit(Surv(time, 1 - event) ~ 1), 0.5)$quantile; no event shares a censoring's time."""
+    """R, survival >= 3: quantile(survfit(Surv(time, 1 - event) ~ 1), 0.5)$quantile; no ties between both."""
     assert metrics.median_follow_up(event, np.array(time, float)) == pytest.approx(median, nan_ok=True)
 
 

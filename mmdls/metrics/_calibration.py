@@ -216,10 +216,10 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     """Test that predicted survival at each patient's own time is uniform, over the whole of follow-up.
 
     The bins of D-calibration [1]_ divide the predicted survival; in each the events are compared with those that the
-    model expects of the patients at risk, their cumulative hazard. Events minus expectation are martingale increments whose variance is
-    the expectation, whatever the (independent) censoring [2]_, [3]_. The test of [1]_ spreads a censored patient over
-    the bins below instead, as if its events were seen: its level sinks with censoring (.005 at a nominal .05 with 36 %
-    censored of 300, where this one has .053).
+    model expects of the patients at risk, their cumulative hazard. Events minus expectation are martingale increments
+    whose variance is the expectation, whatever the (independent) censoring [2]_, [3]_. The test of [1]_ spreads a
+    censored patient over the bins below instead, as if its events were seen: its level sinks with censoring (.005 at
+    a nominal .05 with 36 % censored of 300 patients, where this one has .053).
 
     Parameters
     ----------
