@@ -33,6 +33,7 @@ from benchmarks.tables import (
     tabulate,
     write_report,
 )
+from mmdls._files import whole_file
 from mmdls.audit import audit_folds, audit_tables
 from mmdls.cohort import find_tasks, modalities
 from mmdls.datasets import load_cohort, make_nsclc_cohort
@@ -179,7 +180,8 @@ def main(argv: list[str] | None = None) -> None:
         findings.append(controls.audit_arms(tried, X, y, splits[0].train, splits[0].test, settings, options.workers))
     findings = pd.concat(findings)
     if options.share is None:
-        findings.to_csv(out / "audit.csv", index=False)
+        with whole_file(out / "audit.csv") as path:
+            findings.to_csv(path, index=False)
     for finding in findings[~findings["passed"]].itertuples():
         print(f"AUDIT {finding.check}: {finding.detail}")
 
@@ -192,20 +194,24 @@ def main(argv: list[str] | None = None) -> None:
     if not answers:
         return
     table = tabulate(answers, y)
-    table.to_csv(out / "metrics.csv", index=False)
-    per_patient(answers).to_csv(out / "predictions.csv")
+    with whole_file(out / "metrics.csv") as path:
+        table.to_csv(path, index=False)
+    with whole_file(out / "predictions.csv") as path:
+        per_patient(answers).to_csv(path)
     is_control = table["arm"].isin(controls.NAMES)
     print("\n" + show(table[~is_control]))
     if oracle is not None:
         efficiency = gain_over_chance(answers, y, oracle)
-        efficiency.to_csv(out / "efficiency.csv", index=False)
+        with whole_file(out / "efficiency.csv") as path:
+            efficiency.to_csv(path, index=False)
         print(show_oracle(efficiency, options.champion))
     if is_control.any():
         print("\n" + show_controls(table[is_control]))
     rivals = {name: answers[name] for name in answers if name not in controls.NAMES}
     if options.champion in rivals and len(rivals) > 1:
         against = against_others(rivals, y, options.champion)
-        against.to_csv(out / "against.csv", index=False)
+        with whole_file(out / "against.csv") as path:
+            against.to_csv(path, index=False)
         if len(rivals) > len(QUICK):
             print("\n" + show_against(against))
     last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]

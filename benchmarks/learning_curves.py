@@ -18,6 +18,7 @@ from benchmarks.arms import BASELINE, Settings
 from benchmarks.designs import Split
 from benchmarks.runs import begin, manifest, run, unfinished
 from benchmarks.tables import survival_scores
+from mmdls._files import whole_file
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 
@@ -103,7 +104,8 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes[0][0].set_ylabel("C-index of the same further patients")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=len(labels))
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=120)
     plt.close(figure)
 
 
@@ -145,7 +147,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     if table.empty:
         return
-    table.to_csv(options.out / "learning_curves.csv", index=False)
+    with whole_file(options.out / "learning_curves.csv") as path:
+        table.to_csv(path, index=False)
     draw(table, options.out / "learning_curves.png")
     print(show(table))
     print(f"\n{(time.perf_counter() - start) / 60:.1f} minutes. Table and figure are in {options.out}/")

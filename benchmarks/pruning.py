@@ -15,6 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mmdls import MMDLS
+from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch
@@ -97,7 +98,8 @@ def main(argv: list[str] | None = None) -> None:
         options.patients, options.test_patients, options.trials, tuple(range(options.seeds)), options.epochs
     )
     if options.out is not None:
-        table.to_csv(options.out, index=False)
+        with whole_file(options.out) as path:
+            table.to_csv(path, index=False)
     print(table.round(3).to_string(index=False))
     mean = table.drop(columns="seed").groupby("pruned", sort=False).mean()
     print("\nmean over cohorts\n" + mean.round(3).to_string())

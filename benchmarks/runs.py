@@ -8,7 +8,6 @@ import json
 import os
 import platform
 import shutil
-import socket
 import sys
 import time
 import warnings
@@ -28,9 +27,11 @@ import mmdls
 from benchmarks import controls
 from benchmarks.arms import Settings, offered
 from benchmarks.designs import Split
+from mmdls._files import partial_path, to_disk, whole_file
+from mmdls._secrets import without_secrets
 from mmdls.cohort import find_tasks
 from mmdls.metrics import UndefinedMetricWarning
-from mmdls.report import data_hash
+from mmdls.report import data_hash, image_hash
 
 __all__ = ["begin", "finish", "manifest", "run", "run_fold", "unfinished"]
 
@@ -58,13 +59,13 @@ def run_fold(
     for table in answers.values():
         table.insert(0, "fold", split.name)
     if folder is not None:
-        partial = _partial(folder)
+        partial = partial_path(folder)
         partial.mkdir(parents=True, exist_ok=True)
         for task, table in answers.items():
             table.to_csv(partial / f"{task}.csv")
         (partial / "chosen.json").write_text(json.dumps(note, default=str))
         for path in partial.iterdir():
-            _to_disk(path)
+            to_disk(path)
         try:
             os.replace(partial, folder)
         except OSError:
@@ -116,7 +117,8 @@ def run(
         for task, table in found.items():
             answers.setdefault(name, {}).setdefault(task, []).append(table.assign(repeat=split.repeat))
         chosen.append({"arm": name, "fold": split.name, **note})
-        _write_whole(out / "chosen.csv", pd.DataFrame(chosen).to_csv(index=False))
+        with whole_file(out / "chosen.csv") as path:
+            pd.DataFrame(chosen).to_csv(path, index=False)
 
     (out / "trials").mkdir(parents=True, exist_ok=True)
     fits = _share(names, splits, *share)
@@ -179,9 +181,11 @@ def manifest(X: pd.DataFrame, y: pd.DataFrame, splits: list[Split], settings: Se
     packages = ("torch", "scikit-learn", "scikit-survival", "skorch", "optuna", "numpy", "pandas")
     return {
         "patients": len(X),
-        "data": {"X": data_hash(X), "y": data_hash(y)},
+        "data": {"X": data_hash(X), "y": data_hash(y), "images": image_hash(X)},
         "splits": joblib.hash([(split.name, split.train, split.test) for split in splits]),
-        "settings": {name: str(value) for name, value in asdict(replace(settings, journal=None)).items()},
+        "settings": {
+            name: without_secrets(str(value)) for name, value in asdict(replace(settings, journal=None)).items()
+        },
         "source": source.hexdigest(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
@@ -203,7 +207,7 @@ def begin(out: Path, identity: dict[str, Any], fresh: bool) -> None:
     if (out / "folds").exists() and not path.exists():  # another share may have begun just now
         raise SystemExit(f"{out} holds folds of an unknown run; choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
-    _write_whole(path, json.dumps({**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")}, indent=1))
+    _write_json(path, {**identity, "begun": time.strftime("%Y-%m-%d %H:%M:%S")})
 
 
 def finish(out: Path, minutes: float) -> None:
@@ -212,23 +216,9 @@ def finish(out: Path, minutes: float) -> None:
     spent = pd.read_csv(out / "chosen.csv")["seconds"].sum() / 60
     times = {"minutes_of_all_fits": round(spent, 1), "minutes_of_the_last_call": round(minutes, 1)}
     facts = {**json.loads(path.read_text()), "finished": time.strftime("%Y-%m-%d %H:%M:%S"), **times}
-    _write_whole(path, json.dumps(facts, indent=1))
+    _write_json(path, facts)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that is never seen half written, whenever the process is killed."""
-    partial = _partial(path)
-    partial.write_text(text)
-    _to_disk(partial)
-    os.replace(partial, path)
-
-
-def _to_disk(path: Path) -> None:
-    """A power cut must not leave a file with its name only."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _partial(path: Path) -> Path:
-    """A name that no other process takes, on this machine or another."""
-    return path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.unfinished")
+def _write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(facts, indent=1))

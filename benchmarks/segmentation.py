@@ -28,6 +28,7 @@ from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 
 from mmdls import MMDLS, LungLesionSegmentor
+from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import SliceEncoder
 from mmdls.images import read_image, read_mask, voxel_spacing
@@ -342,7 +343,8 @@ def contact_sheet(cases: list, path: Path, what: str) -> None:
         axis.set_title(f"{label}: Dice {scores[case]:.3f}")
         axis.axis("off")
     figure.suptitle(f"{what}: true (green), found (red, dashed)", y=1.04)
-    figure.savefig(path, dpi=60, bbox_inches="tight")
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=60, bbox_inches="tight")
     plt.close(figure)
 
 

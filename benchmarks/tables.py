@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.arms import BASELINE
+from mmdls._files import whole_file
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions
 from mmdls.metrics import holm_correction, percentile_interval
@@ -138,7 +139,8 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
         )
         ax.set_title(f"{name}: {task.upper()}")
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with whole_file(path) as partial:
+        figure.savefig(partial, dpi=120)
     plt.close(figure)
 
 

@@ -15,6 +15,7 @@ FILES = sorted(ROOT.glob("mmdls/**/*.py"))
 
 # A file imports from its own room, and from the rooms on the floors below its own.
 FLOORS = {
+    "_files": 1,
     "_secrets": 1,
     "registry": 1,
     "cohort": 1,

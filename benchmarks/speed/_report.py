@@ -11,6 +11,7 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.speed._measuring import HEADER, Arm, Measured, Row, measure
+from mmdls._files import whole_file
 
 
 class Report:
@@ -64,7 +65,8 @@ class Report:
             cells = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()]
             parts += ["", f"## {title}", "", *_markdown([str(c) for c in table.columns], cells)]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join(parts) + "\n")
+        with whole_file(path) as partial:
+            partial.write_text("\n".join(parts) + "\n")
 
 
 def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:

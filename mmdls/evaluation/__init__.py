@@ -2,7 +2,7 @@
 
 from mmdls.evaluation._compare import compare, compare_predictions
 from mmdls.evaluation._evaluate import evaluate, evaluate_predictions
-from mmdls.evaluation._predict import predict_tasks, training_outcomes
+from mmdls.evaluation._predict import predict_tasks, risk_cutpoints, training_outcomes
 from mmdls.evaluation._repeats import evaluate_repeats
 from mmdls.evaluation._resample import resample_predictions
 from mmdls.evaluation._scorers import make_scorers
@@ -16,5 +16,6 @@ __all__ = [
     "make_scorers",
     "predict_tasks",
     "resample_predictions",
+    "risk_cutpoints",
     "training_outcomes",
 ]

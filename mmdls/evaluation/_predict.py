@@ -17,7 +17,15 @@ from sklearn.pipeline import Pipeline
 from mmdls import metrics
 from mmdls.cohort import Task, find_tasks, survival_target
 
-__all__ = ["HORIZONS", "check_horizons", "outcome_of", "predict_task", "predict_tasks", "training_outcomes"]
+__all__ = [
+    "HORIZONS",
+    "check_horizons",
+    "outcome_of",
+    "predict_task",
+    "predict_tasks",
+    "risk_cutpoints",
+    "training_outcomes",
+]
 
 HORIZONS = (12, 36, 60)
 _GRID_POINTS = 30
@@ -69,6 +77,22 @@ def training_outcomes(model: Any) -> dict[str, np.ndarray]:
     """
     final, _ = _final(model, None)
     return dict(getattr(final, "outcomes_", {}))
+
+
+def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
+    """Cut-points of the risk groups by endpoint, from the fitted estimator inside pipelines and searches.
+
+    Parameters
+    ----------
+    model : fitted estimator
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_groups - 1,)
+        Empty for a model that has learned none.
+    """
+    final, _ = _final(model, None)
+    return dict(getattr(final, "risk_cutpoints_", {}))
 
 
 def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:

@@ -11,7 +11,7 @@ import numpy as np
 from mmdls.images._files import find_image, of_patient, slice_files
 from mmdls.images._reading import is_missing
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "fingerprint_columns"]
 
 
 def fingerprint(cell: Any, patient: Any = None) -> str:
@@ -61,6 +61,32 @@ def fingerprint(cell: Any, patient: Any = None) -> str:
             digest.update(f" {len(content)} ".encode())
             digest.update(content)
     return digest.hexdigest()
+
+
+def fingerprint_columns(X: Any) -> dict[str, str]:
+    """One hash for each column of images or masks of a table: what stands behind the paths, patient by patient.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+        Columns ``*_image`` and ``*_mask`` count; another kind of table has none.
+
+    Returns
+    -------
+    dict of str to str
+        By column. A cell that cannot be read counts by its kind of error; whoever reads the images says more.
+    """
+    found = {}
+    for column in getattr(X, "columns", ()):
+        if str(column).endswith(("_image", "_mask")):
+            digest = hashlib.blake2b(digest_size=16)
+            for patient, cell in X[column].items():
+                try:
+                    digest.update(fingerprint(cell, patient).encode())
+                except (OSError, TypeError, ValueError) as error:
+                    digest.update(type(error).__name__.encode())
+            found[str(column)] = digest.hexdigest()
+    return found
 
 
 def _files_of(cell: Any, patient: Any) -> tuple[str, Sequence[Path]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from mmdls._files import whole_file
+
 __all__ = ["Grid", "grid_of", "read_nifti", "voxel_spacing", "write_mask"]
 
 # As radiologists look at slices: columns run to the patient's left, rows to the back, slices to the head.
@@ -171,7 +173,8 @@ def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> 
     header: Any = image.header.copy()
     header.set_data_dtype(np.uint8)
     header["cal_min"], header["cal_max"] = 0, 1
-    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.uint8), image.affine, header), path)
+    with whole_file(path) as partial:
+        nibabel.save(nibabel.Nifti1Image(voxels.astype(np.uint8), image.affine, header), partial)
 
 
 def _load(path: Path, source: str) -> Any:

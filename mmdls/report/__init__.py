@@ -1,6 +1,6 @@
 """The report: one self-contained HTML file with all that a reviewer asks for."""
 
-from mmdls.report._provenance import data_hash
+from mmdls.report._provenance import data_hash, image_hash
 from mmdls.report._report import report
 
-__all__ = ["data_hash", "report"]
+__all__ = ["data_hash", "image_hash", "report"]

@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from mmdls._secrets import without_secrets
 from mmdls.cohort import modalities
 from mmdls.report._html import OPEN, cell, html_table, metric_name
-from mmdls.report._provenance import data_hash, versions
+from mmdls.report._provenance import data_hash, image_hash, versions
 from mmdls.report._study import Study
 from mmdls.report._tripod import ITEMS
 
@@ -22,19 +23,21 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
                 ("columns of X, of y", f"{study.X.shape[1]}, {study.y.shape[1]}"),
                 ("SHA-256 of X", data_hash(study.X)),
                 ("SHA-256 of y", data_hash(study.y)),
+                ("SHA-256 of images and masks", image_hash(study.X) or "none"),
                 ("bootstrap resamples, seed", f"{study.n_resamples}, {study.random_state}"),
             ],
             columns=["What", "Value"],
         )
     )
-    text += "<p>Image cells that are arrays are part of the hash; of files only the path is.</p>"
     text += "<h3>Versions</h3>" + html_table(pd.DataFrame(versions(), columns=["Package", "Version"]))
     told = dict(settings or {})
     for name, model in study.estimators.items():
         told[name] = type(model).__name__
         told |= {f"{name}: {key}": value for key, value in model.get_params(deep=True).items()}
     if told:
-        frame = pd.DataFrame([(key, str(value)[:300]) for key, value in told.items()], columns=["Setting", "Value"])
+        frame = pd.DataFrame(
+            [(key, without_secrets(str(value))[:300]) for key, value in told.items()], columns=["Setting", "Value"]
+        )
         text += "<h3>Settings of the models</h3>" + html_table(frame)
     else:
         text += f"<h3>Settings of the models</h3><p class='open'>{OPEN}</p>"

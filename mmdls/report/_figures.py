@@ -87,7 +87,9 @@ def _class_figures(study: Study, task: Any, answers: dict[str, pd.DataFrame]) ->
         own = (truth == label).astype(int)
         if own.min(initial=1) == own.max(initial=0):
             continue
-        score = {name: table.loc[known, label].to_numpy(np.float64) for name, table in answers.items()}
+        # By place: True and False would be taken for a mask of columns.
+        place = {name: list(table.columns).index(label) for name, table in answers.items()}
+        score = {n: table.loc[known].iloc[:, place[n]].to_numpy(np.float64) for n, table in answers.items()}
         name = f"{task.name}: {label} against the rest"
         size = (4.8, 4.8)
         yield figure(lambda ax, o=own, s=score: plotting.roc(o, s, ax=ax, **options), f"{name}, ROC.", size)

@@ -44,7 +44,9 @@ def figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] =
         raise ImportError('the figures of a report need matplotlib: pip install "mmdls[report]".') from error
 
     figure = Figure(figsize=size, layout="constrained")
-    with warnings.catch_warnings(), rc_context({"svg.fonttype": "path", "svg.hashsalt": "mmdls"}):
+    # A dollar in the name of a category is no formula.
+    style = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls"}
+    with warnings.catch_warnings(), rc_context(style):
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         draw(figure.subplots())
         file = io.BytesIO()

@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import pandas as pd
 
+from mmdls.images import fingerprint_columns
+
 _PACKAGES = ("mmdls", "numpy", "scipy", "pandas", "scikit-learn", "scikit-survival", "torch", "skorch", "matplotlib")
 
 
@@ -16,7 +18,7 @@ def data_hash(table: pd.DataFrame) -> str:
     Parameters
     ----------
     table : pandas.DataFrame
-        Paths count as text: what the files hold is not read.
+        Paths count as text; :func:`image_hash` reads what the files hold.
 
     Returns
     -------
@@ -31,6 +33,21 @@ def data_hash(table: pd.DataFrame) -> str:
                 content = repr(cell.item() if isinstance(cell, np.generic) else cell).encode()
             digest.update(len(content).to_bytes(8, "big") + content)
     return digest.hexdigest()
+
+
+def image_hash(X: pd.DataFrame) -> str:
+    """SHA-256 of what stands behind the columns of images and masks, files by their contents; "" without such columns.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+
+    Returns
+    -------
+    str
+    """
+    found = fingerprint_columns(X)
+    return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
 
 
 def versions() -> list[tuple[str, str]]:

@@ -2,12 +2,12 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mmdls._files import whole_file
 from mmdls.report import _card, _figures, _sections
 from mmdls.report._html import PAGE, STYLE, anchor
 from mmdls.report._study import Study
@@ -110,5 +110,6 @@ def report(
     body = "".join(f'<section id="{anchor(n)}"><h2>{html.escape(n)}</h2>{text}</section>' for n, text in parts)
     text = PAGE.format(title=html.escape(title), style=STYLE, links=links, body=body)
     if path is not None:
-        Path(path).write_text(text, encoding="utf-8")
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     return text

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import check_target
-from mmdls.evaluation import evaluate_predictions, predict_tasks, training_outcomes
+from mmdls.cohort import align_rows, check_features, check_target
+from mmdls.estimators._risk_groups import risk_group
+from mmdls.evaluation import evaluate_predictions, predict_tasks, risk_cutpoints, training_outcomes
 
 
 class Study:
@@ -31,6 +32,8 @@ class Study:
     ) -> None:
         if not models:
             raise ValueError("models is empty; give at least one fitted estimator or dict of predictions, by name.")
+        check_features(X)
+        y = align_rows(y, X.index, "y")
         self.X, self.y, self.horizons = X, y, tuple(map(float, horizons))
         self.n_resamples, self.random_state = n_resamples, random_state
         self.predictions, self.estimators, self.outcomes = {}, {}, dict(outcomes or {})
@@ -44,17 +47,19 @@ class Study:
         self.names = list(self.predictions)
         told = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
         self.tasks = check_target(y, list(told))
-        self.centre, self.treatment = self._column(by), self._column(treatment)
-        self.split, self.flow = split, flow
-        self.groups = self._subgroups() if groups is None else groups
+        self.centre, self.treatment = self._column(by, "by"), self._column(treatment, "treatment")
+        self.split, self.flow = self._column(split, "split"), flow
+        self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")
+        folds = align_rows(folds, X.index, "folds")
         self.options = {"outcomes": self.outcomes, "horizons": self.horizons, "n_resamples": n_resamples}
         self.options |= {"random_state": random_state, "folds": folds}
         self.tables = {n: evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 
-    def _column(self, given: Any) -> pd.Series | None:
+    def _column(self, given: Any, name: str) -> pd.Series | None:
         if isinstance(given, str):
             return self.X[given] if given in self.X.columns else None
-        return given
+        values = align_rows(given, self.X.index, name)
+        return values if values is None or isinstance(values, pd.Series) else pd.Series(values, self.X.index, name=name)
 
     def _subgroups(self) -> pd.DataFrame:
         found = {}
@@ -72,12 +77,11 @@ class Study:
 def _answers(model: Any, X: pd.DataFrame, y: pd.DataFrame, horizons: Sequence[float]) -> dict[str, pd.DataFrame]:
     """Predictions of a fitted estimator, with its risk groups where it learned cut-points."""
     answers = predict_tasks(model, X, y, horizons=horizons)
-    cutpoints = getattr(model, "risk_cutpoints_", {})
-    for name, points in cutpoints.items():
+    for name, points in risk_cutpoints(model).items():
         if name in answers:
             names = _group_names(len(points) + 1)
-            found = np.searchsorted(points, answers[name]["risk"], side="right")
-            answers[name]["group"] = pd.Categorical.from_codes(found, names, ordered=True)
+            codes = risk_group(answers[name]["risk"], points)
+            answers[name]["group"] = pd.Categorical.from_codes(codes, names, ordered=True)
     return answers
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
@@ -23,3 +24,8 @@ def fit_and_score(
         asked = _check_method_params(X, routed.get(SCORER + name, Bunch(score={})).score, indices=test)
         found[name] = float(scorer(estimator, X_test, y_test, **asked))
     return found
+
+
+def cloned(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of which nothing is shared between trials."""
+    return {name: clone(value, safe=False) for name, value in params.items()}

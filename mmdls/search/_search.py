@@ -25,8 +25,9 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, indexable
 
+from mmdls.images import fingerprint_columns
 from mmdls.model_selection import CohortKFold, check_patients_apart
-from mmdls.search._folds import SCORER, fit_and_score
+from mmdls.search._folds import SCORER, cloned, fit_and_score
 from mmdls.search._identity import described, fingerprint
 from mmdls.search._pruning import Epochs, RunningMeanPruner
 from mmdls.search._results import results_table
@@ -99,11 +100,11 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     storage : str, path or optuna storage, default=None
         Where trials are kept: the path of a journal file, a database URL, ``"grpc://host:port"`` of an Optuna proxy, or
         a storage. None keeps them in memory.
-        The study's name comes from the data, the folds and the settings (not from weights of parts that were fitted
-        before): processes that fit the same work on one study, a search that was stopped goes on, and one on other
-        rows, with other categories or another grid begins anew. A trial whose process died or was stopped is run again
-        with the same parameters, at once if it died on this machine, after five minutes without a sign of life if on
-        another. Passwords in a URL are not shown.
+        The study's name comes from the data (images by their contents), the folds and the settings (not from weights of
+        parts that were fitted before): processes that fit the same work on one study, a search that was stopped goes
+        on, and one on other rows, with other categories or another grid begins anew. A trial whose process died or was
+        stopped is run again with the same parameters, at once if it died on this machine, after five minutes without a
+        sign of life if on another. Passwords in a URL are not shown.
     catch : tuple of exception types, default=(FloatingPointError,)
         Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
     n_jobs : int, default=None
@@ -265,7 +266,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         Trials(self.study_, n_trials, self.timeout, self.catch, mark, self.verbose).run(objective)
         self._collect(objectives, space)
         if self.refit is not False:
-            self.best_estimator_ = clone(self.estimator).set_params(**self._cloned(self.best_params_))
+            self.best_estimator_ = clone(self.estimator).set_params(**cloned(self.best_params_))
             self.best_estimator_.fit(X, y, **routed.estimator.fit)
             for name in ("feature_names_in_", "n_features_in_"):
                 if hasattr(self.best_estimator_, name):
@@ -335,7 +336,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     ) -> list[dict[str, float]]:
         work = (
             joblib.delayed(fit_and_score)(
-                clone(self.estimator).set_params(**self._cloned(chosen)), X, y, train, test, self.scorer_, routed
+                clone(self.estimator).set_params(**cloned(chosen)), X, y, train, test, self.scorer_, routed
             )
             for train, test in folds
         )
@@ -434,7 +435,14 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         """The study, and what makes the studies of epochs beside it, by fold and network."""
         label = seed
         if self.storage is not None:
-            parts = (*data, described(self.estimator), objectives, fingerprint(self.scoring), seed)
+            parts = (
+                *data,
+                fingerprint_columns(data[0]),
+                described(self.estimator),
+                objectives,
+                fingerprint(self.scoring),
+                seed,
+            )
             label = joblib.hash((*parts, sampler.cells if isinstance(sampler, Cells) else choices_of(space)))[:16]
         make = functools.partial(optuna.create_study, storage=opened(self.storage), load_if_exists=True)
         name = f"{type(self.estimator).__name__}-{label}"
@@ -454,10 +462,6 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         directions = [StudyDirection.MAXIMIZE] * len(objectives)
         pruner = RunningMeanPruner() if self.pruner is None else copy.deepcopy(self.pruner)
         return make(study_name=name, sampler=sampler, pruner=pruner, directions=directions), of_epochs
-
-    @staticmethod
-    def _cloned(params: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: clone(value, safe=False) for name, value in params.items()}
 
     # -- metadata -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""Files that are never seen half written."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+
+__all__ = ["partial_path", "to_disk", "whole_file"]
+
+
+@contextmanager
+def whole_file(path: str | PathLike) -> Iterator[Path]:
+    """A path beside another one to write to; what was written takes the other's name at once, and only when whole.
+
+    A full disk, an error or a killed process leaves the file that was there before as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        A link stays a link to the file that it points to.
+
+    Yields
+    ------
+    Path
+        In the same folder and with the same suffixes.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole_file(Path(folder) / "table.csv") as partial:
+    ...         _ = partial.write_text("a,b")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['table.csv']
+    """
+    place = Path(os.path.realpath(path))
+    if not place.parent.is_dir():
+        raise FileNotFoundError(f"{str(path)!r} cannot be written: there is no folder {str(place.parent)!r}.")
+    partial = partial_path(place)
+    try:
+        yield partial
+        to_disk(partial)
+        os.replace(partial, place)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def partial_path(path: Path) -> Path:
+    """A hidden name beside a path that no other process takes, on this machine or another."""
+    return path.with_name(f".unfinished-{socket.gethostname()}-{os.getpid()}-{path.name}")
+
+
+def to_disk(path: Path) -> None:
+    """See to it that a power cut does not leave a file with its name only."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
