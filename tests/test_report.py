@@ -3,15 +3,22 @@
 import re
 import subprocess
 import sys
+import warnings
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
+from optuna.distributions import FloatDistribution
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
-from mmdls import metrics
+from mmdls import OptunaSearch, metrics
 from mmdls.estimators import ClinicalCox
-from mmdls.report import data_hash, report
+from mmdls.report import data_hash, image_hash, report
 from mmdls.report._tripod import ITEMS
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
@@ -187,3 +194,100 @@ def test_predictions_of_folds_are_compared_inside_folds():
     inside = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20, folds=folds)
     pooled = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20)
     assert "1.000 [1.000, 1.000]" in inside and "1.000 [1.000, 1.000]" not in pooled
+
+
+def test_texts_of_patients_are_texts():
+    """Names and categories come from other people's tables."""
+    models, X, y = make_study()
+    bad = "<script>alert(1)</script> $5 & $x^{$"
+    X = X.assign(centre=np.where(X["centre"] == "A", bad, "B"), clinical_sex=X["clinical_sex"] + "<em>")
+    y = y.assign(**{"la<u>bel": np.where(X["clinical_age"] > 65, "<u>old", "young")})
+    label = pd.DataFrame({"<u>old": 0.5, "young": 0.5}, index=X.index)
+    answers = {bad: models["all"], "<i>": {"os": models["clinical"]["os"], "la<u>bel": label}}
+    flow, texts = {bad: len(X) + 1, f"{bad}!": -1}, {bad: bad, "Intended use": bad}
+    text = report(answers, X, y, flow=flow, settings={bad: bad}, card=texts, title=bad, n_resamples=5, horizons=(12,))
+    Page(text)
+    shown = re.sub('src="data:[^"]*"', "", text)
+    assert not re.search("<script|<em>|<u>|<i>", shown.partition("<nav>")[2])
+    assert shown.count("&lt;script&gt;") > 10
+
+
+def test_rows_are_joined_by_id():
+    models, X, y = make_study()
+    model = ClinicalCox(endpoint="os").fit(X[["clinical_age"]], y[["os_time", "os_event"]])
+    y = y[["os_time", "os_event"]]
+    X.index = y.index = [f"P{i}" for i in range(len(X))]
+    options = {"n_resamples": 5, "horizons": (12,)}
+    given = {"by": X["centre"], "treatment": X["treatment"], "groups": X[["clinical_sex"]]}
+    given |= {"folds": pd.Series(np.arange(len(X)) % 2, X.index), "split": X["centre"].rename("part")}
+    mixed = {name: values.sample(frac=1, random_state=k) for k, (name, values) in enumerate(given.items())}
+    arrays = given | {"folds": np.arange(len(X)) % 2}
+    expected = report({"cox": model}, X, y, **given, **options)
+    assert report({"cox": model}, X, y.sample(frac=1, random_state=9), **mixed, **options) == expected
+    assert report({"cox": model}, X, y, **arrays, **options) == expected
+    with pytest.raises(ValueError, match="y lacks 1 of the 160 patients"):
+        report({"cox": model}, X, y.drop(index="P3"), **options)
+    with pytest.raises(ValueError, match="by lacks 1 of the 160 patients"):
+        report({"cox": model}, X, y, by=X["centre"].drop("P3"), **options)
+
+
+def test_risk_groups_are_those_of_the_model_inside_a_pipeline_or_a_search():
+    _, X, y = make_study()
+    X, y = X[["clinical_age", "clinical_sex"]], y[["os_time", "os_event"]]
+    cox = ClinicalCox(endpoint="os")
+    models = {
+        "pipeline": make_pipeline(FunctionTransformer(), cox).fit(X, y),
+        "search": GridSearchCV(cox, {"alpha": [0.1, 1.0]}, cv=2).fit(X, y),
+        "frozen": FrozenEstimator(cox.fit(X, y)),
+        "model": cox.fit(X, y),
+    }
+    text = report(models, X, y, n_resamples=5, horizons=(12,))
+    assert all(f"os by risk groups of {name}; cut-points learned in training." in text for name in models)
+
+
+def test_boolean_labels_are_labels():
+    _, X, y = make_study()
+    y = pd.DataFrame({"relapse": y["os_event"].astype(bool)})
+    model = LogisticRegression().fit(X[["clinical_age"]], y["relapse"])
+    text = report({"logistic": model}, X[["clinical_age"]], y, n_resamples=5)
+    assert "relapse: True against the rest, ROC." in text
+
+
+def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):
+    models, X, y = make_study()
+    path = tmp_path / "report.html"
+    path.write_text("last week's report")
+
+    def full(file, text, encoding):
+        file.write_bytes(text[:1000].encode())
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(OSError, match="no space left"):
+        report(models, X, y, path, n_resamples=5, horizons=())
+    assert path.read_bytes() == b"last week's report" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_password_of_a_storage_is_not_shown(tmp_path):
+    _, X, y = make_study()
+    X, y = X[["clinical_age"]], y[["os_time", "os_event"]]
+    url = f"sqlite:///{tmp_path / 'study.db'}?password=s3cretPW"
+    space = {"alpha": FloatDistribution(0.1, 10)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        search = OptunaSearch(ClinicalCox(), space, n_trials=1, cv=2, random_state=0, storage=url).fit(X, y)
+    settings = {"kept in": url, "server": {"url": "postgresql://anna:s3cretPW@host/study"}}
+    text = report({"search": search}, X, y, horizons=(12,), n_resamples=5, settings=settings)
+    assert "s3cret" not in text and text.count("***") == 3
+
+
+def test_images_behind_paths_are_part_of_what_a_report_says(tmp_path):
+    _, X, y = make_study(20)
+    X = X.assign(ct_image=[str(tmp_path / f"{i}.npy") for i in range(20)])
+    hashes = []
+    for value in (0, 0, 1):
+        for path in X["ct_image"]:
+            np.save(path, np.full((1, 4, 4), value, dtype=np.uint8))
+        hashes.append((data_hash(X), image_hash(X)))
+    assert hashes[0] == hashes[1] and hashes[0][0] == hashes[2][0] and hashes[0][1] != hashes[2][1]
+    assert image_hash(X[["centre"]]) == ""

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
@@ -288,3 +289,15 @@ def test_a_password_is_never_shown(url):
 def test_other_texts_are_left_alone():
     for text in ("sqlite:///study.db", "grpc://host:13000", "token=3", "at 12:30 a@b.c", "https://host/a?b=c#d"):
         assert without_secrets(text) == text
+
+
+def test_images_that_changed_behind_their_paths_have_a_study_of_their_own(tmp_path):
+    paths = [str(tmp_path / f"{i}.npy") for i in range(20)]
+    X = pd.DataFrame({"ct_image": paths, "lung_mask": "nowhere.npy"})
+    names = []
+    for value in (0, 0, 1):
+        for path in paths:
+            np.save(path, np.full((1, 4, 4), value, dtype=np.uint8))
+        made = OptunaSearch(Rated(), {"quality": FloatDistribution(0, 1)}, n_trials=1, cv=2, random_state=0)
+        names.append(made.set_params(storage=tmp_path / "study.log").fit(X, ROWS[1]).study_.study_name)
+    assert names[0] == names[1] != names[2]

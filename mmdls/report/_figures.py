@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def _task_figures(study: Study, task: Any) -> Iterator[str]:
     train = study.outcomes.get(task.name, test)
     event, time, resamples = test["event"], test["time"], min(study.n_resamples, 500)
     answers = {n: (t.to_frame("risk") if isinstance(t, pd.Series) else t).loc[known] for n, t in answers.items()}
-    options = {"n_resamples": resamples, "random_state": study.random_state}
+    options: dict[str, Any] = {"n_resamples": resamples, "random_state": study.random_state}
     for name, table in answers.items():
         if "group" in table.columns and table["group"].notna().any():
             own = table["group"].notna().to_numpy()
@@ -41,17 +42,17 @@ def _task_figures(study: Study, task: Any) -> Iterator[str]:
             order = {g: str(g) for g in tables.levels(table["group"])}
             caption = f"{task.name} by risk groups of {name}; cut-points learned in training."
             yield figure(
-                lambda ax, k=own, g=values, o=order: plotting.kaplan_meier(event[k], time[k], g, labels=o, ax=ax),
+                partial(plotting.kaplan_meier, event[own], time[own], values, labels=order),
                 caption,
                 (6, 5.2),
             )
     if not any("group" in table.columns for table in answers.values()):
-        yield figure(lambda ax: plotting.kaplan_meier(event, time, ax=ax), f"{task.name}, Kaplan-Meier.", (6, 5.2))
+        yield figure(partial(plotting.kaplan_meier, event, time), f"{task.name}, Kaplan-Meier.", (6, 5.2))
     risk = {name: table["risk"].to_numpy(np.float64) for name, table in answers.items()}
     last = min(max(study.horizons, default=60.0), float(time.max()) * 0.98)
     grid = np.linspace(last / 20, last, 20)
     yield figure(
-        lambda ax: plotting.auc_over_time(train, test, risk, grid, ax=ax, **options),
+        partial(plotting.auc_over_time, train, test, risk, grid, **options),
         "Time-dependent AUC with pointwise 95 % intervals.",
     )
     curves = {name: _curves(table) for name, table in answers.items()}
@@ -60,19 +61,19 @@ def _task_figures(study: Study, task: Any) -> Iterator[str]:
     if len(shared) > 1:
         survival = {name: table[shared].to_numpy(np.float64) for name, table in curves.items()}
         yield figure(
-            lambda ax: plotting.brier_over_time(train, test, survival, np.array(shared), ax=ax, **options),
+            partial(plotting.brier_over_time, train, test, survival, np.array(shared), **options),
             "Brier score, weighted for censoring, against Kaplan-Meier on the training rows.",
         )
     for h in study.horizons:
         at = {name: table[h].to_numpy(np.float64) for name, table in curves.items() if h in table.columns}
         if at and (time > h).any():
             yield figure(
-                lambda ax, a=at, h=h: plotting.survival_calibration(event, time, a, h, ax=ax),
+                partial(plotting.survival_calibration, event, time, at, h),
                 f"Calibration at {h:g} months: smooth curve, and Kaplan-Meier in fifths of predicted risk.",
                 (4.8, 4.8),
             )
             yield figure(
-                lambda ax, a=at, h=h: plotting.decision_curve(train, test, a, h, ax=ax),
+                partial(plotting.decision_curve, train, test, at, h),
                 f"Net benefit at {h:g} months, weighted for censoring.",
             )
 
@@ -82,7 +83,7 @@ def _class_figures(study: Study, task: Any, answers: dict[str, pd.DataFrame]) ->
     for table in answers.values():
         known = known[known.isin(table.index)]
     truth = study.y.loc[known, task.name].to_numpy()
-    options = {"n_resamples": min(study.n_resamples, 500), "random_state": study.random_state}
+    options: dict[str, Any] = {"n_resamples": min(study.n_resamples, 500), "random_state": study.random_state}
     for label in task.classes[1:] if len(task.classes) == 2 else task.classes:
         own = (truth == label).astype(int)
         if own.min(initial=1) == own.max(initial=0):
@@ -92,13 +93,13 @@ def _class_figures(study: Study, task: Any, answers: dict[str, pd.DataFrame]) ->
         score = {n: table.loc[known].iloc[:, place[n]].to_numpy(np.float64) for n, table in answers.items()}
         name = f"{task.name}: {label} against the rest"
         size = (4.8, 4.8)
-        yield figure(lambda ax, o=own, s=score: plotting.roc(o, s, ax=ax, **options), f"{name}, ROC.", size)
+        yield figure(partial(plotting.roc, own, score, **options), f"{name}, ROC.", size)
         yield figure(
-            lambda ax, o=own, s=score: plotting.precision_recall(o, s, ax=ax, **options),
+            partial(plotting.precision_recall, own, score, **options),
             f"{name}, precision and recall.",
             size,
         )
-        yield figure(lambda ax, o=own, s=score: plotting.calibration(o, s, ax=ax), f"{name}, calibration.", size)
+        yield figure(partial(plotting.calibration, own, score), f"{name}, calibration.", size)
 
 
 def _curves(table: pd.DataFrame) -> pd.DataFrame:

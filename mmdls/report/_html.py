@@ -35,8 +35,11 @@ _NAMES = {
 }
 
 
-def figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
-    """A figure as an image inside the page; its text is drawn as shapes, so it looks the same everywhere."""
+def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
+    """A figure as an image inside the page; its text is drawn as shapes, so it looks the same everywhere.
+
+    ``draw`` takes the axes as ``ax``.
+    """
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -45,10 +48,10 @@ def figure(draw: Callable[[Any], Any], caption: str, size: tuple[float, float] =
 
     figure = Figure(figsize=size, layout="constrained")
     # A dollar in the name of a category is no formula.
-    style = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls"}
+    style: Any = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls"}
     with warnings.catch_warnings(), rc_context(style):
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-        draw(figure.subplots())
+        draw(ax=figure.subplots())
         file = io.BytesIO()
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
     data = base64.b64encode(file.getvalue()).decode()

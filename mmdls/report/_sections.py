@@ -1,6 +1,8 @@
 """The sections that hold numbers: cohort, performance, comparison, subgroups, hazards."""
 
 import html
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,11 +54,12 @@ def _flow(study: Study) -> str:
 def performance(study: Study) -> str:
     text = (
         f"<p>Value with its 95&nbsp;% interval from {study.n_resamples} bootstrap resamples of patients, the same "
-        "for all models. Errors weighted for censoring by the training rows. A calibration error cannot be "
+        "for all models. Errors weighted by the censoring of these patients. A calibration error cannot be "
         "negative, so the resampled ones of a well calibrated model lie above its value.</p>"
     )
     for task in study.tasks:
-        rows, notes = {}, []
+        rows: dict[tuple[str, str], dict[str, str]] = {}
+        notes: list[str] = []
         for name, table in study.tables.items():
             for row in table[table["task"] == task].to_dict("records"):
                 key = (metric_name(row["metric"]), "" if np.isnan(row["horizon"]) else f"{row['horizon']:g}")
@@ -132,9 +135,9 @@ def heterogeneity(study: Study) -> str:
             own = own[own["group"] != "all"]
             pooled = tables.pooled_value(own["value"], own["low"], own["high"])
             label = f"{metric_name(metric)}, {task}"
-            drawn = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
+            drawn: dict[str, Any] = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
             text += figure(
-                lambda ax, t=own, o=drawn: plotting.forest(t, ax=ax, **o),
+                partial(plotting.forest, own, **drawn),
                 f"{label}: centres, random-effects mean (diamond), 95 % interval expected of a new centre (line).",
                 (7.5, 1.3 + 0.34 * (len(own) + 1)),
             )

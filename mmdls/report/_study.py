@@ -36,7 +36,9 @@ class Study:
         y = align_rows(y, X.index, "y")
         self.X, self.y, self.horizons = X, y, tuple(map(float, horizons))
         self.n_resamples, self.random_state = n_resamples, random_state
-        self.predictions, self.estimators, self.outcomes = {}, {}, dict(outcomes or {})
+        self.predictions: dict[str, dict[str, Any]] = {}
+        self.estimators: dict[str, Any] = {}
+        self.outcomes = dict(outcomes or {})
         for name, model in models.items():
             if isinstance(model, Mapping):
                 self.predictions[name] = dict(model)
@@ -51,8 +53,12 @@ class Study:
         self.split, self.flow = self._column(split, "split"), flow
         self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")
         folds = align_rows(folds, X.index, "folds")
-        self.options = {"outcomes": self.outcomes, "horizons": self.horizons, "n_resamples": n_resamples}
-        self.options |= {"random_state": random_state, "folds": folds}
+        self.options: dict[str, Any] = {
+            "outcomes": self.outcomes,
+            "horizons": self.horizons,
+            "n_resamples": n_resamples,
+        }
+        self.options |= {"n_resamples": n_resamples, "random_state": random_state, "folds": folds}
         self.tables = {n: evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 
     def _column(self, given: Any, name: str) -> pd.Series | None:
