@@ -53,11 +53,26 @@ def whole_file(path: str | PathLike) -> Iterator[Path]:
 
 
 def partial_path(path: Path) -> Path:
-    """A hidden name beside a path that no other process takes, on this machine or another."""
+    """A hidden name beside a path that no other process takes, on this machine or another.
+
+    Parameters
+    ----------
+    path : Path
+
+    Returns
+    -------
+    Path
+    """
     return path.with_name(f".unfinished-{socket.gethostname()}-{os.getpid()}-{path.name}")
 
 
 def to_disk(path: Path) -> None:
-    """See to it that a power cut does not leave a file with its name only."""
+    """See to it that a power cut does not leave a file with its name only.
+
+    Parameters
+    ----------
+    path : Path
+        A file.
+    """
     with path.open("rb+") as file:
         os.fsync(file.fileno())
