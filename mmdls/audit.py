@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from mmdls.cohort import find_tasks, modalities
+from mmdls.cohort import align_rows, check_target, class_codes, find_tasks, modalities, survival_target
 
 __all__ = ["audit_folds", "audit_procedure", "audit_tables"]
 
@@ -23,7 +23,7 @@ def audit_tables(X: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     X, y : pandas.DataFrame
-        A cohort.
+        A cohort; y is joined to X by patient id.
 
     Returns
     -------
@@ -37,6 +37,8 @@ def audit_tables(X: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     >>> audit_tables(X, y)["passed"].tolist()
     [False, True, True]
     """
+    y = align_rows(y, X.index, "y")
+    check_target(y)
     features = [c for columns in modalities(X).values() for c in columns if not c.endswith("_image")]
     rows = [
         _row("a feature that is an outcome", [f"{c} tells {task}" for c, task in _telling(X[features], y)]),
@@ -55,8 +57,8 @@ def audit_folds(folds: Iterable[tuple[Any, Any]], X: pd.DataFrame | None = None,
         Row numbers.
     X : pandas.DataFrame, default=None
         A cohort: patients who look the same but for their ids must not be divided either.
-    groups : array of shape (n_patients,), default=None
-        Rows of one value belong together, for example scans of one patient.
+    groups : Series or array of shape (n_patients,), default=None
+        Rows of one value belong together, for example scans of one patient. A Series is joined to X by patient id.
 
     Returns
     -------
@@ -72,7 +74,7 @@ def audit_folds(folds: Iterable[tuple[Any, Any]], X: pd.DataFrame | None = None,
     both = [f"split {k}: row {row}" for k, (train, test) in enumerate(folds) for row in np.intersect1d(train, test)]
     rows = [_row("a row in training and test", both)]
     if groups is not None:
-        groups = np.asarray(groups)
+        groups = np.asarray(groups if X is None else align_rows(groups, X.index, "groups"))
         divided = [
             f"split {k}: group {group!r}"
             for k, (train, test) in enumerate(folds)
@@ -98,14 +100,18 @@ def audit_procedure(
     train: Any,
     test: Any,
     *,
+    n_exchanges: int = 16,
+    n_halves: int = 10,
     tolerance: float = 1e-5,
     random_state: int = 0,
 ) -> pd.DataFrame:
     """Try a whole procedure out: nothing of the test rows may change what it says of others.
 
-    The procedure is run again with the outcomes of the test rows exchanged (training must not notice), and with half of
-    the test rows taken out of both tables (scaling, risk cut-points or ranks from the test set, or from all patients,
-    would change what is said of the other half).
+    The procedure is run again and again: with the outcomes of the test rows exchanged (training must not notice), and
+    with half of the test rows taken out of both tables (scaling, risk cut-points or ranks from the test set, or from
+    all patients, would change what is said of the other half). One exchange of outcomes finds a choice between two
+    candidates half of the time only, so there are several; the first ones turn the order of the outcomes round, which
+    makes the best of all candidates the worst. A check ends with its first finding.
 
     Parameters
     ----------
@@ -115,6 +121,10 @@ def audit_procedure(
     X, y : pandas.DataFrame
     train, test : array of int
         Row numbers.
+    n_exchanges : int, default=16
+        How often the outcomes of the test rows are exchanged: turned round once a task, then permuted.
+    n_halves : int, default=10
+        How many halves of the test rows are tried.
     tolerance : float, default=1e-5
         Largest change that counts as none, relative to the spread of a prediction.
     random_state : int, default=0
@@ -134,27 +144,52 @@ def audit_procedure(
     >>> audit_procedure(honest, X, y, range(60), range(60, 80))["passed"].all()
     np.True_
     """
+    y = align_rows(y, X.index, "y")
+    check_target(y)
     train, test = np.asarray(train), np.asarray(test)
     rng = np.random.default_rng(random_state)
-    exchanged = y.copy()
-    exchanged.iloc[test] = y.iloc[rng.permutation(test)]
-    half = np.sort(rng.permutation(len(test))[: max(len(test) // 2, 1)])
-    stays = np.setdiff1d(np.arange(len(X)), np.setdiff1d(test, test[half]))
-    fewer = X.iloc[stays], y.iloc[stays], np.searchsorted(stays, train), np.searchsorted(stays, test[half])
     first = _as_columns(procedure(X, y, train, test))
+
+    def exchanged(order: np.ndarray) -> list[str]:
+        rows = np.arange(len(y))
+        rows[test] = test[order]
+        answers = _as_columns(procedure(X, y.iloc[rows].set_axis(y.index), train, test))
+        return _changes(first, answers, tolerance)
+
+    def halved(half: np.ndarray) -> list[str]:
+        stays = np.setdiff1d(np.arange(len(X)), np.setdiff1d(test, test[half]))
+        fewer = X.iloc[stays], y.iloc[stays], np.searchsorted(stays, train), np.searchsorted(stays, test[half])
+        own = {name: values[half] for name, values in first.items()}
+        return _changes(own, _as_columns(procedure(*fewer)), tolerance)
+
+    orders = [*_turned_round(y.iloc[test], rng)][:n_exchanges]
+    orders += [rng.permutation(len(test)) for _ in range(n_exchanges - len(orders))]
+    halves = (np.sort(rng.permutation(len(test))[: max(len(test) // 2, 1)]) for _ in range(n_halves))
+    again = _changes(first, _as_columns(procedure(X, y, train, test)), tolerance)
     rows = [
-        _compared("the same input gives the same answer", first, _as_columns(procedure(X, y, train, test)), tolerance),
-        _compared(
-            "outcomes of test rows change nothing", first, _as_columns(procedure(X, exchanged, train, test)), tolerance
-        ),
-        _compared(
-            "a test row's answer does not depend on the others",
-            {name: values[half] for name, values in first.items()},
-            _as_columns(procedure(*fewer)),
-            tolerance,
-        ),
+        _row("the same input gives the same answer", again),
+        _row("outcomes of test rows change nothing", _first_finding(exchanged, orders)),
+        _row("a test row's answer does not depend on the others", _first_finding(halved, halves)),
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
+
+
+def _turned_round(y: pd.DataFrame, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """For each task an order of the rows in which the patient of the shortest time gets the longest one, and so on."""
+    for task in find_tasks(y).values():
+        if task.kind == "survival":
+            outcome = survival_target(y, task.name)
+            # Of equal times the censored one is the longer.
+            ascending = np.lexsort((rng.random(len(y)), ~outcome["event"], outcome["time"]))
+        else:
+            ascending = np.lexsort((rng.random(len(y)), class_codes(y[task.name], task.classes)))
+        order = np.empty(len(y), dtype=np.intp)
+        order[ascending] = ascending[::-1]
+        yield order
+
+
+def _first_finding(attempt: Callable[[np.ndarray], list[str]], inputs: Iterable[np.ndarray]) -> list[str]:
+    return next(filter(None, map(attempt, inputs)), [])
 
 
 def _row(check: str, found: list[str]) -> tuple[str, bool, str]:
@@ -242,15 +277,12 @@ def _as_columns(answer: Any, name: str = "prediction") -> dict[str, np.ndarray]:
     return {name: np.asarray(answer)}
 
 
-def _compared(
-    check: str, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], tolerance: float
-) -> tuple[str, bool, str]:
-    changed = [
+def _changes(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray], tolerance: float) -> list[str]:
+    return [
         f"{name} changed for {count} of {len(one[name])}"
         for name in one
         if (count := _n_changed(one[name], other[name], tolerance))
     ]
-    return _row(check, changed)
 
 
 def _n_changed(one: np.ndarray, other: np.ndarray, tolerance: float) -> int:

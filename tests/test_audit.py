@@ -1,13 +1,17 @@
 """The leak detector: an honest cohort and procedure pass, a planted leak of each kind is caught."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
+from sksurv.linear_model import CoxPHSurvivalAnalysis
+from sksurv.util import Surv
 
 from mmdls import MMDLS, ClinicalCox
 from mmdls.audit import audit_folds, audit_procedure, audit_tables
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.metrics import concordance_index
 
 FOLDS = list(KFold(4).split(np.zeros(60)))
 
@@ -159,4 +163,89 @@ def test_the_multimodal_model_does_not_peek(Xy):
         answers = model.predict(X.iloc[test])
         return {"answers": answers, "group": model.predict_risk_group(X.iloc[test], "os")}
 
-    assert audit_procedure(procedure, *Xy, *FOLDS[0])["passed"].all()
+    assert audit_procedure(procedure, *Xy, *FOLDS[0], n_exchanges=3, n_halves=3)["passed"].all()
+
+
+def small_cohort(seed, n=90):
+    """Patients of whom one of six numbers tells something."""
+    rng = np.random.default_rng(seed)
+    ids = [f"P{k}" for k in range(n)]
+    X = pd.DataFrame(rng.normal(size=(n, 6)), ids, [f"clinical_{letter}" for letter in "abcdef"])
+    true, leaving = rng.exponential(20 * np.exp(-0.5 * X["clinical_a"])), rng.uniform(5, 80, n)
+    return X, pd.DataFrame({"os_time": np.minimum(true, leaving), "os_event": true <= leaving}, ids)
+
+
+def cox_risk(X, y, train, test, alpha=1.0):
+    outcome = Surv.from_arrays(y["os_event"].iloc[train], y["os_time"].iloc[train])
+    return CoxPHSurvivalAnalysis(alpha=alpha).fit(X.iloc[train], outcome).predict(X.iloc[test])
+
+
+def cox_group(X, y, train, test):
+    return cox_risk(X, y, train, test) > np.median(cox_risk(X, y, train, train))
+
+
+def score(y, rows, risk):
+    return concordance_index(y["os_event"].iloc[rows], y["os_time"].iloc[rows], risk)
+
+
+def sign_chosen_on_test(X, y, train, test):
+    risk = X["clinical_b"].iloc[test].to_numpy()
+    return risk if score(y, test, risk) >= 0.5 else -risk
+
+
+def cut_at_the_test_median(X, y, train, test):
+    risk = cox_risk(X, y, train, test)
+    return risk > np.median(risk)
+
+
+def penalty_chosen_on_test(X, y, train, test):
+    return max((cox_risk(X, y, train, test, alpha) for alpha in (0.01, 100.0)), key=lambda risk: score(y, test, risk))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("procedure", [sign_chosen_on_test, cut_at_the_test_median, penalty_chosen_on_test])
+def test_a_choice_made_on_test_rows_is_caught_in_95_of_100(procedure):
+    caught = [
+        not audit_procedure(procedure, *small_cohort(seed), range(60), range(60, 90), random_state=seed)["passed"].all()
+        for seed in range(20)
+    ]
+    assert np.mean(caught) >= 0.95
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("procedure", [cox_risk, cox_group])
+def test_a_clean_procedure_raises_no_alarm_in_ten_times_its_time_of_four_runs(procedure):
+    runs = []
+
+    def counted(*rows):
+        runs.append(1)
+        return procedure(*rows)
+
+    for seed in range(20):
+        found = audit_procedure(counted, *small_cohort(seed), range(60), range(60, 90), random_state=seed)
+        assert found["passed"].all()
+    assert len(runs) / 20 <= 40
+
+
+def test_one_choice_on_test_rows_is_caught():
+    for procedure in (sign_chosen_on_test, cut_at_the_test_median, penalty_chosen_on_test):
+        X, y = small_cohort(0)
+        assert not audit_procedure(procedure, X, y, range(60), range(60, 90))["passed"].all()
+        shuffled = y.sample(frac=1, random_state=0)
+        assert not audit_procedure(procedure, X, shuffled, range(60), range(60, 90))["passed"].all()
+    assert audit_procedure(cox_group, X, shuffled, range(60), range(60, 90), n_exchanges=2, n_halves=2)["passed"].all()
+
+
+def test_audits_join_by_id_and_check_outcomes(Xy):
+    X, y = Xy
+    X = X.assign(clinical_followup=y["os_time"])
+    shuffled = y.sample(frac=1, random_state=0)
+    assert "clinical_followup tells os_time" in failed(audit_tables(X, shuffled))["a feature that is an outcome"]
+    groups = pd.Series(np.arange(60) // 7, X.index)
+    pd.testing.assert_frame_equal(
+        audit_folds(FOLDS, X, groups.sample(frac=1, random_state=0)), audit_folds(FOLDS, X, groups)
+    )
+    with pytest.raises(ValueError, match="neither 0 nor 1"):
+        audit_tables(X, y.assign(os_event=y["os_event"] + 1))
+    with pytest.raises(ValueError, match="y lacks"):
+        audit_tables(X, y.iloc[1:])
