@@ -123,8 +123,11 @@ def audit_arms(
     test: np.ndarray,
     settings: Settings,
     workers: int = 1,
+    **options: Any,
 ) -> pd.DataFrame:
     """Try every arm out with :func:`mmdls.audit.audit_procedure`, on some patients and the smallest budget.
+
+    The options are those of that function.
 
     Returns
     -------
@@ -134,7 +137,7 @@ def audit_arms(
     X, y = X.iloc[np.r_[train[:90], test[:30]]], y.iloc[np.r_[train[:90], test[:30]]]
     n_train, least = min(len(train), 90), replace(settings, trials=1, epochs=1, journal=None)
     parallel = joblib.Parallel(n_jobs=min(workers, len(names)))
-    found = parallel(joblib.delayed(_audit_arm)(name, X, y, n_train, least) for name in names)
+    found = parallel(joblib.delayed(_audit_arm)(name, X, y, n_train, least, options) for name in names)
     table = pd.concat([one.assign(arm=name) for name, one in zip(names, found, strict=True)])
     rows = []
     for check, part in table.groupby("check", sort=False):
@@ -143,7 +146,9 @@ def audit_arms(
     return pd.DataFrame(rows, columns=["check", "passed", "detail"])
 
 
-def _audit_arm(name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settings: Settings) -> pd.DataFrame:
+def _audit_arm(
+    name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settings: Settings, options: dict[str, Any]
+) -> pd.DataFrame:
     def procedure(X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> Answers:
         arm = (arms_offered(X, settings) | offered(X, settings))[name]()
         return arm.fit(X.iloc[train], y.iloc[train]).predict(X.iloc[test])
@@ -151,7 +156,7 @@ def _audit_arm(name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settin
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of parts that are small on purpose
-        return audit_procedure(procedure, X, y, range(n_train), range(n_train, len(X)))
+        return audit_procedure(procedure, X, y, range(n_train), range(n_train, len(X)), **options)
 
 
 def _shuffle(cell: Any, rng: np.random.Generator) -> np.ndarray | None:

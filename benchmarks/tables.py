@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm
 
 from benchmarks.arms import BASELINE
 from mmdls._files import whole_file
@@ -217,17 +218,27 @@ def show_oracle(efficiency: pd.DataFrame, champion: str) -> str:
 
 
 def show_controls(table: pd.DataFrame) -> str:
-    """One line a control, one value a task: the metric at chance is .500."""
+    """One line a control, one value a task: the metric at chance is .500.
+
+    A star is a difference from chance, corrected (Holm) for the number of values shown; its p-value takes the width of
+    the interval for that of a normal distribution.
+    """
+    error = ((table["high"] - table["low"]) / (2 * norm.ppf(0.975))).astype(float)
+    away = (table["value"] - 0.5).abs().astype(float)
+    # A control without any spread, such as one constant answer, is at chance.
+    p_values = np.where(error > 0, 2 * norm.sf(away / error.where(error > 0, 1.0)), np.where(away > 0, 0.0, 1.0))
+    table = table.assign(p=np.where(away.isna() | error.isna(), np.nan, p_values))
+    table["p"] = holm_correction(table["p"])
     tasks = list(dict.fromkeys(table["task"]))
     width = max(13, table["arm"].str.len().max())
     lines = [f"{'control':{width}} " + " ".join(f"{task:>8}" for task in tasks)]
     for name, own in table.groupby("arm", sort=False):
         own, cells = own.set_index("task"), []
         for task in tasks:
-            value, low, high = own.loc[task, ["value", "low", "high"]].astype(float)
-            cells.append(f"{value:7.3f}{'*' if low > 0.5 or high < 0.5 else ' '}")
+            value, p = own.loc[task, ["value", "p"]].astype(float)
+            cells.append(f"{value:7.3f}{'*' if p < 0.05 else ' '}")
         lines.append(f"{name:{width}} " + " ".join(cells).rstrip())
-    return "\n".join([*lines, "* the 95% interval (in metrics.csv) excludes .500, which is chance"])
+    return "\n".join([*lines, "* differs from .500, which is chance: p < .05 after Holm over all values above"])
 
 
 def per_patient(answers: Answers) -> pd.DataFrame:
