@@ -39,15 +39,7 @@ from mmdls.metrics._classification import (
 )
 from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_correction
 from mmdls.metrics._concordance import concordance_index, concordance_index_antolini, concordance_index_ipcw
-from mmdls.metrics._cox import (
-    CoxFit,
-    cox_regression,
-    hazard_ratios,
-    interaction_test,
-    likelihood_ratio_test,
-    logrank_test,
-    proportional_hazards_test,
-)
+from mmdls.metrics._cox import CoxFit, cox_regression, hazard_ratios
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._recalibration import calibration_intercept, calibration_slope, expected_calibration_error
 from mmdls.metrics._resamples import UndefinedMetricWarning
@@ -61,6 +53,12 @@ from mmdls.metrics._survival import (
     integrated_auc,
     integrated_brier_score,
     integrated_prediction_accuracy,
+)
+from mmdls.metrics._survival_tests import (
+    interaction_test,
+    likelihood_ratio_test,
+    logrank_test,
+    proportional_hazards_test,
 )
 from mmdls.metrics._times import tied_times
 

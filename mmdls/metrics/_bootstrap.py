@@ -190,4 +190,4 @@ def _quantiles(draws: np.ndarray, low: float, high: float) -> tuple[float, float
     known = draws[~np.isnan(draws)]
     if 2 * len(known) < len(draws) or not len(known):
         return float("nan"), float("nan")
-    return tuple(map(float, np.quantile(known, [low, high])))
+    return float(np.quantile(known, low)), float(np.quantile(known, high))

@@ -208,8 +208,9 @@ def calibration_errors(
         mean = np.where(np.isnan(error).any(axis=1), np.nan, ratio((block * error).sum(axis=1), block.sum(axis=1)))
         return np.column_stack([mean, *_weighted_quantiles(error, block, (0.5, 0.9))])
 
-    values = over_resamples(statistic, weights, len(time), _NO_CURVE.format(horizon=horizon))
-    return tuple(map(float, values)) if values.ndim == 1 else tuple(values.T)
+    values = np.asarray(over_resamples(statistic, weights, len(time), _NO_CURVE.format(horizon=horizon)))
+    ici, e50, e90 = values.T
+    return (float(ici), float(e50), float(e90)) if values.ndim == 1 else (ici, e50, e90)
 
 
 def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_outcome, check_weights
+from mmdls.metrics._checks import check_outcome, check_weights, known_outcome
 from mmdls.metrics._times import snap_times
 
 __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
@@ -145,8 +145,7 @@ class CensoringDistribution:
     """
 
     def __init__(self, survival_train: np.ndarray) -> None:
-        time = survival_train[survival_train.dtype.names[1]]
-        event, time = check_outcome(survival_train[~np.isnan(time)])
+        event, time = known_outcome(survival_train)
         if not len(time):
             raise ValueError("the training rows hold no known outcome; the censoring distribution needs at least one.")
         self.times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
@@ -173,7 +172,8 @@ def _counts(
     order = np.argsort(time, kind="stable")
     times, first = np.unique(time[order], return_index=True)
     if not len(times):
-        return times, *3 * [np.zeros((*weights.shape[:-1], 0))]
+        nobody = np.zeros((*weights.shape[:-1], 0))
+        return times, nobody, nobody, nobody
     sorted_weights = weights[..., order]
     total = np.add.reduceat(sorted_weights, first, axis=-1)
     deaths = np.add.reduceat(sorted_weights * event[order], first, axis=-1)

@@ -15,6 +15,7 @@ __all__ = [
     "check_probabilities",
     "check_weights",
     "class_codes",
+    "known_outcome",
 ]
 
 _ROUNDING = 0.005  # a probability written with two decimals
@@ -49,8 +50,8 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
                 f" makes one); got {type(event).__name__} {getattr(event, 'dtype', '')}."
             )
         event, time = event[fields[0]], event[fields[1]]
-    ids = [getattr(values, "index", None) for values in (event, time)]
-    if all(hasattr(index, "equals") for index in ids) and not ids[0].equals(ids[1]):
+    ids, others = (getattr(values, "index", None) for values in (event, time))
+    if ids is not None and hasattr(ids, "equals") and hasattr(others, "equals") and not ids.equals(others):
         raise ValueError("event and time are of different patients, or in another order: their indices differ.")
     if np.ndim(event) != 1 or np.shape(event) != np.shape(time):
         raise ValueError(f"event and time must have one shape (n,); got {np.shape(event)} and {np.shape(time)}.")
@@ -66,6 +67,14 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
             f"time must be finite and not negative, for all {len(months)} patients; leave out unknown outcomes."
         )
     return event, tied_times(months)
+
+
+def known_outcome(survival: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Event and time, as in :func:`check_outcome`, of the rows of a structured array whose time is known."""
+    fields = survival.dtype.names
+    if fields is None or len(fields) != 2:
+        return check_outcome(survival)
+    return check_outcome(survival[~np.isnan(survival[fields[1]])])
 
 
 def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
@@ -164,7 +173,7 @@ def _among(values: np.ndarray, codes: Sequence[int]) -> np.ndarray:
     return np.array([isinstance(v, int | float | np.number | np.bool_) and v in codes for v in values], dtype=bool)
 
 
-def _rows(wrong: np.ndarray) -> str:
+def _rows(wrong: Any) -> str:
     rows = np.flatnonzero(wrong)
     return f"{rows[:5].tolist()}{f' and {len(rows) - 5} more' if len(rows) > 5 else ''}"
 

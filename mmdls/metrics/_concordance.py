@@ -1,5 +1,6 @@
 """Harrell's and Uno's concordance in O(n log n), Antolini's in O(n^2), for all resamples at once."""
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ class Pairs:
         later, lower = self.later(weights), np.empty_like(weights)
         columns = np.ascontiguousarray(weights[:, self.order].T)
         counts = [inversions(ranking, columns) for ranking in self.rankings]
-        lower[:, self.order] = sum(counts).T / len(counts)
+        lower[:, self.order] = reduce(np.add, counts).T / len(counts)
         return later, lower
 
     def later(self, weights: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
-from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._checks import check_outcome, check_predictions, known_outcome
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._notes import collected_warnings, warn
 from mmdls.metrics._resamples import over_resamples, ratio
@@ -415,8 +415,7 @@ def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, surviva
 
 
 def _null_model(survival_train: np.ndarray, n: int, times: Any) -> np.ndarray:
-    time = survival_train[survival_train.dtype.names[1]]
-    curve = kaplan_meier(*check_outcome(survival_train[~np.isnan(time)]))
+    curve = kaplan_meier(*known_outcome(survival_train))
     return np.tile(step_values(*curve, _grid(times)), (n, 1))
 
 

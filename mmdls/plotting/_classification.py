@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def roc(
     weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
         false, true, _ = roc_curve(labels, score)
-        text = _with_interval(lambda w, s=score: metrics.auc_score(labels, s, w), weights, level)
+        text = _with_interval(partial(metrics.auc_score, labels, score), weights, level)
         ax.plot(false, true, label=f"{name} AUC {text}".strip(), **look)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -96,7 +97,7 @@ def precision_recall(
     weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
         precision, recall, _ = precision_recall_curve(labels, score)
-        text = _with_interval(lambda w, s=score: metrics.average_precision_score(labels, s, w), weights, level)
+        text = _with_interval(partial(metrics.average_precision_score, labels, score), weights, level)
         ax.step(recall, precision, where="post", label=f"{name} AP {text}".strip(), **look)
     share = float(labels.mean())
     ax.axhline(share, color="0.6", linewidth=1, linestyle=":", label=f"prevalence {share:.2f}")
@@ -146,7 +147,7 @@ def calibration(labels: Any, probability: Any, *, n_bins: int = 5, level: float 
         low, high = _wilson(observed, np.array([len(g) for g in groups]), level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-            slope = metrics.calibration_slope(labels, predicted)
+            slope = float(metrics.calibration_slope(labels, predicted))
         text = f"{name} slope {interval_text(slope)}".strip()
         bars = np.maximum([observed - low, high - observed], 0)
         ax.errorbar(centre, observed, bars, fmt="o", ms=4, color=look["color"], elinewidth=0.9)

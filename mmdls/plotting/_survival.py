@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmdls import metrics
-from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._checks import check_outcome, check_predictions, known_outcome
 from mmdls.metrics._times import snap_times
 from mmdls.plotting._axes import axes, finish, interval_text, joined, named, style
 from mmdls.plotting._classification import spikes
@@ -106,9 +106,7 @@ def brier_over_time(
     """
     ax, times = axes(ax), np.asarray(times, dtype=np.float64)
     weights = metrics.bootstrap_weights(len(survival_test), n_resamples, random_state=random_state)
-    event, time = (survival_train[field] for field in survival_train.dtype.names)
-    known = ~np.isnan(time)
-    curve = metrics.step_values(*metrics.kaplan_meier(event[known], time[known]), times)
+    curve = metrics.step_values(*metrics.kaplan_meier(*known_outcome(survival_train)), times)
     null = np.tile(curve, (len(survival_test), 1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
