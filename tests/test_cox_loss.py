@@ -128,6 +128,42 @@ def test_extreme_log_hazards_are_exact(data, size, ties, dtype):
     assert torch.allclose(ours.grad.double(), theirs.grad, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("outlier", [-900.0, 900.0])
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_one_extreme_patient_leaves_the_others_their_gradients(data, ties, outlier, weighted):
+    """Beyond what exp() can hold the loss goes through logarithms; ordinary patients stand in the same risk sets."""
+    eta, event, time, weight = data
+    weight = weight if weighted else None
+    for patient in (int(time.argmax()), int(time.argmin()), 7):
+        wild = eta.clone()
+        wild[patient] += outlier
+        assert wild.max() - wild.min() > 600
+        ours, theirs = wild.clone().requires_grad_(), wild.clone().requires_grad_()
+        loss, expected = cox_loss(ours, event, time, ties, weight), plain(theirs, event, time, ties, weight)
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+        loss.backward()
+        expected.backward()
+        assert ((ours.grad.abs() > 1e-4) & (ours.grad.abs() < 1)).sum() > 20, "gradients that say something"
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_both_ways_through_the_loss_are_one(data, ties, weighted, monkeypatch):
+    """The way through logarithms, taken for ordinary patients."""
+    eta, event, time, weight = data
+    weight = weight if weighted else None
+    found = []
+    for limit in (600, 0):
+        monkeypatch.setattr("mmdls.modules.losses._SPAN", limit)
+        each = eta.clone().requires_grad_()
+        loss = cox_loss(each, event, time, ties, weight)
+        loss.backward()
+        found.append((loss.detach(), each.grad))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-12, atol=1e-14)
+
+
 def test_no_event_gives_a_zero_that_is_connected():
     eta = torch.randn(4, requires_grad=True)
     loss = cox_loss(eta, torch.zeros(4, dtype=torch.bool), torch.arange(4.0))
@@ -142,9 +178,17 @@ def test_a_risk_set_can_be_kept(data):
 
 
 def test_wrong_shapes_and_ties_are_refused(data):
-    eta, event, time, _ = data
+    eta, event, time, weight = data
     with pytest.raises(ValueError, match="one shape"):
         cox_loss(eta[:, None], event, time)
+    for lengths in ((59, 60, 60), (60, 59, 60), (60, 60, 59), (1, 60, 60)):
+        with pytest.raises(ValueError, match=r"must have one shape \(n,\); got \(\d+,\), \(\d+,\), \(\d+,\)"):
+            cox_loss(*(part[:n] for part, n in zip((eta, event, time), lengths, strict=True)))
+    for wrong in (weight[:59], weight[:1], weight[:, None], weight.sum()):
+        with pytest.raises(ValueError, match=r"sample_weight must have one shape with log_hazard, \(60,\); got"):
+            cox_loss(eta, event, time, sample_weight=wrong)
+    with pytest.raises(ValueError, match="risk_set orders 59 patients; log_hazard has 60"):
+        cox_loss(eta, event, time, risk_set=CoxRiskSet.of(event[:59], time[:59]))
     with pytest.raises(ValueError, match="ties must be"):
         cox_loss(eta, event, time, ties="exact")
 

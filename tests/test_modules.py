@@ -64,6 +64,16 @@ def test_ordinal_head_is_a_likelihood():
     target = torch.randint(0, 3, (50,))
     expected = -probabilities[torch.arange(50), target].log().mean()
     assert torch.allclose(head.loss(logits, target), expected)
+    for dtype in (torch.float32, torch.float64):
+        wild = torch.cartesian_prod(*[torch.tensor([-1e4, -800.0, -40.0, 0.0, 40.0, 800.0, 1e4], dtype=dtype)] * 2)
+        for kind in (OrdinalHead(4, 3), ClassHead(4, 2)):
+            extreme = kind.probabilities(wild)
+            assert (extreme > 0).all() and (extreme <= 1).all()
+            torch.testing.assert_close(extreme.sum(dim=1), torch.ones(49, dtype=dtype))
+        expected = torch.sigmoid(-wild.double())[:, 0]
+        torch.testing.assert_close(
+            OrdinalHead(4, 3).probabilities(wild)[:, 0].double(), expected, rtol=1e-5, atol=1e-30
+        )
     extreme = head.loss(torch.tensor([[100.0, -100.0]]), torch.tensor([0]))
     assert torch.allclose(extreme, torch.tensor(100.0))
 

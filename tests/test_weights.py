@@ -95,6 +95,13 @@ def test_weights_reach_validation_cutpoints_and_averages(patients):
     known = y["os_time"].notna().to_numpy()
     np.testing.assert_array_equal(model.risk_cutpoints_["os"], fit_cutpoints(risk[known], weight[known]))
     assert not np.array_equal(model.risk_cutpoints_["os"], fit_cutpoints(risk[known]))
+    outcome = y.loc[known]
+    times, hazard = plain_baseline(
+        risk[known], outcome["os_event"].to_numpy() == 1, outcome["os_time"].to_numpy(), weight[known], "efron"
+    )
+    curves = model.predict_survival_function(X, "os", return_array=True)
+    np.testing.assert_allclose(curves, np.exp(-np.exp(risk)[:, None] * hazard), rtol=1e-5)
+    np.testing.assert_array_equal(model.unique_times_["os"], times)
     with pytest.warns(UserWarning, match="none of the modalities"):
         average = model.predict_proba(X.iloc[:1] * np.nan, "stage")[0]
     np.testing.assert_allclose(average, np.average(model.predict_proba(X, "stage"), axis=0, weights=weight), rtol=1e-6)
@@ -160,6 +167,8 @@ def test_balanced_classes_find_the_rare_one(imbalanced):
         for how in (None, "balanced")
     }
     assert found["balanced"] > found[None] + 10
+    with pytest.warns(UserWarning, match="no two classes of 'label'.*nobody is held out"):
+        MultimodalClassifier(class_weight={"rare": 0.0, "common": 1.0}, **QUICK).fit(X, y)
     with pytest.raises(ValueError, match="are not in class_weight"):
         MultimodalClassifier(class_weight={"rar": 2.0}, **QUICK).fit(X, y)
     with pytest.raises(ValueError, match="class_weight must hold finite numbers of 0 or more"):

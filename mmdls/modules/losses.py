@@ -7,6 +7,9 @@ from torch import Tensor
 
 __all__ = ["CoxRiskSet", "cox_loss"]
 
+# Log hazards further apart than this leave the range of doubles in exp().
+_SPAN = 600
+
 
 @dataclass(frozen=True)
 class CoxRiskSet:
@@ -138,8 +141,8 @@ class _CoxLoss(torch.autograd.Function):
             return log_hazard.new_zeros(())
         shift = eta.max()
         span = float(shift - eta.min())
-        # Above this spread exp() leaves the range of doubles; those rare cases go through logarithms.
-        if span < 600:
+        # Rare cases go through logarithms.
+        if span < _SPAN:
             hazard = (eta - shift).exp()
             if weight is not None:
                 hazard = hazard * weight
@@ -184,7 +187,7 @@ def _gradient(eta, weight, event_weight, term_weight, log_left, relative, left, 
     own group's denominators by Efron's share.
     """
     places = eta.new_zeros(len(eta))
-    if span < 600:
+    if span < _SPAN:
         inverse = eta.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, term_weight * (-log_left).exp())
         # Groups run from the latest time; a patient meets the groups from its own to the earliest.
         until = inverse.flip(0).cumsum(0).flip(0)[risk_set.place_group]
