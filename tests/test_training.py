@@ -417,3 +417,19 @@ class _Same(torch.nn.Module):
 
     def forward(self, image):
         return [image]
+
+
+@pytest.mark.parametrize("survival", ["cox", "logistic_hazard"])
+def test_times_that_differ_by_rounding_only_are_tied(survival, cohort):
+    X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]].copy()
+    y["os_time"] = y["os_time"].round() + 1
+    rng = np.random.default_rng(0)
+    rounded = y.assign(os_time=y["os_time"] * (1 + rng.uniform(-1e-13, 1e-13, len(y))))
+    assert rounded["os_time"].nunique() > y["os_time"].nunique()
+    model, other = (
+        MultimodalSurvival(survival=survival, max_epochs=4, random_state=0).fit(X, table) for table in (y, rounded)
+    )
+    np.testing.assert_allclose(other.predict(X), model.predict(X), rtol=1e-6)
+    assert len(other.unique_times_) == y["os_time"].nunique()
+    curves = [each.predict_survival_function(X, return_array=True) for each in (model, other)]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-6)

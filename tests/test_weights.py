@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.utils import compute_sample_weight
 
-from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival
+from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, SliceEncoder
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.modules import CoxHead
@@ -70,6 +70,14 @@ def test_a_patient_of_weight_zero_is_not_there(patients, survival):
         found = _answers(MMDLS(survival=survival, horizons=(12,), **QUICK).fit(X, y, sample_weight=given), X)
         for name, values in answers.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
+
+
+def test_an_encoder_that_trains_alone_does_not_see_them_either(patients):
+    X, y = patients[0][["lesion_image"]], patients[1]
+    weight = np.where(np.arange(80) % 3, 1.5, 0.0)
+    encoder = SliceEncoder(embedding_dim=4, **QUICK)
+    alone = encoder.fit(X[weight > 0], y[weight > 0], sample_weight=weight[weight > 0]).transform(X)
+    np.testing.assert_array_equal(encoder.fit(X, y, sample_weight=weight).transform(X), alone)
 
 
 def _answers(model, X):

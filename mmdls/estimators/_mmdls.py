@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from mmdls.cohort import check_cohort, check_target, class_codes, survival_target
-from mmdls.estimators._multimodal import Multimodal, counted_rows, cumulative_hazard
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.estimators._published import (
     CLINICAL,
     PET,
@@ -28,7 +28,7 @@ from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
-from mmdls.training._inputs import Inputs, outcome_table, patient_weights
+from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
 from mmdls.training._net import CohortNet
 
 __all__ = ["MMDLS"]

@@ -28,7 +28,16 @@ from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
 from mmdls.training._inputs import Inputs, Targets, rows_with_values
 
-__all__ = ["Multimodal", "counted_rows", "cumulative_hazard"]
+__all__ = ["Multimodal", "cumulative_hazard"]
+
+# Parameters of the network, and of its training.
+_ARCHITECTURE = (
+    "fusion fusion_params survival survival_params ordinal hidden_features "
+    "class_embedding dropout modality_dropout modality_supervision horizons"
+).split()
+_TRAINING = (
+    "optimizer max_epochs learning_rate weight_decay batch_size patience schedule gradient_clip task_weights verbose"
+).split()
 
 
 class Multimodal(_BaseComposition):
@@ -186,28 +195,13 @@ class Multimodal(_BaseComposition):
             warn_unused(table, self._unused, cure, stacklevel=4)
         inputs = self._inputs(table, y, sample_weight, fitting=True)
         self._ignore_untaught(inputs, y)
-        training = {
-            name: getattr(self, name)
-            for name in (
-                "optimizer",
-                "max_epochs",
-                "learning_rate",
-                "weight_decay",
-                "batch_size",
-                "patience",
-                "schedule",
-                "gradient_clip",
-                "task_weights",
-                "verbose",
-            )
-        }
         self.net_ = fit_network(
             {name: encoder for name, encoder, _ in self.modalities_},
             inputs,
             y,
             tasks,
             architecture=self._architecture(),
-            training=training,
+            training={name: getattr(self, name) for name in _TRAINING},
             compute=self._compute(),
             validation_fraction=self.validation_fraction,
             seed=check_random_state(self.random_state).randint(2**31 - 1),
@@ -220,22 +214,7 @@ class Multimodal(_BaseComposition):
         self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name)
-            for name in (
-                "fusion",
-                "fusion_params",
-                "survival",
-                "survival_params",
-                "ordinal",
-                "hidden_features",
-                "class_embedding",
-                "dropout",
-                "modality_dropout",
-                "modality_supervision",
-                "horizons",
-            )
-        }
+        return {name: getattr(self, name) for name in _ARCHITECTURE}
 
     def _fit_answers(self, outputs: Outputs, y: pd.DataFrame, sample_weight: np.ndarray | None) -> None:
         """Baselines, time grids, risk cut-points, outcomes and average answers of the training rows."""
@@ -496,16 +475,6 @@ class Multimodal(_BaseComposition):
         functions = np.empty(len(values), dtype=object)
         functions[:] = [StepFunction(grid, row, domain=(0, None)) for row in values]
         return functions
-
-
-def counted_rows(
-    table: pd.DataFrame, y: pd.DataFrame, sample_weight: np.ndarray | None
-) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
-    """The patients whose weight is above 0, all in one order: one of weight 0 is not there."""
-    if sample_weight is None or (sample_weight > 0).all():
-        return table, y, sample_weight
-    counted = sample_weight > 0
-    return table[counted], y[counted], sample_weight[counted]
 
 
 def cumulative_hazard(survival: np.ndarray) -> np.ndarray:

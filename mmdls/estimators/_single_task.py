@@ -18,11 +18,11 @@ from mmdls.cohort import (
     refuse_other_tables,
     survival_target,
 )
-from mmdls.estimators._multimodal import Multimodal, counted_rows, cumulative_hazard
+from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._inputs import endpoint_table, outcome_table, patient_weights
+from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 

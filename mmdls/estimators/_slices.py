@@ -23,7 +23,7 @@ from mmdls.training._build import fit_network, make_part
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import embed_patients
-from mmdls.training._inputs import Inputs, outcome_table, patient_weights
+from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
 from mmdls.training._ranks import is_first_rank
 
 __all__ = ["SliceEncoder"]
@@ -246,8 +246,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         self._validate_params()
         check_features(X)
         y = outcome_table(y, X.index)
+        X, y, sample_weight = counted_rows(X, y, patient_weights(sample_weight, X.index))
         tasks = check_cohort(X, y)
-        sample_weight = patient_weights(sample_weight, X.index)
         store = self.open_slices(X, verbose=self.verbose)
         if not store.present.any():
             raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")

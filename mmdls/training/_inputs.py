@@ -198,6 +198,16 @@ def endpoint_table(y: Any, index: pd.Index, endpoint: str | None, *, by_id: bool
     return table, endpoint_name(table, endpoint)
 
 
+def counted_rows(
+    table: pd.DataFrame, y: pd.DataFrame, sample_weight: np.ndarray | None
+) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
+    """The patients whose weight is above 0, all in one order: one of weight 0 is not there."""
+    if sample_weight is None or (sample_weight > 0).all():
+        return table, y, sample_weight
+    counted = sample_weight > 0
+    return table[counted], y[counted], sample_weight[counted]
+
+
 def patient_weights(sample_weight: Any, index: pd.Index, *, by_id: bool = True) -> np.ndarray | None:
     """Weights of patients in their order, checked; see :func:`outcome_table` for ``index`` and ``by_id``.
 
