@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from mmdls import MMDLS
+from mmdls import MMDLS, TabularEncoder
 from mmdls.modules import LossName
 from mmdls.modules.containers import NamedModules, state_key
 
@@ -83,3 +83,21 @@ def test_a_model_trains_and_restores_its_best_weights_whatever_the_names_are():
     again._network.load_state_dict(model._network.state_dict())
     pd.testing.assert_frame_equal(again.predict(X), model.predict(X))
     assert set(model.attention(X)) == set(blocks)
+
+
+def test_names_of_a_dict_are_any_and_those_of_a_list_are_prefixes_of_parameters():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(40, 2)), columns=["age", "suv"])
+    y = pd.DataFrame({"os_time": rng.exponential(20, 40), "os_event": rng.random(40) < 0.6})
+    for names in (("a__b", "fusion"), ("pet", "T.1"), ("", "training")):
+        chosen = {name: [column] for name, column in zip(names, X, strict=True)}
+        model = MMDLS(modalities=chosen, max_epochs=1, random_state=0).fit(X, y)
+        assert tuple(name for name, _, _ in model.modalities_) == names
+    for names, told in (
+        (("a", "a"), "not unique"),
+        (("a__b", "c"), "must not contain __"),
+        (("fusion", "c"), "conflict"),
+    ):
+        listed = [(name, TabularEncoder(), [column]) for name, column in zip(names, X, strict=True)]
+        with pytest.raises(ValueError, match=told):
+            MMDLS(listed, max_epochs=1).fit(X, y)

@@ -250,7 +250,7 @@ def test_unknown_choices_are_named(cohort):
     for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"ordinal": "probit"}, {"precision": "half"}):
         with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of MMDLS must be"):
             MMDLS(**wrong).fit(X, y)
-    with pytest.raises(ValueError, match="modalities must be 'auto' or a list"):
+    with pytest.raises(ValueError, match="modalities must be 'auto', a dict of columns"):
         MMDLS("images").fit(X, y)
     with pytest.raises(ValueError, match="no feature columns"):
         MMDLS().fit(X.rename(columns={"clinical_age": "age"}), y)

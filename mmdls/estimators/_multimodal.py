@@ -267,7 +267,8 @@ class Multimodal(_BaseComposition):
         return isinstance(self.modalities, str)
 
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
-        self._validate_names(list(self.modalities) if isinstance(self.modalities, Mapping) else dict(self._encoders))
+        # Names of listed encoders are prefixes of parameters; those of "auto" and of a dict are not, and may be any.
+        self._validate_names([name for name, _ in self._encoders])
         blocks = {"features": list(X.columns)} if self._plain_input else None
         return resolve_modalities(X, self.modalities, self.image_encoder, self.table_encoder, blocks=blocks)
 
