@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import cohen_kappa_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -17,6 +18,7 @@ from sksurv.metrics import concordance_index_ipcw
 
 from mmdls import metrics
 from mmdls.cohort import find_tasks, survival_target
+from mmdls.estimators import MultimodalClassifier
 from mmdls.evaluation import (
     compare,
     compare_predictions,
@@ -434,3 +436,23 @@ def test_draws_are_those_of_the_table_and_of_the_comparison():
         expected = [apart["value"], *metrics.percentile_interval(apart.iloc[1:])]
         np.testing.assert_allclose(difference.loc[key, ["difference", "low", "high"]].astype(float), expected)
     assert resample_predictions(one, y, metrics=["auc"], n_resamples=0).shape == (1, 1)
+
+
+def test_a_classifier_answers_the_task_of_its_classes_and_no_other_of_the_name_label():
+    X, y = make_cohort(60)
+    X, y = X.iloc[9:], y[["subtype"]].iloc[9:].astype(str)
+    y["label"] = np.where(X["clinical_c"] > 0, "yes", "no")
+    model = MultimodalClassifier(max_epochs=1, random_state=0).fit(X, y["subtype"])
+    tables = predict_tasks(model, X, y)
+    assert list(tables) == ["subtype"] and list(tables["subtype"].columns) == ["LUAD", "LUSC"]
+
+
+def test_a_classifier_that_learned_ordered_classes_is_evaluated_in_their_order():
+    X, y = make_cohort(60)
+    X, y = X.iloc[9:], y[["stage"]].iloc[9:]
+    model = MultimodalClassifier(max_epochs=20, random_state=0).fit(X, y)
+    table = evaluate(model, X, y, n_resamples=0).set_index("metric")["value"]
+    expected = cohen_kappa_score(
+        y["stage"].astype(str), model.predict(X), labels=list(y["stage"].cat.categories), weights="quadratic"
+    )
+    assert table["quadratic_weighted_kappa"] == pytest.approx(expected)

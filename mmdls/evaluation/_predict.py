@@ -99,6 +99,11 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
     """The tasks that a model answers among these, as the model knows them, and its tables."""
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     final, X = _final(model, X)
+    if is_classifier(final) and hasattr(final, "predict_proba"):
+        classes = [value.item() if isinstance(value, np.generic) else value for value in np.ravel(final.classes_)]
+        task = _task_of(final, tasks, classes, endpoint=False)
+        columns = pd.Index(classes, dtype=object)
+        return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
     if isinstance(getattr(final, "tasks_", None), Mapping):
         tables = _own_answers(final, X, times)
         own = {name: task for name, task in final.tasks_.items() if name in tables}
@@ -110,11 +115,6 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
         ((name, task),) = own.items()
         found = _task_of(final, tasks, task.classes or None, endpoint=not task.classes)
         return [(Task(found.name, task.kind, found.columns, task.classes), tables[name].set_axis(index))]
-    if is_classifier(final) and hasattr(final, "predict_proba"):
-        classes = [value.item() if isinstance(value, np.generic) else value for value in np.ravel(final.classes_)]
-        task = _task_of(final, tasks, classes, endpoint=False)
-        columns = pd.Index(classes, dtype=object)
-        return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
     if hasattr(final, "classes_"):
         raise TypeError(
             f"{type(final).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "

@@ -1,7 +1,8 @@
 """The contract every registered part keeps, as checks that plug-in authors can run on their own.
 
 Each check raises ``AssertionError`` with what was broken. ``check_part("backbones", "my_backbone")`` runs the checks of
-one registered part, whatever its kind; the library's own tests run it over every registered name.
+one registered part, whatever its kind; the library's own tests run it over every registered name. ``small_study`` gives
+any estimator a small cohort for each form of outcome that it learns, for tests of what it is used for afterwards.
 """
 
 from mmdls.testing._estimators import check_estimator
@@ -14,6 +15,7 @@ from mmdls.testing._parts import (
     check_segmentation_net,
     check_survival_head,
 )
+from mmdls.testing._studies import outcome_forms, small_study
 
 __all__ = [
     "all_parts",
@@ -24,4 +26,6 @@ __all__ = [
     "check_pooling",
     "check_segmentation_net",
     "check_survival_head",
+    "outcome_forms",
+    "small_study",
 ]

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, clone, is_classifier
 
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.testing._studies import is_array, readable, shrunk
 
 __all__ = ["check_estimator"]
 
@@ -30,13 +31,8 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     estimator : class
     """
     X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
-    model = _shrunk(estimator)
-    if hasattr(model, "image_column"):  # finds masks
-        X = _masked(X)
-    elif hasattr(model, "open_slices"):  # encodes one image column
-        X = X[["lesion_image"]]
-    elif not hasattr(model, "predict"):  # encodes a table
-        X = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
+    model = shrunk(estimator)
+    X = readable(X, model)
     target = y["subtype"].astype(str) if is_classifier(model) else y
     parameters = repr(model.get_params())
     X_before, y_before, state = X.copy(), y.copy(), _random_state()
@@ -70,23 +66,6 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
             assert str(fitted.feature_names_in_[0]) in str(error), f"the error must name the lost column: {error}"
         else:
             raise AssertionError("a column that disappeared between fit and predict went unnoticed")
-
-
-_SHRUNK = {
-    "max_epochs": 3,
-    "n_estimators": 5,
-    "endpoint": "os",
-    "random_state": 0,
-    "hidden_features": 16,
-    "embedding_dim": 8,
-    "batch_size": 32,
-}
-
-
-def _shrunk(estimator: type[BaseEstimator]) -> BaseEstimator:
-    model = estimator()
-    known = model.get_params(deep=False)
-    return model.set_params(**{name: value for name, value in _SHRUNK.items() if name in known})
 
 
 def _check_curves(model: BaseEstimator, X: pd.DataFrame) -> None:
@@ -141,25 +120,10 @@ def _measured(answer: Any) -> Any:
         return answer
 
     def measure(cell: Any) -> Any:
-        return np.average(cell, weights=np.arange(1.0, cell.size + 1).reshape(cell.shape)) if _is_array(cell) else cell
+        return np.average(cell, weights=np.arange(1.0, cell.size + 1).reshape(cell.shape)) if is_array(cell) else cell
 
-    arrays = [name for name, column in answer.items() if column.map(_is_array).any()]
+    arrays = [name for name, column in answer.items() if column.map(is_array).any()]
     return answer.assign(**{name: answer[name].map(measure).astype(float) for name in arrays})
-
-
-def _is_array(cell: Any) -> bool:
-    return isinstance(cell, np.ndarray)
-
-
-def _masked(X: pd.DataFrame) -> pd.DataFrame:
-    """A cohort's CTs with bright and dark masks of theirs, for an estimator that learns masks."""
-    return pd.DataFrame(
-        {
-            "ct_image": X["lung_image"],
-            "lung_mask": X["lung_image"].map(lambda image: image < 90 if _is_array(image) else None),
-            "lesion_mask": X["lung_image"].map(lambda image: image > 125 if _is_array(image) else None),
-        }
-    )
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame, tolerance: float, what: str) -> None:

@@ -1,0 +1,155 @@
+"""Small studies for any estimator: the tables it reads, every form of outcome that it learns, a model of few epochs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import MMDLS, ClinicalCox
+
+__all__ = ["finds_masks", "is_array", "outcome_forms", "readable", "reads_images", "shrunk", "small_study"]
+
+_LABELS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
+    "text": lambda y: y[["subtype"]].astype(str),
+    "boolean": lambda y: (y[["subtype"]] == "LUSC").set_axis(["squamous"], axis=1),
+    # A label that is taken for a position is out of range, or another class.
+    "integer": lambda y: (y[["subtype"]] == "LUAD").set_axis(["code"], axis=1) * 5 + 2,
+    "ordered": lambda y: y[["stage"]],
+}
+_ENDPOINTS: dict[str, tuple[str, ...]] = {"endpoint": ("os",), "endpoints": ("dfs", "os")}
+
+_SHRUNK = {
+    "max_epochs": 3,
+    "n_estimators": 5,
+    "endpoint": "os",
+    "random_state": 0,
+    "hidden_features": 16,
+    "embedding_dim": 8,
+    "batch_size": 32,
+}
+_QUICK = {"max_epochs": 1, "image_size": 16, "crop_size": 16, "keep_image": True, "n_alphas": 5}
+
+
+def outcome_forms(estimator: type[BaseEstimator]) -> tuple[str, ...]:
+    """The forms of outcome that an estimator learns: of labels, endpoints, or both.
+
+    A transformer learns none by itself and stands in front of a model for each of them in :func:`small_study`.
+
+    Parameters
+    ----------
+    estimator : class
+
+    Returns
+    -------
+    tuple of str
+        Of ``"text"``, ``"boolean"``, ``"integer"`` and ``"ordered"`` (one label), ``"endpoint"`` and ``"endpoints"``
+        (one and two of them).
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> outcome_forms(ClinicalCox)
+    ('endpoint', 'endpoints')
+    """
+    model = estimator()
+    if is_classifier(model):
+        return tuple(_LABELS)
+    if "endpoint" in model.get_params(deep=False):
+        return tuple(_ENDPOINTS)
+    return (*_LABELS, *_ENDPOINTS)
+
+
+def small_study(
+    estimator: type[BaseEstimator], outcome: str, n_patients: int = 48
+) -> tuple[BaseEstimator, pd.DataFrame, pd.DataFrame]:
+    """A model that is quick to fit, and a cohort with one form of outcome.
+
+    Parameters
+    ----------
+    estimator : class
+        Built with its defaults; conventional parameters (``max_epochs``, ``n_estimators``, ``endpoint``,
+        ``random_state`` ...) are set to keep it quick.
+    outcome : str
+        One of :func:`outcome_forms`.
+    n_patients : int, default=48
+
+    Returns
+    -------
+    model : estimator
+        Not fitted. A transformer is the first step of a pipeline whose last step predicts.
+    X, y : pandas.DataFrame
+        Times in months.
+
+    Examples
+    --------
+    >>> from mmdls import TabularEncoder
+    >>> model, X, y = small_study(TabularEncoder, "boolean")
+    >>> [name for name, _ in model.steps], y.dtypes.astype(str).to_dict()
+    (['tabularencoder', 'logisticregression'], {'squamous': 'bool'})
+    """
+    model = shrunk(estimator, **_QUICK)
+    X, truth = make_nsclc_cohort(
+        n_patients, n_slices=(1, 2), image_size=16, n_radiomics=4, return_X_y=True, random_state=0
+    )
+    X = readable(X, model)
+    if not reads_images(model):
+        X = X[[c for c in X.columns if not c.endswith("_image")]]
+    if outcome in _LABELS:
+        y = _LABELS[outcome](truth)
+    else:
+        y = truth[[f"{name}_{part}" for name in _ENDPOINTS[outcome] for part in ("time", "event")]]
+    if finds_masks(model):
+        model = make_pipeline(model, shrunk(MMDLS, **_QUICK))
+    elif not hasattr(model, "predict"):
+        last = LogisticRegression() if outcome in _LABELS else ClinicalCox(endpoint="os")
+        model = make_pipeline(model, last)
+    return model, X, y
+
+
+def shrunk(estimator: type[BaseEstimator], **values: Any) -> BaseEstimator:
+    """An estimator with its defaults, few epochs, trees and features, and these values where it has such parameters."""
+    model = estimator()
+    known = model.get_params(deep=False)
+    return model.set_params(**{name: value for name, value in (_SHRUNK | values).items() if name in known})
+
+
+def reads_images(model: BaseEstimator) -> bool:
+    """Whether a model has nothing to learn from without images."""
+    return finds_masks(model) or hasattr(model, "open_slices")
+
+
+def finds_masks(model: BaseEstimator) -> bool:
+    """Whether a model learns the masks of images."""
+    return hasattr(model, "image_column")
+
+
+def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
+    """The part of a simulated cohort that an estimator reads."""
+    if finds_masks(model):
+        return _masked(X)
+    if hasattr(model, "open_slices"):  # encodes one image column
+        return X[["lesion_image"]]
+    if not hasattr(model, "predict"):  # encodes a table
+        return X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
+    return X
+
+
+def is_array(cell: Any) -> bool:
+    """Whether a cell holds an image."""
+    return isinstance(cell, np.ndarray)
+
+
+def _masked(X: pd.DataFrame) -> pd.DataFrame:
+    """A cohort's CTs with bright and dark masks of theirs, for an estimator that learns masks."""
+    return pd.DataFrame(
+        {
+            "ct_image": X["lung_image"],
+            "lung_mask": X["lung_image"].map(lambda image: image < 90 if is_array(image) else None),
+            "lesion_mask": X["lung_image"].map(lambda image: image > 125 if is_array(image) else None),
+        }
+    )
