@@ -1,13 +1,64 @@
-"""Diagnosis and prognosis from CT, PET, radiomics and clinical data, with scikit-learn's manners.
+"""Diagnosis and prognosis from CT, PET, radiomics and clinical data, in scikit-learn's style.
 
-Public names load on first use, so that ``import mmdls`` stays quick: neither torch nor any plug-in is imported.
+Public names and modules load on first use, so that ``import mmdls`` stays quick: neither torch nor any plug-in is
+imported.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmdls import audit as audit
+    from mmdls import cohort as cohort
+    from mmdls import datasets as datasets
+    from mmdls import estimators as estimators
+    from mmdls import evaluation as evaluation
+    from mmdls import images as images
+    from mmdls import metrics as metrics
+    from mmdls import model_selection as model_selection
+    from mmdls import modules as modules
+    from mmdls import plotting as plotting
+    from mmdls import registry as registry
+    from mmdls import report as report
+    from mmdls import search as search
+    from mmdls import tables as tables
+    from mmdls import testing as testing
+    from mmdls.estimators import MMDLS as MMDLS
+    from mmdls.estimators import ClinicalCox as ClinicalCox
+    from mmdls.estimators import CorrelationFilter as CorrelationFilter
+    from mmdls.estimators import CoxNet as CoxNet
+    from mmdls.estimators import LungLesionSegmentor as LungLesionSegmentor
+    from mmdls.estimators import MultimodalClassifier as MultimodalClassifier
+    from mmdls.estimators import MultimodalSurvival as MultimodalSurvival
+    from mmdls.estimators import RadiomicsCox as RadiomicsCox
+    from mmdls.estimators import SliceEncoder as SliceEncoder
+    from mmdls.estimators import SurvivalBoosting as SurvivalBoosting
+    from mmdls.estimators import SurvivalForest as SurvivalForest
+    from mmdls.estimators import TabularEncoder as TabularEncoder
+    from mmdls.estimators import VarianceFilter as VarianceFilter
+    from mmdls.evaluation import compare as compare
+    from mmdls.evaluation import evaluate as evaluate
+    from mmdls.search import OptunaSearch as OptunaSearch
 
 __version__ = "0.1.0"
 
+_MODULES = (
+    "audit",
+    "cohort",
+    "datasets",
+    "estimators",
+    "evaluation",
+    "images",
+    "metrics",
+    "model_selection",
+    "modules",
+    "plotting",
+    "registry",
+    "report",
+    "search",
+    "tables",
+    "testing",
+)
 _HOME = {
     "MMDLS": "mmdls.estimators",
     "MultimodalClassifier": "mmdls.estimators",
@@ -31,10 +82,13 @@ __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"mmdls.{name}")
     if name not in _HOME:
-        raise AttributeError(f"module 'mmdls' has no attribute {name!r}; it offers {', '.join(__all__)}")
+        offered = ", ".join([*__all__, *_MODULES])
+        raise AttributeError(f"module 'mmdls' has no attribute {name!r}; it offers {offered}")
     return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_MODULES})

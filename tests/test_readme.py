@@ -1,10 +1,15 @@
 """What the README shows runs, on fewer patients and epochs than it says."""
 
+import ast
 import re
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
+
+import mmdls
 
 ROOT = Path(__file__).parents[1]
 SMALLER = {
@@ -28,6 +33,32 @@ def test_the_readme_runs():
         warnings.simplefilter("ignore")
         exec(compile(code, "README.md", "exec"), names)
     assert names["model"].get_params()["lesion__backbone"] == "conv"
+
+
+def test_every_name_of_the_readme_is_there_after_importing_the_package():
+    """Each with the package imported anew, so that nothing is there because something else was imported before."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = text.partition("## What is in it")[2].partition("## Tables")[0]
+    paths = sorted(set(re.findall(r"`(mmdls\.[\w.]+)", text)))
+    names = sorted(set(re.findall(r"`([A-Z]\w+)`", table)))
+    assert {"mmdls.tables", "mmdls.plotting", "mmdls.registry.backbones.table", "mmdls.report"} <= set(paths)
+    assert {"MMDLS", "OptunaSearch", "VarianceFilter", "CorrelationFilter"} <= set(names)
+    forget = "for name in [name for name in sys.modules if name.startswith('mmdls')]: del sys.modules[name]"
+    lines = [f"{forget}\nimport mmdls\n{path}" for path in paths]
+    names = [name for name in names if name not in ("Pipeline", "ColumnTransformer")]
+    code = "\n".join(["import sys", *lines, f"from mmdls import {', '.join(names)}"])
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_type_checkers_see_what_loads_on_first_use():
+    tree = ast.parse((ROOT / "mmdls" / "__init__.py").read_text())
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {alias.asname: f"{node.module}" for node in block.body for alias in node.names}
+    modules = dict.fromkeys(mmdls._MODULES, "mmdls")
+    assert seen == {**modules, **mmdls._HOME}
+    found = {file.stem if file.suffix else file.name for file in (ROOT / "mmdls").iterdir()}
+    inner = {"py", "training", "__pycache__"}
+    assert {name for name in found - inner if not name.startswith("_")} == set(mmdls._MODULES)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def _best_has(method: str) -> Callable[[Any], bool]:
 
 
 class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
-    """Cross-validated search with Optuna, with the manners of scikit-learn's searches.
+    """Cross-validated search with Optuna, used as scikit-learn's searches are.
 
     The folds are drawn once per ``fit`` and are the same for all trials; each ``fit`` has a study of its own, so that a
     search inside a cross-validation never learns from the rows that are left out. The first trial is the estimator as
