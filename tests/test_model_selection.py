@@ -265,6 +265,16 @@ def test_groups_that_do_not_reach_inner_folds_are_an_error(outer):
             search.fit(X, y, groups=person)
 
 
+def test_plain_folds_inside_are_an_error_too():
+    """scikit-learn's own inner folds cannot see what is missing; the outer ones can."""
+    X, y = scans()
+    person, label = X.pop("patient_id"), y["os_event"].astype(int)
+    for inner in (3, KFold(3), None):
+        search = GridSearchCV(LogisticRegressionCV(), {"Cs": [2]}, cv=inner)
+        with pytest.raises(ValueError, match="groups do not reach the folds inside GridSearchCV"):
+            cross_validate(search, X, label, cv=CohortKFold(3), groups=person, n_jobs=2, error_score="raise")
+
+
 def test_models_that_choose_in_folds_of_their_own_are_told_of():
     X, y = scans()
     person, label = X.pop("patient_id"), y["os_event"].astype(int)
