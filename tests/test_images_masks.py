@@ -163,9 +163,12 @@ def test_a_file_without_orientation_codes_is_warned_about(tmp_path, image, voxel
                 read_mask(pair[0], "P", image=pair[1])
 
 
-def test_an_affine_that_places_nothing_is_refused(tmp_path):
+@pytest.mark.parametrize("row", ["srow_x", "srow_z"])
+@pytest.mark.parametrize("value", [0, np.nan, [1, 1, 0, 0]])
+def test_an_affine_that_places_nothing_is_refused(tmp_path, row, value):
     volume = nibabel.Nifti1Image(np.zeros((3, 3, 3), np.int16), AFFINE)
-    volume.header["srow_x"] = 0
+    volume.header["srow_y"] = [1, 1, 0, 0]
+    volume.header[row] = value
     volume.header["qform_code"] = 0
     nibabel.save(nibabel.Nifti1Image(volume.dataobj, None, volume.header), tmp_path / "flat.nii")
     with pytest.raises(ValueError, match="flat.nii' of patient 'P' has an affine that places no volume"):
