@@ -456,3 +456,16 @@ def test_a_classifier_that_learned_ordered_classes_is_evaluated_in_their_order()
         y["stage"].astype(str), model.predict(X), labels=list(y["stage"].cat.categories), weights="quadratic"
     )
     assert table["quadratic_weighted_kappa"] == pytest.approx(expected)
+
+
+def test_compare_says_in_how_many_resamples_a_difference_is_undefined():
+    y = pd.DataFrame({"label": ["no"] * 11 + ["yes"]})
+    first, second = np.linspace(0.1, 0.9, 12), np.linspace(0.2, 0.6, 12) ** 2
+    pair = [{"label": pd.DataFrame({"no": 1 - score, "yes": score})} for score in (first, second)]
+    options = {"metrics": ["auc"], "n_resamples": 200, "random_state": 0}
+    table = compare_predictions(*pair, y, **options)
+    draws = resample_predictions(pair[0], y, **options).drop(columns="value")
+    n_lost = int(draws.isna().sum(axis=1).iloc[0])  # the only case is not drawn: about 1 resample of e
+    assert 40 < n_lost < 110
+    assert table["note"].iloc[0] == f"undefined in {n_lost} of 200 resamples"
+    assert (compare_predictions(*pair, y, metrics=["brier_score"], n_resamples=200)["note"] == "").all()

@@ -11,7 +11,7 @@ from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_names, check_resampling, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
-from mmdls.evaluation._statistics import Settings, Statistic, noted
+from mmdls.evaluation._statistics import Settings, Statistic, lost_resamples, noted
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
 
 __all__ = ["compare", "compare_predictions"]
@@ -237,23 +237,24 @@ def _compared(
             other = others.get(statistic.key)
             if other is None or not statistic.resampled or (metrics is not None and statistic.metric not in metrics):
                 continue
-            row, note = noted(partial(_difference, statistic, other, weights, level))
+            (row, draws), note = noted(partial(_difference, statistic, other, weights, level))
             n, n_events = statistic.counted() if statistic.counted else (one.n, int(one.is_event.sum()))
-            note = "; ".join(filter(None, [note, statistic.note]))
+            note = "; ".join(filter(None, [note, lost_resamples(draws), statistic.note]))
             rows.append((one.task.name, statistic.metric, statistic.horizon, *row, n, n_events, note))
     table = pd.DataFrame(rows, columns=_COLUMNS)
     table.insert(9, "p_holm", holm_correction(table["p"]))
     return table
 
 
-def _difference(one: Statistic, two: Statistic, weights: np.ndarray, level: float) -> tuple:
+def _difference(one: Statistic, two: Statistic, weights: np.ndarray, level: float) -> tuple[tuple, np.ndarray]:
+    """The cells of a row from first to test, and the differences in the resamples."""
     first, second = float(one.compute(None)), float(two.compute(None))
     low = high = p = float("nan")
-    test = "none"
+    test, draws = "none", np.array([])
     if len(weights) and not np.isnan(first - second):
         draws = np.asarray(one.compute(weights)) - np.asarray(two.compute(weights))
         low, high = percentile_interval(draws, level)
         p, test = bootstrap_p_value(draws), "paired bootstrap"
     if one.binary is not None and two.binary is not None and not np.isnan(first - second):
         p, test = delong_test(*one.binary, two.binary[1])[2], "DeLong"
-    return first, second, first - second, low, high, p, test
+    return (first, second, first - second, low, high, p, test), draws

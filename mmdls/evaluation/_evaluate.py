@@ -12,7 +12,7 @@ from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_resampling, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
-from mmdls.evaluation._statistics import Settings, Statistic, noted
+from mmdls.evaluation._statistics import Settings, Statistic, lost_resamples, noted
 
 __all__ = ["evaluate", "evaluate_predictions"]
 
@@ -207,8 +207,7 @@ def _evaluated(
             (value, low, high, draws), note = noted(
                 partial(_interval, statistic, weights, level, method, case.clusters)
             )
-            n_lost = int(np.isnan(draws).sum())
-            lost = f"undefined in {n_lost} of {len(draws)} resamples" if n_lost and not np.isnan(value) else ""
+            lost = "" if np.isnan(value) else lost_resamples(draws)
             note = "; ".join(filter(None, [note, lost, statistic.note]))
             n, n_events = statistic.counted() if statistic.counted else (case.n, int(case.is_event.sum()))
             rows.append((case.task.name, statistic.metric, statistic.horizon, value, low, high, n, n_events, note))

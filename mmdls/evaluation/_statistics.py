@@ -92,6 +92,12 @@ class Statistic:
         return self.metric, f"{self.horizon:g}"
 
 
+def lost_resamples(draws: np.ndarray) -> str:
+    """A note of the resamples in which a metric is undefined; empty if it never is."""
+    n_lost = int(np.isnan(draws).sum())
+    return f"undefined in {n_lost} of {len(draws)} resamples" if n_lost else ""
+
+
 def noted(compute: Callable[[], Any]) -> tuple[Any, str]:
     """The result, and the warnings on the way to it as a note."""
     with collected_warnings() as found:
