@@ -1,4 +1,4 @@
-"""Estimators with scikit-learn's manners; the only place where tables become tensors."""
+"""Estimators with scikit-learn's interface; the only place where tables become tensors."""
 
 from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
 from mmdls.estimators._coxnet import CoxNet
