@@ -6,6 +6,7 @@ from mmdls.cohort._checks import (
     check_features,
     check_target,
     endpoint_name,
+    id_places,
     refuse_other_tables,
     survival_target,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "class_labels",
     "endpoint_name",
     "find_tasks",
+    "id_places",
     "is_identifier",
     "modalities",
     "read_cohort",

@@ -57,11 +57,13 @@ def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) 
     if isinstance(values, pd.Series | pd.DataFrame):
         if values.index.equals(index):
             return values
+        _check_unique(index, "X")
         _check_unique(values.index, name)
-        missing = index[~index.isin(values.index)]
+        place = id_places(index, values.index)
+        missing = index[place < 0]
         numbered = len(values) == len(index) and values.index.equals(pd.RangeIndex(len(index)))
         if exact and (len(missing) or len(values) > len(index)):
-            beyond = values.index[~values.index.isin(index)]
+            beyond = values.index[id_places(values.index, index) < 0]
             raise ValueError(
                 f"X has {len(index)} patients and {name} has {len(values)}, and their ids differ: only in X "
                 f"{shortened(missing)}, only in {name} {shortened(beyond)}. Both need one row a patient with the same "
@@ -74,7 +76,7 @@ def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) 
                 f"holds {shortened(values.index)}. Rows are joined by patient id: give {name} the ids of X as its index"
                 + (f", or pass {name}.to_numpy() if its rows stand in the order of X." if numbered else ".")
             )
-        return values.loc[index]
+        return values.iloc[place].set_axis(index, axis=0)
     if isinstance(values, str | bytes) or np.ndim(values) == 0:
         raise TypeError(f"{name} must hold one value a patient; got the single value {values!r}.")
     values = np.asarray(values)
@@ -350,10 +352,35 @@ def refuse_other_tables(values: Any, name: str) -> None:
     raise TypeError(f"{name} must be pandas; got a {of}, whose rows carry no patient ids. Convert it: {columns}.")
 
 
+def id_places(ids: pd.Index, patients: pd.Index) -> np.ndarray:
+    """The place of each id among the patients, whatever the dtypes of both; -1 where it is none of them.
+
+    Parameters
+    ----------
+    ids, patients : pandas.Index
+        Patients stand once.
+
+    Returns
+    -------
+    ndarray of int, shape (n_ids,)
+
+    Examples
+    --------
+    >>> id_places(pd.CategoricalIndex(["P2", "P9"]), pd.Index(["P1", "P2"], dtype="string")).tolist()
+    [1, -1]
+    """
+    return _plain_ids(patients).get_indexer(_plain_ids(ids))
+
+
+def _plain_ids(index: pd.Index) -> pd.Index:
+    return pd.Index(index.to_numpy(dtype=object), dtype=object, tupleize_cols=False)
+
+
 def _check_unique(index: pd.Index, table: str) -> None:
-    if index.nlevels == 1 and index.hasnans:
+    unnamed = _plain_ids(index).map(lambda id: any(map(pd.isna, id)) if isinstance(id, tuple) else pd.isna(id))
+    if unnamed.any():
         raise ValueError(
-            f"{table} has {int(index.isna().sum())} rows without a patient id (a missing value in the index); give "
+            f"{table} has {int(unnamed.sum())} rows without a patient id (a missing value in the index); give "
             "every patient an id."
         )
     repeated = index[index.duplicated()].unique()

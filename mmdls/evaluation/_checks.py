@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import Task, align_rows
+from mmdls.cohort import Task, align_rows, id_places
 from mmdls.evaluation._predict import check_horizons
 from mmdls.evaluation._statistics import METRICS, Settings
 
@@ -26,7 +26,7 @@ _ROUNDED_SUM = 0.01
 
 
 def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
-    """Predictions of one task as a table with every patient once, all of whom are known."""
+    """Predictions of one task as a table with every patient once, all of whom are known, by the ids of ``patients``."""
     if isinstance(table, pd.Series):
         table = table.to_frame("risk")
     if not isinstance(table, pd.DataFrame):
@@ -34,7 +34,8 @@ def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
             f"predictions of {name!r} must be a Series or a DataFrame with the patients as index; got "
             f"{type(table).__name__}."
         )
-    unknown = table.index[~table.index.isin(patients)]
+    place = id_places(table.index, patients)
+    unknown = table.index[place < 0]
     if len(unknown):
         raise KeyError(f"y lacks {len(unknown)} of the patients predicted for {name!r}, such as {list(unknown[:3])}.")
     repeated = table.index[table.index.duplicated()].unique()
@@ -43,7 +44,7 @@ def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
             f"predictions of {name!r} hold more than one row for {len(repeated)} patients, such as "
             f"{list(repeated[:3])}; give one prediction a patient. Of repeated cross-validation evaluate each repeat."
         )
-    return table
+    return table.set_axis(patients[place], axis=0)
 
 
 def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import Task, align_rows, find_tasks, survival_target
+from mmdls.cohort import Task, align_rows, find_tasks, id_places, survival_target
 from mmdls.evaluation._cases import SMALLEST_SAMPLE, make_case
 from mmdls.evaluation._predict import HORIZONS, check_horizons, outcome_of, predict_task, time_grid, training_outcomes
 from mmdls.evaluation._statistics import Settings
@@ -100,8 +100,11 @@ class Scorer:
 
     def _censoring(self, outcome: pd.DataFrame) -> dict[str, np.ndarray] | None:
         """All patients, where those who are scored are few of them."""
-        if self.cohort is None or len(outcome) >= SMALLEST_SAMPLE or not outcome.index.isin(self.cohort.index).all():
+        if self.cohort is None or len(outcome) >= SMALLEST_SAMPLE:
             return None
-        if not self.cohort.loc[outcome.index].equals(outcome.set_axis(self.cohort.columns, axis=1)):
-            return None  # other patients, under the same row numbers
-        return {self.task.name: survival_target(self.cohort, self.task.name)}
+        everybody, place = survival_target(self.cohort, self.task.name), id_places(outcome.index, self.cohort.index)
+        scored = survival_target(outcome.set_axis(self.cohort.columns, axis=1), self.task.name)
+        known = ~np.isnan(scored["time"])
+        if (place < 0).any() or (everybody[place][known] != scored[known]).any():
+            return None  # other patients, perhaps under the same row numbers
+        return {self.task.name: everybody}
