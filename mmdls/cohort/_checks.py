@@ -377,7 +377,7 @@ def _plain_ids(index: pd.Index) -> pd.Index:
 
 
 def _check_unique(index: pd.Index, table: str) -> None:
-    unnamed = _plain_ids(index).map(lambda id: any(map(pd.isna, id)) if isinstance(id, tuple) else pd.isna(id))
+    unnamed = index.to_frame(name=list(range(index.nlevels))).isna().any(axis=1).to_numpy()
     if unnamed.any():
         raise ValueError(
             f"{table} has {int(unnamed.sum())} rows without a patient id (a missing value in the index); give "
