@@ -108,7 +108,12 @@ _CELLS: dict[str, list[Callable[[Any], Any]]] = {
 _TEXTS: dict[str, list[Callable[[Any], Any]]] = {
     "whole": [lambda v: str(int(v)), lambda v: str(float(v)), lambda v: f" {int(v)}", lambda v: f"{v:.4e}"],
     "real": [lambda v: repr(float(v)), lambda v: f"{v:.6f}", lambda v: f"{v:+.4f} ", lambda v: f"{v:.8E}"],
-    "truth": [lambda v: str(bool(v)), lambda v: str(bool(v)).lower(), lambda v: str(int(v)), lambda v: str(bool(v)).upper()],
+    "truth": [
+        lambda v: str(bool(v)),
+        lambda v: str(bool(v)).lower(),
+        lambda v: str(int(v)),
+        lambda v: str(bool(v)).upper(),
+    ],
     "text": [lambda v: f" {v}", lambda v: f"{v} \n"],
 }
 _MISSING = [None, np.nan, pd.NA, float("nan")]
@@ -175,7 +180,23 @@ _INDEX_DTYPES: dict[str, list[Any]] = {
     "integer": ["int64", "Int64", "float64", object, pd.ArrowDtype(pa.int64())],
     "string": [object, "string", "str", pd.ArrowDtype(pa.string()), "category"],
 }
-ODD_NAMES = ["{}", "%s", "a.b", "ü β", "100 %", "<0.5]", "it's", 'say "x"', "_a_", "a  b", "\t", "né\u0301e", "x\ny", "0", "-"]
+ODD_NAMES = [
+    "{}",
+    "%s",
+    "a.b",
+    "ü β",
+    "100 %",
+    "<0.5]",
+    "it's",
+    'say "x"',
+    "_a_",
+    "a  b",
+    "\t",
+    "né\u0301e",
+    "x\ny",
+    "0",
+    "-",
+]
 
 
 def other_ids(ids: pd.Index, draw: Draw) -> pd.Index:

@@ -183,3 +183,20 @@ def test_labels_of_different_kinds_and_columns_without_a_name_are_refused(X):
         find_tasks(pd.DataFrame({0: [1, 2]}))
     with pytest.raises(ValueError, match=r"y has the columns \['grade'\] more than once"):
         find_tasks(pd.DataFrame([[1, 2]], columns=["grade", "grade"]))
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_ids_are_joined_by_value_whatever_the_dtype_of_the_index(levels):
+    ids = [f"P{k}" for k in range(4)]
+    X = pd.DataFrame({"clinical_age": [1.0, 2, 3, 4]}, index=pd.Index(ids, dtype="string[pyarrow]"))
+    y = pd.DataFrame({"grade": ["a", "b", "a", "b"]}, index=pd.CategoricalIndex(ids)).iloc[::-1]
+    if levels == 2:
+        X, y = (table.set_axis(pd.MultiIndex.from_product([["Rome"], table.index])) for table in (X, y))
+    check_cohort(X, y)
+    assert align_rows(y, X.index, "y")["grade"].tolist() == ["a", "b", "a", "b"]
+    with pytest.raises(ValueError, match="only in X .*P0"):
+        check_cohort(X, y.rename({"P0": "P9"}, level=-1) if levels == 2 else y.rename({"P0": "P9"}))
+    if levels == 2:
+        ids = pd.MultiIndex.from_tuples([("Rome", 1), ("Rome", None), ("Oslo", 1), ("Oslo", 2)])
+        with pytest.raises(ValueError, match="X has 1 rows without a patient id"):
+            check_cohort(X.set_axis(ids), y.set_axis(ids))

@@ -146,6 +146,16 @@ def test_scikit_survival_models_and_scorers_are_weighted_by_the_scored_rows():
     assert make_scorers(y)["os_uno"](model, X.loc[few], y.loc[few]) == pytest.approx(expected)
 
 
+def test_a_scorer_knows_its_patients_in_any_dtype():
+    _, (X, y, _) = external(n=120)
+    model = CoxPHSurvivalAnalysis().fit(X, survival_target(y))
+    few = y.iloc[:30]
+    expected = make_scorers(y)["os_uno"](model, X.loc[few.index], few)
+    as_objects = y.astype({"os_event": float}).astype(object)
+    for other, scored in ((as_objects, few), (y, as_objects.iloc[:30]), (y, few.astype({"os_event": "Int8"}))):
+        assert make_scorers(other)["os_uno"](model, X.loc[few.index], scored) == expected
+
+
 def test_tau_limits_the_events_of_unos_c(cox):
     model, X, y = cox
     target = survival_target(y)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._identifiers import is_identifier
+from mmdls.cohort._mistaken import as_numbers
 from mmdls.cohort._schema import Task
 
 __all__ = ["refuse_copies", "refuse_outcome_names"]
@@ -79,14 +80,14 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
     columns = [c for c in X.columns if not str(c).endswith(("_image", "_mask")) and not is_identifier(X[c])]
     if not columns:
         return
-    codes = np.column_stack([_codes(X[column]) for column in columns])
-    numeric = np.array([pd.api.types.is_numeric_dtype(X[column].dtype) for column in columns])
+    ranked = [_codes(X[column]) for column in columns]
+    codes, numeric = np.column_stack([ranks for ranks, _ in ranked]), np.array([number for _, number in ranked])
     for task in tasks.values():
         for outcome in task.columns:
             known = y[outcome].notna().to_numpy()
             if known.sum() < _CERTAIN:
                 continue
-            truth = np.unique(_codes(y.loc[known, outcome]), return_inverse=True)[1]
+            truth = np.unique(_codes(y.loc[known, outcome])[0], return_inverse=True)[1]
             is_time = task.kind == "survival" and outcome == task.columns[0]
             telling = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
             copies = [column for column, tells in zip(columns, telling, strict=True) if tells]
@@ -104,14 +105,17 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
             )
 
 
-def _codes(column: pd.Series) -> np.ndarray:
-    """The rank of each value among the different ones, (n,); -1 where missing."""
-    numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
-    values = column.to_numpy(np.float64, na_value=np.nan) if numeric else column.to_numpy(dtype=object)
+def _codes(column: pd.Series) -> tuple[np.ndarray, bool]:
+    """The rank of each value, (n,), -1 where missing; and whether they are numbers, also as text."""
+    if pd.api.types.is_complex_dtype(column.dtype):
+        return np.full(len(column), -1), False
     try:
-        return pd.factorize(values, sort=True)[0]
+        values = as_numbers(column)
+        if values.notna().sum() == column.notna().sum():
+            return pd.factorize(values.to_numpy(), sort=True)[0], True
+        return pd.factorize(column.to_numpy(dtype=object), sort=True)[0], False
     except TypeError:  # arrays, or values without an order
-        return np.full(len(column), -1)
+        return np.full(len(column), -1), False
 
 
 def _same_order(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:

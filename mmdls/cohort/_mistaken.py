@@ -11,7 +11,7 @@ from mmdls.cohort._classes import class_labels
 from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
 from mmdls.cohort._identifiers import is_identifier_name
 
-__all__ = ["check_labels", "endpoints_under_other_names", "is_outcome_name"]
+__all__ = ["as_numbers", "check_labels", "endpoints_under_other_names", "is_outcome_name"]
 
 _ENDPOINTS = {
     *("os", "dfs", "pfs", "rfs", "efs", "dss", "css", "lrfs", "dmfs", "mfs", "ttp"),
@@ -123,7 +123,7 @@ def _is_time(column: pd.Series) -> bool:
         return False
     if pd.api.types.infer_dtype(column, skipna=True).startswith("timedelta"):
         return True
-    return not pd.api.types.is_bool_dtype(column.dtype) and len(_as_numbers(column).dropna().unique()) > 2
+    return not pd.api.types.is_bool_dtype(column.dtype) and len(as_numbers(column).dropna().unique()) > 2
 
 
 def _is_status(column: pd.Series) -> bool:
@@ -168,7 +168,7 @@ def _stem(name: str) -> str:
     return "os" if stem in ("", "survival", "surv", "vital", "dead", "deadstatus", "death", "followup") else stem
 
 
-def _as_numbers(column: pd.Series) -> pd.Series:
+def as_numbers(column: pd.Series) -> pd.Series:
     """Numbers, also those written as text with a decimal point or comma; NaN where there is none."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("float64")
@@ -186,6 +186,12 @@ def _check_values(column: pd.Series) -> None:
     if is_identifier_name(str(name)):
         raise ValueError(f"{name!r} has the name of an identifier, which is no class to learn; leave it out of y.")
     labels = class_labels(known.astype(object))
+    blank = known.index[[isinstance(label, str) and not label.strip() for label in known]]
+    if len(blank):
+        raise ValueError(
+            f"{name!r} holds blank texts in rows {shortened(blank)}, which are no class to learn; set them to NaN "
+            "(unknown), or give them a name."
+        )
     same: dict[str, Any] = {}
     for label in labels:
         if isinstance(label, str) and (other := same.setdefault(label.strip().casefold(), label)) != label:
@@ -194,7 +200,7 @@ def _check_values(column: pd.Series) -> None:
                 f"y[{name!r}].str.strip(), and .str.upper() if the case means nothing."
             )
     n, n_classes = len(known), len(labels)
-    numbers = _as_numbers(known).dropna() if kind != "boolean" else pd.Series(dtype=float)
+    numbers = as_numbers(known).dropna() if kind != "boolean" else pd.Series(dtype=float)
     is_text = kind in ("string", "mixed")
     if len(numbers) > n / 2 and (numbers % 1 != 0).any() and (not is_text or n_classes > 2):
         raise ValueError(

@@ -251,6 +251,8 @@ def _read(value: Any, column: pd.Series) -> tuple[str, float]:
         return text, float(text) if _NUMBER.fullmatch(text) else np.nan
     if isinstance(value, bool | np.bool_):
         return str(bool(value)), float(value)
+    if isinstance(value, _DATES):  # NumPy's durations are integers
+        _refuse_dates(column, pd.api.types.infer_dtype([value]))
     if isinstance(value, Real | decimal.Decimal):
         try:
             number = float(value)
@@ -259,8 +261,6 @@ def _read(value: Any, column: pd.Series) -> tuple[str, float]:
         return _text(number), number
     if isinstance(value, pd.Interval):
         return str(value), np.nan
-    if isinstance(value, _DATES):
-        _refuse_dates(column, pd.api.types.infer_dtype([value]))
     raise ValueError(
         f"column {column.name!r} holds a {type(value).__name__}, {value!r:.80}; a cell holds a number, a text, a "
         "boolean or nothing (NaN)."

@@ -26,7 +26,7 @@ from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, Targets, rows_with_values
+from mmdls.training._inputs import Inputs, Targets, refuse_no_numbers, rows_with_values
 
 __all__ = ["Multimodal", "cumulative_hazard"]
 
@@ -288,7 +288,9 @@ class Multimodal(_BaseComposition):
         index = None
         if isinstance(X, pd.DataFrame):
             index = check_features(X).index
-            X = X if named else X.to_numpy()
+        refuse_no_numbers(X)
+        if isinstance(X, pd.DataFrame) and not named:
+            X = X.to_numpy()
         X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if reset:
             self._plain_input = True

@@ -240,6 +240,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         refuse_other_tables(X, "X")
         if isinstance(X, pd.DataFrame):
+            if repeated := list(X.columns[X.columns.duplicated()]):
+                raise ValueError(f"X has the columns {repeated[:5]} more than once; give every column its own name.")
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(X) == 0:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required by TabularEncoder.")

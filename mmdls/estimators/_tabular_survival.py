@@ -20,7 +20,7 @@ from mmdls.cohort import (
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.metrics import concordance_index, tied_times
-from mmdls.training._inputs import endpoint_table, patient_weights, rows_with_values
+from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values
 
 __all__ = ["TabularSurvival"]
 
@@ -112,6 +112,7 @@ class TabularSurvival(BaseEstimator):
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
             index = check_features(X).index if isinstance(X, pd.DataFrame) else None
+            refuse_no_numbers(X)
             values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
             names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(values.shape[1])])
             return pd.DataFrame(values, columns=names, index=index)

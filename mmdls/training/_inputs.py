@@ -27,6 +27,7 @@ __all__ = [
     "endpoint_table",
     "outcome_table",
     "patient_weights",
+    "refuse_no_numbers",
     "rows_with_values",
 ]
 
@@ -126,8 +127,50 @@ class Targets:
 
 
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:
-    """True for each row that has a value in at least one column, (n_patients,)."""
-    return X.notna().to_numpy().any(axis=1)
+    """True for each row that has a value in at least one column, (n_patients,); a blank text is none."""
+    here = X.notna().to_numpy(copy=True)
+    for i, dtype in enumerate(X.dtypes):
+        if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
+            here[:, i] &= [not isinstance(value, str) or bool(value.strip()) for value in X.iloc[:, i]]
+    return here.any(axis=1)
+
+
+def refuse_no_numbers(X: Any) -> None:
+    """Refuse what cannot be read as an array of numbers: a single column, or words under columns without names.
+
+    Raises
+    ------
+    TypeError
+        If X is a single column.
+    ValueError
+        With the column and the cell.
+    """
+    if isinstance(X, pd.Series | pd.Index):
+        raise TypeError(
+            f"X must be a table of patients, or an array of shape (n_patients, n_features); got a {type(X).__name__} "
+            f"of length {len(X)}. A single column as a table is X.to_frame()."
+        )
+    if not isinstance(X, pd.DataFrame):
+        return
+    for i, name in enumerate(X.columns):
+        column = X.iloc[:, i]
+        if pd.api.types.is_numeric_dtype(column.dtype):
+            continue
+        wrong = [k for k, value in enumerate(column) if not _is_number(value)]
+        if wrong:
+            raise ValueError(
+                f"column {name!r} of X holds {column.iloc[wrong[0]]!r:.80} (row {X.index[wrong[0]]!r}), and a table "
+                "whose columns have no names of text is read as an array of numbers. Give its columns names, such as "
+                "'clinical_sex'; of a column index with several levels: X.columns = X.columns.map('_'.join)."
+            )
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return pd.api.types.is_scalar(value) and bool(pd.isna(value))
+    return not isinstance(value, np.timedelta64)
 
 
 def outcome_table(y: Any, index: pd.Index, *, by_id: bool = True) -> pd.DataFrame:
@@ -221,4 +264,7 @@ def patient_weights(sample_weight: Any, index: pd.Index, *, by_id: bool = True) 
     refuse_other_tables(sample_weight, "sample_weight")
     if isinstance(sample_weight, pd.Series) and by_id:
         sample_weight = align_rows(sample_weight, index, "sample_weight")
+    cells = np.asarray(sample_weight, dtype=object).ravel()
+    if wrong := [value for value in cells if not _is_number(value) or isinstance(value, str)]:
+        raise ValueError(f"sample_weight must hold one number a patient; got {wrong[0]!r:.80}.")
     return _check_sample_weight(sample_weight, np.empty((len(index), 1)), ensure_non_negative=True)
