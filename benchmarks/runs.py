@@ -50,6 +50,7 @@ def run_fold(
         warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ patients have none of the modalities")
         warnings.filterwarnings("ignore", "the columns .* have no value in any")
         warnings.filterwarnings("ignore", "cross-validation chose a penalty")
+        warnings.filterwarnings("ignore", "The columns? .* of X (is|are) not used")  # centre, treatment
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # of a score in a small part held out
         arm.fit(X.iloc[split.train], y.iloc[split.train])

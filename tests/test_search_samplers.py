@@ -281,7 +281,7 @@ def test_a_password_is_never_shown(url):
     assert not [text for text in texts if "s3cret" in text]
     assert "***" in repr(made) and "sorry" in texts[-1]
     assert made.storage == clone(made).storage == made.get_params()["storage"] == url
-    with pytest.raises(Exception) as raised:  # noqa: B017, PT011: each driver has its own
+    with pytest.raises(Exception) as raised:  # noqa: B017 (each driver has its own)
         made.fit(*ROWS)
     assert "s3cret" not in str(raised.value)
 
