@@ -113,8 +113,8 @@ def test_an_external_cohort_is_weighted_by_its_own_censoring():
     found, truth = (evaluate(model, X, table, **options).set_index("metric") for table in (y, full))
     for metric in ("brier_score", "integrated_brier_score", "concordance_index_ipcw", "cumulative_dynamic_auc"):
         assert found.loc[metric, "value"] == pytest.approx(truth.loc[metric, "value"], rel=0.04), metric
-    assert found.loc["brier_score", "note"].startswith("the scored patients are censored otherwise")
-    assert "censored otherwise" not in found.loc["concordance_index", "note"]
+    assert found.loc["brier_score", "note"].startswith("the censoring of the scored patients differs from")
+    assert "differs from" not in found.loc["concordance_index", "note"]
     # The training rows decide the reference of the index of prediction accuracy, and nothing else.
     other = evaluate(model, X, y, **options, outcomes={"os": survival_target(full)}).set_index("metric")["value"]
     changed = (other != found["value"]) & other.notna()
@@ -388,3 +388,9 @@ def test_repeats_have_the_corrected_variance_of_nadeau_and_bengio():
         evaluate_repeats(good[:2], y, folds)
     with pytest.raises(ValueError, match="one fold only"):
         evaluate_repeats(good[:1], y, [np.zeros(90)])
+
+
+def test_predictions_without_a_task_are_refused():
+    y = pd.DataFrame({"os_time": [2.0, 4.0, 6.0], "os_event": [1, 0, 1]})
+    with pytest.raises(TypeError, match="a dict with a table for each task.*got Series"):
+        evaluate_predictions(pd.Series([4.0, 3.0, 1.0]), y)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cohorts import load_r01
+from mmdls import ClinicalCox
 from mmdls.cohort import Cohort, check_target, find_tasks, modalities, read_cohort, reconcile_endpoints
 
 DAYS = [31, 400, 1234, 90, 365]
@@ -860,3 +861,32 @@ def test_the_real_cohort_gives_the_outcomes_of_its_own_loader():
     pd.testing.assert_frame_equal(y[["subtype", "stage"]], expected[["subtype", "stage"]], check_names=False)
     for column in ("dfs_time", "os_time", "dfs_event", "os_event"):
         np.testing.assert_allclose(y[column].astype(float), expected[column].astype(float), atol=1e-9)
+
+
+def test_codes_of_an_ordinal_task_may_leave_out_what_names_a_level():
+    frame = table(**outcome(), tnm=["0", "IIA", "IV", "0", "3b"])
+    words = {"endpoints": {"os": ("follow_up_days", "dead")}, "ordinal": {"stage": ("tnm", ["I-II", "III", "IV"])}}
+    with pytest.raises(ValueError, match=r"'0' \(2\).*Recode them with codes"):
+        read(frame, **words)
+    cohort = read(frame, **words, codes={"tnm": {0: "I-II"}})
+    assert cohort.y["stage"].tolist() == ["I-II", "I-II", "IV", "I-II", "III"]
+    assert "recoded: '0' -> 'I-II' (2)" in cohort.report.loc["tnm", "changes"]
+    unknown = read(frame, **words, codes={"tnm": {0: None}})
+    assert unknown.y["stage"].isna().tolist() == [True, False, False, True, False]
+    with pytest.raises(ValueError, match=r"'IIx' \(1\)"):
+        read(frame.assign(tnm=["0", "IIx", "IV", "0", "3b"]), **words, codes={"tnm": {0: "I-II"}})
+
+
+def test_a_table_without_ids_or_features_says_what_to_do(tmp_path):
+    frame = table(**outcome()).drop(columns="id")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    for source in (frame, tmp_path / "a.csv"):
+        with pytest.raises(
+            ValueError, match=r"If no column does.*table\.index = .*Columns: \['follow_up_days', 'dead'\]"
+        ):
+            read_cohort(source, endpoints={"os": ("follow_up_days", "dead")})
+    frame.index = [f"patient {row}" for row in range(len(frame))]
+    cohort = read_cohort(frame, endpoints={"os": ("follow_up_days", "dead")})
+    assert "no column became a feature" in str(cohort) and cohort.X.shape == (5, 0)
+    with pytest.raises(ValueError, match=r"0 feature.*blocks=\{'clinical'"):
+        ClinicalCox().fit(cohort.X, cohort.y)

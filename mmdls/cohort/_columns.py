@@ -142,7 +142,9 @@ class Column:
         self.lose(unknown, f"one of {list(self.codes)}", "Give their meaning in codes", subject=subject)
         meanings: list[Any] = [None if key is None else self.codes.get(key) for key in keys]
         pairs = Counter((text, meaning) for text, meaning in zip(self.texts, meanings, strict=True) if text is not None)
-        self.note("recoded: " + ", ".join(f"{text!r} -> {meaning!r} ({n})" for (text, meaning), n in pairs.items()))
+        changed = [f"{text!r} -> {meaning!r} ({n})" for (text, meaning), n in pairs.items() if meaning != text]
+        if changed:
+            self.note("recoded: " + ", ".join(changed))
         return np.array([*meanings, None], dtype=object)[:-1]
 
     def lose(self, bad: np.ndarray, expected: str, cure: str, *, subject: str | None = None) -> None:
@@ -154,8 +156,7 @@ class Column:
             raise ValueError(
                 f"{subject or f'column {self.name!r}'} must hold {expected}; {int(bad.sum())} of "
                 f"{int(self.known.sum())} cells do not: {words}, patients {shortened(self.cells.index[bad])}. {cure}, "
-                "name "
-                "the words that mean a missing cell in missing=[...], or set these cells to NaN with coerce=True."
+                "name the words that mean a missing cell in missing=[...], or set these cells to NaN with coerce=True."
             )
         self.set_to_nan = bad if self.set_to_nan is None else self.set_to_nan | bad
         self.note(f"{words} set to NaN")

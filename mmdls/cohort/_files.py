@@ -124,8 +124,8 @@ def read_ids(cells: pd.Series, raw: RawTable, name: str) -> pd.Index:
     if repeated:
         raise ValueError(
             f"{raw.source} has more than one row for the patients {repeated[:5]} ({len(repeated)} in all); merge or "
-            "drop "
-            "them, since every patient has one row."
+            "drop them, since every patient has one row. Rows that belong together, such as two scans of a patient, "
+            "need an id of their own each; name the column of the patient in carry=... and in CohortKFold(groups=...)."
         )
     return ids
 

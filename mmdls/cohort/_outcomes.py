@@ -314,7 +314,7 @@ def _checked(column: Column, months: np.ndarray, expected: str, unit: str) -> np
     with np.errstate(invalid="ignore"):
         negative, endless = months < 0, months > _MOST_MONTHS
     column.lose(
-        negative, f"no negative {unit} of follow-up, that is {expected}", "Correct the time zero of these patients"
+        negative, f"{expected} and no negative follow-up", "Correct the date from which these patients are followed"
     )
     column.lose(endless, expected, "Say units={...} if the unit is another one, correct them")
     return np.round(np.where(negative | endless, np.nan, months), 9)

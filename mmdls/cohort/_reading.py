@@ -21,6 +21,7 @@ from mmdls.cohort._outcomes import (
     truncate_late,
 )
 from mmdls.cohort._roles import Outcome, Roles, name_key
+from mmdls.cohort._schema import modalities
 from mmdls.cohort._stages import read_classes, read_ordered
 
 __all__ = ["Cohort", "read_cohort"]
@@ -42,7 +43,8 @@ class Cohort:
     y : pandas.DataFrame of shape (n_patients, n_outcomes)
         ``<endpoint>_time`` (months), ``<endpoint>_event``, class and ordinal tasks.
     groups : pandas.Series or None
-        What the patients are grouped by, as text.
+        What the patients are grouped by, as text: for ``clusters=`` of :func:`mmdls.evaluate` or ``groups=`` of a
+        splitter's ``split``. It is no column of ``X``.
     report : pandas.DataFrame
         One row a column of the table: its ``role``, what it ``became``, its ``changes``, how many cells are missing
         (``n_missing``) and how many were set to NaN because they could not be read (``n_set_to_nan``).
@@ -114,7 +116,8 @@ def read_cohort(
     table : path-like or DataFrame (pandas, polars, pyarrow)
         A CSV file of any separator, an Excel file, or a data frame; one row a patient.
     id : str, default=None
-        The column with the patients' ids, which stay text ("007" too). None takes the index of a pandas DataFrame.
+        The column with the patients' ids, which stay text ("007" too). None takes the index of a pandas DataFrame,
+        unless that only numbers the rows.
     endpoints : mapping, sequence of str, str or None, default=None
         ``{"os": (time, event)}`` with the names of two columns, or ``{"os": {...}}`` with ``time`` and ``event``;
         with dates as ``start``, ``end`` and ``event``; or as ``start``, ``event_date`` (empty if no event was seen) and
@@ -137,11 +140,13 @@ def read_cohort(
         ("OS_MONTHS", "days_to_death") nor its cells (durations) say it. A month has 30.4375 days.
     codes : mapping of str to mapping, default=None
         The meaning of every value of a column, None for a missing one: ``{"status": {1: 0, 2: 1}}``,
-        ``{"sex": {1: "male", 2: "female"}}``. What a column becomes ("os_event", "clinical_sex") names it too.
+        ``{"sex": {1: "male", 2: "female"}}``. Where an ordinal task has levels, the values that already name a level
+        may be left out: ``{"TNM": {0: "I-II"}}``. What a column becomes ("os_event", "clinical_sex") names it too.
     categories : sequence of str or str, default=()
         Features that are categories although they look like numbers.
     groups : str, default=None
-        The column by which patients are grouped, for example the hospital.
+        The column by which patients are grouped, for example the hospital; it becomes ``cohort.groups``. What a
+        splitter is to find in ``X``, such as :class:`~mmdls.model_selection.CohortKFold`, goes into ``carry``.
     carry : mapping of str to str, sequence of str or str, default=()
         Columns carried along in ``X`` without being features, ``{name in X: column}``; their names
         in ``X`` have no underscore.
@@ -216,7 +221,10 @@ def read_cohort(
     if groups is not None:
         column = roles.columns[roles.find(groups, "groups")]
         grouped = pd.Series(read_labels(column), index=roles.ids, name=column.name)
-    return Cohort(X, y, grouped, _account(roles), _leftovers(roles), tuple(raw.notes))
+    notes = [*raw.notes]
+    if not modalities(X):
+        notes.append("no column became a feature, so no model can be fitted; name the features in blocks={...}")
+    return Cohort(X, y, grouped, _account(roles), _leftovers(roles), tuple(notes))
 
 
 def _read_numbers(
@@ -340,14 +348,14 @@ def _impossible(bad: np.ndarray, what: str, column: Column) -> None:
     if not bad.any():
         return
     patients = list(column.cells.index[bad])
-    shown = shortened(patients)
+    shown, n_patients = shortened(patients), f"{len(patients)} patient{'s' * (len(patients) > 1)}"
     if not column.coerce:
         raise ValueError(
-            f"{what} in {len(patients)} patients, {shown}. Correct them, or set both time and status to NaN (unknown) "
+            f"{what} in {n_patients}, {shown}. Correct them, or set both time and status to NaN (unknown) "
             "with coerce=True."
         )
     column.set_to_nan = bad if column.set_to_nan is None else column.set_to_nan | bad
-    column.note(f"{what} in {len(patients)} patients {shown}: both set to NaN")
+    column.note(f"{what} in {n_patients} {shown}: both set to NaN")
 
 
 def _reconcile(y: pd.DataFrame, outcome: Outcome, rule: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort._columns import Column, key_of
+from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._files import RawTable, read_ids
 
 __all__ = ["Outcome", "Roles", "name_key"]
@@ -59,8 +60,9 @@ class Roles:
         if self.id is None:
             if isinstance(frame.index, pd.RangeIndex) or self.raw.rows == "lines":
                 raise ValueError(
-                    f"{self.raw.source}: say which column holds the patients' ids with id=... Columns: "
-                    f"{list(frame.columns)[:30]}."
+                    f"{self.raw.source}: say which column holds the patients' ids with id=... If no column does, read "
+                    "the table with pandas and give every row an id of its own: table.index = [f'patient {row}' for "
+                    f"row in range(len(table))]. Columns: {shortened(list(frame.columns), 30)}."
                 )
             self.ids = read_ids(frame.index.to_series(), self.raw, "the index").rename(frame.index.name)
         else:

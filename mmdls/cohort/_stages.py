@@ -53,6 +53,9 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
     if levels is None and column.codes is None and isinstance(column.cells.dtype, pd.CategoricalDtype):
         if column.cells.dtype.ordered:
             levels = list(column.cells.cat.categories)
+    if levels is not None and column.codes is not None:
+        # Codes may name the labels that are no levels only; the others are read by the levels, which refuse strangers.
+        column.codes = {key_of(text): text for text in column.texts if text is not None} | dict(column.codes)
     labels = read_labels(column)
     known = sorted({label for label in labels if label is not None and not is_unknown_word(label)})
     if levels is None:

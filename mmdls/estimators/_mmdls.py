@@ -116,7 +116,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     unique_times_ : dict of str to ndarray
         The times (months) at which each endpoint's survival function steps.
     outcomes_ : dict of str to structured ndarray
-        Events and times of the training rows; metrics take the censoring distribution from here.
+        Events and times of the training rows; the index of prediction accuracy compares with their Kaplan-Meier curve.
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
         Tertiles of the training risks.
     history_ : pandas.DataFrame

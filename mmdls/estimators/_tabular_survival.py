@@ -109,6 +109,11 @@ class TabularSurvival(BaseEstimator):
 
     def _features(self, X: Any, *, reset: bool) -> pd.DataFrame:
         refuse_other_tables(X, "X")
+        if reset and isinstance(X, pd.DataFrame) and X.shape[1] == 0:
+            raise ValueError(
+                f"X has 0 feature(s), and a minimum of 1 is required; {type(self).__name__} reads the blocks "
+                f"{list(self.blocks)}. mmdls.cohort.read_cohort takes features from blocks={{'clinical': [...]}}."
+            )
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
             index = check_features(X).index if isinstance(X, pd.DataFrame) else None

@@ -165,6 +165,11 @@ def cases(
     known : mapping of str to Task, default=None
         Tasks as the model knows them.
     """
+    if not isinstance(predictions, Mapping):
+        raise TypeError(
+            f"predictions must be a dict with a table for each task, such as {{'os': risks}}; got "
+            f"{type(predictions).__name__}."
+        )
     tasks = check_target(y, list(predictions))
     clusters = one_value_a_patient(clusters, y.index, "clusters")
     folds = one_value_a_patient(folds, y.index, "folds")
@@ -270,8 +275,8 @@ def _censoring_note(scored: np.ndarray, training: np.ndarray) -> str:
     if not p < 0.01:
         return ""
     return (
-        f"the scored patients are censored otherwise than the training rows (still observed at {times[place]:.0f} "
-        f"months: {first:.0%} and {second:.0%}); weights are those of the scored patients."
+        f"the censoring of the scored patients differs from that of the training rows (still observed at "
+        f"{times[place]:.0f} months: {first:.0%} and {second:.0%}); the weights are those of the scored patients"
     )
 
 

@@ -102,7 +102,7 @@ def noted(compute: Callable[[], Any]) -> tuple[Any, str]:
     """The result, and the warnings on the way to it as a note."""
     with collected_warnings() as found:
         result = compute()
-    return result, "; ".join(dict.fromkeys(map(str, found)))
+    return result, "; ".join(dict.fromkeys(str(warning).rstrip(".") for warning in found))
 
 
 def endpoint_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
