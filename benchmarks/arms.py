@@ -1,4 +1,4 @@
-"""The arms of the contest: each is tuned and fitted on training rows, then answers for rows it has not seen.
+"""The arms (models) of the benchmark: each is tuned and fitted on training rows, then answers for rows it has not seen.
 
 An arm has ``fit(X, y)`` and ``predict(X)``, which gives one table a task: class probabilities, or risk, risk group and
 survival at the horizons. What an arm can be built from is said by the modalities of the cohort; :func:`offered` lists

@@ -1,4 +1,4 @@
-"""Tables and figures of the contest, from the answers that its arms gave for patients left out."""
+"""Tables and figures of the benchmark, from the answers that its arms gave for patients left out."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -105,11 +105,11 @@ def audit_procedure(
     tolerance: float = 1e-5,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """Try a whole procedure out: nothing of the test rows may change what it says of others.
+    """Try a whole procedure out: nothing of the test rows may change its predictions for others.
 
     The procedure is run again and again: with the outcomes of the test rows exchanged (training must not notice), and
     with half of the test rows taken out of both tables (scaling, risk cut-points or ranks from the test set, or from
-    all patients, would change what is said of the other half). One exchange of outcomes finds a choice between two
+    all patients, would change the predictions for the other half). One exchange of outcomes finds a choice between two
     candidates half of the time only, so there are several; the first ones turn the order of the outcomes round, which
     makes the best of all candidates the worst. A check ends with its first finding.
 

@@ -814,12 +814,14 @@ def test_one_table_in_many_codings_gives_the_same_X_and_y(data):
     assert y["os_event"].dtype == bool and y["os_event"].tolist() == truth["dead"].tolist()
 
 
-def test_the_page_about_tables_runs():
+def test_the_page_about_tables_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the report is written there
     page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
     names: dict = {}
     exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "tables.md", "exec"), names)
     printed = re.search(r"```\n(4 patients.*?)```", page, re.DOTALL)[1]
     assert repr(names["cohort"]) == printed.strip()
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 # -- real tables -------------------------------------------------------------------------------------------------------

@@ -325,7 +325,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
 
     def attention(self, X: pd.DataFrame) -> pd.DataFrame:
-        """How much each modality said of each patient, and each slice where the pooling weighs slices.
+        """How much each modality, and each slice where the pooling weighs slices, added to the answer of each patient.
 
         Returns
         -------

@@ -230,7 +230,7 @@ class Multimodal(_BaseComposition):
         def average(values: Tensor) -> Tensor:
             return torch.as_tensor(np.average(values[rows].numpy(), axis=0, weights=weight))
 
-        # What is said of a patient of whom nothing is known; no training row teaches the network that.
+        # The prediction for a patient of whom nothing is known; no training row teaches the network that.
         self._average = {name: average(outputs.tasks[name]) for name in endpoints}
         for name, head in self._network.class_heads.items():
             self._average[name] = average(head.probabilities(outputs.tasks[name]))
