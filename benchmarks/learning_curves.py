@@ -1,6 +1,6 @@
 """How each arm improves with the number of patients it learns from, and what limits it: encoder, labels or patients.
 
-``python -m benchmarks.learning_curves`` trains the arms of the benchmark on nested parts of a simulated cohort and tests
+``python -m benchmarks.learning_curves`` trains the benchmarked arms on nested parts of a simulated cohort and tests
 all of them on the same further patients. Two curves know more than any model may: a Cox model of the clinical and PET
 variables *and the true image factor* (what a perfect image encoder would allow at that number of patients), and the
 oracle, which knows every patient's true risk. The distance from an arm to the first is what its encoder misses, the
