@@ -394,3 +394,111 @@ def test_predictions_without_a_task_are_refused():
     y = pd.DataFrame({"os_time": [2.0, 4.0, 6.0], "os_event": [1, 0, 1]})
     with pytest.raises(TypeError, match="a dict with a table for each task.*got Series"):
         evaluate_predictions(pd.Series([4.0, 3.0, 1.0]), y)
+
+
+# -- siblings: signs, names, repeats, classes --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain():
+    rng = np.random.default_rng(3)
+    X = pd.DataFrame({"clinical_a": rng.normal(size=120)}, [f"p{i}" for i in range(120)])
+    time, lost = rng.exponential(20 * np.exp(-X["clinical_a"])), rng.exponential(40, 120)
+    y = pd.DataFrame({"os_time": np.minimum(time, lost) + 0.1, "os_event": (time <= lost).astype(int)}, X.index)
+    return X, y
+
+
+def test_a_model_that_predicts_times_is_read_as_one(plain):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sksurv.linear_model import IPCRidge
+    from sksurv.svm import FastSurvivalSVM
+
+    X, y = plain
+    outcome = survival_target(y, "os")
+    for model in (
+        IPCRidge(),
+        make_pipeline(StandardScaler(), IPCRidge()),
+        FastSurvivalSVM(rank_ratio=0.0, fit_intercept=True, random_state=0),
+        FastSurvivalSVM(random_state=0),
+    ):
+        model.fit(X, outcome)
+        table = evaluate(model, X, y, n_resamples=0).set_index("metric")["value"]
+        assert table["concordance_index"] == pytest.approx(model.score(X, outcome), abs=1e-9) and table.iloc[0] > 0.6
+        assert make_scorers(y)["os_cindex"](model, X, y) == pytest.approx(table["concordance_index"])
+
+
+def test_the_dtype_of_an_event_does_not_change_a_score(plain):
+    from sksurv.linear_model import CoxPHSurvivalAnalysis
+
+    X, y = plain
+    model, some = CoxPHSurvivalAnalysis().fit(X, survival_target(y, "os")), X.index[:30]
+    boolean = y.astype({"os_event": bool})
+    expected = [score(model, X.loc[some], y.loc[some]) for score in make_scorers(y).values()]
+    for cohort, outcome in ((y, boolean.loc[some]), (boolean, y.loc[some]), (y, survival_target(y.loc[some], "os"))):
+        assert [score(model, X.loc[some], outcome) for score in make_scorers(cohort).values()] == expected
+
+
+def test_a_horizon_given_twice_counts_once(plain):
+    X, y = plain
+    table = pd.DataFrame(
+        {"risk": X["clinical_a"], **{h: np.exp(-h * np.exp(X["clinical_a"]) / 20) for h in (6.0, 12.0)}}
+    )
+    folds = [np.random.default_rng(r).permutation(np.resize(range(4), 120)) for r in range(2)]
+    once, twice = (
+        evaluate_repeats([{"os": table}] * 2, y, folds, horizons=h, metrics=["brier_score"])
+        for h in ((12,), (12, 12.0))
+    )
+    pd.testing.assert_frame_equal(once, twice)
+    options = {"n_resamples": 0, "thresholds": (0.2, 0.2)}
+    assert not evaluate_predictions({"os": table}, y, horizons=(12, 12), **options).duplicated().any()
+
+
+def test_repeats_of_two_procedures_are_compared_on_the_patients_that_both_know(plain):
+    X, y = plain
+    risk = X["clinical_a"]
+    folds = [np.random.default_rng(r).permutation(np.resize(range(4), 120)) for r in range(2)]
+    options = {"horizons": (), "metrics": ["concordance_index"]}
+    less = evaluate_repeats([{"os": risk}] * 2, y, folds, second=[{"os": -risk.iloc[1:]}] * 2, **options)
+    same = evaluate_repeats([{"os": risk.iloc[1:]}] * 2, y, folds, second=[{"os": -risk.iloc[1:]}] * 2, **options)
+    assert less["n_scores"].tolist() == [8]
+    pd.testing.assert_frame_equal(less, same)
+
+
+@pytest.mark.parametrize("name", ["auc_nonsense", "net_benefit_0.2", "brier_score"])
+def test_metrics_that_nobody_can_compute_are_refused(plain, name):
+    X, y = plain
+    risk = {"os": X["clinical_a"]}
+    with pytest.raises(ValueError, match=name):
+        compare_predictions(risk, risk, y, metrics=[name], n_resamples=0)
+
+
+def test_models_of_different_classes_are_not_compared():
+    rng = np.random.default_rng(0)
+    y, u = pd.DataFrame({"lab": ["a", "b"] * 10}), rng.random(20)
+    three, two = pd.DataFrame({"a": 0.9 * u, "b": 0.9 - 0.9 * u, "c": 0.1}), pd.DataFrame({"b": 1 - u, "a": u})
+    with pytest.raises(ValueError, match="different classes"):
+        compare_predictions({"lab": three}, {"lab": two}, y, n_resamples=0)
+
+
+def test_accuracy_sensitivity_and_specificity_agree_on_the_class_of_a_tie():
+    table = pd.DataFrame({"a": [0.5, 0.5, 0.5, 0.5, 0.2], "b": [0.5, 0.5, 0.5, 0.5, 0.8]})
+    y = pd.DataFrame({"lab": ["a", "b", "b", "b", "b"]})
+    found = evaluate_predictions({"lab": table}, y, n_resamples=0).set_index("metric")["value"]
+    assert (
+        found["accuracy"] == pytest.approx((4 * found["sensitivity"] + found["specificity"]) / 5) == pytest.approx(0.4)
+    )
+    assert found["negative_predictive_value"] == 0.25
+    assert found[["accuracy", "sensitivity", "specificity"]].tolist() == [0.4, 0.25, 1.0]
+
+
+def test_calibrated_curves_of_three_columns_are_not_rejected():
+    rng, rejected = np.random.default_rng(0), []
+    for _ in range(60):
+        risk = rng.normal(0, 0.8, 300)
+        time, lost = rng.exponential(30 * np.exp(-risk)), rng.uniform(5, 90, 300)
+        y = pd.DataFrame({"os_time": np.minimum(time, lost), "os_event": time <= lost})
+        table = pd.DataFrame({"risk": risk, **{h: np.exp(-h * np.exp(risk) / 30) for h in (12.0, 36.0, 60.0)}})
+        found = evaluate_predictions({"os": table}, y, horizons=(), n_resamples=0).set_index("metric")["value"]
+        rejected.append(found["d_calibration_p"] < 0.05)
+    assert np.mean(rejected) < 0.13

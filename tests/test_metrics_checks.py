@@ -171,3 +171,87 @@ def test_groups_are_one_known_value_a_patient():
         for missing in (np.nan, None, pd.NA):
             with pytest.raises(ValueError, match="is missing in 4 of 40 rows"):
                 call(np.array([*[missing] * 4, *group[4:]], dtype=object))
+
+
+# -- order of patients, horizons, weights ------------------------------------------------------------------------------
+
+
+def _cohort_with_ids(n=60):
+    rng = np.random.default_rng(7)
+    ids = [f"p{i}" for i in range(n)]
+    risk = pd.Series(rng.normal(size=n), ids)
+    time = pd.Series(rng.exponential(20 * np.exp(-risk)).round(), ids) + 1
+    return pd.Series(rng.random(n) < 0.7, ids), time, risk
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda e, t, r: metrics.concordance_index(e, t, r),
+        lambda e, t, r: metrics.concordance_index_antolini(e, t, np.exp(-np.exp(r.to_frame())), [9.0]),
+        lambda e, t, r: metrics.cox_regression(e, t, r).coefficients,
+        lambda e, t, r: metrics.proportional_hazards_test(e, t, r.to_frame()),
+        lambda e, t, r: metrics.logrank_test(e, t, r > 0),
+        lambda e, t, r: metrics.interaction_test(e, t, r, r > 0),
+        lambda e, t, r: metrics.baseline_cumulative_hazard(e, t, r),
+        lambda e, t, r: metrics.observed_expected_ratio(e, t, np.exp(-np.exp(r)), 9.0),
+        lambda e, t, r: metrics.calibration_errors(e, t, np.exp(-np.exp(r)), 9.0),
+        lambda e, t, r: metrics.d_calibration(e, np.exp(-np.exp(r))),
+        lambda e, t, r: metrics.auc_score(e.astype(int), r),
+        lambda e, t, r: metrics.log_loss(e.astype(int), np.exp(-np.exp(r))),
+        lambda e, t, r: metrics.quadratic_weighted_kappa(e.astype(int), (r > 0).astype(int)),
+        lambda e, t, r: metrics.delong_test(e.astype(int), r, t),
+    ],
+)
+def test_series_in_another_order_are_refused(metric):
+    event, time, risk = _cohort_with_ids()
+    metric(event, time, risk)
+    with pytest.raises(ValueError, match="another order"):
+        metric(event, time, risk[::-1])
+
+
+@pytest.mark.parametrize("horizon", [-5.0, 0.0, np.nan, np.inf])
+def test_horizons_that_are_no_months_above_0_are_refused(horizon):
+    event, time, risk = (values.to_numpy() for values in _cohort_with_ids())
+    outcome = np.array(list(zip(event, time, strict=True)), dtype=[("event", bool), ("time", float)])
+    survival = np.exp(-np.exp(risk))
+    for metric in (
+        lambda: metrics.net_benefit(outcome, outcome, survival, horizon, 0.2),
+        lambda: metrics.observed_expected_ratio(event, time, survival, horizon),
+        lambda: metrics.calibration_errors(event, time, survival, horizon),
+        lambda: metrics.survival_calibration_curve(event, time, survival, horizon),
+        lambda: metrics.survival_calibration_slope(outcome, outcome, survival, horizon),
+        lambda: metrics.brier_score(outcome, outcome, survival, horizon),
+        lambda: metrics.cumulative_dynamic_auc(outcome, outcome, risk, horizon),
+        lambda: metrics.horizon_labels(event, time, horizon),
+    ):
+        with pytest.raises(ValueError, match="months above 0"):
+            metric()
+
+
+def test_a_group_that_is_lost_before_the_first_event_is_no_part_of_the_logrank_test():
+    event, time = np.array([1, 1, 1, 1, 0, 0]), np.array([5, 6, 7, 8, 1, 1.0])
+    group = np.array(["a", "b", "a", "b", "c", "c"])
+    assert metrics.logrank_test(event, time, group) == metrics.logrank_test(event[:4], time[:4], group[:4])
+    for outcome in (([1, 1, 0], [5.0, 6.0, 1.0], ["a", "a", "b"]), ([1, 1], [5.0, 5.0], ["a", "b"])):
+        with pytest.warns(metrics.UndefinedMetricWarning):
+            assert np.isnan(metrics.logrank_test(*outcome)).all()
+
+
+def test_the_unit_of_weights_does_not_change_calibration_errors():
+    event, time, risk = (values.to_numpy() for values in _cohort_with_ids())
+    survival = np.exp(-0.4 * np.exp(risk))
+    whole = metrics.calibration_errors(event, time, survival, 9.0)
+    for weight in (0.1, 1 / 3, 10.0):
+        weights = np.full(len(time), weight)
+        np.testing.assert_allclose(metrics.calibration_errors(event, time, survival, 9.0, weights), whole, rtol=1e-9)
+
+
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+def test_a_weight_of_0_leaves_a_patient_out_of_the_baseline_hazard(ties):
+    event, time, risk = (values.to_numpy() for values in _cohort_with_ids())
+    weight = np.resize([1.0, 0.0, 2.0], len(time))
+    kept = weight > 0
+    times, hazard = metrics.baseline_cumulative_hazard(event, time, risk, ties, weight)
+    fewer, expected = metrics.baseline_cumulative_hazard(event[kept], time[kept], risk[kept], ties, weight[kept])
+    np.testing.assert_allclose(hazard[np.isin(times, fewer)], expected, rtol=1e-12)

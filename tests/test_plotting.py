@@ -231,3 +231,17 @@ def test_groups_of_curves_are_joined_by_id_and_known(data):
         plotting.kaplan_meier(event, time, group.iloc[1:])
     with pytest.raises(ValueError, match="group is missing for 2 of"):
         plotting.kaplan_meier(event, time, group.mask(np.arange(len(ids)) < 2))
+
+
+def test_kaplan_meier_joins_group_to_time_and_keeps_the_order_of_categories():
+    rng = np.random.default_rng(0)
+    risk = pd.Series(rng.normal(size=90), [f"p{i}" for i in range(90)])
+    time, event = pd.Series(rng.exponential(20 * np.exp(-risk)), risk.index), np.ones(90)
+    group = pd.cut(risk, [-np.inf, -0.5, 0.5, np.inf], labels=["low", "medium", "high"])
+    legends = [plotting.kaplan_meier(event, time, g).get_legend() for g in (group, group[::-1])]
+    texts = [[text.get_text() for text in legend.get_texts()] for legend in legends]
+    assert texts[0] == texts[1] and [text.split()[0].strip(",") for text in texts[0]] == ["low", "medium", "high"]
+    assert legends[0].get_title().get_text() == legends[1].get_title().get_text()
+    survival = np.exp(-10 * np.exp(risk) / 20)
+    axes = [plotting.survival_calibration(event.tolist(), time, s, 10.0) for s in (survival, survival[::-1])]
+    assert axes[0].get_legend().get_texts()[0].get_text() == axes[1].get_legend().get_texts()[0].get_text()

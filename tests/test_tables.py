@@ -322,3 +322,46 @@ def test_random_effects_find_the_spread_between_centres():
     assert np.mean([f["heterogeneity"] for f in found]) == pytest.approx(0.3, abs=0.04)
     true = 1 / (1 + np.exp(-0.8))
     assert 0.87 < np.mean([f["low"] <= true <= f["high"] for f in found]) < 0.98
+
+
+def test_boolean_classes_are_columns_of_the_likelihood_ratio(cohort):
+    _, y, models = cohort
+    names = {"LUAD": False, "LUSC": True}
+    boolean = {name: {"subtype": given["subtype"].rename(columns=names)} for name, given in models.items()}
+    text = {name: {"subtype": given["subtype"]} for name, given in models.items()}
+    options = {"external": True, "metrics": ["auc"], "n_resamples": 0}
+    found = added_value(boolean, y[["subtype"]] == "LUSC", **options)
+    pd.testing.assert_frame_equal(found, added_value(text, y[["subtype"]], **options))
+
+
+def test_metrics_that_are_none_are_refused_in_all_tables(cohort):
+    X, y, models = cohort
+    with pytest.raises(ValueError, match="cindex"):
+        subgroups(models["all"], y, X[["centre"]], metrics=["cindex"], n_resamples=0)
+    with pytest.raises(ValueError, match="cindex"):
+        added_value({"all": models["all"]}, y, metrics=["cindex"], n_resamples=0)
+
+
+def test_numbers_as_text_and_dates_are_no_groups(cohort):
+    X, y, _ = cohort
+    age = X[["clinical_age"]]
+    pd.testing.assert_frame_equal(hazard_table(y, "os", age.astype(object)), hazard_table(y, "os", age))
+    with pytest.raises(ValueError, match="clinical_age.*numbers as text"):
+        hazard_table(y, "os", age.astype(str))
+    with pytest.raises(ValueError, match="day.*dates"):
+        hazard_table(y, "os", pd.DataFrame({"day": pd.Timestamp("2020-01-01")}, X.index))
+
+
+def test_the_first_treatment_is_that_of_the_categories(cohort):
+    _, y, models = cohort
+    given = pd.Series(np.resize(["new", "standard", "new"], len(y)), y.index)
+    ordered = given.astype(pd.CategoricalDtype(["standard", "new", "never given"]))
+    table, other = (interaction_table({"os": models["all"]["os"]}, y, t) for t in (ordered, given))
+    assert table["treatment"].tolist() == ["standard", "new"]
+    assert table["interaction"][1] == pytest.approx(1 / other["interaction"][1])
+
+
+def test_a_value_named_as_a_column_of_the_description_is_refused(cohort):
+    X, y, _ = cohort
+    with pytest.raises(ValueError, match="missing"):
+        describe_cohort(X, y, by=X["clinical_sex"].where(X["clinical_sex"] != "f", "missing").where(X["centre"] != "A"))

@@ -1,23 +1,25 @@
 """Predictions as tables, and what is asked of them: read by name, and refused where they cannot be right."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import Task, align_rows, id_places
+from mmdls.cohort import Task, align_rows, find_tasks, id_places
 from mmdls.evaluation._predict import check_horizons
 from mmdls.evaluation._statistics import METRICS, Settings
 
 __all__ = [
+    "check_found",
     "check_names",
     "check_probability",
     "check_resampling",
     "checked_table",
     "class_probabilities",
     "one_value_a_patient",
+    "paired",
     "risk_and_survival",
     "settings_of",
 ]
@@ -155,7 +157,7 @@ def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Setting
         raise ValueError(f"thresholds must be risks above 0 and below 1; got {list(thresholds)}.")
     if tau is not None and not (np.isfinite(tau) and tau > 0):
         raise ValueError(f"tau must be months above 0, or None; got {tau!r}.")
-    return Settings(check_horizons(horizons), tuple(map(float, thresholds)), tau)
+    return Settings(check_horizons(horizons), tuple(dict.fromkeys(map(float, thresholds))), tau)
 
 
 def check_resampling(n_resamples: Any, level: Any, stratify: bool, clusters: Any) -> None:
@@ -182,6 +184,48 @@ def check_names(asked: Sequence[str] | None) -> None:
         close = get_close_matches(str(unknown[0]), METRICS, n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
         raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(METRICS)}.")
+
+
+def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
+    """Refuse names of metrics for a class or a threshold that is none here, and names of which none was computed."""
+    if asked is None:
+        return
+    found = set(found)
+    unknown = [name for name in asked if name not in found and name not in METRICS]
+    if unknown or (len(asked) and not found & set(asked)):
+        raise ValueError(
+            f"metrics names {unknown or list(asked)}, which these predictions do not give; computed: "
+            f"{sorted(found)}. "
+            "Brier scores and calibration need columns of survival at the horizons, net benefits need thresholds=."
+        )
+
+
+def paired(
+    first: Mapping[str, Any], second: Mapping[str, Any], y: pd.DataFrame
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Predictions of two models for the tasks and patients that both know, in the same classes."""
+    shared = [name for name in first if name in second]
+    if not shared:
+        raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
+    tasks = find_tasks(y)
+    pair: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name in shared:
+        both = first[name].index[first[name].index.isin(second[name].index)]
+        if not len(both):
+            raise ValueError(
+                f"predictions of {name!r} have no patient in common: the first has {list(first[name].index[:3])}, the "
+                f"second {list(second[name].index[:3])}."
+            )
+        for predictions, given in zip(pair, (first, second), strict=True):
+            predictions[name] = given[name].loc[both.unique()]
+        if name in tasks and len(tasks[name].columns) == 1:
+            known = [list(map(_plain, given[name].columns)) for given in (first, second)]
+            if set(known[0]) != set(known[1]):
+                raise ValueError(
+                    f"predictions of {name!r} have different classes, {known[0]} and {known[1]}; their scores do not "
+                    "mean the same. Compare models of the same classes."
+                )
+    return pair
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
-from mmdls.evaluation._checks import check_names, check_resampling, settings_of
+from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
 from mmdls.evaluation._statistics import Settings, Statistic, lost_resamples, noted
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
@@ -213,34 +213,26 @@ def _compared(
 ) -> pd.DataFrame:
     check_resampling(n_resamples, level, stratify, clusters)
     check_names(metrics)
-    shared = [name for name in first if name in second]
-    if not shared:
-        raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
-    pair: list[dict[str, Any]] = [{}, {}]
-    for name in shared:
-        both = first[name].index[first[name].index.isin(second[name].index)]
-        if not len(both):
-            raise ValueError(
-                f"predictions of {name!r} have no patient in common: the first has {list(first[name].index[:3])}, the "
-                f"second {list(second[name].index[:3])}."
-            )
-        for predictions, given in zip(pair, (first, second), strict=True):
-            predictions[name] = given[name].loc[both.unique()]
+    pair = paired(first, second, y)
     options: dict[str, Any] = {"reference": outcomes, "censoring": censoring, "clusters": clusters, "folds": folds}
     ours, theirs = (list(cases(predictions, y, known=known, **options)) for predictions in pair)
 
-    rows = []
+    rows, found = [], set()
     for one, two in zip(ours, theirs, strict=True):
         weights = one.weights(n_resamples, stratify, random_state)
         others = {s.key: s for s in two.statistics(settings)}
         for statistic in one.statistics(settings):
             other = others.get(statistic.key)
-            if other is None or not statistic.resampled or (metrics is not None and statistic.metric not in metrics):
+            if other is None or not statistic.resampled:
+                continue
+            found.add(statistic.metric)
+            if metrics is not None and statistic.metric not in metrics:
                 continue
             (row, draws), note = noted(partial(_difference, statistic, other, weights, level))
             n, n_events = statistic.counted() if statistic.counted else (one.n, int(one.is_event.sum()))
             note = "; ".join(filter(None, [note, lost_resamples(draws), statistic.note]))
             rows.append((one.task.name, statistic.metric, statistic.horizon, *row, n, n_events, note))
+    check_found(metrics, found)
     table = pd.DataFrame(rows, columns=_COLUMNS)
     table.insert(9, "p_holm", holm_correction(table["p"]))
     return table

@@ -135,7 +135,7 @@ def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Tas
 
 
 def check_horizons(horizons: Any, name: str = "horizons") -> tuple[float, ...]:
-    """Months above 0, as floats.
+    """Months above 0, as floats, each once.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def check_horizons(horizons: Any, name: str = "horizons") -> tuple[float, ...]:
     """
     if isinstance(horizons, str | bytes) or np.ndim(horizons) != 1:
         raise TypeError(f"{name} must be a sequence of months, such as {name}=(12, 36); got {horizons!r}.")
-    values = tuple(float(h) for h in horizons)
+    values = tuple(dict.fromkeys(float(h) for h in horizons))
     if not all(np.isfinite(h) and h > 0 for h in values):
         raise ValueError(f"{name} must be finite months above 0; got {list(horizons)}.")
     return values
@@ -205,6 +205,8 @@ def _own_answers(model: Any, X: Any, times: np.ndarray) -> dict[str, pd.DataFram
 def _survival_table(model: Any, X: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
     """A model of one endpoint with the methods of scikit-survival."""
     risk = np.asarray(model.predict(X), dtype=np.float64)
+    if not getattr(model, "_predict_risk_score", True):
+        risk = -risk  # so scikit-survival marks models that predict a time
     curves = len(times) and hasattr(model, "predict_survival_function")
     return _risk_and_curves(risk, model.predict_survival_function(X) if curves else None, times, outcome)
 

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from mmdls.evaluation._cases import cases
-from mmdls.evaluation._checks import check_names, check_resampling, settings_of
+from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
 from mmdls.evaluation._predict import HORIZONS
 from mmdls.evaluation._statistics import Settings, noted
 from mmdls.metrics import holm_correction
@@ -90,6 +90,8 @@ def evaluate_repeats(
             "predictions, folds and second must be sequences with one entry a repeat; got "
             f"{', '.join(str(len(repeats)) for repeats in (*given, folds))}. Of one repeat give lists of one."
         )
+    if second is not None:
+        given = list(zip(*(paired(one, two, y) for one, two in zip(predictions, second, strict=True)), strict=True))
     options = {"reference": outcomes, "censoring": censoring}
     first, *others = [
         pd.concat(
@@ -103,6 +105,7 @@ def evaluate_repeats(
     if others:
         first = first.merge(others[0], on=[*_KEY, "repeat", "fold", "ratio"], suffixes=("", "_second"))
         first["score"] -= first["score_second"]
+    check_found(metrics, first["metric"])
     rows = []
     for key, scores in first.groupby(_KEY, dropna=False, sort=False):
         if metrics is None or key[1] in metrics:

@@ -194,6 +194,8 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
     codes, probability, classes = case.outcome, case.predicted.to_numpy(), case.task.classes
     two = len(classes) == 2
     binary = (codes, probability[:, 1]) if two else None
+    # The class that is predicted, as for accuracy: a tie of two probabilities goes to the first class.
+    predicted = probability.argmax(axis=1)
 
     def of(metric: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Statistic:
         return Statistic(metric, _NO_HORIZON, lambda w: function(*arguments, weights=w), **options)
@@ -206,11 +208,10 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
     yield of("average_precision", metrics.average_precision_score, codes, probability)
     yield of("accuracy", metrics.accuracy_score, codes, probability)
     if two:
-        yield of("sensitivity", metrics.sensitivity, codes, probability, 0.5)
-        yield of("specificity", metrics.specificity, codes, probability, 0.5)
-        yield of("negative_predictive_value", metrics.negative_predictive_value, codes, probability, 0.5)
+        yield of("sensitivity", metrics.sensitivity, codes, predicted, 0.5)
+        yield of("specificity", metrics.specificity, codes, predicted, 0.5)
+        yield of("negative_predictive_value", metrics.negative_predictive_value, codes, predicted, 0.5)
     if case.task.kind == "ordinal":
-        predicted = probability.argmax(axis=1)
         yield of("quadratic_weighted_kappa", metrics.quadratic_weighted_kappa, codes, predicted, len(classes))
     yield of("brier_score", metrics.brier_score_classes, codes, probability)
     yield of("log_loss", metrics.log_loss, codes, probability)
@@ -225,8 +226,10 @@ def _d_calibration(outcome: np.ndarray, grid: np.ndarray, values: np.ndarray) ->
     time = np.minimum(outcome["time"], grid[-1])
     event = outcome["event"] & (outcome["time"] <= grid[-1])
     curves = np.column_stack([np.ones(len(outcome)), values])
-    own = np.array([np.interp(t, np.r_[0.0, grid], curve) for t, curve in zip(time, curves, strict=True)])
-    return metrics.d_calibration(event, own)[1]
+    # A constant hazard between grid points: a straight line of survival would be too high, the more the longer it is.
+    hazards = -np.log(np.clip(curves, np.finfo(np.float64).tiny, 1))
+    own = np.array([np.interp(t, np.r_[0.0, grid], hazard) for t, hazard in zip(time, hazards, strict=True)])
+    return metrics.d_calibration(event, np.exp(-own))[1]
 
 
 class _Shared:

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
-from mmdls.metrics._checks import check_event, check_outcome, check_predictions
+from mmdls.metrics._checks import check_event, check_horizon, check_order, check_outcome, check_predictions
 from mmdls.metrics._notes import warn
 from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
@@ -62,7 +62,8 @@ def observed_expected_ratio(
     >>> observed_expected_ratio([True, False], [1.0, 5.0], [0.5, 0.5], 3.0)
     1.0
     """
-    event, time = check_outcome(event, time)
+    check_order(event=event, time=time, survival=survival)
+    event, time, horizon = *check_outcome(event, time), check_horizon(horizon)
     survival = check_predictions(survival, time.shape, "survival")
     horizon = float(snap_times(horizon, np.unique(time)))
     reached = horizon <= time.max(initial=-np.inf)
@@ -162,7 +163,8 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
     >>> bool(np.abs(observed - (1 - survival)).mean() < 0.05)
     True
     """
-    event, time = check_outcome(event, time)
+    check_order(event=event, time=time, survival=survival)
+    event, time, horizon = *check_outcome(event, time), check_horizon(horizon)
     survival = check_predictions(survival, time.shape, "survival")
     observed = _smoother(event, time, survival, horizon)(np.ones((1, len(time))))[0]
     if np.isnan(observed).any():
@@ -199,7 +201,8 @@ def calibration_errors(
     >>> calibration_errors(np.ones(500), rng.exponential(30 * np.exp(-risk)), survival, 12.0)[0] < 0.05
     True
     """
-    event, time = check_outcome(event, time)
+    check_order(event=event, time=time, survival=survival)
+    event, time, horizon = *check_outcome(event, time), check_horizon(horizon)
     survival = check_predictions(survival, time.shape, "survival")
     smooth = _smoother(event, time, survival, horizon)
 
@@ -248,6 +251,7 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     >>> round(statistic, 3), round(p, 3)
     (0.012, 1.0)
     """
+    check_order(event=event, survival_at_time=survival_at_time)
     event = check_event(event)
     values = check_predictions(survival_at_time, event.shape, "survival_at_time")
     if not len(values):
@@ -402,14 +406,20 @@ def _solve(information: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Quantiles of each row as if each value were repeated as often as its (whole) weight, (R,) a share."""
+    """Quantiles of each row as if each value were repeated as often as its weight, (R,) a share.
+
+    Weights that are no whole numbers count in proportion: on average 1 for those above 0.
+    """
+    parts = (weights != np.round(weights)).any(axis=1)
+    mean = np.where(parts, weights.sum(axis=1) / np.maximum((weights > 0).sum(axis=1), 1), 1.0)
+    weights = weights / np.where(mean > 0, mean, 1.0)[:, None]
     order = np.argsort(values, axis=1)
     ranked, until = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
     row = np.arange(len(values))
     result = []
     for share in shares:
         place = (until[:, -1] - 1) * share
-        low, high = (ranked[row, (until > k[:, None]).argmax(axis=1)] for k in (np.floor(place), np.ceil(place)))
+        low, high = (ranked[row, (until > k[:, None] + 1e-9).argmax(axis=1)] for k in (np.floor(place), np.ceil(place)))
         result.append(low + (place - np.floor(place)) * (high - low))
     return result
 

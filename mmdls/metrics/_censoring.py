@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_outcome, check_weights, known_outcome
+from mmdls.metrics._checks import check_horizon, check_outcome, check_weights, known_outcome
 from mmdls.metrics._times import snap_times
 
 __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
@@ -123,7 +123,7 @@ def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
     >>> horizon_labels([True, False, False], [5.0, 5.0, 20.0], 12.0)
     array([ 1., nan,  0.])
     """
-    event, time = check_outcome(event, time)
+    event, time, horizon = *check_outcome(event, time), check_horizon(horizon)
     time = snap_times(time, [horizon])
     return np.where(event & (time <= horizon), 1.0, np.where(time >= horizon, 0.0, np.nan))
 

@@ -9,7 +9,9 @@ from mmdls.metrics._times import tied_times
 
 __all__ = [
     "check_event",
+    "check_horizon",
     "check_labels",
+    "check_order",
     "check_outcome",
     "check_predictions",
     "check_probabilities",
@@ -50,9 +52,7 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
                 f" makes one); got {type(event).__name__} {getattr(event, 'dtype', '')}."
             )
         event, time = event[fields[0]], event[fields[1]]
-    ids, others = (getattr(values, "index", None) for values in (event, time))
-    if ids is not None and hasattr(ids, "equals") and hasattr(others, "equals") and not ids.equals(others):
-        raise ValueError("event and time are of different patients, or in another order: their indices differ.")
+    check_order(event=event, time=time)
     if np.ndim(event) != 1 or np.shape(event) != np.shape(time):
         raise ValueError(f"event and time must have one shape (n,); got {np.shape(event)} and {np.shape(time)}.")
     event, months = check_event(event), np.asarray(time)
@@ -67,6 +67,27 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
             f"time must be finite and not negative, for all {len(months)} patients; leave out unknown outcomes."
         )
     return event, tied_times(months)
+
+
+def check_order(**values: Any) -> None:
+    """Refuse Series and data frames of different patients, or in another order: metrics read arguments by place."""
+    tables: dict[str, Any] = {
+        name: value.index for name, value in values.items() if hasattr(getattr(value, "index", None), "equals")
+    }
+    first = next(iter(tables), "")
+    wrong = [name for name, index in tables.items() if not index.equals(tables[first])]
+    if wrong:
+        raise ValueError(
+            f"{first} and {' and '.join(wrong)} are of different patients, or in another order: their indices differ. "
+            f"Bring them into one order, for example {wrong[0]}.loc[{first}.index]; arrays are read by place."
+        )
+
+
+def check_horizon(horizon: Any) -> float:
+    """A horizon in months: finite and above 0."""
+    if np.ndim(horizon) or not np.isfinite(horizon) or horizon <= 0:
+        raise ValueError(f"horizon must be a finite number of months above 0; got {horizon!r}.")
+    return float(horizon)
 
 
 def known_outcome(survival: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +145,7 @@ def check_labels(labels: Any, probability: Any, *, scores: bool = False) -> tupl
 
     With ``scores`` the (n,) may be any numbers that rise with class 1, as for what looks at their order only.
     """
+    check_order(labels=labels, probability=probability)
     codes, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
     if codes.ndim != 1 or probability.ndim not in (1, 2) or len(codes) != len(probability):
         raise ValueError(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_labels, class_codes
+from mmdls.metrics._checks import check_labels, check_order, class_codes
 from mmdls.metrics._resamples import over_resamples, ratio
 
 __all__ = [
@@ -293,6 +293,7 @@ def quadratic_weighted_kappa(
     >>> quadratic_weighted_kappa([0, 1, 2], [0, 1, 2])
     1.0
     """
+    check_order(labels=labels, predicted=predicted)
     given = [np.asarray(values) for values in (labels, predicted)]
     if given[0].ndim != 1 or given[0].shape != given[1].shape:
         raise ValueError(f"labels and predicted must have one shape (n,); got {given[0].shape} and {given[1].shape}.")

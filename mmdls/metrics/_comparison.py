@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import ndtr
 from scipy.stats import rankdata
 
-from mmdls.metrics._checks import check_predictions, class_codes
+from mmdls.metrics._checks import check_order, check_predictions, class_codes
 
 __all__ = ["bootstrap_p_value", "delong_test", "holm_correction"]
 
@@ -42,6 +42,7 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
     >>> round(difference, 3), round(error, 3), round(p, 3)
     (0.222, 0.248, 0.371)
     """
+    check_order(labels=labels, score=score, other=other)
     positive = class_codes(labels, 2) == 1
     scores = [check_predictions(values, positive.shape, "score") for values in (score, other)]
     n_positive, n_negative = positive.sum(), (~positive).sum()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.metrics._censoring import CensoringDistribution
-from mmdls.metrics._checks import check_outcome, check_predictions
+from mmdls.metrics._checks import check_order, check_outcome, check_predictions
 from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
@@ -48,6 +48,7 @@ def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> 
     >>> concordance_index([True, True, False], [1.0, 2.0, 3.0], [0.9, 0.1, 0.5])
     0.6666666666666666
     """
+    check_order(event=event, time=time, risk=risk)
     event, time = check_outcome(event, time)
     risk = check_predictions(risk, (len(time),), "risk")
     return _concordance(event, time, risk, event.astype(np.float64), weights)
@@ -143,6 +144,7 @@ def concordance_index_antolini(
     >>> concordance_index_antolini([True, True, False], [1.0, 2.0, 3.0], survival, [1.0, 2.0])
     1.0
     """
+    check_order(event=event, time=time, survival=survival)
     event, time = check_outcome(event, time)
     times = np.asarray(times, dtype=np.float64)
     survival = check_predictions(survival, (len(time), len(times)), "survival")

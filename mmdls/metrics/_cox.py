@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from mmdls.metrics._checks import check_outcome
+from mmdls.metrics._checks import check_order, check_outcome
 from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import UndefinedMetricWarning
 
@@ -80,6 +80,7 @@ def cox_regression(event: Any, time: Any, covariates: Any, ties: str = "efron") 
 def check_covariates(event: Any, time: Any, covariates: Any, ties: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if ties not in ("efron", "breslow"):
         raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
+    check_order(event=event, time=time, covariates=covariates)
     event, time = check_outcome(event, time)
     covariates = np.asarray(covariates, dtype=np.float64)
     covariates = covariates[:, None] if covariates.ndim == 1 else covariates

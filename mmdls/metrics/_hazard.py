@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_outcome, check_predictions, check_weights
+from mmdls.metrics._checks import check_order, check_outcome, check_predictions, check_weights
 
 __all__ = ["baseline_cumulative_hazard"]
 
@@ -44,11 +44,13 @@ def baseline_cumulative_hazard(
     """
     if ties not in ("efron", "breslow"):
         raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
+    check_order(event=event, time=time, log_hazard=log_hazard, sample_weight=sample_weight)
     event, time = check_outcome(event, time)
     log_hazard = check_predictions(log_hazard, time.shape, "log_hazard")
     weight = check_weights(sample_weight, len(time), "sample_weight").astype(np.float64)
     if weight.ndim != 1:
         raise ValueError(f"sample_weight must have shape ({len(time)},); got {weight.shape}.")
+    event = event & (weight > 0)  # a patient of weight 0 is no tied event
     times, group = np.unique(time, return_inverse=True)
     shift = log_hazard.max(initial=0.0)
     hazard = weight * np.exp(log_hazard - shift)

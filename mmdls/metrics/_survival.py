@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
-from mmdls.metrics._checks import check_outcome, check_predictions, known_outcome
+from mmdls.metrics._checks import check_horizon, check_order, check_outcome, check_predictions, known_outcome
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._notes import collected_warnings, warn
 from mmdls.metrics._resamples import over_resamples, ratio
@@ -51,7 +51,7 @@ def horizon_weights(
     >>> case.round(3), control.round(3)
     (array([1. , 0. , 1.5, 0. ]), array([0. , 0. , 0. , 1.5]))
     """
-    censoring = CensoringDistribution(survival_train)
+    horizon, censoring = check_horizon(horizon), CensoringDistribution(survival_train)
     event, time = check_outcome(survival_test)
     time = snap_times(time, [horizon])
     case = censoring.event_weight(event & (time <= horizon), time)
@@ -372,6 +372,7 @@ def censored_log_likelihood(
     >>> round(value, 4), round(float(np.log(0.25 * 0.375) / 2), 4)
     (-1.1836, -1.1836)
     """
+    check_order(event=event, time=time, survival=survival)
     event, time = check_outcome(event, time)
     grid = _grid(times)
     survival = check_predictions(survival, (len(time), len(grid)), "survival")
@@ -440,8 +441,8 @@ def _mean_over_time(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 def _grid(times: Any) -> np.ndarray:
     grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if grid.ndim != 1 or not np.isfinite(grid).all() or (np.diff(grid) <= 0).any():
-        raise ValueError(f"times must be finite months, ascending; got {times}.")
+    if grid.ndim != 1 or not np.isfinite(grid).all() or (grid <= 0).any() or (np.diff(grid) <= 0).any():
+        raise ValueError(f"times must be finite months above 0, ascending; got {times}.")
     return grid
 
 

@@ -8,7 +8,7 @@ from scipy.stats import chi2, rankdata
 from sksurv.compare import compare_survival
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
-from mmdls.metrics._checks import check_event, check_outcome, check_predictions
+from mmdls.metrics._checks import check_event, check_order, check_outcome, check_predictions
 from mmdls.metrics._cox import CoxFit, check_covariates, hazard_ratios, maximum_of
 from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import UndefinedMetricWarning
@@ -85,6 +85,7 @@ def interaction_test(
     >>> low < np.e < high and p < 0.001
     True
     """
+    check_order(event=event, time=time, score=score, treatment=treatment)
     n = len(check_event(event))
     treatment, score = _group(treatment, n, "treatment"), check_predictions(score, (n,), "score")
     treatments = np.unique(treatment)
@@ -178,7 +179,8 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     Returns
     -------
     statistic, p_value : float
-        NaN, with an ``UndefinedMetricWarning``, with fewer than two groups or without an event.
+        NaN, with an ``UndefinedMetricWarning``, with fewer than two groups at risk at the first event, or without one.
+        A group that was lost before is left out, as R's ``survdiff`` does.
 
     References
     ----------
@@ -191,14 +193,22 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     >>> round(statistic, 3), round(p, 3)
     (2.882, 0.09)
     """
+    check_order(event=event, time=time, group=group)
     event, time = check_outcome(event, time)
     group = _group(group, len(time), "group")
-    if len(np.unique(group)) < 2 or not event.any():
-        warn("the log-rank test needs two groups and an event.", UndefinedMetricWarning)
+    # A group that nobody is left of at the first event is no part of the comparison, as in R's survdiff.
+    compared = np.isin(group, group[time >= time[event].min()]) if event.any() else event
+    event, time, group = event[compared], time[compared], group[compared]
+    if len(np.unique(group)) < 2:
+        warn("the log-rank test needs an event, and two groups at risk then.", UndefinedMetricWarning)
         return float("nan"), float("nan")
     outcome = np.empty(len(time), dtype=[("event", bool), ("time", np.float64)])
     outcome["event"], outcome["time"] = event, time
-    statistic, p_value = compare_survival(outcome, group)
+    try:
+        statistic, p_value = compare_survival(outcome, group)
+    except np.linalg.LinAlgError:
+        warn("the log-rank test has no variance: all at risk have the event at once.", UndefinedMetricWarning)
+        return float("nan"), float("nan")
     return float(statistic), float(p_value)
 
 

@@ -32,13 +32,13 @@ def kaplan_meier(
     Parameters
     ----------
     event : array of shape (n,), bool
-        If it is a Series, time and group are joined to it by patient id where they are Series too.
+        If it is a Series, time and group are joined to it by patient id where they are Series too; else group to time.
     time : array of shape (n,)
         Months.
     group : array of shape (n,), default=None
-        For example risk groups with cut-points learned in training; None draws one curve. The first group in
-        sorted order is the reference of the hazard ratios (Cox model with dummies, Efron ties, Wald
-        intervals).
+        For example risk groups with cut-points learned in training; None draws one curve. The first group,
+        in the order of ``labels``, of the categories of a categorical or sorted, is the reference of the hazard ratios
+        (Cox model with dummies, Efron ties, Wald intervals).
     labels : dict, default=None
         Name of each group; also sets their order.
     interval : bool, default=True
@@ -66,7 +66,10 @@ def kaplan_meier(
     >>> ax.get_xlabel()
     'Months'
     """
-    time, group = joined(time, event, "time"), joined(group, event, "group")
+    first = event if isinstance(event, pd.Series) else time
+    time, group = joined(time, event, "time"), joined(group, first, "group")
+    kind = getattr(group, "dtype", None)
+    ordered = list(kind.categories) if isinstance(kind, pd.CategoricalDtype) else None
     group = np.zeros(len(time), dtype=int) if group is None else np.asarray(group)
     if not len(event) == len(time) == len(group) or not len(time):
         raise ValueError(
@@ -78,7 +81,7 @@ def kaplan_meier(
         raise ValueError(f"group is missing for {unknown.sum()} of {len(group)} patients; leave these patients out.")
     present = set(group.tolist())
     order = [g for g in labels if g in present] if labels else []
-    order += sorted(present - set(order))
+    order += [g for g in (sorted(present) if ordered is None else ordered) if g in present - set(order)]
     names = [str((labels or {}).get(g, g)) for g in order]
     ax = axes(ax, (6.0, 5.2))
     rows = []

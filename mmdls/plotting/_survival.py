@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mmdls import metrics
 from mmdls.metrics._checks import check_outcome, check_predictions, known_outcome
@@ -33,7 +34,8 @@ def auc_over_time(
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time of the training rows, for the censoring distribution.
+        Event and time of the rows whose censoring distribution gives the weights: the scored rows themselves, or
+        training rows that are censored in the same way.
     survival_test : structured array of shape (n,)
     risk : array of shape (n,) or (n, n_times), or dict of str to such arrays
         Higher = earlier event, by name of the model.
@@ -159,7 +161,8 @@ def survival_calibration(
     >>> survival_calibration(np.ones(40), time, time / 50, 24.0, n_groups=4).get_xlabel()
     'Predicted risk by 24 months'
     """
-    models = [(name, joined(values, event, name or "survival")) for name, values in named(survival)]
+    first = event if isinstance(event, pd.Series) else time
+    models = [(name, joined(values, first, name or "survival")) for name, values in named(survival)]
     event, time = check_outcome(event, joined(time, event, "time"))
     ax = axes(ax, (4.8, 4.8))
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")

@@ -11,6 +11,7 @@ from scipy.stats import chi2
 from mmdls import metrics
 from mmdls.cohort import align_rows, class_codes, find_tasks, survival_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions
+from mmdls.evaluation._checks import check_names
 from mmdls.metrics import holm_correction
 
 __all__ = ["added_value"]
@@ -69,6 +70,7 @@ def added_value(
     1    all  concordance_index  0.09
     2    all   likelihood_ratio  0.65
     """
+    check_names(metrics)
     names, rows = list(models), []
     first = evaluate_predictions(models[names[0]], y, **{**options, "n_resamples": 0})
     for row in first[first["metric"].isin(metrics)].to_dict("records"):
@@ -114,7 +116,11 @@ def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> 
         if len(present) < 2:
             return row | {"note": "only one class"}
         classes = [kind.classes[code] for code in present]
-        scores = [_log_odds(table.loc[known, classes]) for table in (smaller, larger)]
+        # By place: a list of booleans would be a mask of columns.
+        places = [[list(table.columns).index(label) for label in classes] for table in (smaller, larger)]
+        scores = [
+            _log_odds(table.loc[known].iloc[:, own]) for table, own in zip((smaller, larger), places, strict=True)
+        ]
 
         def statistic(scores: list[np.ndarray]) -> tuple[float, np.ndarray]:
             return _logistic_statistic(np.stack(scores, axis=2), labels)

@@ -48,6 +48,12 @@ def describe_cohort(
     by = align_rows(by, X.index, "by")
     if by is not None:
         by = by if isinstance(by, pd.Series) else pd.Series(by, index=X.index)
+        names = ["all", *(["missing"] if by.isna().any() else []), *map(str, levels(by))]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"by has values whose names are taken: {twice}. 'all' is everybody, 'missing' who has none."
+            )
         parts |= {str(value): (by == value).to_numpy(bool, na_value=False) for value in levels(by)}
         if by.isna().any():
             parts["missing"] = by.isna().to_numpy()

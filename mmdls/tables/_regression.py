@@ -66,6 +66,8 @@ def hazard_table(
     if isinstance(numbers, str) or unknown:
         raise ValueError(f"numbers must list columns of covariates, {list(covariates)}; got {numbers!r}.")
     outcome = survival_target(align_rows(y, covariates.index, "y"), endpoint)
+    covariates = covariates.infer_objects()
+    _refuse_unread(covariates)
     known = ~np.isnan(outcome["time"]) & covariates.notna().all(axis=1).to_numpy()
     outcome, covariates = outcome[known], covariates[known]
     event, time = outcome["event"], outcome["time"]
@@ -114,6 +116,22 @@ def hazard_table(
     return pd.DataFrame(table, columns=columns)
 
 
+def _refuse_unread(covariates: pd.DataFrame) -> None:
+    """Refuse what would become one group for every number or date."""
+    for name, values in covariates.items():
+        kind = values.dropna()
+        if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(values) or not len(kind):
+            continue
+        if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
+            raise ValueError(f"covariates: {name!r} holds dates or spans of time; give a number, such as years.")
+        numbers = pd.to_numeric(kind.astype(str).str.replace(",", "."), errors="coerce").notna()
+        if kind.nunique() > _MOST_CODES and numbers.mean() > 0.5:
+            raise ValueError(
+                f"covariates: {name!r} holds numbers as text, such as {kind.iloc[0]!r}, and would become a group for "
+                f"each of {kind.nunique()} values. Convert it (pandas.to_numeric), or make it categorical."
+            )
+
+
 def _are_codes(values: pd.Series) -> bool:
     """Whether numbers look like codes of groups: whole, and few different ones."""
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
@@ -134,7 +152,7 @@ def interaction_table(
     y : pandas.DataFrame
     treatment : Series or array of shape (n_patients,)
         Joined by patient id; an array has the rows of the predictions. With more than two values each is compared with
-        the first in sorted order. Patients of unknown treatment are left out.
+        the first in sorted order, or in that of a categorical. Patients of unknown treatment are left out.
     level : float, default=0.95
 
     Returns
@@ -164,12 +182,13 @@ def interaction_table(
             continue
         risk = table if isinstance(table, pd.Series) else table["risk"]
         outcome = survival_target(align_rows(y, risk.index, "y"), task)
-        given = np.asarray(align_rows(treatment, risk.index, "treatment"))
+        taken = pd.Series(align_rows(treatment, risk.index, "treatment"))
+        given = np.asarray(taken)
         known = ~np.isnan(outcome["time"]) & ~pd.isna(given)
         event, time, given = outcome["event"][known], outcome["time"][known], given[known]
         score = risk.to_numpy(np.float64)[known]
         score = (score - score.mean()) / (score.std() or 1.0)
-        first, *others = levels(pd.Series(given))
+        first, *others = [value for value in levels(taken) if (given == value).any()]
         for name in (first, *others):
             own, pair = given == name, (given == name) | (given == first)
             row = {"task": task, "treatment": name, "n": int(own.sum()), "n_events": int(event[own].sum())}

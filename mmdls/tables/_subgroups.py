@@ -10,6 +10,7 @@ from scipy.stats import norm, t
 
 from mmdls.cohort import align_rows, check_target, survival_target
 from mmdls.evaluation import evaluate_predictions
+from mmdls.evaluation._checks import check_names
 from mmdls.tables._cohort import levels
 
 __all__ = ["pooled_value", "subgroups"]
@@ -60,6 +61,7 @@ def subgroups(
     1   sex     f  70
     2   sex     m  <NA>
     """
+    check_names(metrics)
     if not isinstance(groups, pd.DataFrame):
         raise TypeError(f"groups must be a DataFrame, one column a grouping; got {type(groups).__name__}.")
     patients = y.index[y.index.isin(pd.Index([]).append([table.index for table in predictions.values()]))]
