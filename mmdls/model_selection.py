@@ -3,8 +3,8 @@
 import inspect
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -114,7 +114,7 @@ class CohortKFold(GroupsConsumerMixin):
     def _check(self) -> None:
         if isinstance(self.n_splits, bool) or not isinstance(self.n_splits, Integral) or self.n_splits < 2:
             raise ValueError(f"n_splits must be an integer of at least 2; got {self.n_splits!r}.")
-        if self.on is not None and (isinstance(self.on, str) or not len(self.on)):
+        if self.on is not None and (isinstance(self.on, str) or not isinstance(self.on, Collection) or not self.on):
             raise ValueError(f"on must hold names, for example on=('os', 'stage'), or be None; got {self.on!r}.")
         if not (self.groups is None or self.groups is False or isinstance(self.groups, str)):
             raise ValueError(f"groups must name a column or an index level of X, or be False; got {self.groups!r}.")
@@ -257,8 +257,8 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     kept, held : ndarray of int
         Row numbers, rising.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1; got {fraction}.")
+    if not isinstance(fraction, Real) or not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1; got {fraction!r}.")
     rng = check_random_state(random_state)
     n = len(y)
     wanted = min(max(round(n * fraction), 1), n - 1)
@@ -361,6 +361,11 @@ def _column(X: Any, name: str) -> Any:
 
 def _numbered(groups: Any, X: Any) -> np.ndarray:
     """Groups as numbers in the order in which they come."""
+    if np.ndim(groups) != 1:
+        raise ValueError(
+            f"groups must hold one group for each row, in one column; got {type(groups).__name__} of shape "
+            f"{np.shape(groups)}. A column of X is named in CohortKFold(groups='<column>')."
+        )
     numbers = pd.factorize(np.asarray(groups, dtype=object))[0]
     if (numbers < 0).any():
         rows = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(numbers)))[numbers < 0]

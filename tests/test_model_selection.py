@@ -334,6 +334,8 @@ def test_groups_that_cannot_be_right_are_refused():
     list(CohortKFold(3, groups="patient_id").split(X, y, groups=pd.factorize(X["patient_id"])[0]))
     with pytest.raises(ValueError, match=r"1 rows have no group, such as \['S0'\]"):
         list(CohortKFold(3, groups="patient_id").split(X.assign(patient_id=X["patient_id"].mask(X.index == "S0")), y))
+    with pytest.raises(ValueError, match="groups must hold one group for each row, in one column"):
+        list(CohortKFold(3).split(X, y, X[["patient_id"]]))
     with pytest.raises(ValueError, match="names a column of X, so X must be a table; got ndarray"):
         list(CohortKFold(3, groups="patient_id").split(X.to_numpy(), y))
     with pytest.raises(ValueError, match="y lacks 80 of the 80 patients"):
@@ -344,7 +346,7 @@ def test_groups_that_cannot_be_right_are_refused():
     ("name", "value"),
     [
         *(("n_splits", value) for value in (1, 0, -2, True, 2.0, float("nan"), "five", None)),
-        *(("on", value) for value in ("os", (), [])),
+        *(("on", value) for value in ("os", (), [], 5)),
         *(("shuffle", value) for value in ("yes", None, 1)),
         ("random_state", "seed"),
     ],
@@ -352,6 +354,12 @@ def test_groups_that_cannot_be_right_are_refused():
 def test_wrong_parameters_of_a_splitter_are_refused_by_name(patients, name, value):
     with pytest.raises((ValueError, TypeError), match=name if name != "random_state" else "seed"):
         list(CohortKFold(**{"n_splits": 3, name: value}).split(patients.data, patients.target))
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan"), None, "half"])
+def test_a_holdout_of_no_fraction_is_refused(patients, fraction):
+    with pytest.raises(ValueError, match="fraction must lie between 0 and 1"):
+        stratified_holdout(patients.target, fraction)
 
 
 def test_it_reads_as_it_was_made():

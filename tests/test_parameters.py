@@ -84,3 +84,20 @@ def test_weights_of_tasks_that_are_not_there_are_refused():
     expected = "task_weights names ['dfs'], which are no tasks of y; its tasks are ['os']."
     with pytest.raises(ValueError, match=re.escape(expected)):
         MMDLS(task_weights={"dfs": 2.0}).fit(X, ENDPOINT)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("fusion_params", MMDLS(fusion_params={"depth": 1})),
+        ("survival_params", MMDLS(survival_params={"depth": 1})),
+    ],
+)
+def test_parameters_that_a_part_does_not_take_are_named_with_those_it_takes(name, model):
+    with pytest.raises(TypeError, match=rf"{name} names \['depth'\], which \w+ does not take; it takes \["):
+        model.fit(X, ENDPOINT)
+
+
+def test_the_columns_of_a_modality_are_names():
+    with pytest.raises(ValueError, match="modalities must give the columns of 'clinical' as a name or a list of names"):
+        MMDLS(modalities={"clinical": 1}, max_epochs=1).fit(X, ENDPOINT)

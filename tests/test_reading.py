@@ -814,6 +814,98 @@ def test_one_table_in_many_codings_gives_the_same_X_and_y(data):
     assert y["os_event"].dtype == bool and y["os_event"].tolist() == truth["dead"].tolist()
 
 
+@pytest.mark.parametrize("name", ["cens", "event_free", "not_dead", "no_relapse", "relapse-free"])
+def test_a_status_whose_name_may_mean_the_absence_of_the_event_is_asked_for(name):
+    table = pd.DataFrame({"id": list("abcd"), "time": [1, 2, 3, 4], name: [0, 1, 0, 1]})
+    words = {"id": "id", "endpoints": {"os": ("time", name)}, "units": "months"}
+    with pytest.raises(ValueError, match="1 may mean that no event was seen"):
+        read_cohort(table, **words)
+    y = read_cohort(table, **words, codes={name: {0: 1, 1: 0}}).y
+    assert y["os_event"].tolist() == [True, False, True, False]
+    clear = table.rename(columns={name: "event_free_survival_event"})
+    assert (
+        read_cohort(clear, **words | {"endpoints": {"os": ("time", "event_free_survival_event")}}).y.os_event.sum() == 2
+    )
+
+
+def test_a_status_whose_word_contradicts_its_code_is_refused():
+    table = pd.DataFrame({"id": list("abcd"), "time": [1, 2, 3, 4], "status": ["1:LIVING", "0:DECEASED"] * 2})
+    words = {"id": "id", "endpoints": {"os": ("time", "status")}, "units": "months"}
+    for coerce in (False, True):
+        with pytest.raises(ValueError, match=r"contradict each other: \['0:DECEASED', '1:LIVING'\].*codes="):
+            read_cohort(table, **words, coerce=coerce)
+    y = read_cohort(table, **words, codes={"status": {"1:LIVING": 0, "0:DECEASED": 1}}).y
+    assert y["os_event"].tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize("argument", ["classes", "ordinal"])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        np.arange(30) / 7,
+        np.arange(30),
+        pd.date_range("2001", periods=30),
+        pd.period_range("2001", periods=30, freq="M"),
+    ],
+    ids=["measurement", "number of the row", "date", "month"],
+)
+def test_what_is_no_class_is_no_ordered_one_either(argument, cells):
+    table = pd.DataFrame({"id": [f"P{k}" for k in range(30)], "grade": cells})
+    with pytest.raises(ValueError, match=rf"column 'grade' h.*it is no class.*{argument}=\{{'grade'"):
+        read_cohort(table, id="id", **{argument: ["grade"]})
+
+
+@pytest.mark.parametrize(
+    "cell", [pd.Period("2001-03", "M"), datetime.time(8, 30), "24-Mar-2001", "2001/03/24", "24-03-2001", "Mar 24, 2001"]
+)
+def test_no_form_of_a_date_is_a_feature(cell):
+    table = pd.DataFrame({"id": list("abc"), "seen": [cell] * 3})
+    with pytest.raises(ValueError, match="column 'seen' holds dates"):
+        read_cohort(table, id="id", blocks={"clinical": ["seen"]})
+
+
+def test_true_and_false_are_no_follow_up():
+    table = pd.DataFrame({"id": list("abc"), "a": [True, False, True], "b": [1, 0, 1]})
+    for cells in (table["a"], table["a"].astype(str)):
+        with pytest.raises(ValueError, match="column 'a' holds True and False, which are no follow-up"):
+            read_cohort(table.assign(a=cells), id="id", endpoints={"os": ("a", "b")}, units="months")
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "message"),
+    [
+        ("blocks", ["a"], "blocks must be a mapping"),
+        ("blocks", {"clinical": None}, r"blocks\['clinical'\] must name columns; got None"),
+        ("blocks", {1: ["a"]}, "a block's name is one word"),
+        ("endpoints", 5.0, "endpoints must name columns"),
+        ("endpoints", {"os": None}, r"endpoints\['os'\] must be \(time column, event column\)"),
+        ("endpoints", {"": ("t", "s")}, "endpoints must give every task a name"),
+        ("units", ["days"], "units must be a mapping"),
+        ("units", 5, "units must be a mapping"),
+        ("codes", [1], "codes must be a mapping"),
+        ("classes", 5.0, "classes must name columns"),
+        ("carry", 5.0, "carry must name columns"),
+        ("categories", 5.0, "categories must name columns"),
+        ("groups", ["s"], "groups must name a column"),
+        ("id", ["id"], "id must name a column"),
+        ("ordinal", {"s": ("s", {1, 0})}, "levels of 's' must be a list in their order"),
+        ("ordinal", {"s": ("s", 5)}, "levels of 's' must be a list in their order"),
+        ("ordinal", {"s": ("s", [])}, "levels of 's' must be different labels"),
+        ("ordinal", {"s": ("s", [0, 1, 1])}, "levels of 's' must be different labels"),
+        ("ordinal", {"s": ("s", [None, 1])}, "levels of 's' must be different labels"),
+    ],
+)
+def test_arguments_of_another_form_are_refused_by_name(argument, value, message):
+    table = pd.DataFrame({"id": list("abcd"), "t": [1, 2, 3, 4], "s": [0, 1, 0, 1], "a": [1.5, 2.5, 3.5, 4.5]})
+    with pytest.raises((TypeError, ValueError), match=message):
+        read_cohort(table, **{"id": "id", argument: value})
+
+
+def test_a_number_alone_means_a_missing_cell_and_names_a_column_without_header():
+    X = read_cohort(pd.DataFrame([["a", 5.0], ["b", -999.0]]), id=0, blocks={"clinical": [1]}, missing=-999).X
+    assert X["clinical_1"].isna().tolist() == [False, True]
+
+
 def test_the_page_about_tables_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the report is written there
     page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")

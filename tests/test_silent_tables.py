@@ -6,6 +6,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 
 from mmdls.cohort import check_cohort, check_target, modalities, survival_target
 from mmdls.estimators import MMDLS, ClinicalCox, MultimodalClassifier, MultimodalSurvival
@@ -404,3 +405,23 @@ def test_a_cohort_that_does_not_know_a_task_is_scored_on_the_others(X, y, labels
         assert model.score(X, y) == alone
     with pytest.raises(KeyError, match=r"none of the tasks of this model, \['os', 'subtype'\]"):
         model.score(X, labels.rename("histology"))
+
+
+@pytest.mark.parametrize("model", SURVIVAL, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("date", ["2019-03-28", "28.03.19", "28-Mar-2019", "March 28, 2019", "2019/03/28"])
+def test_no_form_of_a_date_is_a_category(X, y, model, date):
+    with pytest.raises(ValueError, match="column 'clinical_seen' holds dates written as text"):
+        model.fit(X.assign(clinical_seen=[date, "2019-03-27"] * 30), y)
+
+
+@pytest.mark.parametrize("model", SURVIVAL, ids=lambda model: type(model).__name__)
+def test_a_model_of_a_table_tells_what_is_no_table(X, y, model):
+    X = X.assign(clinical_sex=["M", "F"] * 30)
+    model = clone(model).fit(X, y)
+    for given, message in (
+        (X.iloc[0], r"one patient is X.loc\[\[id\]\]"),
+        (X.to_dict("list"), "X must be a pandas DataFrame .*got dict"),
+        (X.to_numpy(), "fitted on a table of patients; X must be a pandas DataFrame too.*got ndarray"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            model.predict(given)

@@ -11,6 +11,7 @@ from mmdls.cohort._checks import (
     survival_target,
 )
 from mmdls.cohort._classes import class_codes, class_labels
+from mmdls.cohort._columns import is_date
 from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._outcomes import reconcile_endpoints
 from mmdls.cohort._reading import Cohort, read_cohort
@@ -28,6 +29,7 @@ __all__ = [
     "endpoint_name",
     "find_tasks",
     "id_places",
+    "is_date",
     "is_identifier",
     "modalities",
     "read_cohort",

@@ -1,7 +1,7 @@
 """What a cohort must keep before anything is learned from it, scored or drawn."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -345,6 +345,15 @@ def refuse_other_tables(values: Any, name: str) -> None:
     TypeError
         With the conversion.
     """
+    if name == "X" and isinstance(values, pd.Series | Mapping):
+        raise TypeError(
+            f"X must be a pandas DataFrame with a row for each patient; got {type(values).__name__}. "
+            + (
+                "A column is X[[name]], one patient is X.loc[[id]]."
+                if isinstance(values, pd.Series)
+                else "Make it one."
+            )
+        )
     if isinstance(values, pd.Series | pd.DataFrame) or not hasattr(values, "to_pandas"):
         return
     of = f"{type(values).__module__.partition('.')[0]} {type(values).__name__}"

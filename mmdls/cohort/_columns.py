@@ -13,7 +13,7 @@ import pandas as pd
 
 from mmdls.cohort._endpoints import shortened
 
-__all__ = ["Column", "key_of", "read_labels", "read_numbers"]
+__all__ = ["Column", "is_date", "key_of", "read_labels", "read_numbers"]
 
 # What software writes for a missing cell: nothing, R, NumPy and pandas, SQL, Excel
 _MISSING = frozenset(("", "NA", "NaN", "nan", "NAN", "<NA>", "NaT", "NULL", "null", "#N/A"))
@@ -27,7 +27,11 @@ _SEXES = dict.fromkeys(("m", "male", "man", "männlich"), "male") | dict.fromkey
     ("f", "female", "woman", "w", "weiblich"), "female"
 )
 
-_DATE = re.compile(r"\d{4}-\d\d?-\d\d?(?:[T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{4}")
+_DATE = re.compile(
+    r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?:[ T].*)?"
+    r"|(?:\d{1,2}[-/. ]*)?(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*[-/., ]+(?:\d{1,2}, *)?\d{4}",
+    re.IGNORECASE,
+)
 _WHOLE = re.compile(r"^([+-]?\d+)\.0+$")
 _POINT = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _COMMA = re.compile(r"[+-]?(?:\d+,?\d*|,\d+)(?:[eE][+-]?\d+)?")
@@ -119,9 +123,9 @@ class Column:
         if self.kind != "O" or self.codes is not None:
             return self.kind in "mM"
         first = next((cell for cell in self.cells.array if _text(cell) is not None), None)
-        if isinstance(first, datetime.date | np.datetime64):
+        if isinstance(first, datetime.date | datetime.time | np.datetime64 | pd.Period):
             return True
-        return isinstance(first, str) and _DATE.fullmatch(first.strip()) is not None
+        return isinstance(first, str) and is_date(first)
 
     def leave_out(self, why: str) -> None:
         """Take the column back out of the features."""
@@ -171,6 +175,17 @@ def key_of(value: Any) -> str:
         number = float(text)
         return str(int(number)) if number.is_integer() else repr(number)
     return text.casefold()
+
+
+def is_date(text: str) -> bool:
+    """Whether a text has the form of a date, whichever of its numbers is the day.
+
+    Examples
+    --------
+    >>> [is_date(text) for text in ("2019-03-28", "28.03.2019", "28-Mar-2019", "March 28, 2019", "0.28", "T1-2")]
+    [True, True, True, True, False, False]
+    """
+    return _DATE.fullmatch(text.strip()) is not None
 
 
 def is_unknown_word(text: str) -> bool:

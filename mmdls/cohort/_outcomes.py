@@ -45,7 +45,12 @@ _NO_EVENT = frozenset(
     ]
     + ["alive without disease", "no recurrence", "no relapse", "no progression"]
 )
-_OPPOSITE = re.compile(r"alive|living|surviv|censor|censur|vital|free")
+_OPPOSITE = re.compile(r"alive|living|surviv|cens|vital|free")
+# "event_free", "not_dead": the words of an event that name its absence
+_ABSENCE = re.compile(
+    r"(?:event|death|relapse|recurrence|progression)[\W_]*free"
+    r"|(?<![a-z])(?:no|not|non|without)[\W_]+(?:event|dead|death|deceased|died|relapse|recur|progress)"
+)
 _NAMES_EVENT = re.compile(r"event|dead|death|deceased|died|relapse|recur|progress")
 
 
@@ -82,6 +87,11 @@ def read_months(column: Column, unit: str | None, numbers: np.ndarray | None, en
     """
     if numbers is None:
         return _durations(column, unit, endpoint)
+    if {text.lower() for text in column.texts[column.known]} in ({"true"}, {"false"}, {"true", "false"}):
+        raise ValueError(
+            f"column {column.name!r} holds True and False, which are no follow-up. Are the columns of the time and of "
+            f"the event of {endpoint!r} exchanged?"
+        )
     stated = unit_in_name(column.name)
     if unit is None:
         unit = stated
@@ -179,10 +189,15 @@ def read_status(column: Column) -> np.ndarray:
         return np.array([np.nan if meaning is None else float(meaning) for meaning in column.recoded()])
     meanings: dict[str, float | None] = {text: _status_of(text) for text in set(column.texts[column.known])}
     keys = {key_of(text) for text in meanings}
-    example = ", ".join(f"{text!r}: ..." for text in sorted(meanings)[:3])
+    contrary = sorted(text for text in meanings if _contradicts_itself(text))
+    example = ", ".join(f"{text!r}: ..." for text in (contrary or sorted(meanings))[:3])
     cure = f"Give the meaning of every value: codes={{{column.name!r}: {{{example}}}}}, with 1 (event) or 0 (censored)"
+    if contrary:
+        raise ValueError(
+            f"the codes and the words of status column {column.name!r} contradict each other: {contrary}. {cure}."
+        )
     codes = keys & {"0", "1", "true", "false", "yes", "no", "y", "n"}
-    name = column.name.lower()
+    name = _ABSENCE.sub("free", column.name.lower())
     if codes and _OPPOSITE.search(name) and not re.search(r"event|dead|death", name):
         raise ValueError(
             f"column {column.name!r} holds {sorted(codes)}, and 1 may mean that no event was seen. {cure}."
@@ -320,13 +335,26 @@ def _checked(column: Column, months: np.ndarray, expected: str, unit: str) -> np
     return np.round(np.where(negative | endless, np.nan, months), 9)
 
 
+_CODED = re.compile(r"([01])\s*[:=]\s*(.*)")
+
+
 def _status_of(text: str) -> float | None:
     word = key_of(text)
-    prefixed = re.match(r"([01])\s*[:=]", word)
-    if prefixed:
-        return float(prefixed[1])
+    coded = _CODED.fullmatch(word)
+    if coded:
+        return float(coded[1])
     if word in ("0", "1"):
         return float(word)
+    return _status_of_word(word)
+
+
+def _contradicts_itself(text: str) -> bool:
+    """Whether a code and its word mean different things, as in "1:LIVING"."""
+    coded = _CODED.fullmatch(key_of(text))
+    return coded is not None and _status_of_word(coded[2]) not in (None, float(coded[1]))
+
+
+def _status_of_word(word: str) -> float | None:
     return 1.0 if word in _EVENT else 0.0 if word in _NO_EVENT else None
 
 

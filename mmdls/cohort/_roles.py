@@ -77,6 +77,8 @@ class Roles:
     def find(self, wanted: str, asked: str) -> str:
         """The table's spelling of a name."""
         names = self.raw.frame.columns
+        if not _is_name(wanted):
+            raise TypeError(f"{asked} must name a column of {self.raw.source}; got {wanted!r}.")
         if wanted in names:
             return wanted
         key = name_key(wanted)
@@ -104,15 +106,15 @@ class Roles:
         categories: Sequence[str] | str,
     ) -> None:
         """Give every column what the caller said about it."""
-        for name, meanings in codes.items():
+        for name, meanings in _mapping(codes, "codes", "{column: {value: meaning}}").items():
             if not isinstance(meanings, Mapping):
                 raise TypeError(
                     f"codes[{name!r}] must give a meaning for each value, {{value: meaning}}; got {meanings!r}."
                 )
             by_key = {key_of(value): meaning for value, meaning in meanings.items()}
             self.columns[self.find(name, "codes")].codes = by_key
-        if isinstance(missing, str):
-            missing = [missing]
+        if isinstance(missing, str) or np.ndim(missing) == 0 and not isinstance(missing, Mapping):  # type: ignore[arg-type]
+            missing = [missing]  # type: ignore[list-item]
         for name, words in self._by_column(missing, "missing").items():
             words = [words] if isinstance(words, str) or np.ndim(words) == 0 else words
             self.columns[name].missing = frozenset(map(key_of, words))
@@ -121,7 +123,7 @@ class Roles:
                 raise ValueError(f"decimal must be '.' or ','; got {mark!r}.")
             self.columns[name].decimal = mark
         self.date_formats = self._by_column(date_format, "date_format")
-        for name in _as_list(categories):
+        for name in _as_list(categories, "categories"):
             self.columns[self.find(name, "categories")].is_category = True
 
     def _by_column(self, value: Any, asked: str) -> dict[str, Any]:
@@ -135,20 +137,23 @@ class Roles:
     def claim_outcomes(self, endpoints: Any, classes: Any, ordinal: Any, units: Any) -> list[Outcome]:
         """Endpoints and tasks, in the order class, ordinal, endpoint."""
         for kind, asked in (("class", classes), ("ordinal", ordinal)):
-            for task, spec in _as_mapping(asked).items():
-                name, levels = _column_and_levels(task, spec)
-                label = "classes" if kind == "class" else kind
+            label = "classes" if kind == "class" else kind
+            for task, spec in _as_mapping(asked, label).items():
+                name, levels = _column_and_levels(_named(task, label), spec)
                 column = self.columns[self.find(name, label)]
                 self._take(column, f"{kind} {task}")
                 column.became.append(task)
                 self.taken.append(Outcome(task, kind, {"label": column}, levels=levels))
-        asked = self._found_endpoints() if endpoints is None else _as_mapping(endpoints)
-        unit_of = dict.fromkeys(asked, units) if isinstance(units, str) else dict(units or {})
+        asked = self._found_endpoints() if endpoints is None else _as_mapping(endpoints, "endpoints")
+        if isinstance(units, str):
+            units = dict.fromkeys(asked, units)
+        unit_of = _mapping({} if units is None else units, "units", "{endpoint: unit} or one unit for all")
         for endpoint, spec in asked.items():
+            _named(endpoint, "endpoints")
             if isinstance(spec, str):
                 spec = (f"{spec}_time", f"{spec}_event")
             if not isinstance(spec, Mapping):
-                if len(spec) != 2:
+                if not isinstance(spec, Sequence) or len(spec) != 2:
                     raise ValueError(f"endpoints[{endpoint!r}] must be (time column, event column); got {spec!r}.")
                 spec = {"time": spec[0], "event": spec[1]}
             self._claim_endpoint(endpoint, dict(spec), unit_of)
@@ -219,7 +224,7 @@ class Roles:
             self._take(column, "groups")
             column.is_category = True
         carried = {}
-        for name, wanted in _as_mapping(carry).items():
+        for name, wanted in _as_mapping(carry, "carry").items():
             if "_" in name.strip("_"):
                 raise ValueError(
                     f"carry names {name!r}: a name with an underscore would be a feature of the block "
@@ -236,12 +241,12 @@ class Roles:
         """The features by their names in X: first those that are named, then patterns, then those found by name."""
         features: dict[str, Column] = {}
         patterns = []
-        for block, wanted in blocks.items():
-            if not re.fullmatch(r"[^\W_]+", block):
+        for block, wanted in _mapping(blocks, "blocks", "{block: columns}").items():
+            if not isinstance(block, str) or not re.fullmatch(r"[^\W_]+", block):
                 raise ValueError(f"a block's name is one word of letters and digits; got {block!r}.")
-            listed = wanted if isinstance(wanted, Mapping) else {None: _as_list(wanted)}
+            listed = wanted if isinstance(wanted, Mapping) else {None: wanted}
             for new, names in listed.items():
-                for name in _as_list(names):
+                for name in _as_list(names, f"blocks[{block!r}]"):
                     if "*" in name:
                         patterns.append((block, name))
                     else:
@@ -298,22 +303,53 @@ def _column_and_levels(task: str, spec: Any) -> tuple[str, Sequence[Any] | None]
         return spec, None
     if not isinstance(spec, Sequence):
         raise TypeError(f"task {task!r} needs a column, (column, levels), or a list of levels; got {spec!r}.")
+    column, levels = task, spec
     if len(spec) == 2 and isinstance(spec[0], str) and (spec[1] is None or not isinstance(spec[1], str)):
-        return spec[0], spec[1]
-    return task, spec
+        column, levels = spec
+    return column, None if levels is None else _levels(task, levels)
 
 
-def _as_list(value: Any) -> list[str]:
-    return [value] if isinstance(value, str) else list(value)
+def _levels(task: str, levels: Any) -> list[Any]:
+    """Levels in their order, each of them once."""
+    if not isinstance(levels, Sequence | np.ndarray | pd.Index):
+        raise TypeError(f"the levels of {task!r} must be a list in their order; got {levels!r}.")
+    keys = [key_of(level) for level in levels]
+    if not keys or "" in keys or len(set(keys)) < len(keys):
+        raise ValueError(f"the levels of {task!r} must be different labels, none of them missing; got {list(levels)}.")
+    return list(levels)
 
 
-def _as_mapping(value: Any) -> dict[str, Any]:
+def _is_name(value: Any) -> bool:
+    """Names of columns are text, or the numbers of a table without a header."""
+    return isinstance(value, str | int | np.integer)
+
+
+def _named(task: Any, asked: str) -> str:
+    if not isinstance(task, str) or not task.strip():
+        raise ValueError(f"{asked} must give every task a name of text; got {task!r}.")
+    return task
+
+
+def _as_list(value: Any, asked: str) -> list[str]:
+    names = [value] if _is_name(value) else value
+    if not isinstance(names, Sequence | np.ndarray | pd.Index) or not all(map(_is_name, names)):
+        raise TypeError(f"{asked} must name columns; got {value!r}.")
+    return [str(name) for name in names]
+
+
+def _as_mapping(value: Any, asked: str) -> dict[str, Any]:
     """Names alone stand for themselves."""
     if value is None:
         return {}
     if isinstance(value, Mapping):
         return dict(value)
-    return {name: name for name in _as_list(value)}
+    return {name: name for name in _as_list(value, asked)}
+
+
+def _mapping(value: Any, asked: str, form: str) -> dict[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{asked} must be a mapping, {form}; got {value!r}.")
+    return dict(value)
 
 
 def name_key(name: str) -> str:

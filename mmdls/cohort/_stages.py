@@ -53,6 +53,8 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
     if levels is None and column.codes is None and isinstance(column.cells.dtype, pd.CategoricalDtype):
         if column.cells.dtype.ordered:
             levels = list(column.cells.cat.categories)
+    if levels is None and column.codes is None:
+        _refuse_no_labels(column, task, "ordinal")
     if levels is not None and column.codes is not None:
         # Codes may name the labels that are no levels only; the others are read by the levels, which refuse strangers.
         column.codes = {key_of(text): text for text in column.texts if text is not None} | dict(column.codes)
@@ -111,6 +113,8 @@ def read_classes(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
     ValueError
         If labels are unknown, or the column holds measurements or as many labels as patients.
     """
+    if levels is None and column.codes is None:
+        _refuse_no_labels(column, task, "classes")
     labels = read_labels(column)
     known = [label for label in labels if label is not None]
     if levels is not None:
@@ -121,15 +125,6 @@ def read_classes(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
         column.lose(bad, expected, cure, subject=f"unknown labels in {task!r}: column {column.name!r}")
         _note_groups(column, labels, classes)
         return pd.Series(pd.Categorical(classes, list(by_key.values())), index=column.cells.index, name=task)
-    different = set(known)
-    if any(re.fullmatch(r"-?\d*[.,]\d+(e[+-]?\d+)?", label.lower()) for label in different) or (
-        len(different) > 20 and 2 * len(different) > len(known)
-    ):
-        raise ValueError(
-            f"column {column.name!r} has {len(different)} different values among {len(known)} known ones, such as "
-            f"{sorted(different)[:3]}: it is no class. Group it first, name the classes "
-            f"(classes={{{task!r}: ({column.name!r}, [...])}}), or give it as a feature or an endpoint."
-        )
     bad = np.array([label is not None and is_unknown_word(label) for label in labels], dtype=bool)
     column.lose(
         bad, "classes", "If it is a class, recode it with codes", subject=f"task {task!r}: column {column.name!r}"
@@ -139,6 +134,25 @@ def read_classes(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
         index=column.cells.index,
         name=task,
         dtype=None if known else object,
+    )
+
+
+def _refuse_no_labels(column: Column, task: str, argument: str) -> None:
+    """Refuse dates, measurements, and as many values as patients, where nothing says what their groups are."""
+    labels = read_labels(column)
+    known = [label for label in labels if label is not None]
+    different = set(known)
+    if column.holds_dates:
+        what = "holds dates or durations"
+    elif any(re.fullmatch(r"-?\d*[.,]\d+(e[+-]?\d+)?", label.lower()) for label in different) or (
+        len(different) > 20 and 2 * len(different) > len(known)
+    ):
+        what = f"has {len(different)} different values among {len(known)} known ones"
+    else:
+        return
+    raise ValueError(
+        f"column {column.name!r} {what}, such as {sorted(different)[:3]}: it is no class. Group it first, name the "
+        f"classes ({argument}={{{task!r}: ({column.name!r}, [...])}}), or give it as a feature or an endpoint."
     )
 
 

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort import is_date
+
 __all__ = ["MISSING", "UNSEEN", "Cells", "plain_numbers"]
 
 MISSING, UNSEEN = -1, -2
@@ -20,7 +22,6 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE)
 _PADDED = re.compile(r"[+-]?0\d+")
 # "61,5", "< 0.1", "40 %": meant as a number, and not readable as one.
 _NEARLY_NUMBER = re.compile(r"[<>≤≥~]?\s*[+-]?\d+([.,' ]\d+)*\s*%?")
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d.*)?")
 _BOOLEANS = {"true": 1.0, "false": 0.0}
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
 # What pandas writes where nothing is known, once it is made text.
@@ -147,7 +148,7 @@ class Cells:
         if self.is_category:
             return False
         words, counts = self.words, np.bincount(self.codes[self.codes >= 0], minlength=len(self.labels))
-        dates = [w for w in words if _DATE.fullmatch(self.labels[w])]
+        dates = [w for w in words if is_date(self.labels[w])]
         if counts[dates].sum() > counts.sum() / 2:
             raise ValueError(
                 f"column {self.name!r} holds dates written as text, such as {self.labels[dates[0]]!r}; give a number "

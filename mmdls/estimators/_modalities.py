@@ -88,6 +88,8 @@ def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[s
                 f"Columns: {list(X.columns)}."
             )
         return found
+    if not isinstance(columns, Sequence | np.ndarray | pd.Index):
+        raise ValueError(f"modalities must give the columns of {name!r} as a name or a list of names; got {columns!r}.")
     missing = [c for c in columns if c not in X.columns]
     if missing or not len(columns):
         raise ValueError(

@@ -291,11 +291,15 @@ class Multimodal(_BaseComposition):
         refuse_no_numbers(X)
         if isinstance(X, pd.DataFrame) and not named:
             X = X.to_numpy()
+        if not reset and not self._plain_input:
+            _check_feature_names(self, X, reset=False)
+            raise TypeError(
+                "the model was fitted on a table of patients; X must be a pandas DataFrame too, with names of its "
+                f"columns; got {type(X).__name__}."
+            )
         X = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")
         if reset:
             self._plain_input = True
-        elif not self._plain_input:
-            raise TypeError("the model was fitted on a table of patients; X must be a pandas DataFrame too.")
         return pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])], index=index)
 
     def _check_columns(self, X: pd.DataFrame) -> None:

@@ -221,8 +221,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         """Build the network for slices like these, with weights from torch's current random state."""
         standardize = self.standardize and store.std > 0
         return SliceNet(
-            make_part(backbones, self.backbone, self.backbone_params),
-            make_part(poolings, self.pooling, self.pooling_params, self.embedding_dim),
+            make_part(backbones, self.backbone, self.backbone_params, what="backbone_params"),
+            make_part(poolings, self.pooling, self.pooling_params, self.embedding_dim, what="pooling_params"),
             self.embedding_dim,
             mean=float(store.mean) if standardize else 0.0,
             std=float(store.std) if standardize else 1.0,

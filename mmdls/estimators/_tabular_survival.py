@@ -116,6 +116,11 @@ class TabularSurvival(BaseEstimator):
             )
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
+            if hasattr(self, "feature_names_in_") and not reset and np.asarray(X).dtype.kind not in "biuf":
+                raise TypeError(
+                    "the model was fitted on a table of patients; X must be a pandas DataFrame too, with names of its "
+                    f"columns; got {type(X).__name__}."
+                )
             index = check_features(X).index if isinstance(X, pd.DataFrame) else None
             refuse_no_numbers(X)
             values = validate_data(self, X, reset=reset, dtype="numeric", ensure_all_finite="allow-nan")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,16 @@ from mmdls.training._ranks import Ranks
 __all__ = ["build_network", "fit_network", "make_part"]
 
 
-def make_part(registry: Mapping[str, Any], choice: Any, params: Mapping[str, Any] | None, *args: Any) -> Any:
-    """Build a registered part by name, or a part given as a class."""
+def make_part(registry: Mapping[str, Any], choice: Any, params: Mapping[str, Any] | None, *args: Any, what: str) -> Any:
+    """Build a registered part by name, or a part given as a class; ``what`` is the parameter that holds ``params``."""
     kind = choice if callable(choice) else registry[choice]
+    known = signature(kind).parameters
+    unknown = [name for name in params or {} if name not in known]
+    if unknown and not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
+        raise TypeError(
+            f"{what} names {unknown}, which {getattr(kind, '__name__', kind)} does not take; it takes "
+            f"{[name for name in list(known)[len(args) :] if name != 'out_features']}."
+        )
     return kind(*args, **(params or {}))
 
 
@@ -54,13 +62,15 @@ def build_network(
             width = inputs.tables[name].shape[1]
             networks[name] = TabularNet(width, getattr(encoder, "hidden_sizes", ()), dropout)
     widths = {name: network.out_features for name, network in networks.items()}
-    fused = make_part(fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths)
+    fused = make_part(
+        fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths, what="fusion_params"
+    )
     if ordinal not in ("continuation_ratio", "softmax"):
         raise ValueError(f"ordinal must be 'continuation_ratio' or 'softmax'; got {ordinal!r}.")
 
     def head(task: Task, width: int) -> nn.Module:
         if task.kind == "survival":
-            return make_part(survival_heads, survival, survival_params, width)
+            return make_part(survival_heads, survival, survival_params, width, what="survival_params")
         kind = OrdinalHead if task.kind == "ordinal" and ordinal == "continuation_ratio" else ClassHead
         return kind(width, len(task.classes))
 
