@@ -2,37 +2,34 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
-import joblib
 import numpy as np
 import optuna
 import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from mmdls.cohort import check_features
-from mmdls.estimators._constraints import Finite, count, share
+from mmdls.estimators._constraints import SEGMENTOR_CONSTRAINTS
 from mmdls.images import box_around, is_missing, read_image, read_mask
 from mmdls.images._components import body_of, is_volume, largest_parts
 from mmdls.images._cutting import pad_to_square
-from mmdls.images._hounsfield import check_chest
+from mmdls.images._hounsfield import check_chest, to_hounsfield, to_window
 from mmdls.images._settings import as_size, as_window, check_label
 from mmdls.metrics import dice_score
-from mmdls.modules.pretrained import load_imagenet_weights
 from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._compute import Compute, seeded
-from mmdls.training._masks import Augmentation, LabelledSlices, resize, train_masks, with_neighbours
+from mmdls.training._encoder_weights import start_encoder
+from mmdls.training._labelled import absent_structures, hold_out, read_labelled
+from mmdls.training._mask_answers import mask_probabilities
+from mmdls.training._masks import Augmentation, resize, train_masks
 
 __all__ = ["LungLesionSegmentor"]
 
@@ -141,43 +138,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     ['lung_mask', 'lesion_mask']
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "net": [str, callable],
-        "net_params": [Mapping, None],
-        "backbone_weights": [str, PathLike, None],
-        "image_column": [str],
-        "image_size": [count(1), tuple, list],
-        "neighbours": [count(0)],
-        "intensity_range": [tuple, list],
-        "grey_range": [tuple, list],
-        "lung_label": [count(1), "array-like", None],
-        "lesion_label": [count(1), "array-like", None],
-        "resample_mask": ["boolean"],
-        "loss": [str],
-        "foreground_share": [Finite(Real, 0, 1, closed="both")],
-        "patch_size": [count(1), tuple, list, None],
-        "augment": ["boolean"],
-        "max_epochs": [count(1)],
-        "learning_rate": [Finite(Real, 0, None, closed="neither")],
-        "weight_decay": [Finite(Real, 0, None, closed="left")],
-        "batch_size": [count(1)],
-        "validation_fraction": [share()],
-        "patience": [count(1), None],
-        "threshold": [Finite(Real, 0, 1, closed="both")],
-        "flips": ["boolean"],
-        "lung_components": [count(1), StrOptions({"auto"}), None],
-        "lesion_components": [count(1), None],
-        "lung_inside_body": ["boolean"],
-        "lesion_inside_body": ["boolean"],
-        "crop_size": [count(1)],
-        "crop_margin": [Finite(Real, 0, None, closed="left")],
-        "keep_image": ["boolean"],
-        "precision": [StrOptions({"float32", "bf16"})],
-        "n_jobs": [Integral, None],
-        "device": [str],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = SEGMENTOR_CONSTRAINTS
 
     def __init__(
         self,
@@ -293,14 +254,28 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             raise ValueError(f"no patient has both a {self.image_column!r} and a mask; nothing can be learned.")
         rng = check_random_state(self.random_state)
         compute = Compute(device=self.device, precision=self.precision)
-        slices = self._read_labelled(learnable)
-        self._warn_of_empty(slices)
-        held = self._held_out(slices, len(learnable), rng)
+        slices = read_labelled(
+            learnable,
+            self.image_column,
+            STRUCTURES,
+            size=as_size(self.image_size),
+            window=self._window,
+            read_mask=self._read_mask,
+            n_jobs=self.n_jobs,
+            verbose=self.verbose,
+        )
+        for name in absent_structures(slices, STRUCTURES):
+            warnings.warn(
+                f"no {name}_mask has any pixel inside, with {name}_label={getattr(self, f'{name}_label')!r}: only the "
+                f"absence of a {name} can be learned.",
+                stacklevel=2,
+            )
+        held = hold_out(slices, self.validation_fraction, rng)
         is_held = torch.isin(slices.patients, torch.as_tensor(held))
         with seeded(rng.randint(2**31 - 1)):
             self.network_ = make_segmentation_net(self.net, 2 * self.neighbours + 1, **(self.net_params or {}))
             if self.backbone_weights is not None:
-                _load_backbone(self.network_, Path(self.backbone_weights))
+                start_encoder(self.network_, Path(self.backbone_weights))
             self.history_ = train_masks(
                 self.network_,
                 slices,
@@ -476,16 +451,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             if any(part > full for part, full in zip(patch, size, strict=True)):
                 raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
 
-    def _warn_of_empty(self, slices: LabelledSlices) -> None:
-        shown = slices.masks.flatten(2).amax(dim=2).amax(dim=0)
-        for k, name in enumerate(STRUCTURES):
-            if slices.known[:, k].any() and not shown[k]:
-                warnings.warn(
-                    f"no {name}_mask has any pixel inside, with {name}_label={getattr(self, f'{name}_label')!r}: only "
-                    f"the absence of a {name} can be learned.",
-                    stacklevel=3,
-                )
-
     def _check_table(self, X: pd.DataFrame) -> None:
         check_features(X)
         if self.image_column not in X.columns:
@@ -548,67 +513,23 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     def _probabilities(self, image: np.ndarray, patient: Any) -> Iterator[dict[str, np.ndarray]]:
         """Probabilities (s, H, W) of one patient's slices, a batch at a time."""
         check_chest(image, patient)
-        compute = Compute(device=self.device, precision=self.precision)
-        device = compute.torch_device
-        network = self.network_.to(device).eval()
         size = as_size(self.image_size)
-        small = torch.cat(
-            [
-                resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
-                for start in range(0, len(image), self.batch_size)
-            ]
+        small = [
+            resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
+            for start in range(0, len(image), self.batch_size)
+        ]
+        pieces = mask_probabilities(
+            self.network_,
+            torch.cat(small),
+            image.shape[1:],
+            neighbours=self.neighbours,
+            batch_size=self.batch_size,
+            flips=self.flips,
+            compute=Compute(device=self.device, precision=self.precision),
+            verbose=self.verbose,
         )
-        same = torch.zeros(len(small), dtype=torch.int64)
-        keep = [STRUCTURES.index(name) for name in self.structures_]
-        steps = range(0, len(small), self.batch_size)
-        bar = tqdm(
-            total=len(small), desc="slices", unit="slice", leave=False, disable=not self.verbose or len(steps) < 4
-        )
-        with bar:
-            for start in steps:
-                rows = torch.arange(start, min(start + self.batch_size, len(small)))
-                batch = with_neighbours(small, same, rows, self.neighbours).to(device).float().div_(255)
-                with torch.inference_mode(), compute.autocast():
-                    found = _sigmoids(network, batch)
-                    if self.flips:
-                        found = (found + _sigmoids(network, batch.flip(-1)).flip(-1)) / 2
-                    # Between sigmoids a threshold of 1/2 would move; between logits it stays on the edge.
-                    logits = torch.logit(found[:, keep], eps=1e-6)
-                    full = functional.interpolate(logits, image.shape[1:], mode="bilinear").sigmoid()
-                bar.update(len(rows))
-                yield {name: full[:, i].cpu().numpy() for i, name in enumerate(self.structures_)}
-
-    def _read_labelled(self, X: pd.DataFrame) -> LabelledSlices:
-        """All slices of patients that have an image and a mask."""
-        size = as_size(self.image_size)
-        columns = [f"{name}_mask" for name in STRUCTURES]
-        cells = X.reindex(columns=[self.image_column, *columns])
-
-        def read(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-            image = read_image(row[0], patient)
-            check_chest(image, patient)
-            known = torch.tensor([not is_missing(cell) for cell in row[1:]])
-            masks = torch.zeros(len(image), len(columns), *size, dtype=torch.uint8)
-            for k, (name, cell) in enumerate(zip(STRUCTURES, row[1:], strict=True)):
-                if known[k]:
-                    mask = self._read_mask(name, cell, patient, row[0], image)
-                    masks[:, k] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
-            return resize(torch.as_tensor(self._window(image)), size), masks, known
-
-        work = (joblib.delayed(read)(patient, row) for patient, *row in cells.itertuples())
-        bar = tqdm(total=len(X), desc="reading images", unit="patient", disable=not self.verbose, leave=False)
-        stacks = []
-        with bar:
-            for stack in joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(work):
-                stacks.append(stack)
-                bar.update()
-        counts = torch.tensor([len(images) for images, _, _ in stacks])
-        return LabelledSlices(
-            images=torch.cat([images for images, _, _ in stacks]),
-            masks=torch.cat([masks for _, masks, _ in stacks]),
-            known=torch.stack([known for _, _, known in stacks]).repeat_interleave(counts, dim=0),
-            patients=torch.arange(len(stacks)).repeat_interleave(counts),
-        )
+        for piece in pieces:
+            yield {name: piece[:, STRUCTURES.index(name)] for name in self.structures_}
 
     def _read_mask(self, name: str, cell: Any, patient: Any, image_cell: Any, image: np.ndarray) -> np.ndarray:
         """The true mask of a structure, on the voxels of its image."""
@@ -622,46 +543,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             allow_empty=True,
         )
 
-    def _held_out(self, slices: LabelledSlices, n_patients: int, rng: np.random.RandomState) -> np.ndarray:
-        """Patients for validation: a share of those whose masks are all known as far as there are any."""
-        wanted = min(round(n_patients * self.validation_fraction), n_patients - 1)
-        if self.validation_fraction > 0 and wanted == 0 and n_patients > 3:
-            wanted = 1
-        first = torch.searchsorted(slices.patients, torch.arange(n_patients))
-        n_known = slices.known[first].sum(dim=1).numpy()
-        order = np.lexsort((rng.permutation(n_patients), -n_known))
-        # Half at random, so that patients with a single mask are not all in training.
-        best = order[: max(2 * wanted, 1)]
-        return rng.permutation(best)[:wanted]
-
     def _hounsfield(self, image: np.ndarray) -> np.ndarray:
-        if image.dtype != np.uint8:
-            return image
-        low, high = self.grey_range
-        return (low + (high - low) / 255 * np.arange(256, dtype=np.float32))[image]
+        return to_hounsfield(image, self.grey_range)
 
     def _window(self, image: np.ndarray) -> np.ndarray:
         """The window of intensities as uint8."""
-        low, high = self.intensity_range
-        if image.dtype == np.uint8:
-            greys = self._hounsfield(np.arange(256, dtype=np.uint8))
-            return np.rint((greys - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)[image]
-        return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
-
-
-def _sigmoids(network: torch.nn.Module, images: Tensor) -> Tensor:
-    logits = network(images.contiguous(memory_format=torch.channels_last))
-    return torch.cat([logits[name].float() for name in STRUCTURES], dim=1).sigmoid()
-
-
-def _load_backbone(network: torch.nn.Module, path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights at {str(path)!r}; correct backbone_weights, or use None.")
-    if not hasattr(network, "encoder"):
-        raise ValueError(
-            f"backbone_weights start the encoder of a network, and {type(network).__name__} has none; use "
-            "'cross_attention_unet' or 'published'."
-        )
-    encoder = network.encoder
-    assert isinstance(encoder, torch.nn.Module)
-    load_imagenet_weights(encoder, torch.load(path, map_location="cpu", weights_only=True))
+        return to_window(image, self.intensity_range, self.grey_range)

@@ -1,10 +1,10 @@
-"""Whether pixels are Hounsfield units (HU), as a window in HU expects."""
+"""Hounsfield units (HU): whether pixels are some, as a window in HU expects, and their greys under a window."""
 
 from typing import Any
 
 import numpy as np
 
-__all__ = ["check_chest", "check_units"]
+__all__ = ["check_chest", "check_units", "to_hounsfield", "to_window"]
 
 # Air is near -1000 HU, and every CT of a chest shows some; what is far below it fills the corners of a slice.
 _PADDING, _AIR = -1500, -200
@@ -67,6 +67,47 @@ def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient
             "1024 was added to keep stored values above zero. Subtract it (the rescale intercept of the series), or "
             "choose an intensity_range in these values, from 0 or more."
         )
+
+
+def to_hounsfield(image: np.ndarray, grey_range: tuple[float, float]) -> np.ndarray:
+    """8-bit greys in HU; other images are in HU already.
+
+    Parameters
+    ----------
+    image : ndarray
+    grey_range : (float, float)
+        HU of the greys 0 and 255.
+
+    Returns
+    -------
+    ndarray
+    """
+    if image.dtype != np.uint8:
+        return image
+    low, high = grey_range
+    return (low + (high - low) / 255 * np.arange(256, dtype=np.float32))[image]
+
+
+def to_window(image: np.ndarray, window: tuple[float, float], grey_range: tuple[float, float]) -> np.ndarray:
+    """The greys that an image in HU, or in 8-bit greys, has under a window.
+
+    Parameters
+    ----------
+    image : ndarray
+    window : (float, float)
+        HU that become 0 and 255.
+    grey_range : (float, float)
+        HU of the greys 0 and 255 of an 8-bit image.
+
+    Returns
+    -------
+    ndarray, uint8
+    """
+    low, high = window
+    if image.dtype == np.uint8:
+        greys = to_hounsfield(np.arange(256, dtype=np.uint8), grey_range)
+        return np.rint((greys - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)[image]
+    return np.rint((image.astype(np.float32) - low) / (high - low) * 255).clip(0, 255).astype(np.uint8)
 
 
 def _has_offset(image: np.ndarray) -> bool:

@@ -1,0 +1,99 @@
+"""Images and masks of a table as labelled slices, and the patients that are held out of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from mmdls.images import is_missing, read_image
+from mmdls.images._hounsfield import check_chest
+from mmdls.training._masks import LabelledSlices, resize
+
+__all__ = ["absent_structures", "hold_out", "read_labelled"]
+
+
+def read_labelled(
+    X: pd.DataFrame,
+    image_column: str,
+    structures: Sequence[str],
+    *,
+    size: tuple[int, int],
+    window: Callable[[np.ndarray], np.ndarray],
+    read_mask: Callable[..., np.ndarray],
+    n_jobs: int | None,
+    verbose: int,
+) -> LabelledSlices:
+    """All slices of patients that have an image and a mask.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+        The image's column, and ``<structure>_mask`` as far as they are there.
+    image_column : str
+    structures : sequence of K str
+    size : (int, int)
+        Height and width that the network sees.
+    window : callable
+        Brings an image to greys, uint8.
+    read_mask : callable
+        ``(structure, cell, patient, cell of the image, image) -> mask``.
+    n_jobs : int or None
+        Threads.
+    verbose : int
+
+    Returns
+    -------
+    LabelledSlices
+    """
+    cells = X.reindex(columns=[image_column, *(f"{name}_mask" for name in structures)])
+
+    def read(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        image = read_image(row[0], patient)
+        check_chest(image, patient)
+        known = torch.tensor([not is_missing(cell) for cell in row[1:]])
+        masks = torch.zeros(len(image), len(structures), *size, dtype=torch.uint8)
+        for k, (name, cell) in enumerate(zip(structures, row[1:], strict=True)):
+            if known[k]:
+                mask = read_mask(name, cell, patient, row[0], image)
+                masks[:, k] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
+        return resize(torch.as_tensor(window(image)), size), masks, known
+
+    work = (joblib.delayed(read)(patient, row) for patient, *row in cells.itertuples())
+    bar = tqdm(total=len(X), desc="reading images", unit="patient", disable=not verbose, leave=False)
+    stacks = []
+    with bar:
+        for stack in joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(work):
+            stacks.append(stack)
+            bar.update()
+    counts = torch.tensor([len(images) for images, _, _ in stacks])
+    return LabelledSlices(
+        images=torch.cat([images for images, _, _ in stacks]),
+        masks=torch.cat([masks for _, masks, _ in stacks]),
+        known=torch.stack([known for _, _, known in stacks]).repeat_interleave(counts, dim=0),
+        patients=torch.arange(len(stacks)).repeat_interleave(counts),
+    )
+
+
+def absent_structures(slices: LabelledSlices, structures: Sequence[str]) -> list[str]:
+    """Structures of which masks are known, none with anything inside."""
+    shown = slices.masks.flatten(2).amax(dim=2).amax(dim=0)
+    return [name for k, name in enumerate(structures) if slices.known[:, k].any() and not shown[k]]
+
+
+def hold_out(slices: LabelledSlices, fraction: float, rng: np.random.RandomState) -> np.ndarray:
+    """Patients for validation: a share of those whose masks are all known as far as there are any."""
+    n_patients = int(slices.patients[-1]) + 1
+    wanted = min(round(n_patients * fraction), n_patients - 1)
+    if fraction > 0 and wanted == 0 and n_patients > 3:
+        wanted = 1
+    first = torch.searchsorted(slices.patients, torch.arange(n_patients))
+    n_known = slices.known[first].sum(dim=1).numpy()
+    order = np.lexsort((rng.permutation(n_patients), -n_known))
+    # Half at random, so that patients with a single mask are not all in training.
+    best = order[: max(2 * wanted, 1)]
+    return rng.permutation(best)[:wanted]
