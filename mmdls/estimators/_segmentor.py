@@ -1,6 +1,5 @@
 """CT to masks of lung and lesion."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,12 +12,12 @@ import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from tqdm.auto import tqdm
 
 from mmdls.cohort import check_features
 from mmdls.estimators._constraints import SEGMENTOR_CONSTRAINTS
+from mmdls.estimators._found_masks import found_table, replace_columns, rows_with_image, warn_of_lost
 from mmdls.images import box_around, is_missing, read_image, read_mask
-from mmdls.images._components import body_of, is_volume, largest_parts
+from mmdls.images._components import clip_to_body, is_volume, largest_parts
 from mmdls.images._cutting import pad_to_square
 from mmdls.images._hounsfield import check_chest, to_hounsfield, to_window
 from mmdls.images._settings import as_size, as_window, check_label
@@ -27,7 +26,7 @@ from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._encoder_weights import start_encoder
-from mmdls.training._labelled import absent_structures, hold_out, read_labelled
+from mmdls.training._labelled import hold_out, read_labelled, warn_of_absent
 from mmdls.training._mask_answers import mask_probabilities
 from mmdls.training._masks import Augmentation, resize, train_masks
 
@@ -264,12 +263,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
-        for name in absent_structures(slices, STRUCTURES):
-            warnings.warn(
-                f"no {name}_mask has any pixel inside, with {name}_label={getattr(self, f'{name}_label')!r}: only the "
-                f"absence of a {name} can be learned.",
-                stacklevel=2,
-            )
+        warn_of_absent(slices, {name: getattr(self, f"{name}_label") for name in STRUCTURES})
         held = hold_out(slices, self.validation_fraction, rng)
         is_held = torch.isin(slices.patients, torch.as_tensor(held))
         with seeded(rng.randint(2**31 - 1)):
@@ -371,24 +365,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
 
         masks = self._table(X, "mask", cut)
         has_image = X[self.image_column].map(lambda cell: not is_missing(cell))
-        for name in masks.columns:
-            lost = X.index[masks[name].isna() & has_image].tolist()
-            if lost:
-                warnings.warn(
-                    f"no {name.removesuffix('_mask')} was found in {len(lost)} of {int(has_image.sum())} patients with "
-                    f"an image: {', '.join(map(repr, lost[:10]))}{' ...' if len(lost) > 10 else ''}. Their mask and "
-                    "image are missing in the result.",
-                    stacklevel=2,
-                )
-        dropped = {f"{name}_mask" for name in STRUCTURES}
-        if not self.keep_image:
-            dropped.add(self.image_column)
-        found = X[[c for c in X.columns if c not in dropped]].copy()
-        for name, cells in images.items():
-            found[name] = pd.Series(list(cells), index=X.index, dtype=object)
-        for name in masks.columns:
-            found[name] = masks[name]
-        return found
+        warn_of_lost(masks, has_image)
+        dropped = {f"{name}_mask" for name in STRUCTURES} | (set() if self.keep_image else {self.image_column})
+        return replace_columns(X, dropped, images | {name: masks[name].tolist() for name in masks.columns})
 
     def score(self, X: pd.DataFrame, y: Any = None) -> float:
         """Mean Dice over patients and structures whose masks are in X.
@@ -414,7 +393,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 f"its columns {list(X.columns)}."
             )
         scores = []
-        for patient, row in self._rows(X):
+        for patient, row in rows_with_image(X, self.image_column, self.verbose):
             image = read_image(row[self.image_column], patient)
             masks = self._masks(image, patient, is_volume(row[self.image_column], len(image)))
             for name in known:
@@ -459,50 +438,22 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 f"{list(X.columns)}."
             )
 
-    def _rows(self, X: pd.DataFrame) -> Iterator[tuple[Any, pd.Series]]:
-        """Patients with an image, with a progress bar."""
-        bar = tqdm(total=len(X), desc="segmenting", unit="patient", disable=not self.verbose, leave=False)
-        with bar:
-            for patient, row in X.iterrows():
-                if not is_missing(row[self.image_column]):
-                    yield patient, row
-                bar.update()
-
     def _table(self, X: pd.DataFrame, what: str, find: Any) -> pd.DataFrame:
         """Found arrays of all patients, one column a structure."""
         check_is_fitted(self, "network_")
         self._check_table(X)
-        columns = {name: dict.fromkeys(X.index) for name in self.structures_}
-        for patient, row in self._rows(X):
-            image = read_image(row[self.image_column], patient)
-            for name, array in find(image, patient, is_volume(row[self.image_column], len(image))).items():
-                columns[name][patient] = array
-        return pd.DataFrame(
-            {
-                f"{name}_{what}": pd.Series(list(cells.values()), index=X.index, dtype=object)
-                for name, cells in columns.items()
-            },
-            index=X.index,
-        )
+        return found_table(X, self.image_column, self.structures_, what, find, self.verbose)
 
     def _masks(self, image: np.ndarray, patient: Any, contiguous: bool = False) -> dict[str, np.ndarray]:
         """Masks of one patient, after all rules."""
-        masks = {name: np.empty(image.shape, dtype=bool) for name in self.structures_}
-        start = 0
-        for piece in self._probabilities(image, patient):
-            for name, probability in piece.items():
-                masks[name][start : start + len(probability)] = probability > self.threshold
-            start += len(probability)
-        inside = [
-            masks[name]
-            for name, is_inside in (("lung", self.lung_inside_body), ("lesion", self.lesion_inside_body))
-            if is_inside and name in masks
+        pieces = [
+            {name: found > self.threshold for name, found in piece.items()}
+            for piece in self._probabilities(image, patient)
         ]
-        for picture, *found in zip(image, *inside, strict=True) if inside else ():
-            if any(mask.any() for mask in found):
-                body = body_of(self._hounsfield(picture))
-                for mask in found:
-                    mask &= body
+        masks = {name: np.concatenate([piece[name] for piece in pieces]) for name in self.structures_}
+        rules = {"lung": self.lung_inside_body, "lesion": self.lesion_inside_body}
+        if inside := [mask for name, mask in masks.items() if rules[name]]:
+            clip_to_body(inside, (self._hounsfield(picture) for picture in image))
         automatic = 2 if contiguous else None
         n_lungs = automatic if isinstance(self.lung_components, str) else self.lung_components
         for name, n_components in (("lung", n_lungs), ("lesion", self.lesion_components)):

@@ -1,5 +1,6 @@
 """Connected parts of a mask, and the body that a slice shows."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from scipy import ndimage
 
 from mmdls.images._nifti import voxel_spacing
 
-__all__ = ["body_of", "is_volume", "largest_parts"]
+__all__ = ["clip_to_body", "is_volume", "largest_parts"]
 
 _BODY = -500
 # Millimetres from voxel to voxel, and from the first slice to the last: thicker or fewer slices cut a lung into parts.
@@ -34,19 +35,22 @@ def largest_parts(mask: np.ndarray, n: int) -> np.ndarray:
     return np.isin(labels, 1 + np.argsort(-sizes, kind="stable")[:n])
 
 
-def body_of(hounsfield: np.ndarray) -> np.ndarray:
-    """The body in a slice: the largest part above -500 HU, its holes filled; everything if there is none.
+def clip_to_body(masks: Sequence[np.ndarray], slices: Iterable[np.ndarray]) -> None:
+    """Take away, in place, what lies outside the body: in each slice the largest part above -500 HU, its holes filled.
 
     Parameters
     ----------
-    hounsfield : ndarray of shape (H, W)
-
-    Returns
-    -------
-    ndarray of shape (H, W), bool
+    masks : sequence of ndarray of shape (S, H, W), bool
+    slices : iterable of S ndarray of shape (H, W)
+        In HU. A slice without any such part is left as it is.
     """
-    body = largest_parts(hounsfield > _BODY, 1)
-    return ndimage.binary_fill_holes(body) if body.any() else np.ones_like(body)
+    for number, hounsfield in enumerate(slices):
+        found = [mask[number] for mask in masks]
+        if any(mask.any() for mask in found):
+            body = largest_parts(hounsfield > _BODY, 1)
+            inside = ndimage.binary_fill_holes(body) if body.any() else True
+            for mask in found:
+                mask &= inside
 
 
 def is_volume(cell: Any, n_slices: int) -> bool:

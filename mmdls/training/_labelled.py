@@ -1,6 +1,7 @@
 """Images and masks of a table as labelled slices, and the patients that are held out of them."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import joblib
@@ -14,7 +15,7 @@ from mmdls.images import is_missing, read_image
 from mmdls.images._hounsfield import check_chest
 from mmdls.training._masks import LabelledSlices, resize
 
-__all__ = ["absent_structures", "hold_out", "read_labelled"]
+__all__ = ["hold_out", "read_labelled", "warn_of_absent"]
 
 
 def read_labelled(
@@ -79,10 +80,23 @@ def read_labelled(
     )
 
 
-def absent_structures(slices: LabelledSlices, structures: Sequence[str]) -> list[str]:
-    """Structures of which masks are known, none with anything inside."""
+def warn_of_absent(slices: LabelledSlices, labels: Mapping[str, Any]) -> None:
+    """Name the structures of which masks are known, none with anything inside.
+
+    Parameters
+    ----------
+    slices : LabelledSlices
+    labels : dict of str to object
+        The structures, in their order, with the labels that were looked for.
+    """
     shown = slices.masks.flatten(2).amax(dim=2).amax(dim=0)
-    return [name for k, name in enumerate(structures) if slices.known[:, k].any() and not shown[k]]
+    for k, (name, label) in enumerate(labels.items()):
+        if slices.known[:, k].any() and not shown[k]:
+            warnings.warn(
+                f"no {name}_mask has any pixel inside, with {name}_label={label!r}: only the absence of a {name} can "
+                "be learned.",
+                stacklevel=3,
+            )
 
 
 def hold_out(slices: LabelledSlices, fraction: float, rng: np.random.RandomState) -> np.ndarray:
