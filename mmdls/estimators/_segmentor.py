@@ -328,7 +328,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
 
         def whole(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray]:
             pieces = list(self._probabilities(image, patient))
-            return {name: np.concatenate([piece[name] for piece in pieces]) for name in self.structures_}
+            return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
         return self._table(X, "probability", whole)
 
@@ -425,10 +425,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         for name in ("lung_label", "lesion_label"):
             check_label(getattr(self, name), name)
         size = as_size(self.image_size)
-        if self.patch_size is not None:
-            patch = as_size(self.patch_size, "patch_size")
-            if any(part > full for part, full in zip(patch, size, strict=True)):
-                raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
+        patch = size if self.patch_size is None else as_size(self.patch_size, "patch_size")
+        if any(part > full for part, full in zip(patch, size, strict=True)):
+            raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
 
     def _check_table(self, X: pd.DataFrame) -> None:
         check_features(X)
@@ -450,7 +449,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             {name: found > self.threshold for name, found in piece.items()}
             for piece in self._probabilities(image, patient)
         ]
-        masks = {name: np.concatenate([piece[name] for piece in pieces]) for name in self.structures_}
+        masks = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         rules = {"lung": self.lung_inside_body, "lesion": self.lesion_inside_body}
         if inside := [mask for name, mask in masks.items() if rules[name]]:
             clip_to_body(inside, (self._hounsfield(picture) for picture in image))
@@ -498,5 +497,4 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return to_hounsfield(image, self.grey_range)
 
     def _window(self, image: np.ndarray) -> np.ndarray:
-        """The window of intensities as uint8."""
         return to_window(image, self.intensity_range, self.grey_range)
