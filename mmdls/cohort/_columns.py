@@ -183,6 +183,11 @@ def is_date(text: str) -> bool:
     Parameters
     ----------
     text : str
+
+    Examples
+    --------
+    >>> [is_date(text) for text in ("2019-03-28", "28.03.2019", "28-Mar-2019", "March 28, 2019", "0.28", "T1-2")]
+    [True, True, True, True, False, False]
     """
     return _DATE.fullmatch(text.strip()) is not None
 
