@@ -116,7 +116,12 @@ class TabularSurvival(BaseEstimator):
             )
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
-            if hasattr(self, "feature_names_in_") and not reset and np.asarray(X).dtype.kind not in "biuf":
+            if (
+                hasattr(self, "feature_names_in_")
+                and not reset
+                and isinstance(X, np.ndarray)
+                and X.dtype.kind not in "biuf"
+            ):
                 raise TypeError(
                     "the model was fitted on a table of patients; X must be a pandas DataFrame too, with names of its "
                     f"columns; got {type(X).__name__}."
