@@ -345,7 +345,9 @@ def refuse_other_tables(values: Any, name: str) -> None:
     TypeError
         With the conversion.
     """
-    if name == "X" and isinstance(values, pd.Series | Mapping):
+    # A sparse matrix may be a mapping; scikit-learn's own check refuses it.
+    mapping = isinstance(values, Mapping) and not hasattr(values, "dtype")
+    if name == "X" and (mapping or isinstance(values, pd.Series)):
         raise TypeError(
             f"X must be a pandas DataFrame with a row for each patient; got {type(values).__name__}. "
             + (
