@@ -113,7 +113,7 @@ class Roles:
                 )
             by_key = {key_of(value): meaning for value, meaning in meanings.items()}
             self.columns[self.find(name, "codes")].codes = by_key
-        if isinstance(missing, str) or np.ndim(missing) == 0 and not isinstance(missing, Mapping):
+        if isinstance(missing, str) or not isinstance(missing, Mapping) and np.ndim(missing) == 0:
             missing = [missing]
         for name, words in self._by_column(missing, "missing").items():
             words = [words] if isinstance(words, str) or np.ndim(words) == 0 else words
