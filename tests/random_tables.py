@@ -14,6 +14,8 @@ import pandas as pd
 import polars
 import pyarrow as pa
 
+from mmdls.cohort import read_cohort
+
 # What the cells of a column are, by its name.
 FEATURES = {
     "clinical_age": "whole",
@@ -162,6 +164,15 @@ def _other_categories(column: pd.Series, draw: Draw, *, feature: bool) -> pd.Ser
     return changed.cat.reorder_categories(kept[:: draw([1, -1])], ordered=draw([False, True]))
 
 
+def other_forms(table: pd.DataFrame, kinds: dict[str, str], draw: Draw, *, feature: bool = True) -> pd.DataFrame:
+    """Each column, or not, in another form."""
+    columns = {
+        name: other_form(table[name], kinds[name], draw, feature=feature) if draw([True, True, False]) else table[name]
+        for name in table
+    }
+    return pd.DataFrame(columns, index=table.index)
+
+
 # -- one table in another form -----------------------------------------------------------------------------------------
 
 _IDS: list[Callable[[int], Any]] = [
@@ -226,15 +237,55 @@ def through_csv(table: pd.DataFrame, kinds: dict[str, str]) -> pd.DataFrame:
     """Written to a file and read back, by pandas or by polars; what a file cannot say is said again."""
     coded = {name: table[name].dtype for name, kind in kinds.items() if kind == "code" and name in table}
     text = io.StringIO(table.to_csv())
-    read = pd.read_csv(text, index_col=0, float_precision="round_trip", dtype=dict.fromkeys(coded, str))
+    read = pd.read_csv(text, index_col=0, dtype=dict.fromkeys(coded, str))
     return read.set_axis(table.index, axis=0).astype(coded)
 
 
 def through_polars(table: pd.DataFrame, draw: Draw) -> pd.DataFrame:
     """A table of polars or pyarrow, converted as the refusal of one says."""
-    plain = {name: [None if pd.isna(v) else v for v in table[name].astype(object)] for name in table}
-    frame = polars.DataFrame(plain, strict=False)
+    frame = _polars(table)
     converted = frame.to_pandas(use_pyarrow_extension_array=draw([False, True]))
     if draw([False, True]):
         converted = frame.to_arrow().to_pandas(types_mapper=draw([None, pd.ArrowDtype]))
     return converted.set_axis(table.index, axis=0)
+
+
+def _polars(table: pd.DataFrame) -> polars.DataFrame:
+    return polars.DataFrame(_plain(table).to_dict("list"), strict=False)
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Cells that files and other libraries know."""
+    cells = {
+        name: [None if pd.isna(v) else float(v) if isinstance(v, np.longdouble | Fraction) else v for v in column]
+        for name, column in table.astype(object).items()
+    }
+    return pd.DataFrame(cells, index=table.index, dtype=object)
+
+
+def through_the_reader(X: pd.DataFrame, y: pd.DataFrame, draw: Draw) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One table as a hospital may have it, with columns of any case and dtype, read by :func:`read_cohort`."""
+    raw = pd.concat([other_forms(X, FEATURES, draw), other_forms(y, OUTCOMES, draw, feature=False)], axis=1)
+    blocks: dict[str, dict[str, str]] = {}
+    for name in X:
+        blocks.setdefault(name.partition("_")[0], {})[name.partition("_")[2]] = name.upper()
+    words: dict[str, Any] = {"blocks": blocks, "endpoints": {}, "categories": "clinical_ecog"}
+    words["classes"] = {name: name for name in y if name in ("subtype", "grade")}
+    if "os_time" in y:
+        words |= {"endpoints": {"os": ("os_time", "os_event")}, "units": "months"}
+    if "relapse" in y:  # a truth has several spellings
+        words["classes"]["relapse"] = ("relapse", ["no", "yes"])
+        words["codes"] = {"relapse": {0: "no", 1: "yes", "false": "no", "true": "yes"}}
+    if "stage" in y:
+        words["ordinal"] = {"stage": ("stage", ["I-II", "III", "IV"])}
+    rename = draw([str.upper, str.title, lambda name: f" {name} "])
+    raw = raw.rename(columns=rename).rename_axis("patient").reset_index()
+    way = draw(["pandas", "objects", "csv", "polars"])
+    if way == "objects":
+        raw = raw.astype(object)
+    elif way == "csv":
+        raw = pd.read_csv(io.StringIO(_plain(raw).to_csv(index=False)), dtype=str, keep_default_na=False)
+    elif way == "polars":
+        raw = _polars(raw)
+    read = read_cohort(raw, id="patient", **words)
+    return read.X, read.y[list(y)]  # in the order of the tasks, in which first weights are drawn

@@ -146,6 +146,18 @@ def test_scikit_survival_models_and_scorers_are_weighted_by_the_scored_rows():
     assert make_scorers(y)["os_uno"](model, X.loc[few], y.loc[few]) == pytest.approx(expected)
 
 
+def test_a_model_fitted_on_an_array_is_scored_as_one_fitted_on_a_table():
+    _, (X, y, _) = external(n=120)
+    train, test = X.index[:70], X.index[70:]
+    models = [ClinicalCox().fit(X.loc[train], outcome) for outcome in (y.loc[train], survival_target(y.loc[train]))]
+    assert models[0].score(X.loc[test], y.loc[test]) == models[1].score(X.loc[test], y.loc[test])
+    tables = [evaluate(model, X.loc[test], y.loc[test], horizons=(24.0,), n_resamples=0) for model in models]
+    pd.testing.assert_frame_equal(*tables)  # the training rows are the reference of the index of prediction accuracy
+    for scorer in make_scorers(y, horizons=(24.0,)).values():
+        values = [scorer(model, X.loc[test], y.loc[test]) for model in models]
+        assert values[0] == values[1] and np.isfinite(values[0])
+
+
 def test_a_scorer_knows_its_patients_in_any_dtype():
     _, (X, y, _) = external(n=120)
     model = CoxPHSurvivalAnalysis().fit(X, survival_target(y))

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.cohorts import load_r01
-from mmdls import ClinicalCox
+from mmdls import ClinicalCox, TabularEncoder
 from mmdls.cohort import Cohort, check_target, find_tasks, modalities, read_cohort, reconcile_endpoints
 
 DAYS = [31, 400, 1234, 90, 365]
@@ -363,6 +363,8 @@ def test_codes_and_categories_are_as_said():
     assert cohort.X["clinical_sex"].tolist()[:4] == ["male", "female", "male", "female"]
     assert cohort.X["clinical_grade"].tolist()[:4] == ["1", "2", "3", "3"]
     assert cohort.X["clinical_grade"].isna().tolist() == [False] * 4 + [True]
+    encoder = TabularEncoder(indicators=False).fit(cohort.X)
+    assert set(encoder.categories_) == {"clinical_sex", "clinical_grade"}
     with pytest.raises(ValueError, match=r"unknown labels in 'sex'.*'2' \(2\), patients \['012', '4'\]"):
         read(frame, blocks={"clinical": ["sex"]}, codes={"sex": {1: "male"}})
     np.testing.assert_array_equal(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -324,7 +325,7 @@ class _Readings:
         self.grouped = {".": False, ",": False}
         for place, (cell, text) in enumerate(zip(column.cells, column.texts, strict=True)):
             if text is not None:
-                is_number = isinstance(cell, int | float | np.number) and not isinstance(cell, bool)
+                is_number = isinstance(cell, Real) and not isinstance(cell, bool | np.bool_ | np.timedelta64)
                 self.as_point[place], self.as_comma[place] = (cell, cell) if is_number else self._read(text)
         self.readable = ~(np.isnan(self.as_point) & np.isnan(self.as_comma))
         self.ambiguous = ~np.isnan(self.as_point) & ~np.isnan(self.as_comma) & (self.as_point != self.as_comma)
@@ -420,15 +421,15 @@ def _text(cell: Any) -> str | None:
         return None
     if isinstance(cell, bool | np.bool_):
         return "true" if cell else "false"
+    if isinstance(cell, datetime.timedelta | np.timedelta64):  # NumPy's durations are integers
+        return f"{pd.Timedelta(cell).total_seconds() / 86400!r} days"
     if isinstance(cell, int | np.integer):
         return str(int(cell))
-    if isinstance(cell, float | np.floating):
+    if isinstance(cell, Real):
         number = float(cell)
         if np.isnan(number):
             return None
         return str(int(number)) if number.is_integer() and abs(number) < 2**53 else repr(number)
-    if isinstance(cell, datetime.timedelta | np.timedelta64):
-        return f"{pd.Timedelta(cell).total_seconds() / 86400!r} days"
     if isinstance(cell, np.datetime64):
         cell = pd.Timestamp(cell)
     if isinstance(cell, datetime.date):

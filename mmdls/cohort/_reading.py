@@ -273,7 +273,10 @@ def _read_features(
         elif column.found and len(known) > 10 and len(set(known)) == len(known):
             column.leave_out("a different text for every patient, as an id has")
         else:
-            columns[name] = _as_text(labels, roles.ids)
+            text = _as_text(labels, roles.ids)
+            # As text, labels such as "1" would be read as numbers by the models.
+            asked = bool(known) and (column.is_category or column.codes is not None)
+            columns[name] = text.astype("category") if asked else text
     for column in roles.columns.values():
         if column.roles == ["image"]:
             cells = pd.Series(index=roles.ids, dtype=object)

@@ -16,13 +16,12 @@ from mmdls.cohort import (
     class_codes,
     class_labels,
     refuse_other_tables,
-    survival_target,
 )
 from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights
+from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 
@@ -390,6 +389,6 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         """Harrell's C-index."""
         risk = self.predict(X)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
-        outcome = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
+        outcome = scored_outcome(y, index, self._name, by_id=isinstance(X, pd.DataFrame))
         known = ~np.isnan(outcome["time"])
         return float(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))

@@ -20,7 +20,7 @@ from mmdls.cohort import (
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.metrics import concordance_index, tied_times
-from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values
+from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
 __all__ = ["TabularSurvival"]
 
@@ -199,7 +199,7 @@ class TabularSurvival(BaseEstimator):
         """Harrell's C-index."""
         risk = self.predict(X)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
-        target = survival_target(*endpoint_table(y, index, self._name, by_id=isinstance(X, pd.DataFrame)))
+        target = scored_outcome(y, index, self._name, by_id=isinstance(X, pd.DataFrame))
         known = ~np.isnan(target["time"])
         return float(concordance_index(target["event"][known], target["time"][known], risk[known]))
 

@@ -104,7 +104,7 @@ def compare(
             continue
         predicted = answers(model, X, offered, grid)
         known = {task.name: task for task, _ in predicted} | known
-        training = training_outcomes(model) | training
+        training = training_outcomes(model, [task for task, _ in predicted]) | training
         pair.append({task.name: table for task, table in predicted})
     return _compared(
         pair[0],

@@ -82,7 +82,7 @@ def evaluate(
         method=method,
         stratify=stratify,
         clusters=clusters,
-        outcomes={**training_outcomes(model), **(outcomes or {})},
+        outcomes={**training_outcomes(model, [task for task, _ in predicted]), **(outcomes or {})},
         censoring=censoring,
         random_state=random_state,
     )

@@ -5,7 +5,7 @@ outcomes of its endpoints. Models of scikit-learn and scikit-survival, which ans
 adapted here; pipelines, searches and frozen models are opened.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,12 +63,14 @@ def predict_tasks(
     return {task.name: table for task, table in answers(model, X, known, time_grid(check_horizons(horizons)))}
 
 
-def training_outcomes(model: Any) -> dict[str, np.ndarray]:
+def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.ndarray]:
     """Outcomes of the training rows by endpoint, from the fitted estimator inside pipelines and searches.
 
     Parameters
     ----------
     model : fitted estimator
+    tasks : iterable of Task, default=()
+        What the model answers: the only endpoint of a model that was fitted on an array has its name from here.
 
     Returns
     -------
@@ -76,7 +78,11 @@ def training_outcomes(model: Any) -> dict[str, np.ndarray]:
         Empty for a model that does not keep them, such as those of scikit-survival.
     """
     final, _ = _final(model, None)
-    return dict(getattr(final, "outcomes_", {}))
+    outcomes = dict(getattr(final, "outcomes_", {}))
+    names = [task.name for task in tasks if len(task.columns) == 2]
+    if len(outcomes) == len(names) == 1:
+        return dict(zip(names, outcomes.values(), strict=True))
+    return outcomes
 
 
 def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
@@ -125,7 +131,7 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
             f"{type(final).__name__} transforms X and predicts nothing; evaluate the model that reads its columns."
         )
     task = _task_of(final, tasks, None, endpoint=True)
-    return [(task, _survival_table(final, X, times, training_outcomes(final).get(task.name)).set_axis(index))]
+    return [(task, _survival_table(final, X, times, training_outcomes(final, [task]).get(task.name)).set_axis(index))]
 
 
 def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:

@@ -93,7 +93,7 @@ class Scorer:
         else:
             table = table.set_axis(outcome.index)
         case = make_case(
-            task, table, outcome, reference=training_outcomes(estimator), censoring=self._censoring(outcome)
+            task, table, outcome, reference=training_outcomes(estimator, [task]), censoring=self._censoring(outcome)
         )
         values = [s.compute(None) for s in case.statistics(Settings(self.horizons)) if s.metric == self.metric]
         return self.sign * float(np.mean(values)) if values else float("nan")

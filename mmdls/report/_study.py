@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import align_rows, check_features, check_target
+from mmdls.cohort import align_rows, check_features, check_target, find_tasks
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.evaluation import evaluate_predictions, predict_tasks, risk_cutpoints, training_outcomes
 
@@ -44,8 +44,9 @@ class Study:
                 self.predictions[name] = dict(model)
             else:
                 self.estimators[name] = model
-                self.outcomes = {**training_outcomes(model), **self.outcomes}
                 self.predictions[name] = _answers(model, X, y, self.horizons)
+                answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
+                self.outcomes = {**training_outcomes(model, answered), **self.outcomes}
         self.names = list(self.predictions)
         told = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
         self.tasks = check_target(y, list(told))

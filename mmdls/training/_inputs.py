@@ -29,6 +29,7 @@ __all__ = [
     "patient_weights",
     "refuse_no_numbers",
     "rows_with_values",
+    "scored_outcome",
 ]
 
 
@@ -239,6 +240,12 @@ def endpoint_table(y: Any, index: pd.Index, endpoint: str | None, *, by_id: bool
         endpoint = None
     table = outcome_table(y, index, by_id=by_id)
     return table, endpoint_name(table, endpoint)
+
+
+def scored_outcome(y: Any, index: pd.Index, endpoint: str, *, by_id: bool = True) -> np.ndarray:
+    """The outcomes of one endpoint to score; a model that was fitted on an array takes the only endpoint of a table."""
+    unnamed = isinstance(y, pd.DataFrame) and endpoint == "survival" and "survival_time" not in y
+    return survival_target(*endpoint_table(y, index, None if unnamed else endpoint, by_id=by_id))
 
 
 def counted_rows(
