@@ -34,6 +34,7 @@ from random_tables import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from mmdls.cohort import read_cohort
 from mmdls.estimators import (
     MMDLS,
     ClinicalCox,
@@ -322,3 +323,28 @@ def damage_is_refused_or_told(data: st.DataObject) -> None:
 @pytest.mark.parametrize("n", [350, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_damaged_cohort_is_refused_by_name_or_told(n):
     examples(damage_is_refused_or_told, n)
+
+
+BY_THE_READER = ("a_word_among_numbers", "an_infinite_number", "an_object_in_a_cell", "a_column_of_objects")
+BY_THE_READER += ("a_column_of_dates", "a_column_that_stands_twice")
+
+
+def damage_is_refused_by_the_reader(data: st.DataObject) -> None:
+    draw, rng = drawing(data)
+    X, y = clean_cohort(draw(range(N_COHORTS)))
+    study = Study(X.copy(), y, X.copy(), y)
+    expected = DAMAGES[draw(BY_THE_READER)](study, draw, rng)
+    damaged = study.X_new if study.X.equals(X) and list(study.X) == list(X) else study.X
+    raw = pd.concat([damaged, y], axis=1)
+    blocks = {block: [name for name in FEATURES if name.startswith(block)] for block in BLOCKS}
+    try:
+        cohort = read_cohort(raw, blocks=blocks, endpoints=["os"], units="months", categories="clinical_ecog")
+    except Exception as error:
+        assert_ours(error, expected.names)
+        return
+    assert "decimal commas" in cohort.report.loc[expected.names[0], "changes"]  # '61,5' is a number here
+
+
+@pytest.mark.parametrize("n", [100, pytest.param(600, marks=pytest.mark.slow)])
+def test_the_reader_refuses_damage_by_name(n):
+    examples(damage_is_refused_by_the_reader, n)

@@ -5,8 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from numbers import Real
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,8 @@ _GROUPED_POINT = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d*)?")
 _GROUPED_COMMA = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+(?:,\d*)?")
 _AMBIGUOUS_COMMA = re.compile(r" *[+-]?[1-9]\d{0,2},\d{3} *")
 _GROUPED_SPACE = re.compile(r"[+-]?[1-9]\d{0,2}(?:[ '’]\d{3})+(?:[.,]\d*)?")
+_DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
+_CELLS = (str, Real, Decimal, np.bool_, *_DATES, pd.Interval, PathLike, type(None), type(pd.NA))
 _NUMERIC_CHARACTERS = frozenset("0123456789.,+-eE ")
 
 
@@ -90,7 +94,14 @@ class Column:
     @cached_property
     def texts(self) -> np.ndarray:
         """Every cell as text without outer spaces, None where it is missing; shape (n_patients,)."""
-        texts = np.array([*map(_text, self.cells.to_numpy(dtype=object)), None], dtype=object)[:-1]
+        cells = self.cells.to_numpy(dtype=object)
+        strange = np.array([not isinstance(cell, _CELLS) for cell in cells], dtype=bool)
+        if strange.any():
+            raise ValueError(
+                f"column {self.name!r} holds a {type(cells[strange][0]).__name__}, {cells[strange][0]!r:.80}, patients "
+                f"{shortened(self.cells.index[strange])}; a cell holds a number, a text, a boolean, a date or nothing."
+            )
+        texts = np.array([*map(_text, cells), None], dtype=object)[:-1]
         if self.missing:
             gone = [text is not None and key_of(text) in self.missing for text in texts]
             if any(gone):
@@ -124,9 +135,16 @@ class Column:
         if self.kind != "O" or self.codes is not None:
             return self.kind in "mM"
         first = next((cell for cell in self.cells.array if _text(cell) is not None), None)
-        if isinstance(first, datetime.date | datetime.time | np.datetime64 | pd.Period):
+        if isinstance(first, _DATES) and not isinstance(first, datetime.timedelta | np.timedelta64):
             return True
         return isinstance(first, str) and is_date(first)
+
+    @property
+    def is_dated(self) -> bool:
+        """Whether any of the cells is a date, a time or a duration by its type."""
+        return self.kind in "mM" or (
+            self.kind == "O" and any(isinstance(cell, _DATES) and cell is not pd.NaT for cell in self.cells)
+        )
 
     def leave_out(self, why: str) -> None:
         """Take the column back out of the features."""
@@ -326,7 +344,7 @@ class _Readings:
         for place, (cell, text) in enumerate(zip(column.cells, column.texts, strict=True)):
             if text is not None:
                 is_number = isinstance(cell, Real) and not isinstance(cell, bool | np.bool_ | np.timedelta64)
-                self.as_point[place], self.as_comma[place] = (cell, cell) if is_number else self._read(text)
+                self.as_point[place], self.as_comma[place] = _finite(cell) if is_number else self._read(text)
         self.readable = ~(np.isnan(self.as_point) & np.isnan(self.as_comma))
         self.ambiguous = ~np.isnan(self.as_point) & ~np.isnan(self.as_comma) & (self.as_point != self.as_comma)
         self.marks = {
@@ -411,6 +429,15 @@ class _Readings:
             f"column {name!r} holds {shortened(texts)}, where the point or comma may separate decimals or thousands; "
             f"say which with decimal='.' or decimal=',' (or decimal={{{name!r}: ...}} for one column)."
         )
+
+
+def _finite(number: Any) -> tuple[float, float]:
+    """A number, NaN if it is infinite, as both readings of a cell."""
+    try:
+        value = float(number)
+    except OverflowError:
+        return np.nan, np.nan
+    return (np.nan, np.nan) if np.isinf(value) else (value, value)
 
 
 def _text(cell: Any) -> str | None:

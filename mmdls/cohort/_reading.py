@@ -232,7 +232,7 @@ def _read_numbers(
 ) -> _Numbers:
     """Numbers of all columns that may hold some, by the column's name."""
     for column in features.values():
-        if column.holds_dates:
+        if column.codes is None and (column.holds_dates or column.is_dated):
             if not column.found:
                 raise ValueError(
                     f"column {column.name!r} holds dates or durations, which are no feature; give the number that is "
