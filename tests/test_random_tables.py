@@ -8,13 +8,14 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_damage import DAMAGES, LABELS, Like, Refused, Study, Told
 from random_tables import (
@@ -138,7 +139,8 @@ def joined(y: Any, X: pd.DataFrame) -> np.ndarray:
     """Labels in the order of X, as scikit-learn wants them."""
     labels = y.iloc[:, 0] if isinstance(y, pd.DataFrame) else y
     place = {id: k for k, id in enumerate(labels.index.tolist())}
-    return np.array([labels.iloc[place[id]] for id in X.index.tolist()])
+    values = [labels.iloc[place[id]] for id in X.index.tolist()]
+    return np.array([float(value) if isinstance(value, Decimal) else value for value in values])
 
 
 @functools.cache
@@ -171,11 +173,10 @@ def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], t
 
 
 def examples(law: Callable[[st.DataObject], None], n: int) -> None:
-    """Try a law on random examples, always the same ones."""
-    checks = list(HealthCheck)
-    settings(max_examples=n, deadline=None, derandomize=True, database=None, suppress_health_check=checks)(
-        given(data=st.data())(law)
-    )()
+    """Try a law on random examples, always the same ones; a failing one is told as it was drawn."""
+    options = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+    given_data = given(data=st.data())(law)
+    settings(max_examples=n, derandomize=True, phases=[Phase.generate], **options)(given_data)()
 
 
 def drawing(data: st.DataObject) -> tuple[Draw, np.random.Generator]:

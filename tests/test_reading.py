@@ -323,6 +323,30 @@ def test_an_infinite_number_is_refused():
         feature([1, 2, np.inf, 3, 4])
 
 
+@pytest.mark.parametrize("cell", [[1, 2], {"a": 1}, b"x", 1j, np.array([1.0])])
+@pytest.mark.parametrize("others", [[1, 2, 3, 4], ["a", "b", "a", "b"]])
+def test_cells_that_hold_objects_are_refused(cell, others):
+    cells = pd.Series([*others, None], dtype=object)
+    cells[4] = cell
+    with pytest.raises(ValueError, match=rf"column 'x' holds a {type(cell).__name__}, .* patients \['0005'\]"):
+        feature(cells.to_numpy())
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.float32("inf"), 10**400])
+def test_an_infinite_number_among_others_is_refused_or_counted(value):
+    cells = [1, 2.5, value, None, 4]
+    with pytest.raises(ValueError, match=r"'x' must hold numbers.*\(1\), patients \['P-3'\]"):
+        feature(pd.Series(cells, dtype=object).to_numpy())
+    column = read(table(x=pd.Series(cells, dtype=object)), blocks={"clinical": ["x"]}, coerce=True).X["clinical_x"]
+    np.testing.assert_array_equal(column, [1, 2.5, np.nan, np.nan, 4])
+
+
+def test_a_date_among_labels_is_no_label():
+    for value in (datetime.date(2001, 1, 1), np.timedelta64(3, "D"), pd.Period("2001")):
+        with pytest.raises(ValueError, match="column 'x' holds dates or durations"):
+            feature(pd.Series(["a", "b", value, "a", "b"], dtype=object).to_numpy())
+
+
 def test_a_comma_that_may_be_either_is_refused():
     values = ["1,234", "2,125", "", "7", "-3"]
     with pytest.raises(ValueError, match=r"'x' holds \['1,234', '2,125'\].*decimal=','"):

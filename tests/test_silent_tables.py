@@ -425,3 +425,47 @@ def test_a_model_of_a_table_tells_what_is_no_table(X, y, model):
     ):
         with pytest.raises(TypeError, match=message):
             model.predict(given)
+
+
+def test_a_modality_of_blank_texts_is_missing(X, y):
+    X = X.rename(columns={"clinical_x": "pet_x"})
+    model = MultimodalSurvival(**QUICK).fit(X, y)
+    blank, missing = X.astype({"pet_x": object}), X.copy()
+    blank.loc["P03", "pet_x"], missing.loc["P03", "pet_x"] = " ", np.nan
+    np.testing.assert_array_equal(model.predict(blank), model.predict(missing))
+
+
+@pytest.mark.parametrize("model", SURVIVAL, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    "form", [str, Decimal, lambda time: f"{30.4375 * time}", lambda time: str(time).replace(".", ",")]
+)
+def test_a_copy_of_the_time_is_found_in_any_dtype(X, y, model, form):
+    with pytest.raises(ValueError, match=r"columns \['clinical_copy'\] of X copy the outcome 'os_time'"):
+        model.fit(X.assign(clinical_copy=y["os_time"].map(form)), y)
+
+
+@pytest.mark.parametrize("model", SURVIVAL, ids=lambda model: type(model).__name__)
+def test_words_under_columns_without_names_are_refused_by_column(X, y, model):
+    X = X.assign(clinical_sex=["M", "F"] * 30)
+    levels = pd.MultiIndex.from_tuples([name.split("_") for name in X])
+    for names, column in ((range(3), "2"), (levels, r"\('clinical', 'sex'\)")):
+        with pytest.raises(ValueError, match=rf"column {column} of X holds 'M' \(row 'P00'\).*Give its columns names"):
+            model.fit(X.set_axis(names, axis=1), y)
+
+
+@pytest.mark.parametrize("weights", [pd.Series([[1]] * 60), ["1"] * 60, np.full(60, 1j), [None, "x"] * 30])
+def test_weights_that_are_no_numbers_are_refused(X, y, weights):
+    weights = weights.set_axis(X.index) if isinstance(weights, pd.Series) else weights
+    for model in (ClinicalCox(), MultimodalSurvival(**QUICK)):
+        with pytest.raises(ValueError, match="sample_weight must hold one number a patient"):
+            model.fit(X, y, sample_weight=weights)
+
+
+def test_blank_labels_and_durations_are_refused(X, y, labels):
+    labels = labels.mask(labels.index == "P07", " ")
+    with pytest.raises(ValueError, match=r"'subtype' holds blank texts in rows \['P07'\]"):
+        MultimodalClassifier(**QUICK).fit(X, labels)
+    X = X.astype({"clinical_x": object})
+    X.loc["P05", "clinical_x"] = np.timedelta64(3, "D")
+    with pytest.raises(ValueError, match="column 'clinical_x' holds timedelta"):
+        ClinicalCox().fit(X, y)
