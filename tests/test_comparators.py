@@ -174,7 +174,7 @@ def test_patients_of_unknown_outcome_teach_nothing(parts, kind):
     X.loc[X.index[:8], "clinical_age"] = 1e6
     model, without = quick(kind).fit(X, y), quick(kind).fit(X_train.iloc[8:], y_train.iloc[8:])
     np.testing.assert_allclose(model.predict(X_test), without.predict(X_test), rtol=1e-12)
-    assert len(model.outcomes_["os"]) == len(y) - 8
+    assert len(model.training_outcomes_["os"]) == len(y) - 8
     assert model.score(X, y) == without.score(X.iloc[8:], y.iloc[8:])
 
 

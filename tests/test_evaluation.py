@@ -54,12 +54,12 @@ class Several(BaseEstimator):
 
     def fit(self, X, y):
         self.tasks_ = find_tasks(y)
-        self.classes_, self.outcomes_, self.models_ = {}, {}, {}
+        self.classes_, self.training_outcomes_, self.models_ = {}, {}, {}
         for task in self.tasks_.values():
             if task.kind == "survival":
                 outcome = survival_target(y, task.name)
                 known = ~np.isnan(outcome["time"])
-                self.outcomes_[task.name] = outcome[known]
+                self.training_outcomes_[task.name] = outcome[known]
                 self.models_[task.name] = CoxPHSurvivalAnalysis(alpha=1.0).fit(X[known], outcome[known])
             else:
                 known = y[task.name].notna()
@@ -88,7 +88,7 @@ class Single(BaseEstimator):
         outcome = survival_target(y, self.endpoint)
         known = ~np.isnan(outcome["time"])
         self.model_ = CoxPHSurvivalAnalysis(alpha=self.alpha).fit(np.asarray(X)[known], outcome[known])
-        self.outcomes_ = {self.endpoint: outcome[known]}
+        self.training_outcomes_ = {self.endpoint: outcome[known]}
         return self
 
     def predict(self, X):
@@ -145,7 +145,7 @@ def test_weights_describe_the_censoring_of_the_scored_patients(cohort, fitted):
     risk = fitted.predict(X)["os"][y["os_time"].notna()].to_numpy()
     end = np.nextafter(test["time"].max(), np.inf)
     assert value == pytest.approx(concordance_index_ipcw(test, test, risk, tau=end)[0])
-    other = {"os": fitted.outcomes_["os"]}
+    other = {"os": fitted.training_outcomes_["os"]}
     table = evaluate(fitted, X, y, n_resamples=0, censoring=other)
     expected = concordance_index_ipcw(other["os"], test, risk, tau=np.nextafter(other["os"]["time"].max(), np.inf))[0]
     given = table.query("task == 'os' and metric == 'concordance_index_ipcw'")["value"].item()
@@ -226,17 +226,17 @@ def test_scorers_work_inside_cross_validation_and_survive_pickling(cohort):
     assert {
         "subtype_auc",
         "stage_auc",
-        "stage_kappa",
-        "os_cindex",
-        "os_uno",
-        "os_ibs",
-        "dfs_ipa",
+        "stage_quadratic_weighted_kappa",
+        "os_concordance_index",
+        "os_concordance_index_ipcw",
+        "os_integrated_brier_score",
+        "dfs_integrated_ipa",
     } <= scorers.keys()
     pickle.loads(pickle.dumps(scorers))
     results = cross_validate(Several(), X, y, scoring=scorers, cv=3, error_score="raise")
     for name in scorers:
         assert np.isfinite(results[f"test_{name}"]).all(), name
-    assert (results["test_os_ibs"] < 0).all() and (results["test_os_cindex"] > 0.5).all()
+    assert (results["test_os_integrated_brier_score"] < 0).all() and (results["test_os_concordance_index"] > 0.5).all()
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -248,7 +248,7 @@ def test_scorers_reach_through_pipelines_and_searches(cohort):
         make_pipeline(StandardScaler(), Single()),
         {"single__alpha": [0.1, 10.0]},
         scoring=scorers,
-        refit="os_cindex",
+        refit="os_concordance_index",
         cv=3,
     ).fit(X, y)
     assert training_outcomes(search)["os"].shape == (236,)
@@ -267,7 +267,7 @@ def test_scorers_take_scikit_survival_targets_and_plain_labels(cohort):
     scorers = make_scorers(y)
     outcome = survival_target(y, "os")
     cox = CoxPHSurvivalAnalysis(alpha=1.0).fit(X, outcome)
-    assert scorers["os_cindex"](cox, X, outcome) == cox.score(X, outcome)
+    assert scorers["os_concordance_index"](cox, X, outcome) == cox.score(X, outcome)
     labels = y["subtype"].to_numpy()
     logistic = LogisticRegression().fit(X, labels)
     expected = metrics.auc_score(pd.Categorical(labels).codes, logistic.predict_proba(X))
@@ -350,10 +350,10 @@ def test_net_benefit_is_reported_at_the_thresholds_asked_for_and_compared(cohort
     X, y = cohort
     options = {"horizons": (36,), "thresholds": (0.2, 0.5), "n_resamples": 60}
     table = evaluate(fitted, X, y[["os_time", "os_event"]], **options).set_index("metric")
-    assert {"net_benefit_0.2", "net_benefit_of_all_0.2", "net_benefit_0.5", "net_benefit_of_all_0.5"} <= set(
+    assert {"net_benefit_0.2", "net_benefit_treat_all_0.2", "net_benefit_0.5", "net_benefit_treat_all_0.5"} <= set(
         table.index
     )
-    assert table.loc["net_benefit_0.5", "value"] > table.loc["net_benefit_of_all_0.5", "value"]
+    assert table.loc["net_benefit_0.5", "value"] > table.loc["net_benefit_treat_all_0.5", "value"]
     predictions = {"os": predict_tasks(fitted, X, y, horizons=(36,))["os"]}
     noise = {"os": predictions["os"].sample(frac=1, random_state=0).set_index(predictions["os"].index)}
     compared = compare_predictions(predictions, noise, y, **options)

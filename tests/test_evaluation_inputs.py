@@ -118,7 +118,7 @@ def test_an_external_cohort_is_weighted_by_its_own_censoring():
     # The training rows decide the reference of the index of prediction accuracy, and nothing else.
     other = evaluate(model, X, y, **options, outcomes={"os": survival_target(full)}).set_index("metric")["value"]
     changed = (other != found["value"]) & other.notna()
-    assert set(other.index[changed]) == {"index_of_prediction_accuracy", "integrated_prediction_accuracy"}
+    assert set(other.index[changed]) == {"index_of_prediction_accuracy", "integrated_ipa"}
 
 
 @pytest.mark.slow
@@ -140,10 +140,10 @@ def test_scikit_survival_models_and_scorers_are_weighted_by_the_scored_rows():
     model = CoxPHSurvivalAnalysis().fit(X, target)
     end = np.nextafter(target["time"].max(), np.inf)
     expected = concordance_index_ipcw(target, target, model.predict(X), tau=end)[0]
-    assert make_scorers(y)["os_uno"](model, X, y) == pytest.approx(expected)
+    assert make_scorers(y)["os_concordance_index_ipcw"](model, X, y) == pytest.approx(expected)
     few = X.index[:30]  # fewer than 50: all patients of y say how they are censored
     expected = concordance_index_ipcw(target, target[:30], model.predict(X.loc[few]), tau=end)[0]
-    assert make_scorers(y)["os_uno"](model, X.loc[few], y.loc[few]) == pytest.approx(expected)
+    assert make_scorers(y)["os_concordance_index_ipcw"](model, X.loc[few], y.loc[few]) == pytest.approx(expected)
 
 
 def test_a_model_fitted_on_an_array_is_scored_as_one_fitted_on_a_table():
@@ -162,10 +162,10 @@ def test_a_scorer_knows_its_patients_in_any_dtype():
     _, (X, y, _) = external(n=120)
     model = CoxPHSurvivalAnalysis().fit(X, survival_target(y))
     few = y.iloc[:30]
-    expected = make_scorers(y)["os_uno"](model, X.loc[few.index], few)
+    expected = make_scorers(y)["os_concordance_index_ipcw"](model, X.loc[few.index], few)
     as_objects = y.astype({"os_event": float}).astype(object)
     for other, scored in ((as_objects, few), (y, as_objects.iloc[:30]), (y, few.astype({"os_event": "Int8"}))):
-        assert make_scorers(other)["os_uno"](model, X.loc[few.index], scored) == expected
+        assert make_scorers(other)["os_concordance_index_ipcw"](model, X.loc[few.index], scored) == expected
 
 
 def test_tau_limits_the_events_of_unos_c(cox):
@@ -330,7 +330,7 @@ def test_a_task_that_the_cohort_does_not_know_is_left_out(cox):
         ({"thresholds": (1.0,)}, ValueError, "thresholds must be risks above 0 and below 1"),
         ({"n_resamples": -1}, ValueError, "n_resamples must be a whole number"),
         ({"n_resamples": 2.5}, ValueError, "n_resamples must be a whole number"),
-        ({"level": 95}, ValueError, "level must lie above 0 and below 1"),
+        ({"confidence_level": 95}, ValueError, "confidence_level must lie above 0 and below 1"),
         ({"stratify": True, "clusters": np.zeros(200)}, ValueError, "Choose one"),
         ({"clusters": "centre"}, TypeError, "clusters must hold one value a patient"),
     ],
@@ -437,7 +437,7 @@ def test_a_model_that_predicts_times_is_read_as_one(plain):
         model.fit(X, outcome)
         table = evaluate(model, X, y, n_resamples=0).set_index("metric")["value"]
         assert table["concordance_index"] == pytest.approx(model.score(X, outcome), abs=1e-9) and table.iloc[0] > 0.6
-        assert make_scorers(y)["os_cindex"](model, X, y) == pytest.approx(table["concordance_index"])
+        assert make_scorers(y)["os_concordance_index"](model, X, y) == pytest.approx(table["concordance_index"])
 
 
 def test_the_dtype_of_an_event_does_not_change_a_score(plain):

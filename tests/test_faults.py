@@ -161,7 +161,7 @@ def test_13_every_score_has_one_sign():
     X = pd.DataFrame({"clinical_marker": time * rng.uniform(0.9, 1.1, 80)})
     model = MultimodalSurvival(endpoint="os", max_epochs=60, random_state=0).fit(X, table)
     assert model.score(X, table) > 0.9
-    assert make_scorers(table)["os_cindex"](model, X, table) == pytest.approx(model.score(X, table))
+    assert make_scorers(table)["os_concordance_index"](model, X, table) == pytest.approx(model.score(X, table))
 
 
 def test_14_what_is_absent_stays_absent(cohort, tmp_path):

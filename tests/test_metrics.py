@@ -264,7 +264,7 @@ def test_weights_are_repetitions_for_every_metric():
         (lambda i, w: metrics.brier_score(y, y[i], survival[i], grid, w)),
         (lambda i, w: metrics.integrated_brier_score(y, y[i], survival[i], grid, w)),
         (lambda i, w: metrics.index_of_prediction_accuracy(y, y[i], survival[i], grid, w)),
-        (lambda i, w: metrics.integrated_prediction_accuracy(y, y[i], survival[i], grid, w)),
+        (lambda i, w: metrics.integrated_ipa(y, y[i], survival[i], grid, w)),
         (lambda i, w: metrics.auc_score(labels[i], proba[i], w)),
         (lambda i, w: metrics.average_precision_score(labels[i], proba[i], w)),
         (lambda i, w: metrics.brier_score_classes(labels[i], proba[i], w)),

@@ -11,7 +11,7 @@ import pytest
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from mmdls import metrics, plotting
-from mmdls.tables import pooled_value
+from mmdls.tables import random_effects_summary
 
 TIMES = np.arange(6.0, 66.0, 6.0)
 
@@ -51,7 +51,10 @@ def draw(name, data, ax=None):
         "survival_calibration": lambda: plotting.survival_calibration(y["event"], y["time"], at, 36.0, ax=ax),
         "decision_curve": lambda: plotting.decision_curve(y, y, at, 36.0, ax=ax),
         "forest": lambda: plotting.forest(
-            table, pooled=pooled_value([0.7, 0.6, 0.8], [0.6, 0.5, 0.7], [0.8, 0.7, 0.9]), reference=0.5, ax=ax
+            table,
+            pooled=random_effects_summary([0.7, 0.6, 0.8], [0.6, 0.5, 0.7], [0.8, 0.7, 0.9]),
+            reference=0.5,
+            ax=ax,
         ),
         "kaplan_meier": lambda: plotting.kaplan_meier(y["event"], y["time"], risks["multimodal"] > 0, ax=ax),
     }

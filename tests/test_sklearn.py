@@ -96,14 +96,16 @@ def test_cross_validate_with_a_scorer_for_every_task_and_metric(cohort, folds):
         found = cross_validate(quick(MMDLS), X, y, cv=folds, scoring=scorers, error_score="raise")
     assert {f"test_{name}" for name in scorers} < set(found)
     for endpoint in ("dfs", "os"):
-        assert np.isfinite(found[f"test_{endpoint}_cindex"]).all()
-        assert ((found[f"test_{endpoint}_cindex"] >= 0) & (found[f"test_{endpoint}_cindex"] <= 1)).all()
+        assert np.isfinite(found[f"test_{endpoint}_concordance_index"]).all()
+        assert (
+            (found[f"test_{endpoint}_concordance_index"] >= 0) & (found[f"test_{endpoint}_concordance_index"] <= 1)
+        ).all()
     assert (found["test_stage_log_loss"] < 0).all()
     fitted = quick(MMDLS).fit(X.iloc[folds[0][0]], y.iloc[folds[0][0]])
     test = folds[0][1]
     outcome = survival_target(y.iloc[test], "os")
     expected = concordance_index_censored(outcome["event"], outcome["time"], fitted.predict(X.iloc[test])["os"])[0]
-    assert found["test_os_cindex"][0] == pytest.approx(expected)
+    assert found["test_os_concordance_index"][0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("kind", [MMDLS, MultimodalSurvival])
@@ -116,7 +118,7 @@ def test_a_backbone_is_searched_by_its_name(cohort, folds, kind, parameter):
     search = GridSearchCV(
         model,
         {parameter: ["conv", "resnet10"]},
-        scoring=make_scorers(y)["os_cindex"],
+        scoring=make_scorers(y)["os_concordance_index"],
         cv=folds[:2],
         error_score="raise",
     ).fit(X, y[TASKS])
@@ -249,7 +251,7 @@ def test_sample_weight_is_routed_to_fit(cohort, folds, kind):
     X, y = cohort
     y = y[["os_time", "os_event"]]
     weight = np.linspace(0.1, 3.0, len(X))
-    scorer = make_scorers(y)["os_cindex"]
+    scorer = make_scorers(y)["os_concordance_index"]
     with sklearn.config_context(enable_metadata_routing=True):
         model = quick(kind).set_fit_request(sample_weight=True)
         routed = cross_validate(
@@ -323,7 +325,7 @@ def test_a_stored_model_answers_the_same(cohort, tmp_path, way):
 
 def test_two_processes_answer_like_one(cohort, folds):
     X, y = cohort
-    scoring = {name: scorer for name, scorer in make_scorers(y).items() if name.endswith("cindex")}
+    scoring = {name: scorer for name, scorer in make_scorers(y).items() if name.endswith("_concordance_index")}
     runs = [
         cross_validate(
             quick(MMDLS, modalities=modalities()), X, y, cv=folds[:2], scoring=scoring, n_jobs=n, error_score="raise"

@@ -6,7 +6,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from mmdls import metrics
-from mmdls.tables import added_value, describe_cohort, hazard_table, interaction_table, pooled_value, subgroups
+from mmdls.tables import (
+    added_value,
+    describe_cohort,
+    hazard_table,
+    interaction_table,
+    random_effects_summary,
+    subgroups,
+)
 
 
 @pytest.fixture(scope="module")
@@ -302,13 +309,13 @@ def test_interaction_table_has_the_ratios_within_each_treatment(cohort):
 
 
 def test_random_effects_are_the_fixed_mean_without_heterogeneity_and_widen_with_it():
-    alike = pooled_value([0.7] * 4, [0.6, 0.65, 0.6, 0.66], [0.785, 0.745, 0.785, 0.737])
+    alike = random_effects_summary([0.7] * 4, [0.6, 0.65, 0.6, 0.66], [0.785, 0.745, 0.785, 0.737])
     assert alike["value"] == pytest.approx(0.7) and alike["heterogeneity"] == 0.0
-    apart = pooled_value([0.6, 0.8, 0.65, 0.75], [0.57, 0.77, 0.62, 0.72], [0.63, 0.83, 0.68, 0.78])
+    apart = random_effects_summary([0.6, 0.8, 0.65, 0.75], [0.57, 0.77, 0.62, 0.72], [0.63, 0.83, 0.68, 0.78])
     assert apart["heterogeneity"] > 0.2
     assert apart["predicted_low"] < apart["low"] < apart["value"] < apart["high"] < apart["predicted_high"]
-    assert np.isnan(pooled_value([0.7, 0.6], [0.6, 0.5], [0.8, 0.7])["predicted_low"])
-    assert pooled_value([np.nan], [np.nan], [np.nan])["n_centres"] == 0
+    assert np.isnan(random_effects_summary([0.7, 0.6], [0.6, 0.5], [0.8, 0.7])["predicted_low"])
+    assert random_effects_summary([np.nan], [np.nan], [np.nan])["n_centres"] == 0
 
 
 def test_random_effects_find_the_spread_between_centres():
@@ -318,7 +325,7 @@ def test_random_effects_find_the_spread_between_centres():
         error = rng.uniform(0.1, 0.3, 12)
         effect = 0.8 + rng.normal(0, 0.3, 12) + rng.normal(0, error)
         low, value, high = (1 / (1 + np.exp(-effect - k * error)) for k in (-1.959964, 0, 1.959964))
-        found.append(pooled_value(value, low, high))
+        found.append(random_effects_summary(value, low, high))
     assert np.mean([f["heterogeneity"] for f in found]) == pytest.approx(0.3, abs=0.04)
     true = 1 / (1 + np.exp(-0.8))
     assert 0.87 < np.mean([f["low"] <= true <= f["high"] for f in found]) < 0.98

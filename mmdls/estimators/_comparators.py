@@ -42,7 +42,7 @@ class ClinicalCox(TabularSurvival):
     Attributes
     ----------
     pipeline_ : sklearn.pipeline.Pipeline
-    outcomes_, risk_cutpoints_ : dict
+    training_outcomes_, risk_cutpoints_ : dict
         By endpoint: outcomes of the training rows, tertiles of their risks.
     unique_times_, event_times_ : ndarray
         Months.
@@ -135,7 +135,7 @@ class RadiomicsCox(TabularSurvival):
     Attributes
     ----------
     pipeline_ : sklearn.pipeline.Pipeline
-    outcomes_, risk_cutpoints_ : dict
+    training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
         Months.
     n_features_in_ : int

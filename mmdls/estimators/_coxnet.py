@@ -47,7 +47,7 @@ class CoxNet(TabularSurvival):
     alpha_ : float
         The penalty in use.
     pipeline_ : sklearn.pipeline.Pipeline
-    outcomes_, risk_cutpoints_ : dict
+    training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
         Months.
     n_features_in_ : int

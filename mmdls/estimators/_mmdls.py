@@ -115,7 +115,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         The classes of each class task.
     unique_times_ : dict of str to ndarray
         The times (months) at which each endpoint's survival function steps.
-    outcomes_ : dict of str to structured ndarray
+    training_outcomes_ : dict of str to structured ndarray
         Events and times of the training rows; the index of prediction accuracy compares with their Kaplan-Meier curve.
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
         Tertiles of the training risks.
@@ -229,7 +229,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
-        self.outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
+        self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 
     def fit_baselines(self, X: pd.DataFrame, y: pd.DataFrame, sample_weight: Any = None) -> "MMDLS":

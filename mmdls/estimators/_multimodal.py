@@ -218,7 +218,7 @@ class Multimodal(_BaseComposition):
 
     def _fit_answers(self, outputs: Outputs, y: pd.DataFrame, sample_weight: np.ndarray | None) -> None:
         """Baselines, time grids, risk cut-points, outcomes and average answers of the training rows."""
-        self.outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
+        self.training_outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
         endpoints = {name: self.tasks_[name] for name in self._endpoints}
         targets = Targets.from_table(y, endpoints, sample_weight)
         counted = ~outputs.unknown.numpy()
@@ -242,7 +242,7 @@ class Multimodal(_BaseComposition):
             self._network.to(self._compute().torch_device)
             self._times[name] = head.times.cpu().numpy()
             outcome = survival_target(y, name)
-            self.outcomes_[name] = outcome[~np.isnan(outcome["time"])]
+            self.training_outcomes_[name] = outcome[~np.isnan(outcome["time"])]
             risk = head.cpu().risk(outputs.tasks[name][known]).numpy()
             self.risk_cutpoints_[name] = fit_cutpoints(
                 risk, *(each.numpy() for each in weights), endpoint=name, stacklevel=5
@@ -444,7 +444,7 @@ class Multimodal(_BaseComposition):
                 continue
             tables[name] = pd.DataFrame({"risk": self._risk(outputs, name)}, index=index)
             if len(grid) and name in self._times:
-                end = max(self._times[name][-1], self.outcomes_[name]["time"].max())
+                end = max(self._times[name][-1], self.training_outcomes_[name]["time"].max())
                 survival = np.where(grid <= end, self._survival(outputs, name, grid), np.nan)
                 tables[name] = pd.concat([tables[name], pd.DataFrame(survival, index=index, columns=grid)], axis=1)
         return tables

@@ -242,7 +242,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         The times (months) at which survival functions step.
     event_times_ : ndarray
         The times at which an event was seen in training.
-    outcomes_ : dict of str to structured ndarray
+    training_outcomes_ : dict of str to structured ndarray
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
     net_ : skorch.NeuralNet
     modalities_ : list of (name, fitted encoder, columns)
@@ -350,7 +350,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         self._fit(table, outcomes, tasks, weight)
         self._name = name
         self.unique_times_ = self._times[name]
-        outcome = self.outcomes_[name]
+        outcome = self.training_outcomes_[name]
         self.event_times_ = np.unique(outcome["time"][outcome["event"]])
         return self
 

@@ -92,7 +92,7 @@ class TabularSurvival(BaseEstimator):
         pipeline = self._pipeline(usable)
         weights = {} if weight is None else {f"{step}__sample_weight": weight for step, _ in pipeline.steps}
         self.pipeline_ = pipeline.fit(features, usable, **weights)
-        self.outcomes_ = {name: outcome}
+        self.training_outcomes_ = {name: outcome}
         self.risk_cutpoints_ = {name: fit_cutpoints(self.pipeline_.predict(features), weight, endpoint=name)}
         self.unique_times_ = self._model.unique_times_
         self.event_times_ = np.unique(outcome["time"][outcome["event"]])

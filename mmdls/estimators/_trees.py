@@ -35,7 +35,7 @@ class SurvivalForest(TabularSurvival):
     Attributes
     ----------
     pipeline_ : sklearn.pipeline.Pipeline
-    outcomes_, risk_cutpoints_ : dict
+    training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
         Months.
     n_features_in_ : int
@@ -115,7 +115,7 @@ class SurvivalBoosting(TabularSurvival):
     Attributes
     ----------
     pipeline_ : sklearn.pipeline.Pipeline
-    outcomes_, risk_cutpoints_ : dict
+    training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
         Months.
     n_features_in_ : int

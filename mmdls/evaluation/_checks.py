@@ -160,12 +160,12 @@ def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Setting
     return Settings(check_horizons(horizons), tuple(dict.fromkeys(map(float, thresholds))), tau)
 
 
-def check_resampling(n_resamples: Any, level: Any, stratify: bool, clusters: Any) -> None:
+def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, clusters: Any) -> None:
     """Refuse what cannot be drawn, by name."""
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 0:
         raise ValueError(f"n_resamples must be a whole number of 0 or more; got {n_resamples!r}.")
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie above 0 and below 1, such as 0.95; got {level!r}.")
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level must lie above 0 and below 1, such as 0.95; got {confidence_level!r}.")
     if stratify and clusters is not None:
         raise ValueError(
             "stratify=True keeps the number of events in every resample, clusters= draws whole clusters; both at once "

@@ -45,7 +45,7 @@ def compare(
     thresholds: Sequence[float] = (),
     metrics: Sequence[str] | None = None,
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     stratify: bool = False,
     clusters: Any = None,
     tau: float | None = None,
@@ -69,7 +69,7 @@ def compare(
         compares with; None takes those of the first model that has them.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    censoring, horizons, thresholds, n_resamples, level, stratify, clusters, tau, random_state
+    censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters, tau, random_state
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -116,7 +116,7 @@ def compare(
         censoring=censoring,
         metrics=metrics,
         n_resamples=n_resamples,
-        level=level,
+        confidence_level=confidence_level,
         stratify=stratify,
         clusters=clusters,
         random_state=random_state,
@@ -134,7 +134,7 @@ def compare_predictions(
     thresholds: Sequence[float] = (),
     metrics: Sequence[str] | None = None,
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     stratify: bool = False,
     clusters: Any = None,
     folds: Any = None,
@@ -155,7 +155,9 @@ def compare_predictions(
         Outcomes of at least these patients.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, censoring, horizons, thresholds, n_resamples, level, stratify, clusters, folds, tau, random_state
+    outcomes, censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters
+        As in :func:`evaluate_predictions`.
+    folds, tau, random_state
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -186,7 +188,7 @@ def compare_predictions(
         censoring=censoring,
         metrics=metrics,
         n_resamples=n_resamples,
-        level=level,
+        confidence_level=confidence_level,
         stratify=stratify,
         clusters=clusters,
         folds=folds,
@@ -205,13 +207,13 @@ def _compared(
     censoring: Mapping[str, np.ndarray] | None,
     metrics: Sequence[str] | None,
     n_resamples: int,
-    level: float,
+    confidence_level: float,
     stratify: bool,
     clusters: Any,
     random_state: Any,
     folds: Any = None,
 ) -> pd.DataFrame:
-    check_resampling(n_resamples, level, stratify, clusters)
+    check_resampling(n_resamples, confidence_level, stratify, clusters)
     check_names(metrics)
     pair = paired(first, second, y)
     options: dict[str, Any] = {"reference": outcomes, "censoring": censoring, "clusters": clusters, "folds": folds}
@@ -228,7 +230,7 @@ def _compared(
             found.add(statistic.metric)
             if metrics is not None and statistic.metric not in metrics:
                 continue
-            (row, draws), note = noted(partial(_difference, statistic, other, weights, level))
+            (row, draws), note = noted(partial(_difference, statistic, other, weights, confidence_level))
             n, n_events = statistic.counted() if statistic.counted else (one.n, int(one.is_event.sum()))
             note = "; ".join(filter(None, [note, lost_resamples(draws), statistic.note]))
             rows.append((one.task.name, statistic.metric, statistic.horizon, *row, n, n_events, note))
@@ -238,14 +240,16 @@ def _compared(
     return table
 
 
-def _difference(one: Statistic, two: Statistic, weights: np.ndarray, level: float) -> tuple[tuple, np.ndarray]:
+def _difference(
+    one: Statistic, two: Statistic, weights: np.ndarray, confidence_level: float
+) -> tuple[tuple, np.ndarray]:
     """The cells of a row from first to test, and the differences in the resamples."""
     first, second = float(one.compute(None)), float(two.compute(None))
     low = high = p = float("nan")
     test, draws = "none", np.array([])
     if len(weights) and not np.isnan(first - second):
         draws = np.asarray(one.compute(weights)) - np.asarray(two.compute(weights))
-        low, high = percentile_interval(draws, level)
+        low, high = percentile_interval(draws, confidence_level)
         p, test = bootstrap_p_value(draws), "paired bootstrap"
     if one.binary is not None and two.binary is not None and not np.isnan(first - second):
         p, test = delong_test(*one.binary, two.binary[1])[2], "DeLong"

@@ -25,7 +25,7 @@ def evaluate(
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     method: str = "percentile",
     stratify: bool = False,
     clusters: Any = None,
@@ -46,7 +46,7 @@ def evaluate(
         Rows are joined by patient id.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
-    thresholds, n_resamples, level, method, stratify, clusters, censoring, tau, random_state
+    thresholds, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
         As in :func:`evaluate_predictions`.
     outcomes : dict of str to structured array, default=None
         Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy compares with; None
@@ -78,7 +78,7 @@ def evaluate(
         settings_of(horizons, thresholds, tau),
         {task.name: task for task, _ in predicted},
         n_resamples=n_resamples,
-        level=level,
+        confidence_level=confidence_level,
         method=method,
         stratify=stratify,
         clusters=clusters,
@@ -97,7 +97,7 @@ def evaluate_predictions(
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
     n_resamples: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     method: str = "percentile",
     stratify: bool = False,
     clusters: Any = None,
@@ -128,7 +128,7 @@ def evaluate_predictions(
         Risks at which the net benefit of acting on the prediction, and of acting on all patients, is reported.
     n_resamples : int, default=1000
         Bootstrap resamples of patients; 0 gives no intervals.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     method : {"percentile", "bca"}, default="percentile"
     stratify : bool, default=False
         Keep the number of events (of each class) in every resample; not together with ``clusters``.
@@ -170,7 +170,7 @@ def evaluate_predictions(
         y,
         settings_of(horizons, thresholds, tau),
         n_resamples=n_resamples,
-        level=level,
+        confidence_level=confidence_level,
         method=method,
         stratify=stratify,
         clusters=clusters,
@@ -188,7 +188,7 @@ def _evaluated(
     known: Mapping[str, Task] | None = None,
     *,
     n_resamples: int,
-    level: float,
+    confidence_level: float,
     method: str,
     stratify: bool,
     clusters: Any,
@@ -197,7 +197,7 @@ def _evaluated(
     random_state: Any,
     folds: Any = None,
 ) -> pd.DataFrame:
-    check_resampling(n_resamples, level, stratify, clusters)
+    check_resampling(n_resamples, confidence_level, stratify, clusters)
     rows = []
     for case in cases(
         predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds, known=known
@@ -205,7 +205,7 @@ def _evaluated(
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
             (value, low, high, draws), note = noted(
-                partial(_interval, statistic, weights, level, method, case.clusters)
+                partial(_interval, statistic, weights, confidence_level, method, case.clusters)
             )
             lost = "" if np.isnan(value) else lost_resamples(draws)
             note = "; ".join(filter(None, [note, lost, statistic.note]))
@@ -215,7 +215,9 @@ def _evaluated(
     return pd.DataFrame(rows, columns=columns)
 
 
-def _interval(statistic: Statistic, weights: np.ndarray, level: float, method: str, clusters: Any) -> tuple:
+def _interval(statistic: Statistic, weights: np.ndarray, confidence_level: float, method: str, clusters: Any) -> tuple:
     if not len(weights) or not statistic.resampled:
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
-    return metrics.bootstrap_interval(statistic.compute, weights, level=level, method=method, clusters=clusters)
+    return metrics.bootstrap_interval(
+        statistic.compute, weights, confidence_level=confidence_level, method=method, clusters=clusters
+    )

@@ -1,8 +1,8 @@
 """What a fitted model predicts, task by task: the one place where models of all libraries are read.
 
-A model of this library says it itself: ``predict_tasks(X, times)`` gives a table a task, and ``outcomes_`` the training
-outcomes of its endpoints. Models of scikit-learn and scikit-survival, which answer for one task without a name, are
-adapted here; pipelines, searches and frozen models are opened.
+A model of this library has the method ``predict_tasks(X, times)``, which returns one table a task, and the attribute
+``training_outcomes_``, the training outcomes of its endpoints. Models of scikit-learn and scikit-survival predict
+one task without a name and are adapted here. Pipelines, searches and frozen models are opened to find the model inside.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -78,7 +78,7 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
         Empty for a model that does not keep them, such as those of scikit-survival.
     """
     final, _ = _final(model, None)
-    outcomes = dict(getattr(final, "outcomes_", {}))
+    outcomes = dict(getattr(final, "training_outcomes_", {}))
     names = [task.name for task in tasks if len(task.columns) == 2]
     if len(outcomes) == len(names) == 1:
         return dict(zip(names, outcomes.values(), strict=True))

@@ -30,7 +30,7 @@ def evaluate_repeats(
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
     metrics: Sequence[str] | None = None,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     tau: float | None = None,
 ) -> pd.DataFrame:
     """Evaluate a procedure by repeated cross-validation, with the corrected variance of Nadeau and Bengio.
@@ -52,7 +52,7 @@ def evaluate_repeats(
         The same of another procedure on the same folds; then differences (first minus second) are given, with p-values.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, censoring, horizons, thresholds, level, tau
+    outcomes, censoring, horizons, thresholds, confidence_level, tau
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -82,7 +82,7 @@ def evaluate_repeats(
     0  concordance_index         6
     """
     settings = settings_of(horizons, thresholds, tau)
-    check_resampling(0, level, False, None)
+    check_resampling(0, confidence_level, False, None)
     check_names(metrics)
     given = [predictions] if second is None else [predictions, second]
     if isinstance(predictions, Mapping) or any(len(repeats) != len(folds) for repeats in given) or not len(folds):
@@ -112,7 +112,7 @@ def evaluate_repeats(
             known = scores.dropna(subset="score")
             lost = len(scores) - len(known)
             note = f"undefined in {lost} of {len(scores)} folds" if lost else ""
-            rows.append((*key, *_corrected(known["score"], known["ratio"], level), len(known), note))
+            rows.append((*key, *_corrected(known["score"], known["ratio"], confidence_level), len(known), note))
     table = pd.DataFrame(rows, columns=[*_KEY, "value", "low", "high", "p", "n_scores", "note"])
     if not others:
         return table.drop(columns="p")
@@ -138,7 +138,7 @@ def _scores(
     return pd.DataFrame(rows, columns=[*_KEY, "fold", "ratio", "score"])
 
 
-def _corrected(values: pd.Series, ratio: pd.Series, level: float) -> tuple[float, float, float, float]:
+def _corrected(values: pd.Series, ratio: pd.Series, confidence_level: float) -> tuple[float, float, float, float]:
     """Mean, interval and p-value of a mean of 0."""
     if not len(values):
         return (float("nan"),) * 4
@@ -146,6 +146,6 @@ def _corrected(values: pd.Series, ratio: pd.Series, level: float) -> tuple[float
     if len(values) < 2:
         return mean, float("nan"), float("nan"), float("nan")
     error = float(np.sqrt((1 / len(values) + ratio.mean()) * values.var()))
-    half = float(student.ppf((1 + level) / 2, len(values) - 1)) * error
+    half = float(student.ppf((1 + confidence_level) / 2, len(values) - 1)) * error
     p = float(2 * student.sf(abs(mean) / error, len(values) - 1)) if error > 0 else float(mean == 0)
     return mean, mean - half, mean + half, p

@@ -20,11 +20,11 @@ def make_scorers(
 ) -> dict[str, Callable[[Any, Any, Any], float]]:
     """Scorers for the tasks of ``y``, for ``scoring=`` of scikit-learn's ``cross_validate`` and searches.
 
-    Higher is better for all: errors are negative, as in scikit-learn's ``neg_*`` scorers. An undefined score
-    is NaN. Weights describe the censoring of the rows that are scored; where these are fewer than 50 patients of ``y``,
-    as in cross-validation of a small cohort, that of all patients of ``y``. The reference of the index of prediction
-    accuracy are the training outcomes that the fitted estimator carries (``outcomes_``), else the scored rows. Rows of
-    a table or a Series are joined by patient id.
+    Higher is better for all of them: losses are negative, as in scikit-learn's ``neg_*`` scorers. An undefined score
+    is NaN. Censoring weights are estimated on the scored rows; if these are fewer than 50, as in cross-validation of a
+    small cohort, on all patients of ``y``. The index of prediction accuracy compares with the Kaplan-Meier curve of the
+    training outcomes (``training_outcomes_`` of the fitted estimator), or of the scored rows if the estimator keeps
+    none. Rows of a table or a Series are joined by patient id.
 
     Parameters
     ----------
@@ -36,39 +36,36 @@ def make_scorers(
     Returns
     -------
     dict of str to callable
-        ``<task>_auc``, ``<task>_log_loss``, ``<task>_brier``, ``<task>_kappa`` (ordinal) for classes;
-        ``<task>_cindex``, ``<task>_uno``, ``<task>_tauc`` (mean over horizons), ``<task>_ibs``,
-        ``<task>_ipa`` for endpoints.
+        The names are ``<task>_<metric>``, with the names of metrics in the table of :func:`mmdls.evaluation.evaluate`.
+        Class tasks: ``auc``, ``log_loss``, ``brier_score``, and ``quadratic_weighted_kappa`` if the classes are
+        ordered. Endpoints: ``concordance_index``, ``concordance_index_ipcw``, ``cumulative_dynamic_auc`` (mean over
+        horizons), ``integrated_brier_score``, ``integrated_ipa``.
 
     Examples
     --------
     >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
-    >>> sorted(make_scorers(y))
-    ['os_cindex', 'os_ibs', 'os_ipa', 'os_tauc', 'os_uno', 'subtype_auc', 'subtype_brier', 'subtype_log_loss']
+    >>> sorted(make_scorers(y))[:4]
+    ['os_concordance_index', 'os_concordance_index_ipcw', 'os_cumulative_dynamic_auc', 'os_integrated_brier_score']
     """
     horizons = check_horizons(horizons)
     scorers: dict[str, Callable[[Any, Any, Any], float]] = {}
     for task in find_tasks(y).values():
         endpoint = len(task.columns) == 2
         cohort = y[list(task.columns)].copy() if endpoint else None
-        for name, (metric, sign) in (_SURVIVAL_SCORES if endpoint else _CLASS_SCORES).items():
-            if name != "kappa" or task.kind == "ordinal":
-                scorers[f"{task.name}_{name}"] = Scorer(task, metric, sign, horizons, cohort)
+        for metric, sign in (_SURVIVAL_SIGNS if endpoint else _CLASS_SIGNS).items():
+            if metric != "quadratic_weighted_kappa" or task.kind == "ordinal":
+                scorers[f"{task.name}_{metric}"] = Scorer(task, metric, sign, horizons, cohort)
     return scorers
 
 
-_CLASS_SCORES = {
-    "auc": ("auc", 1),
-    "log_loss": ("log_loss", -1),
-    "brier": ("brier_score", -1),
-    "kappa": ("quadratic_weighted_kappa", 1),
-}
-_SURVIVAL_SCORES = {
-    "cindex": ("concordance_index", 1),
-    "uno": ("concordance_index_ipcw", 1),
-    "tauc": ("cumulative_dynamic_auc", 1),
-    "ibs": ("integrated_brier_score", -1),
-    "ipa": ("integrated_prediction_accuracy", 1),
+# 1 where a higher value is better, -1 where a lower one is.
+_CLASS_SIGNS = {"auc": 1, "log_loss": -1, "brier_score": -1, "quadratic_weighted_kappa": 1}
+_SURVIVAL_SIGNS = {
+    "concordance_index": 1,
+    "concordance_index_ipcw": 1,
+    "cumulative_dynamic_auc": 1,
+    "integrated_brier_score": -1,
+    "integrated_ipa": 1,
 }
 
 

@@ -28,7 +28,7 @@ METRICS = (
     "brier_score",
     "index_of_prediction_accuracy",
     "integrated_brier_score",
-    "integrated_prediction_accuracy",
+    "integrated_ipa",
     "observed_expected_ratio",
     "calibration_slope",
     "calibration_intercept",
@@ -137,8 +137,8 @@ def endpoint_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
         _NO_HORIZON,
         lambda w: metrics.concordance_index_antolini(event, time, values, grid, w),
     )
-    for name in ("integrated_brier_score", "integrated_prediction_accuracy"):
-        options = {"reference": reference} if name == "integrated_prediction_accuracy" else {}
+    for name in ("integrated_brier_score", "integrated_ipa"):
+        options = {"reference": reference} if name == "integrated_ipa" else {}
         function = getattr(metrics, name)
 
         def integrated(weights: Any, function: Any = function, options: Any = options) -> Any:
@@ -181,7 +181,7 @@ def _horizon_statistics(
 
         yield at(name, error)
     for threshold in thresholds:
-        for name, predicted in (("net_benefit", survival), ("net_benefit_of_all", np.zeros(case.n))):
+        for name, predicted in (("net_benefit", survival), ("net_benefit_treat_all", np.zeros(case.n))):
 
             def benefit(w: Any, s: np.ndarray = predicted, threshold: float = threshold) -> Any:
                 return metrics.net_benefit(censoring, test, s, h, threshold, w)

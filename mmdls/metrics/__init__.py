@@ -52,7 +52,7 @@ from mmdls.metrics._survival import (
     index_of_prediction_accuracy,
     integrated_auc,
     integrated_brier_score,
-    integrated_prediction_accuracy,
+    integrated_ipa,
 )
 from mmdls.metrics._survival_tests import (
     interaction_test,
@@ -97,7 +97,7 @@ __all__ = [
     "index_of_prediction_accuracy",
     "integrated_auc",
     "integrated_brier_score",
-    "integrated_prediction_accuracy",
+    "integrated_ipa",
     "interaction_test",
     "iou_score",
     "kaplan_meier",

@@ -70,14 +70,14 @@ def _draw(members: np.ndarray, n: int, n_resamples: int, generator: np.random.Ge
     return weights
 
 
-def percentile_interval(draws: Any, level: float = 0.95) -> tuple[float, float]:
+def percentile_interval(draws: Any, confidence_level: float = 0.95) -> tuple[float, float]:
     """Quantiles of the resampled values; resamples in which the metric is undefined (NaN) are left out.
 
     Parameters
     ----------
     draws : array-like of shape (R,)
         The metric in each resample.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
 
     Returns
     -------
@@ -86,13 +86,13 @@ def percentile_interval(draws: Any, level: float = 0.95) -> tuple[float, float]:
 
     Examples
     --------
-    >>> percentile_interval(np.arange(101.0), level=0.5)
+    >>> percentile_interval(np.arange(101.0), confidence_level=0.5)
     (25.0, 75.0)
     """
-    return _quantiles(np.asarray(draws), (1 - level) / 2, (1 + level) / 2)
+    return _quantiles(np.asarray(draws), (1 - confidence_level) / 2, (1 + confidence_level) / 2)
 
 
-def bca_interval(value: float, draws: Any, jackknife: Any, level: float = 0.95) -> tuple[float, float]:
+def bca_interval(value: float, draws: Any, jackknife: Any, confidence_level: float = 0.95) -> tuple[float, float]:
     """Bias-corrected and accelerated interval.
 
     Parameters
@@ -103,7 +103,7 @@ def bca_interval(value: float, draws: Any, jackknife: Any, level: float = 0.95) 
         Its resampled values.
     jackknife : array of shape (n_groups,)
         Its values without each patient, or without each of many groups of patients.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
 
     Returns
     -------
@@ -130,7 +130,7 @@ def bca_interval(value: float, draws: Any, jackknife: Any, level: float = 0.95) 
     influence = jackknife.mean() - jackknife
     spread = (influence**2).sum() ** 1.5
     acceleration = (influence**3).sum() / (6 * spread) if spread > 0 else 0.0
-    z = bias + ndtri(np.array([(1 - level) / 2, (1 + level) / 2]))
+    z = bias + ndtri(np.array([(1 - confidence_level) / 2, (1 + confidence_level) / 2]))
     return _quantiles(draws, *ndtr(bias + z / (1 - acceleration * z)))
 
 
@@ -138,7 +138,7 @@ def bootstrap_interval(
     metric: Callable[[np.ndarray | None], Any],
     weights: np.ndarray,
     *,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     method: str = "percentile",
     clusters: Any = None,
 ) -> tuple[float, float, float, np.ndarray]:
@@ -150,7 +150,7 @@ def bootstrap_interval(
         ``metric(None)`` gives the value, ``metric(weights)`` the values of resamples.
     weights : ndarray of shape (R, n)
         From :func:`bootstrap_weights`.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     method : {"percentile", "bca"}, default="percentile"
         The acceleration of ``"bca"`` comes from leaving out each patient, or each of 200 groups if there are
         more, or each cluster.
@@ -177,13 +177,13 @@ def bootstrap_interval(
     if np.isnan(value):
         return value, float("nan"), float("nan"), draws
     if method == "percentile":
-        return value, *percentile_interval(draws, level), draws
+        return value, *percentile_interval(draws, confidence_level), draws
     n = weights.shape[1]
     groups = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     if len(np.unique(groups)) > _JACKKNIFE_GROUPS:
         groups = groups % _JACKKNIFE_GROUPS
     without = (groups[None, :] != np.unique(groups)[:, None]).astype(np.uint16)
-    return value, *bca_interval(value, draws, metric(without), level), draws
+    return value, *bca_interval(value, draws, metric(without), confidence_level), draws
 
 
 def _quantiles(draws: np.ndarray, low: float, high: float) -> tuple[float, float]:

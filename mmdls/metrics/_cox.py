@@ -192,7 +192,7 @@ class _PartialLikelihood:
 
 
 def hazard_ratios(
-    event: Any, time: Any, covariates: Any, level: float = 0.95, ties: str = "efron"
+    event: Any, time: Any, covariates: Any, confidence_level: float = 0.95, ties: str = "efron"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Hazard ratios with Wald intervals, from one Cox model of all covariates.
 
@@ -202,7 +202,7 @@ def hazard_ratios(
     covariates : array of shape (n,) or (n, p)
         For groups give dummies (one column for each group but the reference), not their number; for a ratio
         per standard deviation standardise first.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     ties : {"efron", "breslow"}, default="efron"
 
     Returns
@@ -225,6 +225,6 @@ def hazard_ratios(
             UndefinedMetricWarning,
         )
     error = np.sqrt(np.diag(fit.covariance))
-    margin = ndtri((1 + level) / 2) * error
+    margin = ndtri((1 + confidence_level) / 2) * error
     beta = fit.coefficients
     return np.exp(beta), np.exp(beta - margin), np.exp(beta + margin), 2 * ndtr(-np.abs(beta) / error)

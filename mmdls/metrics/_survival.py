@@ -19,7 +19,7 @@ __all__ = [
     "index_of_prediction_accuracy",
     "integrated_auc",
     "integrated_brier_score",
-    "integrated_prediction_accuracy",
+    "integrated_ipa",
 ]
 
 _SMALLEST = 1e-6
@@ -294,7 +294,7 @@ def index_of_prediction_accuracy(
     return over_resamples(statistic, weights, len(loss), _beyond(times))
 
 
-def integrated_prediction_accuracy(
+def integrated_ipa(
     survival_train: np.ndarray,
     survival_test: np.ndarray,
     survival: Any,
@@ -319,7 +319,7 @@ def integrated_prediction_accuracy(
     Examples
     --------
     >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
-    >>> round(integrated_prediction_accuracy(y, y, [[0.0, 0.0], [1.0, 0.5], [1.0, 0.0], [1.0, 1.0]], [1.0, 3.0]), 3)
+    >>> round(integrated_ipa(y, y, [[0.0, 0.0], [1.0, 0.5], [1.0, 0.0], [1.0, 1.0]], [1.0, 3.0]), 3)
     1.0
     """
     loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))

@@ -49,7 +49,7 @@ def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float
 
 
 def interaction_test(
-    event: Any, time: Any, score: Any, treatment: Any, level: float = 0.95, ties: str = "efron"
+    event: Any, time: Any, score: Any, treatment: Any, confidence_level: float = 0.95, ties: str = "efron"
 ) -> tuple[float, float, float, float]:
     """Does the hazard ratio of a score differ between two treatments: the ratio of the two hazard ratios.
 
@@ -63,7 +63,7 @@ def interaction_test(
         For example the predicted risk; standardise it for a ratio per standard deviation.
     treatment : array of shape (n,)
         Two values; the ratio is that of the second in sorted order over the first.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     ties : {"efron", "breslow"}, default="efron"
 
     Returns
@@ -94,7 +94,7 @@ def interaction_test(
             f"treatment must have two values; got {len(treatments)}: {list(treatments[:5])}. Compare them in pairs."
         )
     second = (treatment == treatments[1]).astype(np.float64)
-    result = hazard_ratios(event, time, np.column_stack([score, second, score * second]), level, ties)
+    result = hazard_ratios(event, time, np.column_stack([score, second, score * second]), confidence_level, ties)
     ratio, low, high, p = (float(values[2]) for values in result)
     return ratio, low, high, p
 

@@ -22,7 +22,7 @@ def roc(
     probability: Any,
     *,
     n_resamples: int = 500,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: Any = 0,
     ax: Any = None,
 ) -> Any:
@@ -36,7 +36,7 @@ def roc(
         Scores of class 1, by name of the model.
     n_resamples : int, default=500
         0 leaves the interval out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     random_state : int or None, default=0
     ax : matplotlib.axes.Axes, default=None
         None makes a new figure.
@@ -57,7 +57,7 @@ def roc(
     weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
         false, true, _ = roc_curve(labels, score)
-        text = _with_interval(partial(metrics.auc_score, labels, score), weights, level)
+        text = _with_interval(partial(metrics.auc_score, labels, score), weights, confidence_level)
         ax.plot(false, true, label=f"{name} AUC {text}".strip(), **look)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -70,7 +70,7 @@ def precision_recall(
     probability: Any,
     *,
     n_resamples: int = 500,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: Any = 0,
     ax: Any = None,
 ) -> Any:
@@ -78,7 +78,7 @@ def precision_recall(
 
     Parameters
     ----------
-    labels, probability, n_resamples, level, random_state, ax
+    labels, probability, n_resamples, confidence_level, random_state, ax
         As in :func:`roc`.
 
     Returns
@@ -97,7 +97,7 @@ def precision_recall(
     weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
         precision, recall, _ = precision_recall_curve(labels, score)
-        text = _with_interval(partial(metrics.average_precision_score, labels, score), weights, level)
+        text = _with_interval(partial(metrics.average_precision_score, labels, score), weights, confidence_level)
         ax.step(recall, precision, where="post", label=f"{name} AP {text}".strip(), **look)
     share = float(labels.mean())
     ax.axhline(share, color="0.6", linewidth=1, linestyle=":", label=f"prevalence {share:.2f}")
@@ -107,7 +107,9 @@ def precision_recall(
     return finish(ax)
 
 
-def calibration(labels: Any, probability: Any, *, n_bins: int = 5, level: float = 0.95, ax: Any = None) -> Any:
+def calibration(
+    labels: Any, probability: Any, *, n_bins: int = 5, confidence_level: float = 0.95, ax: Any = None
+) -> Any:
     """Draw observed frequency against predicted probability: a smooth curve, and groups of one size.
 
     Parameters
@@ -119,7 +121,7 @@ def calibration(labels: Any, probability: Any, *, n_bins: int = 5, level: float 
     n_bins : int, default=5
         Groups of predicted probability; bars are Wilson intervals. The curve is a logistic regression on a restricted
         cubic spline (3 knots) of the log odds.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     ax : matplotlib.axes.Axes, default=None
 
     Returns
@@ -144,7 +146,7 @@ def calibration(labels: Any, probability: Any, *, n_bins: int = 5, level: float 
         groups = np.array_split(np.argsort(predicted, kind="stable"), min(n_bins, len(labels)))
         centre = np.array([predicted[g].mean() for g in groups])
         observed = np.array([labels[g].mean() for g in groups])
-        low, high = _wilson(observed, np.array([len(g) for g in groups]), level)
+        low, high = _wilson(observed, np.array([len(g) for g in groups]), confidence_level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
             slope = float(metrics.calibration_slope(labels, predicted))
@@ -196,14 +198,14 @@ def _check(labels: Any, probability: Any) -> tuple[np.ndarray, list[tuple[str, n
     return labels.astype(np.int64), models
 
 
-def _with_interval(metric: Callable[[Any], Any], weights: np.ndarray, level: float) -> str:
+def _with_interval(metric: Callable[[Any], Any], weights: np.ndarray, confidence_level: float) -> str:
     if not len(weights):
         return interval_text(metric(None))
-    return interval_text(*metrics.bootstrap_interval(metric, weights, level=level)[:3])
+    return interval_text(*metrics.bootstrap_interval(metric, weights, confidence_level=confidence_level)[:3])
 
 
-def _wilson(share: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-    z = ndtri((1 + level) / 2)
+def _wilson(share: np.ndarray, n: np.ndarray, confidence_level: float) -> tuple[np.ndarray, np.ndarray]:
+    z = ndtri((1 + confidence_level) / 2)
     middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     margin = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return middle - margin, middle + margin

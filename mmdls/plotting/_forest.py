@@ -34,8 +34,8 @@ def forest(
     counts : bool, default=True
         Show n and n_events beside the labels.
     pooled : dict, default=None
-        From :func:`mmdls.tables.pooled_value`: a diamond for the mean over centres, a line for the interval in which
-        a new centre is expected.
+        From :func:`mmdls.tables.random_effects_summary`: a diamond for the mean over centres, a line for the prediction
+        interval of a new centre.
     reference : float, default=None
         Draws a vertical line, for example at 1 for hazard ratios.
     log : bool, default=False

@@ -22,7 +22,7 @@ def kaplan_meier(
     *,
     labels: Mapping[Any, str] | None = None,
     interval: bool = True,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     at_risk: bool = True,
     ax: Any = None,
 ) -> Any:
@@ -43,7 +43,7 @@ def kaplan_meier(
         Name of each group; also sets their order.
     interval : bool, default=True
         Shade pointwise intervals (log-log transformed, Greenwood variance).
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     at_risk : bool, default=True
         Table of the numbers at risk below the axis.
     ax : matplotlib.axes.Axes, default=None
@@ -89,7 +89,9 @@ def kaplan_meier(
         # Colours first; from the eighth group on they come again, dashed.
         colour, dashes = PALETTE[k % len(PALETTE)], ("-", "--", ":", "-.")[k // len(PALETTE) % 4]
         chosen = group == member
-        _curve(ax, event[chosen], time[chosen], {"color": colour, "linestyle": dashes}, name, interval, level)
+        _curve(
+            ax, event[chosen], time[chosen], {"color": colour, "linestyle": dashes}, name, interval, confidence_level
+        )
         rows.append((name, colour, time[chosen]))
     ax.set(
         xlim=(0, time.max() * 1.02 or 1),
@@ -102,7 +104,7 @@ def kaplan_meier(
     if len(order) > 1:
         title = _p_text(event, time, group)
         handles, texts = ax.get_legend_handles_labels()
-        ratios = _ratio_texts(event, time, group, order, level)
+        ratios = _ratio_texts(event, time, group, order, confidence_level)
         texts = [text + ratio for text, ratio in zip(texts, ratios, strict=True)]
         legend = ax.legend(handles, texts, title=title, loc="best", fontsize="small", title_fontsize="small")
         legend.get_frame().set(alpha=0.85, linewidth=0)
@@ -112,7 +114,13 @@ def kaplan_meier(
 
 
 def _curve(
-    ax: Any, event: np.ndarray, time: np.ndarray, look: dict[str, str], name: str, interval: bool, level: float
+    ax: Any,
+    event: np.ndarray,
+    time: np.ndarray,
+    look: dict[str, str],
+    name: str,
+    interval: bool,
+    confidence_level: float,
 ) -> None:
     times, survival = metrics.kaplan_meier(event, time)
     colour = look["color"]
@@ -120,21 +128,21 @@ def _curve(
     censored = np.unique(time[~event])
     ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7)
     if interval:
-        low, high = log_log_interval(event, time, times, survival, level)
+        low, high = log_log_interval(event, time, times, survival, confidence_level)
         ax.fill_between(
             np.r_[0, times], np.r_[1, low], np.r_[1, high], step="post", color=colour, alpha=0.15, linewidth=0
         )
 
 
 def log_log_interval(
-    event: np.ndarray, time: np.ndarray, times: np.ndarray, survival: np.ndarray, level: float
+    event: np.ndarray, time: np.ndarray, times: np.ndarray, survival: np.ndarray, confidence_level: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Greenwood's variance on the scale of log(-log S), which keeps the interval inside [0, 1]."""
     at_risk = (time[None, :] >= times[:, None]).sum(axis=1)
     deaths = (event[None, :] & (time[None, :] == times[:, None])).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
-        error = ndtri((1 + level) / 2) * np.sqrt(greenwood) / np.abs(np.log(survival))
+        error = ndtri((1 + confidence_level) / 2) * np.sqrt(greenwood) / np.abs(np.log(survival))
         low, high = survival ** np.exp(error), survival ** np.exp(-error)
     # Not estimable before the first event and after the curve reached zero.
     flat = (survival == 1) | (survival == 0)
@@ -153,11 +161,13 @@ def _p_text(event: np.ndarray, time: np.ndarray, group: np.ndarray) -> str:
     return "log-rank p not defined" if np.isnan(p) else f"log-rank p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
 
 
-def _ratio_texts(event: np.ndarray, time: np.ndarray, group: np.ndarray, order: list[Any], level: float) -> list[str]:
+def _ratio_texts(
+    event: np.ndarray, time: np.ndarray, group: np.ndarray, order: list[Any], confidence_level: float
+) -> list[str]:
     dummies = np.column_stack([group == member for member in order[1:]]).astype(float)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-        ratio, low, high, _ = metrics.hazard_ratios(event, time, dummies, level)
+        ratio, low, high, _ = metrics.hazard_ratios(event, time, dummies, confidence_level)
     if np.isnan(ratio).all():
         return [""] * len(order)
     texts = [

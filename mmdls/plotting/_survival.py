@@ -25,7 +25,7 @@ def auc_over_time(
     times: Any,
     *,
     n_resamples: int = 500,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: Any = 0,
     ax: Any = None,
 ) -> Any:
@@ -43,7 +43,7 @@ def auc_over_time(
         Months, ascending; those where the AUC is not defined stay empty.
     n_resamples : int, default=500
         0 leaves the intervals out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     random_state : int or None, default=0
     ax : matplotlib.axes.Axes, default=None
 
@@ -67,7 +67,7 @@ def auc_over_time(
         def metric(w: Any, values: Any = values) -> Any:
             return metrics.cumulative_dynamic_auc(survival_train, survival_test, values, times, w)
 
-        curve, low, _ = _band(ax, times, metric, weights, level, name, look)
+        curve, low, _ = _band(ax, times, metric, weights, confidence_level, name, look)
         lowest = min(lowest, np.nanmin(np.r_[curve, low, lowest]) - 0.02)
     ax.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="Months", ylabel="Time-dependent AUC", ylim=(max(lowest, 0), 1.0), xlim=(0, times.max() * 1.02))
@@ -81,7 +81,7 @@ def brier_over_time(
     times: Any,
     *,
     n_resamples: int = 500,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     random_state: Any = 0,
     ax: Any = None,
 ) -> Any:
@@ -89,7 +89,7 @@ def brier_over_time(
 
     Parameters
     ----------
-    survival_train, survival_test, times, n_resamples, level, random_state, ax
+    survival_train, survival_test, times, n_resamples, confidence_level, random_state, ax
         As in :func:`auc_over_time`.
     survival : array of shape (n, n_times), or dict of str to such arrays
         Probability to be event-free at each time, by name of the model.
@@ -119,14 +119,21 @@ def brier_over_time(
         def metric(w: Any, values: Any = values) -> Any:
             return metrics.brier_score(survival_train, survival_test, values, times, w)
 
-        _band(ax, times, metric, weights, level, name or "model", look)
+        _band(ax, times, metric, weights, confidence_level, name or "model", look)
     ax.set(xlabel="Months", ylabel="Brier score", xlim=(0, times.max() * 1.02))
     ax.set_ylim(0, max(0.27, ax.get_ylim()[1]))
     return _legend(finish(ax))
 
 
 def survival_calibration(
-    event: Any, time: Any, survival: Any, horizon: float, *, n_groups: int = 5, level: float = 0.95, ax: Any = None
+    event: Any,
+    time: Any,
+    survival: Any,
+    horizon: float,
+    *,
+    n_groups: int = 5,
+    confidence_level: float = 0.95,
+    ax: Any = None,
 ) -> Any:
     """Draw observed against predicted risk at a horizon: a smooth curve, and Kaplan-Meier in groups of one size.
 
@@ -141,7 +148,7 @@ def survival_calibration(
         Months.
     n_groups : int, default=5
         Groups of predicted risk; bars are intervals of Kaplan-Meier (log-log transformed). 0 draws the curve alone.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
     ax : matplotlib.axes.Axes, default=None
 
     Returns
@@ -182,7 +189,7 @@ def survival_calibration(
             at = np.searchsorted(times, horizon, side="right") - 1
             if at < 0 or horizon > times[-1]:
                 continue
-            low, high = log_log_interval(event[group], time[group], times, curve, level)
+            low, high = log_log_interval(event[group], time[group], times, curve, confidence_level)
             point, bars = 1 - curve[at], [[max(high[at] - curve[at], 0)], [max(curve[at] - low[at], 0)]]
             ax.errorbar(1 - values[group].mean(), point, bars, fmt="o", ms=4, color=look["color"], elinewidth=0.9)
         distributions.append((1 - values, look))
@@ -248,7 +255,13 @@ def decision_curve(
 
 
 def _band(
-    ax: Any, times: np.ndarray, metric: Callable[[Any], Any], weights: np.ndarray, level: float, name: str, look: Any
+    ax: Any,
+    times: np.ndarray,
+    metric: Callable[[Any], Any],
+    weights: np.ndarray,
+    confidence_level: float,
+    name: str,
+    look: Any,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A curve with its pointwise interval."""
     with warnings.catch_warnings():
@@ -258,7 +271,7 @@ def _band(
     low = high = np.full(len(times), np.nan)
     if len(weights):
         draws = np.asarray(metric(weights))
-        low, high = np.array([metrics.percentile_interval(column, level) for column in draws.T]).T
+        low, high = np.array([metrics.percentile_interval(column, confidence_level) for column in draws.T]).T
         ax.fill_between(times, low, high, color=look["color"], alpha=0.13, linewidth=0)
     return curve, low, high
 

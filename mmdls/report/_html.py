@@ -27,7 +27,7 @@ _NAMES = {
     "calibration_e50": "Calibration error, median (E50)",
     "calibration_e90": "Calibration error, 90th percentile (E90)",
     "integrated_brier_score": "Integrated Brier score",
-    "integrated_prediction_accuracy": "Integrated prediction accuracy",
+    "integrated_ipa": "Integrated prediction accuracy",
     "log_likelihood": "Log-likelihood per patient",
     "d_calibration_p": "D-calibration, p",
     "auc": "AUC",

@@ -133,7 +133,7 @@ def heterogeneity(study: Study) -> str:
         text += f"<h3>By centre: {html.escape(name)}</h3><div class='figures'>"
         for (task, metric), own in table.groupby(["task", "metric"], sort=False):
             own = own[own["group"] != "all"]
-            pooled = tables.pooled_value(own["value"], own["low"], own["high"])
+            pooled = tables.random_effects_summary(own["value"], own["low"], own["high"])
             label = f"{metric_name(metric)}, {task}"
             drawn: dict[str, Any] = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
             text += figure(

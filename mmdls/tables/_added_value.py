@@ -23,7 +23,7 @@ def added_value(
     models: Mapping[str, Mapping[str, Any]],
     y: pd.DataFrame,
     *,
-    metrics: Sequence[str] = ("concordance_index", "integrated_brier_score", "integrated_prediction_accuracy", "auc"),
+    metrics: Sequence[str] = ("concordance_index", "integrated_brier_score", "integrated_ipa", "auc"),
     external: bool = False,
     **options: Any,
 ) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def hazard_table(
     *,
     adjusted: bool = True,
     numbers: Sequence[str] = (),
-    level: float = 0.95,
+    confidence_level: float = 0.95,
 ) -> pd.DataFrame:
     """Hazard ratios of covariates: numbers per standard deviation, categories by dummies against the first level.
 
@@ -40,7 +40,7 @@ def hazard_table(
         One Cox model of all covariates (Efron ties, Wald intervals); otherwise one model each.
     numbers : sequence of str, default=()
         Covariates with few whole numbers that are meant per standard deviation, such as a count.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
 
     Returns
     -------
@@ -99,7 +99,7 @@ def hazard_table(
         matrix = np.column_stack(columns)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-            ratios = metrics.hazard_ratios(event, time, matrix, level)
+            ratios = metrics.hazard_ratios(event, time, matrix, confidence_level)
         results += list(zip(*ratios, metrics.proportional_hazards_test(event, time, matrix)[1], strict=True))
     answers = iter(results)
     table = []
@@ -141,7 +141,7 @@ def _are_codes(values: pd.Series) -> bool:
 
 
 def interaction_table(
-    predictions: Mapping[str, Any], y: pd.DataFrame, treatment: pd.Series, *, level: float = 0.95
+    predictions: Mapping[str, Any], y: pd.DataFrame, treatment: pd.Series, *, confidence_level: float = 0.95
 ) -> pd.DataFrame:
     """Hazard ratio of the risk score within each treatment, and the ratio of both with its interval.
 
@@ -153,7 +153,7 @@ def interaction_table(
     treatment : Series or array of shape (n_patients,)
         Joined by patient id; an array has the rows of the predictions. With more than two values each is compared with
         the first in sorted order, or in that of a categorical. Patients of unknown treatment are left out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
 
     Returns
     -------
@@ -194,11 +194,11 @@ def interaction_table(
             row = {"task": task, "treatment": name, "n": int(own.sum()), "n_events": int(event[own].sum())}
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-                ratio = metrics.hazard_ratios(event[own], time[own], score[own], level)
+                ratio = metrics.hazard_ratios(event[own], time[own], score[own], confidence_level)
                 row |= dict(zip(("hazard_ratio", "low", "high"), (float(v[0]) for v in ratio), strict=False))
                 if name != first:
                     second = (given == name)[pair]
-                    test = metrics.interaction_test(event[pair], time[pair], score[pair], second, level)
+                    test = metrics.interaction_test(event[pair], time[pair], score[pair], second, confidence_level)
                     row |= dict(zip(("interaction", "interaction_low", "interaction_high", "p"), test, strict=True))
             rows.append(row)
     columns = ["task", "treatment", "n", "n_events", "hazard_ratio", "low", "high"]

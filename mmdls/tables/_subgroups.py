@@ -13,7 +13,7 @@ from mmdls.evaluation import evaluate_predictions
 from mmdls.evaluation._checks import check_names
 from mmdls.tables._cohort import levels
 
-__all__ = ["pooled_value", "subgroups"]
+__all__ = ["random_effects_summary", "subgroups"]
 
 _SUPPRESSED = "suppressed: fewer than {0} patients or {1} events"
 
@@ -112,7 +112,7 @@ def _is_small(task: Any, y: pd.DataFrame, min_patients: int, min_events: int) ->
     return counts.sum() < min_patients or counts.min() < min_events
 
 
-def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[str, float]:
+def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: float = 0.95) -> dict[str, float]:
     """Random-effects mean of one metric over centres, with the interval in which a new centre is expected.
 
     Works on the scale of log odds, as C-index and AUC are shares; standard errors come from the intervals.
@@ -121,7 +121,7 @@ def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[
     ----------
     values, low, high : array of shape (k,)
         A metric between 0 and 1 and its interval, by centre; centres with NaN are left out.
-    level : float, default=0.95
+    confidence_level : float, default=0.95
         Of the given and of the returned intervals.
 
     Returns
@@ -138,7 +138,7 @@ def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[
 
     Examples
     --------
-    >>> pooled = pooled_value([0.7, 0.7, 0.7], [0.6, 0.6, 0.6], [0.8, 0.8, 0.8])
+    >>> pooled = random_effects_summary([0.7, 0.7, 0.7], [0.6, 0.6, 0.6], [0.8, 0.8, 0.8])
     >>> round(pooled["value"], 3), pooled["heterogeneity"], bool(pooled["low"] > 0.6)
     (0.7, 0.0, True)
     """
@@ -146,7 +146,7 @@ def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[
     known = ~np.isnan(values + low + high) & (low < high)
     with np.errstate(divide="ignore"):
         effect = logit(values[known])
-        error = (logit(high[known]) - logit(low[known])) / (2 * norm.ppf((1 + level) / 2))
+        error = (logit(high[known]) - logit(low[known])) / (2 * norm.ppf((1 + confidence_level) / 2))
     finite = np.isfinite(effect) & np.isfinite(error)
     effect, error = effect[finite], error[finite]
     k = len(effect)
@@ -159,7 +159,7 @@ def pooled_value(values: Any, low: Any, high: Any, level: float = 0.95) -> dict[
     between = max(0.0, excess / (weight.sum() - (weight**2).sum() / weight.sum())) if k > 1 else 0.0
     weight = 1 / (error**2 + between)
     mean, spread = (weight * effect).sum() / weight.sum(), weight.sum() ** -0.5
-    margin = norm.ppf((1 + level) / 2) * spread
-    new = t.ppf((1 + level) / 2, k - 2) * np.sqrt(between + spread**2) if k > 2 else float("nan")
+    margin = norm.ppf((1 + confidence_level) / 2) * spread
+    new = t.ppf((1 + confidence_level) / 2, k - 2) * np.sqrt(between + spread**2) if k > 2 else float("nan")
     shares = expit([mean, mean - margin, mean + margin, mean - new, mean + new])
     return dict(zip(nothing, [*map(float, shares), float(np.sqrt(between))], strict=True)) | {"n_centres": k}
