@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = sorted(ROOT.glob("mmdls/**/*.py"))
 
-# A file imports from its own room, and from the rooms on the floors below its own.
+# A file imports from its own package, and from packages on the floors below its own.
 FLOORS = {
     "_files": 0,
     "_secrets": 0,
@@ -72,16 +72,16 @@ def calls(tree, function):
     ]
 
 
-def broken_floors(room, tree):
-    """What a file of this room imports from its own floor or above, outside its room."""
+def broken_floors(own_package, tree):
+    """What a file of this own_package imports from its own floor or above, outside its own_package."""
     upward = []
     for name, node in imports(tree):
         package, *inside = name.split(".")
         if package in ("benchmarks", "examples", "tests"):
             upward.append(f"line {node.lineno}: {name}")
-        elif package == "mmdls" and inside[0] != room:
-            # What is no room is a public name of the package itself, which stands above all rooms.
-            if FLOORS.get(inside[0], 8) >= FLOORS[room]:
+        elif package == "mmdls" and inside[0] != own_package:
+            # Anything else is a public name of mmdls itself, which stands above all its packages.
+            if FLOORS.get(inside[0], 8) >= FLOORS[own_package]:
                 upward.append(f"line {node.lineno}: {name}")
     return upward
 
@@ -107,7 +107,7 @@ def test_a_file_imports_only_from_the_floors_below_its_own(source):
 
 
 @pytest.mark.parametrize(
-    ("room", "line"),
+    ("own_package", "line"),
     [
         ("cohort", "import mmdls.registry"),
         ("modules", "from mmdls.metrics import auc_score"),
@@ -119,9 +119,9 @@ def test_a_file_imports_only_from_the_floors_below_its_own(source):
         ("plotting", "import tests.conftest"),
     ],
 )
-def test_an_import_upward_is_noticed_wherever_it_stands(room, line):
-    assert broken_floors(room, ast.parse(line))
-    assert not broken_floors(room, ast.parse(f"from mmdls.{room} import x\nimport numpy"))
+def test_an_import_upward_is_noticed_wherever_it_stands(own_package, line):
+    assert broken_floors(own_package, ast.parse(line))
+    assert not broken_floors(own_package, ast.parse(f"from mmdls.{own_package} import x\nimport numpy"))
 
 
 def test_modules_are_named_in_strings_only_where_they_load_on_first_use():
@@ -132,12 +132,12 @@ def test_modules_are_named_in_strings_only_where_they_load_on_first_use():
 def test_tables_meet_tensors_in_training_and_estimators_only(source):
     file, tree = source
     packages = {name.partition(".")[0] for name, _ in imports(tree)}
-    room = room_of(file)
-    if room not in ("training", "estimators", "testing"):
+    own_package = room_of(file)
+    if own_package not in ("training", "estimators", "testing"):
         assert not {"pandas", "torch"} <= packages
-    if room == "modules":
+    if own_package == "modules":
         assert not packages & {"pandas", "sklearn", "sksurv", "skorch"}, "a module knows tensors only"
-    if room == "metrics":
+    if own_package == "metrics":
         assert not packages & {"pandas", "torch", "skorch"}, "a metric knows arrays only"
 
 
@@ -182,7 +182,7 @@ def test_optional_packages_are_imported_where_they_are_used_with_the_way_to_get_
             continue
         local = any(node in ast.walk(function) for function in functions)
         assert local, f"line {node.lineno}: {package} is optional; import it in the function that uses it"
-        # One function of a room may ask for the package on behalf of the others.
+        # One function of a own_package may ask for the package on behalf of the others.
         texts = [other.read_text() for other in FILES if room_of(other) == room_of(file)]
         assert any(f'pip install "mmdls[{extra}]"' in text for text in texts for extra in OPTIONAL[package]), (
             f'line {node.lineno}: say how to get {package}: pip install "mmdls[{OPTIONAL[package][0]}]"'
@@ -201,7 +201,7 @@ def test_what_is_imported_everywhere_is_a_requirement():
             assert f'"{brought.get(package, package)}>=' in project, f"{name_of(file)} imports {package}"
 
 
-# -- manners -----------------------------------------------------------------------------------------------------------
+# -- conventions -------------------------------------------------------------------------------------------------------
 
 
 def test_the_library_does_not_print(source):
@@ -257,7 +257,8 @@ OFFERED = {
 PUBLIC = {
     f"{value.__module__}.{value.__qualname__}": value
     for module in modules()
-    if module.__name__.count(".") <= 1  # a room, or the package itself; files inside a room are its own affair
+    if module.__name__.count(".")
+    <= 1  # a own_package, or the package itself; files inside a own_package are its own affair
     for _, value in own_names(module)
     if inspect.isclass(value) or inspect.isfunction(value)
 }

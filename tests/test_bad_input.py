@@ -1,6 +1,6 @@
 """Bad input never yields a number: what a user meets when a table, a folder or a file is wrong.
 
-The gates have tests of their own; here the same faults go through whole estimators.
+The validation functions have tests of their own; here the same faults go through whole estimators.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""The gate: what a cohort is, and what is refused with which words."""
+"""Validation of a cohort: what is accepted, what is refused, and with which message."""
 
 import numpy as np
 import pandas as pd

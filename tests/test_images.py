@@ -258,10 +258,10 @@ def test_a_store_remembers_what_was_computed_from_it(tmp_path, stacks):
         made.clear()
         store = SliceStore.build(stacks, memory=memory)
         for _ in range(2):
-            assert np.array_equal(store.remember("sums", make), np.arange(15.0))
+            assert np.array_equal(store.cached("sums", make), np.arange(15.0))
         assert len(made) == 1
-        assert np.array_equal(SliceStore.build(stacks, memory=memory).remember("sums", make), np.arange(15.0))
+        assert np.array_equal(SliceStore.build(stacks, memory=memory).cached("sums", make), np.arange(15.0))
         assert len(made) == 1 + again
-    store.remember("others", make)
+    store.cached("others", make)
     assert len(made) == 3
     assert not list(tmp_path.rglob(".building*"))

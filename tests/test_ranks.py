@@ -238,7 +238,7 @@ def test_different_cohorts_or_parameters_are_refused_on_every_rank(found):
 
 def test_shares_are_even_and_complete():
     for n in (0, 1, 2, 5, 7, 100):
-        shares = [Ranks(rank, 3, torch.device("cpu")).share(n) for rank in range(3)]
+        shares = [Ranks(rank, 3, torch.device("cpu")).own_part(n) for rank in range(3)]
         assert [i for share in shares for i in range(n)[share]] == list(range(n))
         sizes = [share.stop - share.start for share in shares]
         assert max(sizes) - min(sizes) <= 1

@@ -387,7 +387,7 @@ def test_codes_and_categories_are_as_said():
     assert cohort.X["clinical_sex"].tolist()[:4] == ["male", "female", "male", "female"]
     assert cohort.X["clinical_grade"].tolist()[:4] == ["1", "2", "3", "3"]
     assert cohort.X["clinical_grade"].isna().tolist() == [False] * 4 + [True]
-    encoder = TabularEncoder(indicators=False).fit(cohort.X)
+    encoder = TabularEncoder(add_indicator=False).fit(cohort.X)
     assert set(encoder.categories_) == {"clinical_sex", "clinical_grade"}
     with pytest.raises(ValueError, match=r"unknown labels in 'sex'.*'2' \(2\), patients \['012', '4'\]"):
         read(frame, blocks={"clinical": ["sex"]}, codes={"sex": {1: "male"}})

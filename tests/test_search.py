@@ -1,4 +1,4 @@
-"""Search with Optuna: scikit-learn's manners, honest folds, shared studies."""
+"""Search with Optuna: compatible with scikit-learn, folds without leaks, shared studies."""
 
 import os
 import pickle
@@ -34,7 +34,7 @@ from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch, search_space_of
 from mmdls.search._workers import Trials
-from mmdls.training._epoch_callback import watcher
+from mmdls.training._epoch_callback import current_epoch_callback
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = {"logisticregression__C": FloatDistribution(1e-4, 1e3, log=True)}
@@ -178,8 +178,8 @@ class Trained(ClassifierMixin, BaseEstimator):
         for _ in range(self.n_networks):
             for epoch in range(1, self.max_epochs + 1):
                 Trained.epochs[-1] += 1
-                if watcher():
-                    watcher()(epoch, best * epoch / self.max_epochs)
+                if current_epoch_callback():
+                    current_epoch_callback()(epoch, best * epoch / self.max_epochs)
         return self
 
 
@@ -607,7 +607,7 @@ def test_what_two_processes_put_in_at_once_is_run_once(tmp_path, monkeypatch):
 
 def test_trials_of_other_machines_are_waited_for_while_they_live(tmp_path, monkeypatch):
     X, y = np.zeros((20, 1)), np.arange(20) % 2
-    monkeypatch.setattr("mmdls.search._workers._SECONDS_TILL_DEAD", 1.0)
+    monkeypatch.setattr("mmdls.search._workers.HEARTBEAT_TIMEOUT", 1.0)
     search = OptunaSearch(Moody(), QUALITY, n_trials=1, cv=2, storage=tmp_path / "study.log", random_state=0)
     study = search.fit(X, y).study_
     alive, dead = study.ask(), study.ask()
@@ -618,7 +618,7 @@ def test_trials_of_other_machines_are_waited_for_while_they_live(tmp_path, monke
     def work():
         for sign in range(20):
             time.sleep(0.1)
-            alive.set_user_attr("alive", sign)
+            alive.set_user_attr("heartbeat", sign)
         study.tell(alive, 0.125)
 
     with ThreadPoolExecutor(1) as elsewhere:
@@ -628,7 +628,7 @@ def test_trials_of_other_machines_are_waited_for_while_they_live(tmp_path, monke
     assert table["param_quality"][2] == dead.params["quality"]
     assert np.isnan(table["split0_test_score"][1]) and not np.isnan(table["split0_test_score"][2])
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        dead.set_user_attr("alive", 1)  # too late: it has been run again
+        dead.set_user_attr("heartbeat", 1)  # too late: it has been run again
 
 
 def test_a_trial_that_was_taken_over_is_left_to_the_other(tmp_path):
@@ -662,7 +662,7 @@ def test_a_trial_that_kills_every_process_is_given_up(tmp_path):
         trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}:another")
         trial.suggest_float("quality", 0, 1)
         for _ in range(2):
-            Trials(study, n_trials=2).put_in_again(study.trials[-1])
+            Trials(study, n_trials=2)._requeue(study.trials[-1])
     table = search.set_params(n_trials=3).fit(X, y).cv_results_
     assert list(table["state"]) == ["COMPLETE", "FAIL", "COMPLETE"]
     assert table["error"][1] == "its process died 5 times"

@@ -30,7 +30,7 @@ from mmdls.modules.losses_segmentation import LOSSES, dice_loss, focal_loss, tve
 from mmdls.modules.pretrained import load_imagenet_weights
 from mmdls.modules.segmentation import make_segmentation_net
 from mmdls.registry import segmentation_nets
-from mmdls.training._masks import Augmentation, with_neighbours
+from mmdls.training._masks import Augmentation, with_context_slices
 
 # -- networks --------------------------------------------------------------------------------------------------------
 
@@ -354,7 +354,7 @@ def test_hounsfield_units_and_greys_of_one_range_give_equal_masks(segmentor, X):
 @pytest.mark.parametrize(
     "change",
     [
-        {"neighbours": 1},
+        {"context_slices": 1},
         {"patch_size": 16},
         {"precision": "bf16"},
         {"loss": "tversky+focal"},
@@ -376,7 +376,7 @@ def test_every_way_to_train_learns_and_can_be_repeated(X, change):
 
 
 def test_mirrored_slices_give_mirrored_masks_with_flips(segmentor, X):
-    model = copy.copy(segmentor).set_params(flips=True)
+    model = copy.copy(segmentor).set_params(test_time_augmentation=True)
     mirrored = X.assign(ct_image=X["ct_image"].map(lambda image: image[..., ::-1].copy()))
     one, other = model.predict_proba(X), model.predict_proba(mirrored)
     assert all(np.allclose(a, b[..., ::-1], atol=1e-4) for a, b in zip(one.iloc[:, 0], other.iloc[:, 0], strict=True))
@@ -384,7 +384,7 @@ def test_mirrored_slices_give_mirrored_masks_with_flips(segmentor, X):
 
 def test_neighbours_repeat_at_both_ends_and_stay_with_their_patient():
     images = torch.arange(5, dtype=torch.uint8)[:, None, None]
-    taken = with_neighbours(images, torch.tensor([0, 0, 0, 1, 1]), torch.arange(5), 1)[..., 0, 0]
+    taken = with_context_slices(images, torch.tensor([0, 0, 0, 1, 1]), torch.arange(5), 1)[..., 0, 0]
     assert taken.tolist() == [[0, 0, 1], [0, 1, 2], [1, 2, 2], [3, 3, 4], [3, 4, 4]]
 
 
@@ -558,7 +558,7 @@ def test_backbone_weights_from_a_file_start_the_encoder(tmp_path, X):
         image_size=32,
         max_epochs=1,
         learning_rate=1e-9,
-        neighbours=1,
+        context_slices=1,
         random_state=0,
     ).fit(X)
     assert torch.allclose(model.network_.encoder.stem[0].weight, weights["conv1.weight"], atol=1e-5)
@@ -613,7 +613,7 @@ def test_masks_with_several_labels_or_other_shapes_are_refused(X):
             {"threshold": 1.5},
             "'threshold' parameter of LungLesionSegmentor must be .* in the range .0.0, 1.0.. Got 1.5",
         ),
-        ({"neighbours": -1}, "'neighbours' parameter .* must be an int in the range .0, inf.. Got -1"),
+        ({"context_slices": -1}, "'context_slices' parameter .* must be an int in the range .0, inf.. Got -1"),
         ({"loss": "dise"}, "loss must join"),
         ({"lung_components": "two"}, "'lung_components' parameter .* must be an int .*'auto'.* or None. Got 'two'"),
         ({"lesion_components": "auto"}, "'lesion_components' parameter .* must be an int .* or None. Got 'auto'"),
@@ -622,7 +622,7 @@ def test_masks_with_several_labels_or_other_shapes_are_refused(X):
         ({"batch_size": 0}, "'batch_size' parameter"),
         ({"learning_rate": -1e-3}, "'learning_rate' parameter"),
         ({"crop_margin": -0.5}, "'crop_margin' parameter"),
-        ({"flips": "no"}, "'flips' parameter"),
+        ({"test_time_augmentation": "no"}, "'test_time_augmentation' parameter"),
         ({"precision": "float16"}, "'precision' parameter"),
         ({"image_size": (32, 0)}, "image_size must be a whole number of 1 or more, or .height, width.; got .32, 0."),
         ({"grey_range": (0.0, float("inf"))}, "grey_range must be .low, high."),

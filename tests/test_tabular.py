@@ -77,7 +77,7 @@ def test_names_of_the_columns_in_their_order(table):
         "clinical_diameter_missing",
     ]
     assert encoder.transform(table).shape == (40, 9)
-    assert TabularEncoder(indicators=False).fit(table).get_feature_names_out().tolist()[-1] == "clinical_site_right"
+    assert TabularEncoder(add_indicator=False).fit(table).get_feature_names_out().tolist()[-1] == "clinical_site_right"
     assert list(encoder.categories_) == ["clinical_sex", "clinical_site"]
 
 
@@ -514,7 +514,7 @@ def test_a_weight_is_a_repetition_and_weight_zero_no_patient(table, scale, imput
 @pytest.mark.parametrize(
     ("params", "told"),
     [
-        ({"indicators": "yes"}, "'indicators' parameter"),
+        ({"add_indicator": "yes"}, "'add_indicator' parameter"),
         ({"hidden_sizes": 16}, "'hidden_sizes' parameter"),
         ({"hidden_sizes": "16"}, "'hidden_sizes' parameter"),
         ({"hidden_sizes": (16, 0)}, "hidden_sizes must hold whole numbers of at least 1"),

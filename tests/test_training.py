@@ -69,7 +69,9 @@ def _gradients(network, inputs, targets, plain=False, **settings):
             for name, store in inputs.stores.items():
                 index, counts = store.slice_index(rows.numpy())
                 encoder = network.encoders[name]
-                parts = [compute.encode(encoder, store, index[p]) for p in compute.pieces(encoder, store, len(index))]
+                parts = [
+                    compute.encode(encoder, store, index[p]) for p in compute.micro_batches(encoder, store, len(index))
+                ]
                 packed[name] = torch.cat(parts), torch.as_tensor(counts)
             loss, _ = net._loss(rows, packed)
             loss.backward()
@@ -359,7 +361,7 @@ def test_micro_batches_fit_the_size_of_the_slices():
 
     def size(side, **settings):
         store = SliceStore(np.zeros((1, side, side), np.uint8), np.array([1]), 0.5, 0.1, "")
-        return Compute(**settings).pieces(encoder, store, 10**4)[0].stop
+        return Compute(**settings).micro_batches(encoder, store, 10**4)[0].stop
 
     sizes = [size(side) for side in (16, 64, 112, 224, 512)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 100 and sizes[-1] == 1

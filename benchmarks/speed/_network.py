@@ -245,19 +245,19 @@ def encodes_stack(device: str, how: str, train: bool, **size: int) -> Step:
     index = np.arange(len(store.data))
     if how == "plain":
         volume, plain = _padded(store, device).flatten(0, 1), _plain_encoder(encoder)
-        pieces, encode = [slice(None)], lambda piece: plain(volume[piece])
+        micro_batches, encode = [slice(None)], lambda part: plain(volume[part])
     else:
         compute = Compute(device, how)
         encoder.to(memory_format=torch.channels_last)
-        pieces = compute.pieces(encoder, store, len(index))
-        encode = lambda piece: compute.encode(encoder, store, index[piece])  # noqa: E731
+        micro_batches = compute.micro_batches(encoder, store, len(index))
+        encode = lambda part: compute.encode(encoder, store, index[part])  # noqa: E731
 
     def step() -> dict[str, np.ndarray]:
         encoder.zero_grad()
         with torch.set_grad_enabled(train):
             found = []
-            for piece in pieces:
-                embeddings = encode(piece)
+            for part in micro_batches:
+                embeddings = encode(part)
                 if train:
                     embeddings.sum().backward()
                 found.append(embeddings.detach())
@@ -277,8 +277,8 @@ def uncut_trains(device: str, **size: int) -> Step:
         optimizer.zero_grad()
         for name, store in inputs.stores.items():
             encoder, index = network.encoders[name], np.arange(len(store.data))
-            for piece in compute.pieces(encoder, store, len(index)):
-                compute.encode(encoder, store, index[piece]).sum().backward()
+            for part in compute.micro_batches(encoder, store, len(index)):
+                compute.encode(encoder, store, index[part]).sum().backward()
         optimizer.step()
 
     return step

@@ -176,9 +176,9 @@ class RadiomicsCox(TabularSurvival):
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         return make_pipeline(
-            TabularEncoder(scale=None, indicators=False),
+            TabularEncoder(scale=None, add_indicator=False),
             VarianceFilter(self.min_variance),
-            TabularEncoder(scale="standard", indicators=False),
+            TabularEncoder(scale="standard", add_indicator=False),
             CorrelationFilter(self.max_correlation),
             RidgeCox(alpha=self.alpha, ties=self.ties),
         )

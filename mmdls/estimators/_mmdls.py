@@ -225,7 +225,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
-                encoder.adopt(network.encoders[name], columns)
+                encoder._set_network(network.encoders[name], columns)
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()

@@ -210,7 +210,7 @@ class Multimodal(_BaseComposition):
         self.history_ = history_table(self.net_)
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
-                encoder.adopt(self._network.encoders[name], columns)
+                encoder._set_network(self._network.encoders[name], columns)
         self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, sample_weight)
 
     def _architecture(self) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def published_parameters() -> dict[str, Any]:
         )
 
     def raw() -> TabularEncoder:
-        return TabularEncoder(scale=None, indicators=False)
+        return TabularEncoder(scale=None, add_indicator=False)
 
     return {
         "modalities": [

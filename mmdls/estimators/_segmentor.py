@@ -55,7 +55,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     image_column : str, default="ct_image"
     image_size : int or (int, int), default=128
         Slices are brought to this height and width for the network, and masks back to the image's own.
-    neighbours : int, default=0
+    context_slices : int, default=0
         Slices before and after that the network sees as further channels; 0 sees each slice alone.
     intensity_range : (float, float), default=(-1350.0, 150.0)
         Window in HU that the network sees.
@@ -69,7 +69,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         False refuses them.
     loss : str, default="dice+cross_entropy"
         ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
-    foreground_share : float, default=0.33
+    foreground_fraction : float, default=0.33
         Share of slices in a batch that is drawn from those with the rarest structure, on top of chance.
     patch_size : int or (int, int), default=None
         Learn from windows of this size, half of them around the rarest structure of a slice; None takes whole slices.
@@ -88,7 +88,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         None never stops, and keeps the last.
     threshold : float, default=0.5
         Probability above which a pixel is inside.
-    flips : bool, default=False
+    test_time_augmentation : bool, default=False
         Predict the mirrored slice too and take the mean: twice the time.
     lung_components : int, "auto" or None, default="auto"
         Keep this many of the largest connected parts in three dimensions; None keeps all. ``"auto"`` keeps two where a
@@ -147,14 +147,14 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         backbone_weights: str | PathLike | None = None,
         image_column: str = "ct_image",
         image_size: int | tuple[int, int] = 128,
-        neighbours: int = 0,
+        context_slices: int = 0,
         intensity_range: tuple[float, float] = (-1350.0, 150.0),
         grey_range: tuple[float, float] = (-1350.0, 150.0),
         lung_label: int | Sequence[int] | None = None,
         lesion_label: int | Sequence[int] | None = None,
         resample_mask: bool = False,
         loss: str = "dice+cross_entropy",
-        foreground_share: float = 0.33,
+        foreground_fraction: float = 0.33,
         patch_size: int | tuple[int, int] | None = None,
         augment: bool = True,
         max_epochs: int = 60,
@@ -164,7 +164,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         validation_fraction: float = 0.15,
         patience: int | None = 20,
         threshold: float = 0.5,
-        flips: bool = False,
+        test_time_augmentation: bool = False,
         lung_components: int | str | None = "auto",
         lesion_components: int | None = None,
         lung_inside_body: bool = False,
@@ -183,14 +183,14 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self.backbone_weights = backbone_weights
         self.image_column = image_column
         self.image_size = image_size
-        self.neighbours = neighbours
+        self.context_slices = context_slices
         self.intensity_range = intensity_range
         self.grey_range = grey_range
         self.lung_label = lung_label
         self.lesion_label = lesion_label
         self.resample_mask = resample_mask
         self.loss = loss
-        self.foreground_share = foreground_share
+        self.foreground_fraction = foreground_fraction
         self.patch_size = patch_size
         self.augment = augment
         self.max_epochs = max_epochs
@@ -200,7 +200,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.threshold = threshold
-        self.flips = flips
+        self.test_time_augmentation = test_time_augmentation
         self.lung_components = lung_components
         self.lesion_components = lesion_components
         self.lung_inside_body = lung_inside_body
@@ -220,8 +220,8 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return {
             "learning_rate": optuna.distributions.FloatDistribution(1e-3, 1e-2, log=True),
             "loss": optuna.distributions.CategoricalDistribution(["dice+cross_entropy", "dice+focal", "tversky"]),
-            "foreground_share": optuna.distributions.FloatDistribution(0.0, 0.7),
-            "neighbours": optuna.distributions.IntDistribution(0, 2),
+            "foreground_fraction": optuna.distributions.FloatDistribution(0.0, 0.7),
+            "context_slices": optuna.distributions.IntDistribution(0, 2),
         }
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> "LungLesionSegmentor":
@@ -267,7 +267,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         held = hold_out(slices, self.validation_fraction, rng)
         is_held = torch.isin(slices.patients, torch.as_tensor(held))
         with seeded(rng.randint(2**31 - 1)):
-            self.network_ = make_segmentation_net(self.net, 2 * self.neighbours + 1, **(self.net_params or {}))
+            self.network_ = make_segmentation_net(self.net, 2 * self.context_slices + 1, **(self.net_params or {}))
             if self.backbone_weights is not None:
                 start_encoder(self.network_, Path(self.backbone_weights))
             self.history_ = train_masks(
@@ -280,9 +280,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
                 learning_rate=self.learning_rate,
                 weight_decay=self.weight_decay,
                 batch_size=self.batch_size,
-                neighbours=self.neighbours,
+                context_slices=self.context_slices,
                 patience=self.patience,
-                foreground_share=self.foreground_share,
+                foreground_fraction=self.foreground_fraction,
                 patch_size=None if self.patch_size is None else as_size(self.patch_size, "patch_size"),
                 augmentation=Augmentation() if self.augment else None,
                 compute=compute,
@@ -472,9 +472,9 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             self.network_,
             torch.cat(small),
             image.shape[1:],
-            neighbours=self.neighbours,
+            context_slices=self.context_slices,
             batch_size=self.batch_size,
-            flips=self.flips,
+            test_time_augmentation=self.test_time_augmentation,
             compute=Compute(device=self.device, precision=self.precision),
             verbose=self.verbose,
         )

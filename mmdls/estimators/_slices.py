@@ -288,9 +288,9 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(net)
-        return self.adopt(net.module_.encoders["slices"], X.columns)
+        return self._set_network(net.module_.encoders["slices"], X.columns)
 
-    def adopt(self, network: SliceNet, columns: Sequence[str]) -> "SliceEncoder":
+    def _set_network(self, network: SliceNet, columns: Sequence[str]) -> "SliceEncoder":
         """Become fitted with a network that was trained elsewhere.
 
         Parameters

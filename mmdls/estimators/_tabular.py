@@ -45,7 +45,7 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         and both keep the order of the values. A steep power overflows far outside of what it was fitted on, so with
         ``"power"`` numbers are cut where they leave the training rows' range by more than its width. A column that did
         not vary in ``fit`` becomes 0. None leaves numbers as they are.
-    indicators : bool, default=True
+    add_indicator : bool, default=True
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
         Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
@@ -83,28 +83,28 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         *,
         impute: str | None = "median",
         scale: str | None = "power",
-        indicators: bool = True,
+        add_indicator: bool = True,
         hidden_sizes: Sequence[int] = (),
     ):
         self.impute = impute
         self.scale = scale
-        self.indicators = indicators
+        self.add_indicator = add_indicator
         self.hidden_sizes = hidden_sizes
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "impute": [StrOptions({"median", "mean"}), None],
         "scale": [StrOptions({"power", "standard"}), None],
-        "indicators": ["boolean"],
+        "add_indicator": ["boolean"],
         "hidden_sizes": [list, tuple, np.ndarray],
     }
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
-        return {"indicators": optuna.distributions.CategoricalDistribution([True, False])}
+        return {"add_indicator": optuna.distributions.CategoricalDistribution([True, False])}
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> "TabularEncoder":
-        """Learn fillings, scales and categories.
+        """Fit imputation, scaling and categories.
 
         Parameters
         ----------
@@ -160,12 +160,12 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         if self.scale is not None:
             self._scaler = NumberScaler(power=self.scale == "power").fit(self._filled(numbers), sample_weight=weight)
         lost = self._missing(numbers, codes)
-        with_missing = [c for c in table.columns if self.indicators and lost[c].any() and c not in self._empty]
+        with_missing = [c for c in table.columns if self.add_indicator and lost[c].any() and c not in self._empty]
         self._with_missing = with_missing
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """Give complete numbers.
+        """Impute, scale and encode.
 
         Parameters
         ----------

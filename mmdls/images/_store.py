@@ -54,7 +54,7 @@ class SliceStore:
         self.mean = mean
         self.std = std
         self.key = key
-        self._remembered: tuple[str, np.ndarray] | None = None
+        self._cached: tuple[str, np.ndarray] | None = None
         self._folder: Path | None = None
 
     def __len__(self) -> int:
@@ -200,23 +200,23 @@ class SliceStore:
             return SliceStore._open, (self._folder,)
         return SliceStore, (self.data, self.counts, self.mean, self.std, self.key)
 
-    def remember(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
-        """Something computed from all slices: found again if it was asked for before, else made and kept.
+    def cached(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array computed from all slices: taken from the cache, or computed and cached.
 
         Parameters
         ----------
         key : str
-            Says what it is, and is a file's name.
+            Identifies the array; it becomes the name of a file.
         make : callable
-            Makes it.
+            Computes the array.
 
         Returns
         -------
         ndarray
-            Kept in RAM until another key is asked for, and for good beside the slices if the store has ``memory``.
+            Cached in RAM until another key is asked for, and on disk beside the slices if the store has ``memory``.
         """
-        if self._remembered is not None and self._remembered[0] == key:
-            return self._remembered[1]
+        if self._cached is not None and self._cached[0] == key:
+            return self._cached[1]
         path = None if self._folder is None else self._folder / f"{key}.npy"
         if path is not None and path.is_file():
             value = np.load(path)
@@ -226,7 +226,7 @@ class SliceStore:
                 with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".building-", delete=False) as file:
                     np.save(file, value)
                 os.replace(file.name, path)
-        self._remembered = key, value
+        self._cached = key, value
         return value
 
     def slice_index(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""When a trial is stopped: after a fold, and after an epoch inside one."""
+"""Pruning of trials, after a fold or after an epoch inside a fold."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from mmdls.training._epoch_callback import watched
+from mmdls.training._epoch_callback import epoch_callback
 
 
 class RunningMeanPruner(optuna.pruners.BasePruner):
@@ -25,9 +25,9 @@ class RunningMeanPruner(optuna.pruners.BasePruner):
 class Epochs:
     """Asks a pruner after every epoch of a trial.
 
-    Every fold has a study of its own, and every network of a fold if several are trained one after another: a pruner
-    takes the best that a trial has reported, which must not come from an easier fold. So that a bad fold alone ends
-    nothing, what is reported is the mean of the best scores of the folds before and the score of this epoch.
+    Every fold, and every network of a fold if several are trained one after another, has a study of its own: pruners
+    compare the best value that a trial has reported, and this must not come from an easier fold. The value reported is
+    the mean of this epoch's score and the best scores of the earlier folds, so that one bad fold does not end a trial.
     """
 
     def __init__(self, study_of: Callable[[int, int], optuna.Study]):
@@ -35,34 +35,34 @@ class Epochs:
         self.before: list[dict[int, float]] = []
 
     def watch(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        """Call a function; networks that train in it may end it with ``TrialPruned``."""
+        """Call a function and return its result; raises ``TrialPruned`` if the pruner stops a network trained in it."""
         network = -1
-        asked: dict[int, optuna.Trial] = {}
+        trials: dict[int, optuna.Trial] = {}
         best: dict[int, float] = {}
 
-        def look(epoch: int, score: float) -> None:
+        def report(epoch: int, score: float) -> None:
             nonlocal network
             network += epoch == 1
             if not np.isfinite(score):
                 return
-            if network not in asked:
-                asked[network] = self.study_of(fold, network).ask()
+            if network not in trials:
+                trials[network] = self.study_of(fold, network).ask()
             best[network] = max(score, best.get(network, score))
             before = [past[network] for past in self.before if network in past]
-            asked[network].report(float(np.mean([*before, score])), epoch)
-            if asked[network].should_prune():
+            trials[network].report(float(np.mean([*before, score])), epoch)
+            if trials[network].should_prune():
                 raise optuna.TrialPruned(f"in epoch {epoch} of fold {fold + 1}")
 
         state = TrialState.FAIL
         try:
-            with watched(look):
+            with epoch_callback(report):
                 found = function(*arguments)
             state = TrialState.COMPLETE
         except optuna.TrialPruned:
             state = TrialState.PRUNED
             raise
         finally:
-            for network, trial in asked.items():
+            for network, trial in trials.items():
                 trial.study.tell(trial, best[network] if state == TrialState.COMPLETE else None, state)
         self.before.append(best)
         return found

@@ -1,4 +1,4 @@
-"""Samplers: the default one, and those of Optuna that need help in a study of many processes."""
+"""Samplers: the default one, and replacements for those of Optuna that cannot be shared by several processes."""
 
 import copy
 import itertools
@@ -11,13 +11,14 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mmdls.search._space import Space, code_in, coded, codes_of
-from mmdls.search._workers import claims_of
+from mmdls.search._workers import active_trials
 
 
 class SeededTPE(optuna.samplers.BaseSampler):
-    """TPE whose draws depend on the seed and the number of the trial only.
+    """TPE whose draws depend only on the seed, the trial's number and the trials before.
 
-    So workers that share a study draw different trials, and a search that goes on draws as if it had never stopped.
+    Processes that share a study therefore draw different trials, and a search that is resumed draws as if it had never
+    stopped.
     """
 
     def __init__(self, seed: int):
@@ -43,10 +44,10 @@ class SeededTPE(optuna.samplers.BaseSampler):
 
 
 class Cells(optuna.samplers.BaseSampler):
-    """Goes through points one by one, each of them once, whoever runs the trials.
+    """Evaluates a fixed list of points, each once, whichever process runs the trials.
 
-    The trial in place k takes point k. So processes that share a study, trials that are run again and searches that
-    go on cover the points without a word to each other.
+    The trial in place k takes point k. Several processes, repeated trials and resumed searches therefore cover all
+    points without further communication.
 
     Parameters
     ----------
@@ -64,14 +65,14 @@ class Cells(optuna.samplers.BaseSampler):
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        # Not study.get_trials: some pruners show a sampler a part of the trials only.
-        claims = claims_of(study._storage.get_all_trials(study._study_id, deepcopy=False))
-        place = [claim.number for claim in claims].index(trial.number)
+        # Not study.get_trials: with some pruners it returns only a part of the trials.
+        active = active_trials(study._storage.get_all_trials(study._study_id, deepcopy=False))
+        place = [trial.number for trial in active].index(trial.number)
         return _code(param_name, self.cells[place % len(self.cells)], param_distribution)
 
 
 class Fixed(optuna.samplers.PartialFixedSampler):
-    """Optuna's sampler with some fixed values, for choices of any type."""
+    """Optuna's sampler with fixed values of some parameters, extended to choices of any type."""
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
         if param_name in self._fixed_params:
@@ -80,16 +81,16 @@ class Fixed(optuna.samplers.PartialFixedSampler):
 
 
 def prepared(sampler: Any, space: Space, given: Mapping[str, Any], seed: int) -> Any:
-    """A copy of a sampler for one study; one that goes through a finite set becomes :class:`Cells`.
+    """A copy of a sampler for one study; a sampler over a finite set becomes :class:`Cells`.
 
     Parameters
     ----------
     sampler : optuna sampler
     space : dict of str to optuna distribution, or callable
     given : dict
-        What the estimator was given of the space, in codes; a point of the set that has it comes first.
+        The estimator's own values of the searched parameters, in codes; the point with these values comes first.
     seed : int
-        For the order of points of a sampler that has none of its own.
+        Seeds the order of the points where the sampler has no order of its own.
 
     Raises
     ------
@@ -105,13 +106,12 @@ def prepared(sampler: Any, space: Space, given: Mapping[str, Any], seed: int) ->
 
 
 def decides_alone(sampler: Any) -> bool:
-    """Whether a point that is put in would disturb what a sampler is to cover or to keep fixed."""
-    kinds = (Cells, Fixed, optuna.samplers.GridSampler, optuna.samplers.BruteForceSampler)
-    return isinstance(sampler, kinds)
+    """Whether no trial may be enqueued beside a sampler's own: it covers a set of points or fixes parameters."""
+    return isinstance(sampler, Cells | Fixed | optuna.samplers.GridSampler | optuna.samplers.BruteForceSampler)
 
 
 def _cells(sampler: Any, space: Space, seed: int) -> list[dict[str, Any]] | None:
-    """The points of a sampler that goes through a finite set, each once; None for one that draws."""
+    """The points of a sampler over a finite set, each once; None for a sampler that draws at random."""
     if isinstance(sampler, optuna.samplers.PartialFixedSampler):
         cells = _cells(sampler._base_sampler, space, seed)
         cells = cells and [{**cell, **sampler._fixed_params} for cell in cells]
@@ -139,10 +139,13 @@ def _values(name: str, distribution: BaseDistribution) -> list[Any]:
         return list(codes_of(distribution.choices))
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     if distribution.step is None:
-        raise ValueError(f"search_space[{name!r}] has no step, so it cannot be gone through: {distribution}.")
+        raise ValueError(
+            f"search_space[{name!r}] has no step, so its values cannot be enumerated: {distribution}. Give a step, or "
+            "use a sampler that draws at random."
+        )
     low, high, step = (Decimal(str(value)) for value in (distribution.low, distribution.high, distribution.step))
-    kind = int if isinstance(distribution, IntDistribution) else float
-    return [kind(low + number * step) for number in range(int((high - low) / step) + 1)]
+    cls = int if isinstance(distribution, IntDistribution) else float
+    return [cls(low + number * step) for number in range(int((high - low) / step) + 1)]
 
 
 def _code(name: str, point: Mapping[str, Any], distribution: BaseDistribution) -> Any:

@@ -43,7 +43,7 @@ from mmdls.search._space import (
     parameters_of,
 )
 from mmdls.search._storage import Storage, opened, quiet
-from mmdls.search._workers import GIVEN, Trials, claims_of, died
+from mmdls.search._workers import GIVEN, Trials, active_trials, died
 
 __all__ = ["OptunaSearch"]
 
@@ -359,7 +359,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
 
     def _collect(self, objectives: list[str], space: Space) -> None:
         """``cv_results_`` and the best of them, from the study."""
-        trials = [t for t in claims_of(self.study_.get_trials(deepcopy=False)) if t.state.is_finished() and not died(t)]
+        trials = active_trials(self.study_.get_trials(deepcopy=False))
+        trials = [trial for trial in trials if trial.state.is_finished() and not died(trial)]
         table = results_table(trials, space, list(self.scorer_), self.n_splits_)
         self.cv_results_ = table
         done = np.flatnonzero(table["state"] == TrialState.COMPLETE.name)

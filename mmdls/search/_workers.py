@@ -1,4 +1,4 @@
-"""The processes that work on one study: who runs which trial, and what becomes of it when its process dies."""
+"""Several processes that work on one study: which trials each runs, and how trials of dead processes are run again."""
 
 import functools
 import os
@@ -17,16 +17,17 @@ from optuna.trial import TrialState
 from tqdm.auto import tqdm
 
 _TOKEN = uuid4().hex[:8]
-_SECONDS_TILL_DEAD = 300
-# A trial that kills its process every time, out of memory for example, must not be tried for ever.
-_MOST_DEATHS = 5
+# Seconds without a heartbeat after which a trial's process counts as dead.
+HEARTBEAT_TIMEOUT = 300
+# A trial that ends its process every time, for example out of memory, must not be repeated for ever.
+_MAX_DEATHS = 5
 _EXHAUSTED = "exhausted"
-# The first trial is put in again for none.
+# Value of "again" for the first trial, which repeats no other trial.
 GIVEN = -1
 
 
 class Trials:
-    """Runs the trials of a study until it has enough of them, together with whoever else works on it.
+    """Runs trials until the study has ``n_trials``, together with other processes that work on the same study.
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ class Trials:
     catch : tuple of exception types
         Errors that count as a failed trial.
     mark : str, default=""
-        What the sampler goes through; a study that has been through it does not begin again.
+        Identifies the sampler's set of points; a study whose set is exhausted runs no further trials.
     verbose : int
         1 shows a progress bar.
     """
@@ -57,23 +58,23 @@ class Trials:
         self.catch = catch
         self.mark = mark
         self.verbose = verbose
-        self.watch = _Watch()
+        self.liveness = _Liveness()
 
     def run(self, objective: Callable[[optuna.Trial], Any]) -> None:
-        """Run trials until the study has enough of them, whoever else works on it."""
+        """Run trials until the study has ``n_trials`` finished ones."""
         end = np.inf if self.timeout is None else monotonic() + self.timeout
         with (
             self._stoppable(),
             tqdm(total=self.n_trials, desc="trials", unit="trial", disable=not self.verbose, file=sys.stderr) as bar,
         ):
             while monotonic() < end:
-                claims = self.claims()[: self.n_trials]
-                finished = [trial.state.is_finished() and not died(trial) for trial in claims]
+                active = self._active_trials()[: self.n_trials]
+                finished = [trial.state.is_finished() and not died(trial) for trial in active]
                 bar.update(sum(finished) - bar.n)
-                if any([self.put_in_again(trial) for trial in claims]):
+                if any([self._requeue(trial) for trial in active]):
                     continue
-                if (len(claims) < self.n_trials and not self._is_exhausted()) or any(
-                    trial.state == TrialState.WAITING for trial in claims
+                if (len(active) < self.n_trials and not self._is_exhausted()) or any(
+                    trial.state == TrialState.WAITING for trial in active
                 ):
                     self._run_trial(objective)
                 elif all(finished):
@@ -81,13 +82,13 @@ class Trials:
                 else:
                     sleep(0.2)
 
-    def claims(self) -> list[optuna.trial.FrozenTrial]:
-        """The trials that count."""
-        return claims_of(self.study.get_trials(deepcopy=False))
+    def _active_trials(self) -> list[optuna.trial.FrozenTrial]:
+        """The trials that count towards ``n_trials``."""
+        return active_trials(self.study.get_trials(deepcopy=False))
 
     @contextmanager
     def _stoppable(self) -> Iterator[None]:
-        """Let samplers end the search: Optuna's own method raises outside of its own loop."""
+        """Let samplers end the search: Optuna's own ``Study.stop`` raises outside of ``Study.optimize``."""
         stop = functools.partial(self.study.set_user_attr, _EXHAUSTED, self.mark)
         self.study.__dict__["stop"] = stop
         try:
@@ -98,14 +99,14 @@ class Trials:
     def _is_exhausted(self) -> bool:
         return self.study.user_attrs.get(_EXHAUSTED) == self.mark
 
-    def put_in_again(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Whether a trial's process is gone; the trial fails, and a failed one gets a successor."""
-        if trial.state == TrialState.RUNNING and self.watch.is_dead(trial):
+    def _requeue(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Fail a trial whose process is dead, and enqueue a failed one again; True if either was done."""
+        if trial.state == TrialState.RUNNING and self.liveness.is_dead(trial):
             deaths = trial.user_attrs.get("deaths", 0) + 1
             with suppress(optuna.exceptions.UpdateFinishedTrialError):
                 note = functools.partial(self.study._storage.set_trial_user_attr, trial._trial_id)
                 note("deaths", deaths)
-                if deaths >= _MOST_DEATHS:
+                if deaths >= _MAX_DEATHS:
                     note("error", f"its process died {deaths} times")
             self._tell(trial.number, state=TrialState.FAIL)
             return True
@@ -119,16 +120,16 @@ class Trials:
     def _run_trial(self, objective: Callable[[optuna.Trial], Any]) -> None:
         trial = self.study.ask()
         trial.set_user_attr("process", _process())
-        if trial.number not in [claim.number for claim in self.claims()[: self.n_trials]]:
-            # Somebody else was faster. What was asked for cannot be unasked, but it can be marked as never run.
+        if trial.number not in [other.number for other in self._active_trials()[: self.n_trials]]:
+            # Another process was faster. Optuna cannot delete a trial, so this one is marked as never run.
             trial.set_user_attr("given_back", True)
             self._tell(trial.number, state=TrialState.FAIL)
             return
         try:
-            with signs_of_life(trial):
+            with _heartbeat(trial):
                 values = objective(trial)
         except optuna.exceptions.UpdateFinishedTrialError:
-            return  # taken for dead and put in again
+            return  # another process counted this one as dead and has enqueued the trial again
         except optuna.TrialPruned:
             self._tell(trial.number, state=TrialState.PRUNED)
         except self.catch:
@@ -149,23 +150,23 @@ def _process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{_TOKEN}"
 
 
-class _Watch:
-    """Tells which running trials have lost their process."""
+class _Liveness:
+    """Finds running trials whose process is dead."""
 
     def __init__(self) -> None:
         self.last: dict[int, tuple[Any, float]] = {}
 
     def is_dead(self, trial: optuna.trial.FrozenTrial) -> bool:
-        """Whether the process is gone, or has given no sign of life for long; clocks are not compared."""
+        """Whether the process has ended or sent no heartbeat for too long, by this process's own clock."""
         host, _, rest = trial.user_attrs.get("process", "").partition(":")
         if host == socket.gethostname():
             pid, _, token = rest.partition(":")
             if not (token == _TOKEN if int(pid) == os.getpid() else _exists(int(pid))):
                 return True
-        sign = trial.user_attrs.get("alive")
+        beat = trial.user_attrs.get("heartbeat")
         last, since = self.last.get(trial.number, (None, monotonic()))
-        self.last[trial.number] = (sign, since if sign == last else monotonic())
-        return monotonic() - self.last[trial.number][1] > _SECONDS_TILL_DEAD
+        self.last[trial.number] = (beat, since if beat == last else monotonic())
+        return monotonic() - self.last[trial.number][1] > HEARTBEAT_TIMEOUT
 
 
 def _exists(pid: int) -> bool:
@@ -179,18 +180,18 @@ def _exists(pid: int) -> bool:
 
 
 @contextmanager
-def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
-    """Tell the others now and then that a trial is still being run."""
+def _heartbeat(trial: optuna.Trial) -> Iterator[None]:
+    """Write a heartbeat into a running trial at regular intervals, for the other processes to read."""
     done = threading.Event()
 
-    def tell() -> None:
+    def beat() -> None:
         with suppress(optuna.exceptions.UpdateFinishedTrialError):
-            n_signs = 0
-            while not done.wait(_SECONDS_TILL_DEAD / 10):
-                n_signs += 1
-                trial.set_user_attr("alive", n_signs)
+            n_beats = 0
+            while not done.wait(HEARTBEAT_TIMEOUT / 10):
+                n_beats += 1
+                trial.set_user_attr("heartbeat", n_beats)
 
-    thread = threading.Thread(target=tell, daemon=True)
+    thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
         yield
@@ -199,11 +200,11 @@ def signs_of_life(trial: optuna.Trial) -> Iterator[None]:
         thread.join()
 
 
-def claims_of(trials: Iterable[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
-    """The trials that count, in the order in which they were begun.
+def active_trials(trials: Iterable[optuna.trial.FrozenTrial]) -> list[optuna.trial.FrozenTrial]:
+    """The trials that count towards the number of trials, in the order in which they were started.
 
-    One that died leaves its place to the first that was put in again for it. A place once taken stays taken, so that
-    every process sees for itself, without a lock, whether a trial is one too many.
+    A trial whose process died is replaced by the first trial that repeats it, in the same place. The places of earlier
+    trials never change, so every process can see without a lock whether a trial is beyond the number wanted.
     """
     places: dict[int, optuna.trial.FrozenTrial] = {}
     place_of: dict[int | None, int] = {}

@@ -1,5 +1,5 @@
-"""From tables to a trained network: inputs and targets as tensors, the loop, the passes over images.
+"""From tables to a trained network: inputs and targets as tensors, the training loop, the passes over images.
 
-Below the estimators, which own what is trained here. Files are imported one by one, so that who only watches a training
-(:mod:`mmdls.training._epoch_callback`) needs no torch.
+The estimators own the networks that are trained here. This file imports none of the modules, so that
+:mod:`mmdls.training._epoch_callback` can be used without importing torch.
 """

@@ -1,4 +1,4 @@
-"""What happens beside the steps: losses of every task, a progress bar, a score for who watches."""
+"""Callbacks of the training loop: losses of every task, a progress bar, the validation score of every epoch."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import torch
 from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
-from mmdls.training._epoch_callback import watcher
+from mmdls.training._epoch_callback import current_epoch_callback
 from mmdls.training._net import CohortNet
 
 __all__ = ["history_table"]
 
 
 class _TaskLosses(Callback):
-    """Note the loss of every task in the history."""
+    """Record the loss of every task in the history."""
 
     def on_batch_end(self, net, batch=None, training=False, losses=None, **kwargs):
         prefix = "train" if training else "valid"
@@ -29,15 +29,15 @@ class _TaskLosses(Callback):
             net.history.record(name, float(np.mean(values)))
 
 
-class _Watched(Callback):
-    """Tell who watches from outside how the validation rows do."""
+class _ReportScore(Callback):
+    """Pass the score of the validation rows to the current epoch callback."""
 
     def __init__(self, rows: np.ndarray):
         self.rows = rows
 
     def on_epoch_end(self, net, **kwargs):
-        if tell := watcher():
-            tell(len(net.history), net.score(torch.as_tensor(self.rows)))
+        if callback := current_epoch_callback():
+            callback(len(net.history), net.score(torch.as_tensor(self.rows)))
 
 
 class _Progress(Callback):
@@ -59,7 +59,7 @@ class _Progress(Callback):
 
 
 def _silent(*_: Any) -> None:
-    """A sink for messages."""
+    """Discard the messages of skorch's early stopping."""
 
 
 def history_table(net: "CohortNet") -> pd.DataFrame:

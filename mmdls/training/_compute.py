@@ -1,4 +1,4 @@
-"""Where and how the arithmetic runs: device, precision, how many slices at a time."""
+"""Device, precision and micro-batch size of the computation."""
 
 import threading
 import weakref
@@ -16,10 +16,10 @@ from mmdls.training._ranks import Ranks, own_device
 
 __all__ = ["Compute", "channels_last", "seeded"]
 
-# torch.manual_seed is global: two fits in two threads would draw from one stream and neither could be repeated.
+# torch.manual_seed is global: two fits in two threads would draw from one stream, and neither would be reproducible.
 _RANDOM_STATE_LOCK = threading.RLock()
-# The widest feature map of one micro-batch. On a processor it stays in the cache, and below the 32 MiB from which the
-# C library asks the system for fresh pages at every allocation; on a GPU it keeps all multiprocessors busy.
+# Bytes of the widest feature map of one micro-batch. On a CPU it fits into the cache, and stays below 32 MiB, above
+# which the C library requests new pages from the system at every allocation; on a GPU it occupies all multiprocessors.
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 
 
@@ -30,7 +30,7 @@ def channels_last(network: nn.Module) -> None:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Run under a seed and give the caller's random state back."""
+    """Run under a seed, and restore the caller's random state afterwards."""
     with _RANDOM_STATE_LOCK, torch.random.fork_rng(range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         yield
@@ -38,22 +38,23 @@ def seeded(seed: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how the arithmetic runs.
+    """Device, precision and micro-batch size of the computation.
 
     Parameters
     ----------
     device : str, default="cpu"
-        ``"auto"`` takes a GPU if there is one; of several processes that train together, each takes its own.
+        ``"auto"`` uses a GPU if there is one. Of several processes that train together, each uses its own.
     precision : {"float32", "bf16"}, default="float32"
         ``"bf16"`` encodes images under bfloat16 autocast.
     micro_batch_size : int or "auto", default="auto"
-        Slices encoded at a time: a memory knob. ``"auto"`` keeps their activations in the processor's cache.
+        Slices encoded at a time; it changes memory and speed only. ``"auto"`` keeps their activations in the
+        processor's cache.
     compile : bool, default=False
-        Translate the backbones with ``torch.compile`` before training.
+        Compile the backbones with ``torch.compile`` before training.
     kept_bytes : int, default=128 MiB
-        Graphs of the first pass over the images that are kept instead of encoding their slices again.
+        Memory for graphs of the first pass that are kept, so that their slices need not be encoded again.
     ranks : Ranks, default=Ranks()
-        The processes that share the slices.
+        The processes that train together and divide the slices among them.
     """
 
     device: str = "cpu"
@@ -96,11 +97,12 @@ class Compute:
 
     def read(self, store: SliceStore, index: np.ndarray) -> Tensor:
         """Slices of a store on the device, (K, 1, H, W)."""
-        # Unlike contiguous(), to() also rewrites the strides of one channel, by which convolutions choose their way.
+        # Unlike contiguous(), to() also rewrites the strides of a single channel; convolutions choose their algorithm
+        # by these strides.
         return store.gather(index, device=self.torch_device).to(memory_format=torch.channels_last)
 
-    def pieces(self, encoder: SliceNet, store: SliceStore, stop: int, start: int = 0) -> list[slice]:
-        """Cut slices from start to stop into micro-batches."""
+    def micro_batches(self, encoder: SliceNet, store: SliceStore, stop: int, start: int = 0) -> list[slice]:
+        """Divide the slices from start to stop into micro-batches."""
         if self.micro_batch_size == "auto":
             widest, _ = self.slice_bytes(encoder, store)
             size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
@@ -118,7 +120,7 @@ class Compute:
         return width * widest, width * total
 
 
-# Of each encoder and image size; shapes do not change while weights are learned.
+# By encoder and image size: shapes do not change during training.
 _MAP_SIZES: weakref.WeakKeyDictionary[SliceNet, dict[tuple[int, int], tuple[int, int]]] = weakref.WeakKeyDictionary()
 
 

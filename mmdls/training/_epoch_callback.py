@@ -1,26 +1,27 @@
-"""How somebody outside looks into a training: a score of the patients held out, after every epoch."""
+"""A callback for the networks trained in a block of code: it gets the validation score after every epoch."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["watched", "watcher"]
+__all__ = ["current_epoch_callback", "epoch_callback"]
 
-_WATCHER: ContextVar[Callable[[int, float], None] | None] = ContextVar("watcher", default=None)
+_CALLBACK: ContextVar[Callable[[int, float], None] | None] = ContextVar("epoch_callback", default=None)
 
 
 @contextmanager
-def watched(callback: Callable[[int, float], None] | None) -> Iterator[None]:
-    """Call back after every epoch of the networks that are trained in here, with the epoch, from 1, and the score.
+def epoch_callback(callback: Callable[[int, float], None] | None) -> Iterator[None]:
+    """Call a function after every epoch of the networks that are trained inside this context.
 
-    The score is the mean over tasks of ROC AUC and Harrell's C of the validation rows: whatever is searched, losses and
-    their weights too, it has one scale. What the callback raises ends the training. Networks that hold nobody out, or
-    are trained by several processes or in another thread, say nothing.
+    The score is the mean over tasks of ROC AUC and Harrell's C of the validation rows. Unlike a loss, it keeps its
+    scale when losses and their weights are searched. An exception raised by the callback ends the training. The
+    callback is not called for networks without validation rows, nor for those trained by several processes or in
+    another thread.
 
     Parameters
     ----------
-    callback : callable
-        Takes epoch and score; None watches nothing.
+    callback : callable or None
+        Takes the epoch, from 1, and the score; None calls nothing.
 
     Examples
     --------
@@ -28,18 +29,18 @@ def watched(callback: Callable[[int, float], None] | None) -> Iterator[None]:
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
     >>> epochs = []
-    >>> with watched(lambda epoch, score: epochs.append(epoch)):
+    >>> with epoch_callback(lambda epoch, score: epochs.append(epoch)):
     ...     model = MMDLS(max_epochs=2, random_state=0).fit(X, y)
     >>> epochs
     [1, 2]
     """
-    token = _WATCHER.set(callback)
+    token = _CALLBACK.set(callback)
     try:
         yield
     finally:
-        _WATCHER.reset(token)
+        _CALLBACK.reset(token)
 
 
-def watcher() -> Callable[[int, float], None] | None:
-    """Who is to be told, if somebody is."""
-    return _WATCHER.get()
+def current_epoch_callback() -> Callable[[int, float], None] | None:
+    """The callback of the surrounding :func:`epoch_callback`; None outside of one."""
+    return _CALLBACK.get()

@@ -10,9 +10,9 @@ from skorch.helper import predefined_split
 from mmdls.modules import LossName, MultimodalNet, SliceNet
 from mmdls.modules.containers import state_key
 from mmdls.training._batches import _Batches, _events, _Rows, _times
-from mmdls.training._callbacks import _Progress, _silent, _TaskLosses, _Watched
+from mmdls.training._callbacks import _Progress, _ReportScore, _silent, _TaskLosses
 from mmdls.training._compute import Compute, channels_last
-from mmdls.training._epoch_callback import watcher
+from mmdls.training._epoch_callback import current_epoch_callback
 from mmdls.training._inputs import Inputs, Targets
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._ranks import is_first_rank
@@ -49,7 +49,7 @@ def train(
     ----------
     rows, validation_rows : ndarray of int
     validation_losses : frozenset of LossName
-        The losses of the validation rows that decide about the best epoch.
+        The losses of the validation rows whose sum selects the best epoch.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def train(
         [(store.mean, store.std) for store in inputs.stores.values()],
         [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
     )
-    compute.ranks.copy_first(network)
+    compute.ranks.broadcast_weights(network)
     if optimizer not in _OPTIMIZERS:
         raise ValueError(f"optimizer must be one of {list(_OPTIMIZERS)}; got {optimizer!r}.")
     callbacks: list[tuple[str, Callback]] = [("task_losses", _TaskLosses())]
@@ -82,8 +82,8 @@ def train(
         callbacks.append(("clip", GradientNormClipping(gradient_clip)))
     if verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
-    if len(validation_rows) and watcher() and compute.ranks.size == 1:
-        callbacks.append(("watch", _Watched(validation_rows)))
+    if len(validation_rows) and current_epoch_callback() and compute.ranks.size == 1:
+        callbacks.append(("epoch_callback", _ReportScore(validation_rows)))
     if len(validation_rows) and patience is not None:
         callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
     channels_last(network)
@@ -123,6 +123,6 @@ def train(
         verbose=0,
     )
     net.fit(_Rows(rows), y=None)
-    compute.ranks.copy_first(net.module_)
-    net.forget_cohort()
+    compute.ranks.broadcast_weights(net.module_)
+    net.detach_data()
     return net

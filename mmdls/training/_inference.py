@@ -19,7 +19,7 @@ def forward_cohort(network: MultimodalNet, inputs: Inputs, compute: Compute, n_p
     Returns
     -------
     Outputs
-        On the CPU, float64, with the weights of modalities and of slices where the parts weigh.
+        On the CPU, float64, with attention weights of modalities and slices where fusion and poolings compute them.
     """
     network.to(compute.torch_device).eval()
     found: list[Outputs] = []
@@ -46,18 +46,18 @@ def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_pat
     encoder.to(compute.torch_device).eval()
     features = slice_features(encoder, store, compute)
     with torch.inference_mode():
-        pieces = []
+        embeddings = []
         for rows in torch.arange(len(store)).split(n_patients):
             slices, counts = _project_rows(encoder, store, rows, features, compute)
-            pieces.append(encoder.pool(slices.double(), counts).cpu())
-        return torch.cat(pieces)
+            embeddings.append(encoder.pool(slices.double(), counts).cpu())
+        return torch.cat(embeddings)
 
 
 def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
-    """Everything behind the slices' encoders in double precision.
+    """Convert everything behind the slice encoders to double precision.
 
-    Matrix products in single precision differ in the last digits with the number of rows; in double precision a patient
-    alone gets the same answer as among others.
+    In single precision the last digits of a matrix product depend on the number of rows. In double precision a patient
+    gets the same prediction alone as among others.
     """
     channels_last(network.double().eval())
     for encoder in network.encoders.values():
@@ -70,7 +70,7 @@ def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
 def freeze(
     encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute, *, standardize: bool = False
 ) -> Tensor:
-    """Encode all slices of a store once and for all; the encoder's backbone and projection stop training.
+    """Encode all slices of a store once, and freeze the encoder's backbone and projection.
 
     Parameters
     ----------
@@ -96,17 +96,17 @@ def freeze(
 
 
 def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute) -> None:
-    """Let a new network start from standardised features, measured on up to 2,048 slices of the training rows."""
+    """Standardise the features of a new network by up to 2,048 slices of the training rows."""
     index, _ = store.slice_index(rows)
     if not len(index):
         return
     index = _evenly(index)
     encoder.to(compute.torch_device)
     with torch.no_grad():
-        pieces = compute.pieces(encoder, store, len(index))
-        encoder.standardize_features(torch.cat([compute.features(encoder, store, index[piece]) for piece in pieces]))
+        parts = compute.micro_batches(encoder, store, len(index))
+        encoder.standardize_features(torch.cat([compute.features(encoder, store, index[part]) for part in parts]))
 
 
 def _evenly(index: np.ndarray, n: int = 2048) -> np.ndarray:
-    """At most n of them, evenly spaced."""
+    """At most n entries of an index, evenly spaced."""
     return index[np.unique(np.linspace(0, len(index) - 1, n).astype(int))]

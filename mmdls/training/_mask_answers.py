@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from mmdls.modules.segmentation import STRUCTURES
 from mmdls.training._compute import Compute
-from mmdls.training._masks import with_neighbours
+from mmdls.training._masks import with_context_slices
 
 __all__ = ["mask_probabilities"]
 
@@ -20,9 +20,9 @@ def mask_probabilities(
     slices: Tensor,
     size: tuple[int, ...],
     *,
-    neighbours: int,
+    context_slices: int,
     batch_size: int,
-    flips: bool,
+    test_time_augmentation: bool,
     compute: Compute,
     verbose: int,
 ) -> Iterator[np.ndarray]:
@@ -35,8 +35,8 @@ def mask_probabilities(
         At the size that the network sees.
     size : (int, int)
         Height H and width W of the answers.
-    neighbours, batch_size : int
-    flips : bool
+    context_slices, batch_size : int
+    test_time_augmentation : bool
         Take the mean with the mirrored slice.
     compute : Compute
     verbose : int
@@ -53,10 +53,10 @@ def mask_probabilities(
     with bar:
         for start in steps:
             rows = torch.arange(start, min(start + batch_size, len(slices)))
-            batch = with_neighbours(slices, same, rows, neighbours).to(device).float().div_(255)
+            batch = with_context_slices(slices, same, rows, context_slices).to(device).float().div_(255)
             with torch.inference_mode(), compute.autocast():
                 found = _sigmoids(network, batch)
-                if flips:
+                if test_time_augmentation:
                     found = (found + _sigmoids(network, batch.flip(-1)).flip(-1)) / 2
                 # Between sigmoids a threshold of 1/2 would move; between logits it stays on the edge.
                 logits = torch.logit(found, eps=1e-6)

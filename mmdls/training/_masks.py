@@ -18,7 +18,7 @@ from mmdls.training._callbacks import _Progress, _silent
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._loop import TrainingLoop
 
-__all__ = ["Augmentation", "LabelledSlices", "resize", "train_masks", "with_neighbours"]
+__all__ = ["Augmentation", "LabelledSlices", "resize", "train_masks", "with_context_slices"]
 
 
 @dataclass
@@ -42,18 +42,18 @@ class LabelledSlices:
     known: Tensor
     patients: Tensor
 
-    def take(self, rows: Tensor, neighbours: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Some slices as images (n, 2 * neighbours + 1, H, W), masks (n, K, H, W), known (n, K), patients (n,)."""
-        images = with_neighbours(self.images, self.patients, rows, neighbours)
+    def take(self, rows: Tensor, context_slices: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Some slices as images (n, 2 * context_slices + 1, H, W), masks (n, K, H, W), known (n, K), patients (n,)."""
+        images = with_context_slices(self.images, self.patients, rows, context_slices)
         taken = (_as_floats(images.to(device)), _as_floats(self.masks[rows].to(device)), self.known[rows].to(device))
         return *taken, self.patients[rows].to(device)
 
 
-def with_neighbours(images: Tensor, patients: Tensor, rows: Tensor, neighbours: int) -> Tensor:
-    """Slices with their neighbours as channels; beyond a patient's first and last slice these repeat."""
+def with_context_slices(images: Tensor, patients: Tensor, rows: Tensor, context_slices: int) -> Tensor:
+    """Slices with the slices before and after them as channels; at both ends the last slice is repeated."""
     first = torch.searchsorted(patients, patients[rows])
     last = torch.searchsorted(patients, patients[rows], right=True) - 1
-    steps = torch.arange(-neighbours, neighbours + 1)
+    steps = torch.arange(-context_slices, context_slices + 1)
     return images[(rows[:, None] + steps).clamp(first[:, None], last[:, None])]
 
 
@@ -124,10 +124,10 @@ class _Batches:
         dataset: TensorDataset,
         slices: LabelledSlices,
         size: int,
-        neighbours: int,
+        context_slices: int,
         device: torch.device,
         shuffle: bool = False,
-        foreground_share: float = 0.0,
+        foreground_fraction: float = 0.0,
         patch_size: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
         **_: Any,
@@ -135,10 +135,10 @@ class _Batches:
         self.rows = dataset.tensors[0]
         self.slices = slices
         self.size = size
-        self.neighbours = neighbours
+        self.context_slices = context_slices
         self.device = device
         self.shuffle = shuffle
-        self.foreground_share = foreground_share
+        self.foreground_fraction = foreground_fraction
         self.patch_size = patch_size
         self.augmentation = augmentation
         # The rarest structure that shows anywhere: the lesion where lesions are known, else the lung.
@@ -155,10 +155,10 @@ class _Batches:
         if self.shuffle:
             rows = rows[torch.randperm(len(rows))]
             if len(self.foreground):
-                swapped = torch.rand(len(rows)) < self.foreground_share
+                swapped = torch.rand(len(rows)) < self.foreground_fraction
                 rows[swapped] = self.foreground[torch.randint(len(self.foreground), (int(swapped.sum()),))]
         for piece in rows.split(self.size):
-            images, masks, known, patients = self.slices.take(piece, self.neighbours, self.device)
+            images, masks, known, patients = self.slices.take(piece, self.context_slices, self.device)
             if self.augmentation is not None:
                 images, masks = self.augmentation(images, masks)
             if self.patch_size is not None:
@@ -270,9 +270,9 @@ def train_masks(
     learning_rate: float,
     weight_decay: float,
     batch_size: int,
-    neighbours: int,
+    context_slices: int,
     patience: int | None,
-    foreground_share: float,
+    foreground_fraction: float,
     patch_size: tuple[int, int] | None,
     augmentation: Augmentation | None,
     compute: Compute,
@@ -302,7 +302,7 @@ def train_masks(
         if patience is not None:
             stop = EarlyStopping("valid_dice", patience=patience, lower_is_better=False, load_best=True, sink=_silent)
             callbacks.append(("stop", stop))
-    shared = {"slices": slices, "size": batch_size, "neighbours": neighbours, "device": compute.torch_device}
+    shared = {"slices": slices, "size": batch_size, "context_slices": context_slices, "device": compute.torch_device}
     channels_last(network)
     net = _MaskNet(
         network,
@@ -317,7 +317,7 @@ def train_masks(
         iterator_train=_Batches,
         **{f"iterator_train__{name}": value for name, value in shared.items()},
         iterator_train__shuffle=True,
-        iterator_train__foreground_share=foreground_share,
+        iterator_train__foreground_fraction=foreground_fraction,
         iterator_train__patch_size=patch_size,
         iterator_train__augmentation=augmentation,
         iterator_valid=_Batches,

@@ -34,14 +34,14 @@ class CohortNet(TrainingLoop):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        # Optional for skorch, which builds nets without arguments, and after training; there while rows pass through.
+        # The defaults are None because skorch builds nets without arguments; during training none of these is None.
         self.inputs: Inputs = inputs
         self.targets: Targets = targets
         self.compute: Compute = compute
         self.validation_losses = validation_losses
 
-    def forget_cohort(self) -> None:
-        """Let go of the patients: a fitted estimator must not carry its training data around."""
+    def detach_data(self) -> None:
+        """Remove the training data, so that a fitted estimator does not keep and pickle it."""
         self.set_params(inputs=None, targets=None)
         self.train_split = None
         self.compute = replace(self.compute, ranks=Ranks())
@@ -49,7 +49,7 @@ class CohortNet(TrainingLoop):
         self.iterator_train__times = self.iterator_valid__times = None
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Exact gradient of the whole batch, image by image (module docstring)."""
+        """Exact gradient of the whole batch, one micro-batch of slices at a time; see :mod:`._two_pass`."""
         self._set_training(True)
         rows = batch[0]
         replays: list[_Replay] = []
@@ -57,7 +57,7 @@ class CohortNet(TrainingLoop):
         loss, losses = self._loss(rows, packed)
         loss.backward()
         ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
-        ranks.keep_first(self.module_)
+        ranks.drop_shared_gradients(self.module_)
         for replay in replays:
             replay.backward(self.compute)
         ranks.sum_gradients(self.module_)
@@ -73,13 +73,14 @@ class CohortNet(TrainingLoop):
         return self._step(batch[0], loss, losses)
 
     def _step(self, rows: Tensor, loss: Tensor, losses: dict[str, float]) -> dict[str, Any]:
-        """What a step leaves to skorch; when to stop is decided by the losses, which all ranks take from the first."""
+        """The result of a step for skorch; all ranks take the first rank's losses, since these decide when to stop."""
         ranks = self.compute.ranks
-        values = ranks.agree(torch.tensor([loss.item(), *losses.values()], dtype=torch.float64, device=ranks.device))
+        values = torch.tensor([loss.item(), *losses.values()], dtype=torch.float64, device=ranks.device)
+        ranks.broadcast(values)
         return {"loss": values[0], "y_pred": rows, "losses": dict(zip(losses, values[1:].tolist(), strict=True))}
 
     def score(self, rows: Tensor) -> float:
-        """Mean over tasks of ROC AUC and Harrell's C of some rows; NaN where these know too little."""
+        """Mean over tasks of ROC AUC and Harrell's C of some rows; NaN if no task can be scored on them."""
         self._set_training(False)
         with torch.no_grad():
             outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))

@@ -1,10 +1,10 @@
 """Several processes (ranks) that train one model, one a GPU.
 
-Nearly all time goes into the slices, so each rank encodes its share of a batch's slices. The slice embeddings are
-summed up from the shares, and every rank computes fusion, heads and loss on the whole batch, so the risk set of a Cox
-loss stays whole. Each rank then passes the gradient of its own slices back; summed over ranks, the gradients are those
-of one process. What all ranks compute alike they compute with the same random numbers; what would let them drift
-apart, such as the losses that decide when to stop, they take from the first.
+Encoding slices takes nearly all the time, so each rank encodes its part of a batch's slices. The embeddings are then
+exchanged, and every rank computes fusion, heads and loss on the whole batch, so the risk set of a Cox loss stays
+whole. Each rank back-propagates through its own slices; summed over ranks, the gradients are those of one process.
+For what all ranks compute, they use the same random numbers. Values that rounding could make different on each rank,
+such as the losses that decide when to stop, are taken from the first rank.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ def _together() -> bool:
 
 
 def is_first_rank() -> bool:
-    """True in one of the processes, and in a process that is alone."""
+    """True in the first of several processes, and in a single process."""
     return not _together() or distributed.get_rank() == 0
 
 
 def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process where "cuda" does not say which."""
+    """The device of this process: "cuda" without a number becomes the GPU of its local rank."""
     if device.type == "cuda" and device.index is None and _together():
         number = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
         return torch.device("cuda", number % torch.cuda.device_count())
@@ -39,7 +39,7 @@ def own_device(device: torch.device) -> torch.device:
 
 @dataclass
 class Ranks:
-    """The processes that train one model, and which of them this is; by default a process is alone.
+    """The processes that train one model, and the number of this one; by default a single process.
 
     Parameters
     ----------
@@ -57,7 +57,8 @@ class Ranks:
 
     def __post_init__(self) -> None:
         if self.size > 1:
-            # Dropout inside encoders: other numbers on each rank, and none taken from the stream that all share.
+            # Dropout inside encoders draws from a stream of its own on each rank: the ranks encode different slices,
+            # and the common stream must stay the same on all of them.
             seed = self.seed + 1 + self.rank
             cuda = self.device.type == "cuda"
             self._own_state = (
@@ -70,10 +71,10 @@ class Ranks:
         """All processes of ``torch.distributed``, if it is initialised; torch's random state starts from one seed."""
         if not _together():
             return cls(seed=seed)
-        agreed = torch.tensor(seed, device=device)
-        distributed.broadcast(agreed, src=0)
-        torch.manual_seed(int(agreed))
-        return cls(distributed.get_rank(), distributed.get_world_size(), device, int(agreed))
+        common = torch.tensor(seed, device=device)
+        distributed.broadcast(common, src=0)
+        torch.manual_seed(int(common))
+        return cls(distributed.get_rank(), distributed.get_world_size(), device, int(common))
 
     def check(self, *facts: object) -> None:
         """Refuse to train one model on different cohorts or with different parameters.
@@ -100,13 +101,13 @@ class Ranks:
                 "without a process group."
             )
 
-    def share(self, n: int) -> slice:
-        """This rank's part of n things, even to one."""
+    def own_part(self, n: int) -> slice:
+        """This rank's part of n items; the parts of all ranks differ by at most one item."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     @contextmanager
     def own_random_numbers(self) -> Iterator[None]:
-        """Draw from this rank's own stream, and leave the common one as it is."""
+        """Draw random numbers from this rank's own stream; the common stream does not advance."""
         if self.size == 1:
             yield
             return
@@ -124,19 +125,19 @@ class Ranks:
             distributed.all_reduce(tensor)
         return tensor
 
-    def agree(self, tensor: Tensor) -> Tensor:
-        """What the first rank has, in place: rounding on a GPU may differ, decisions must not."""
+    def broadcast(self, tensor: Tensor) -> Tensor:
+        """Replace a tensor, in place, by the first rank's: rounding may differ between GPUs, decisions must not."""
         if self.size > 1:
             distributed.broadcast(tensor, src=0)
         return tensor
 
-    def keep_first(self, network: nn.Module) -> None:
-        """Drop the gradients of what all ranks computed alike, except on the first, so that a sum counts them once."""
+    def drop_shared_gradients(self, network: nn.Module) -> None:
+        """Drop gradients that all ranks have computed, except on the first, so that the sum counts them once."""
         if self.rank:
             network.zero_grad(set_to_none=True)
 
     def sum_gradients(self, network: nn.Module) -> None:
-        """Sum the gradients over ranks; a weight without a gradient on every rank stays without."""
+        """Sum the gradients over ranks; a weight that has no gradient on any rank keeps none."""
         if self.size == 1:
             return
         weights = [weight for weight in network.parameters() if weight.requires_grad]
@@ -147,21 +148,21 @@ class Ranks:
             if any_rank:
                 weight.grad = torch.empty_like(weight.detach()).copy_(total.view(weight.shape))
 
-    def copy_first(self, network: nn.Module) -> None:
-        """Give every rank the first one's weights and buffers."""
+    def broadcast_weights(self, network: nn.Module) -> None:
+        """Copy the first rank's weights and buffers to all ranks."""
         if self.size > 1:
             for tensor in network.state_dict().values():
-                tensor.copy_(self.agree(tensor.to(self.device).contiguous()))
+                tensor.copy_(self.broadcast(tensor.to(self.device).contiguous()))
 
 
 def random_state(device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Torch's random state, and the device's own."""
+    """The random state of torch on the CPU, and that of a CUDA device if there is one."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return torch.get_rng_state(), cuda
 
 
 def set_random_state(state: tuple[Tensor, Tensor | None], device: torch.device) -> None:
-    """Go back to a :func:`random_state`."""
+    """Restore a state that :func:`random_state` has returned."""
     torch.set_rng_state(state[0])
     if state[1] is not None:
         torch.cuda.set_rng_state(state[1], device)

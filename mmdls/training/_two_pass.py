@@ -1,10 +1,13 @@
-"""The way the pixels go through a network.
+"""Encoding the slices of a batch, and back-propagating through them in the memory of one micro-batch.
 
-Training cuts at the slice embeddings. All slices of the batch are encoded without gradients, a piece at a time;
-fusion, heads and loss see the whole batch and give the gradient of every slice embedding; then the slices are encoded
-once more, a piece at a time, and these gradients are passed on. The result is the exact gradient of the whole batch in
-the memory of one piece, so the risk set of a Cox loss may be the whole cohort. Pieces whose graphs fit into a fixed
-budget are kept from the first pass, so that small images are encoded once only.
+Training cuts the computation at the slice embeddings:
+
+1. All slices of the batch are encoded without gradients, one micro-batch at a time.
+2. Fusion, heads and loss see the whole batch and give the gradient of every slice embedding.
+3. The slices are encoded once more, one micro-batch at a time, and these gradients are back-propagated.
+
+The result is the exact gradient of the whole batch, so the risk set of a Cox loss may be the whole cohort. Graphs of
+the first pass are kept as far as a fixed memory budget allows, so that small images are encoded only once.
 """
 
 import hashlib
@@ -25,39 +28,39 @@ __all__ = ["encode_rows", "pack", "slice_features"]
 
 @dataclass
 class _Replay:
-    """What the second pass over the images needs: of each piece its first graph, or the random state to repeat it."""
+    """What the second pass needs: for each micro-batch its graph, or the random state to compute the graph again."""
 
     encoder: SliceNet
     store: SliceStore
     index: np.ndarray
     slices: Tensor
-    pieces: list[slice]
+    micro_batches: list[slice]
     first_pass: list[Tensor | tuple[Tensor, Tensor | None]]
     kept_bytes: int
 
     def backward(self, compute: Compute) -> None:
-        """Pass the embeddings' gradients on, encoding again what was not kept."""
+        """Back-propagate the gradients of the embeddings, encoding again where no graph was kept."""
         if self.slices.grad is None:
             return
-        for piece, first in zip(self.pieces, self.first_pass, strict=True):
+        for part, first in zip(self.micro_batches, self.first_pass, strict=True):
             if isinstance(first, Tensor):
                 embeddings = first
             else:
                 set_random_state(first, compute.torch_device)
-                embeddings = compute.encode(self.encoder, self.store, self.index[piece])
-            embeddings.backward(self.slices.grad[piece])
+                embeddings = compute.encode(self.encoder, self.store, self.index[part])
+            embeddings.backward(self.slices.grad[part])
 
 
 def pack(
     network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute, replays: list[_Replay] | None = None
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Slice embeddings of some patients without gradients, cache-sized pieces at a time: no padding is encoded.
+    """Slice embeddings of some patients without gradients, one micro-batch at a time; only real slices are encoded.
 
     Parameters
     ----------
     rows : Tensor of shape (B,)
     replays : list, default=None
-        If given, the embeddings become leaves that collect gradients, and what is needed to pass these on is appended.
+        If given, the embeddings become leaves that collect gradients, and what the second pass needs is appended.
 
     Returns
     -------
@@ -83,54 +86,54 @@ def encode_rows(
     """Slice embeddings (K, D) of some patients and their counts (B,); see :func:`pack`."""
     index, counts = store.slice_index(rows.numpy())
     slices = torch.zeros(len(index), encoder.out_features, device=compute.torch_device)
-    share = compute.ranks.share(len(index))
-    pieces = compute.pieces(encoder, store, share.stop, share.start)
+    own = compute.ranks.own_part(len(index))
+    micro_batches = compute.micro_batches(encoder, store, own.stop, own.start)
     budget, bytes_each, used = 0, 0, 0
     first_pass: list[Tensor | tuple[Tensor, Tensor | None]] = []
     if replays is not None:
         budget = compute.kept_bytes - sum(replay.kept_bytes for replay in replays)
         _, bytes_each = compute.slice_bytes(encoder, store)
     with compute.ranks.own_random_numbers():
-        for piece in pieces:
-            keep = replays is not None and used + (piece.stop - piece.start) * bytes_each <= budget
+        for part in micro_batches:
+            keep = replays is not None and used + (part.stop - part.start) * bytes_each <= budget
             state = random_state(compute.torch_device) if replays is not None and not keep else None
             with torch.set_grad_enabled(keep):
-                embeddings = compute.encode(encoder, store, index[piece])
-            slices[piece] = embeddings.detach()
+                embeddings = compute.encode(encoder, store, index[part])
+            slices[part] = embeddings.detach()
             if keep:
-                used += (piece.stop - piece.start) * bytes_each
+                used += (part.stop - part.start) * bytes_each
                 first_pass.append(embeddings)
             elif state is not None:
                 first_pass.append(state)
     compute.ranks.sum(slices)
     if replays is not None:
-        replays.append(_Replay(encoder, store, index, slices.requires_grad_(), pieces, first_pass, used))
+        replays.append(_Replay(encoder, store, index, slices.requires_grad_(), micro_batches, first_pass, used))
     return slices, torch.as_tensor(counts, device=compute.torch_device)
 
 
 def slice_features(encoder: SliceNet, store: SliceStore, compute: Compute) -> Tensor:
-    """Features (K, C) of all slices of a store, on the CPU, kept beside the slices for the next time.
+    """Features (K, C) of all slices of a store, on the CPU, cached in the store.
 
-    Only for a backbone that does not train any more.
+    Only for a backbone whose weights no longer change.
     """
 
     def make() -> np.ndarray:
         index = np.arange(len(store.data))
         features = torch.empty(len(index), encoder.projection.in_features)
         with torch.inference_mode():
-            for piece in compute.pieces(encoder, store, len(index)):
-                features[piece] = compute.features(encoder, store, index[piece]).cpu()
+            for part in compute.micro_batches(encoder, store, len(index)):
+                features[part] = compute.features(encoder, store, index[part]).cpu()
         return features.numpy()
 
     digest = hashlib.blake2b(digest_size=16)
-    kind = type(encoder.backbone)
-    # bf16 rounds, so does every device in its own way.
-    facts = (kind.__module__, kind.__qualname__, repr(encoder.backbone), encoder.mean, encoder.std)
+    cls = type(encoder.backbone)
+    # Precision and device are part of the key, since features computed with others differ by rounding.
+    facts = (cls.__module__, cls.__qualname__, repr(encoder.backbone), encoder.mean, encoder.std)
     digest.update(repr((*facts, compute.precision, compute.torch_device.type)).encode())
     for name, tensor in encoder.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return torch.from_numpy(store.remember(f"features-{digest.hexdigest()}", make))
+    return torch.from_numpy(store.cached(f"features-{digest.hexdigest()}", make))
 
 
 def _project_rows(
