@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmdls import report as report
     from mmdls import search as search
     from mmdls import tables as tables
+    from mmdls import tasks as tasks
     from mmdls import testing as testing
     from mmdls.estimators import MMDLS as MMDLS
     from mmdls.estimators import ClinicalCox as ClinicalCox
@@ -57,6 +58,7 @@ _MODULES = (
     "report",
     "search",
     "tables",
+    "tasks",
     "testing",
 )
 _HOME = {

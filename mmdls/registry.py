@@ -17,6 +17,7 @@ __all__ = [
     "poolings",
     "segmentation_nets",
     "survival_heads",
+    "tasks",
 ]
 
 
@@ -150,3 +151,4 @@ survival_heads = Registry(
 )
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
+tasks = Registry("tasks", "mmdls.tasks", ["find", "outcome", "predictions", "statistics"])

@@ -43,7 +43,7 @@ def test_a_cohort_is_read_by_its_column_names(X, y):
     assert modalities(X) == {"ct": ["ct_image"], "clinical": ["clinical_age"]}
     tasks = check_cohort(X, y)
     assert {name: task.kind for name, task in tasks.items()} == {
-        "subtype": "classification",
+        "subtype": "nominal",
         "stage": "ordinal",
         "dfs": "survival",
         "os": "survival",

@@ -65,7 +65,7 @@ def test_tables_have_the_columns_of_the_project(cohort):
         "clinical_diameter",
     ]
     assert {name: task.kind for name, task in find_tasks(cohort.target).items()} == {
-        "subtype": "classification",
+        "subtype": "nominal",
         "stage": "ordinal",
         "dfs": "survival",
         "os": "survival",

@@ -15,7 +15,8 @@ from mmdls.cohort._columns import is_date
 from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._outcomes import reconcile_endpoints
 from mmdls.cohort._reading import Cohort, read_cohort
-from mmdls.cohort._schema import Task, find_tasks, modalities, warn_unused
+from mmdls.cohort._schema import find_tasks, modalities, warn_unused
+from mmdls.cohort._task import Task
 
 __all__ = [
     "Cohort",

@@ -1,22 +1,18 @@
 """What a cohort must keep before anything is learned from it, scored or drawn."""
 
-import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort._classes import class_codes
-from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
+from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._leaks import refuse_copies, refuse_outcome_names
 from mmdls.cohort._mistaken import check_labels, endpoints_under_other_names, is_outcome_name
-from mmdls.cohort._schema import Task, find_tasks
+from mmdls.cohort._schema import find_tasks
+from mmdls.cohort._task import Task
 
 __all__ = ["align_rows", "check_cohort", "check_features", "check_target", "survival_target"]
-
-_SURVIVAL_DTYPE = [("event", bool), ("time", np.float64)]
 
 
 def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) -> Any:
@@ -155,8 +151,7 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     """
     chosen = _tasks_asked_for(y, endpoints)
     for task in chosen.values():
-        if task.kind == "survival":
-            warn_if_implausible(endpoint_numbers(y, task.columns)[0], task.columns[0], stacklevel=4)
+        task.check(y)
     if fitting and not chosen:
         raise ValueError("y has no columns, so there is nothing to learn; give labels or endpoints.")
     return _learnable(y, chosen) if fitting else chosen
@@ -209,7 +204,7 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
     if endpoint is not None:
         return endpoint
     tasks = find_tasks(y)
-    names = [task.name for task in tasks.values() if task.kind == "survival"]
+    names = [task.name for task in tasks.values() if task.estimator_type == "survival"]
     if len(names) != 1:
         renaming = _renaming(y, tasks)
         raise ValueError(
@@ -243,26 +238,25 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
     """
     if isinstance(y, pd.DataFrame):
         endpoint = endpoint_name(y, endpoint)
-        time, event = endpoint_numbers(y, _tasks_asked_for(y, [endpoint])[endpoint].columns)
-    else:
-        fields = getattr(getattr(y, "dtype", None), "names", None)
-        if fields is None or len(fields) != 2:
-            raise ValueError(
-                "a survival target is a table with '<endpoint>_time' and '<endpoint>_event', or a structured array "
-                f"with an event field and a time field (sksurv.util.Surv makes one); got {_describe(y)}."
+        task = _tasks_asked_for(y, [endpoint])[endpoint]
+        if task.estimator_type != "survival":
+            raise KeyError(
+                f"{endpoint!r} is no right-censored endpoint; y holds it in the columns {list(task.columns)}."
             )
-        first, second = (np.dtype(y.dtype[field]).kind for field in fields)
-        if second == "b" and first != "b":
-            raise ValueError(
-                f"the first field of a structured survival array is the event and the second the time; got {fields}, "
-                f"the other way round. Give y[{[fields[1], fields[0]]}]."
-            )
-        table = pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]})
-        time, event = endpoint_numbers(table, ("survival_time", "survival_event"))
-    target = np.empty(len(time), dtype=_SURVIVAL_DTYPE)
-    target["time"] = time
-    target["event"] = np.nan_to_num(event).astype(bool)
-    return target
+        return task.outcome(y)
+    fields = getattr(getattr(y, "dtype", None), "names", None)
+    if fields is None or len(fields) != 2:
+        raise ValueError(
+            "a survival target is a table with '<endpoint>_time' and '<endpoint>_event', or a structured array "
+            f"with an event field and a time field (sksurv.util.Surv makes one); got {_describe(y)}."
+        )
+    first, second = (np.dtype(y.dtype[field]).kind for field in fields)
+    if second == "b" and first != "b":
+        raise ValueError(
+            f"the first field of a structured survival array is the event and the second the time; got {fields}, "
+            f"the other way round. Give y[{[fields[1], fields[0]]}]."
+        )
+    return survival_target(pd.DataFrame({"survival_event": y[fields[0]], "survival_time": y[fields[1]]}), "survival")
 
 
 def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[str, Task]:
@@ -279,8 +273,8 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
                 f"'{name}_event'. y offers {list(tasks)}; columns: {list(y.columns)}."
                 + (f" Perhaps under other names: {renaming}" if (renaming := _renaming(y, tasks)) else "")
             )
-    time = {name: endpoint_numbers(y, task.columns)[0] for name, task in tasks.items() if task.kind == "survival"}
-    if {"dfs", "os"} <= time.keys():
+    if all(name in tasks and tasks[name].is_censored for name in ("dfs", "os")):
+        time = {name: tasks[name].outcome(y)["time"] for name in ("dfs", "os")}
         # Two subtractions of dates may differ by rounding.
         later = time["dfs"] - time["os"] > 1e-8 * np.maximum(time["os"], 1.0)
         if later.any():
@@ -295,39 +289,13 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
 
 def _renaming(y: pd.DataFrame, tasks: dict[str, Task]) -> str:
     """How to make endpoints of columns that look like one under other names."""
-    return endpoints_under_other_names(y, [name for name, task in tasks.items() if task.kind != "survival"])[1]
+    return endpoints_under_other_names(y, [name for name, task in tasks.items() if task.has_classes])[1]
 
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
     """The tasks with the classes that can be learned; what cannot be learned at all is refused."""
-    check_labels(y, [task.name for task in tasks.values() if task.kind != "survival"])
-    learnable = {}
-    for task in tasks.values():
-        if task.kind == "survival":
-            _, event = endpoint_numbers(y, task.columns)
-            if not (event == 1).any():
-                n_known = int((~np.isnan(event)).sum())
-                raise ValueError(
-                    f"endpoint {task.name!r} has no event among {n_known} patients with known outcome; nothing "
-                    "can be learned about it. Leave it out of y, or fit on more patients."
-                )
-        else:
-            counts = np.bincount(class_codes(y[task.name], task.classes) + 1, minlength=len(task.classes) + 1)[1:]
-            absent = [label for label, count in zip(task.classes, counts, strict=True) if not count]
-            task = replace(task, classes=tuple(label for label in task.classes if label not in absent))
-            if len(task.classes) < 2:
-                raise ValueError(
-                    f"task {task.name!r} has {len(task.classes)} class(es): {list(task.classes)}; at least 2 classes "
-                    "are needed to learn it. Leave it out of y, or fit on patients of every class."
-                )
-            if absent:
-                warnings.warn(
-                    f"no patient has the classes {absent} of {task.name!r}; the model learns {list(task.classes)} only "
-                    "and can never predict the others.",
-                    stacklevel=5,
-                )
-        learnable[task.name] = task
-    return learnable
+    check_labels(y, [task.name for task in tasks.values() if task.has_classes])
+    return {name: task.learnable(y) for name, task in tasks.items()}
 
 
 def refuse_other_tables(values: Any, name: str) -> None:

@@ -88,7 +88,7 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
             if known.sum() < _CERTAIN:
                 continue
             truth = np.unique(_codes(y.loc[known, outcome])[0], return_inverse=True)[1]
-            is_time = task.kind == "survival" and outcome == task.columns[0]
+            is_time = outcome in task.measured_columns
             telling = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
             copies = [column for column, tells in zip(columns, telling, strict=True) if tells]
             if not copies:

@@ -2,37 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from mmdls.cohort._classes import class_labels
 from mmdls.cohort._identifiers import is_identifier
+from mmdls.cohort._task import Task
+from mmdls.registry import tasks as kinds_of_tasks
 
-__all__ = ["Task", "find_tasks", "modalities", "warn_unused"]
-
-
-@dataclass(frozen=True)
-class Task:
-    """One thing to predict.
-
-    Parameters
-    ----------
-    name : str
-        ``"os"`` for the columns ``os_time`` and ``os_event``, otherwise the column's name.
-    kind : {"survival", "ordinal", "classification"}
-        A right-censored endpoint, an ordered categorical, or any other column.
-    columns : tuple of str
-        The columns of ``y`` that hold it.
-    classes : tuple, default=()
-        The classes in order, those of an ordinal task with and without patients; empty for an endpoint.
-    """
-
-    name: str
-    kind: str
-    columns: tuple[str, ...]
-    classes: tuple[Any, ...] = ()
+__all__ = ["find_tasks", "modalities", "warn_unused"]
 
 
 def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
@@ -107,8 +85,9 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], cure: str, stacklevel: i
 def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     """Find what is to be predicted by the columns of ``y``.
 
-    A pair ``<name>_time``, ``<name>_event`` is a right-censored endpoint; an ordered categorical is an ordinal task;
-    any other column is a classification task.
+    Every registered kind of task (:data:`mmdls.registry.tasks`) is asked for its columns: a pair ``<name>_time``,
+    ``<name>_event`` is a right-censored endpoint, an ordered categorical an ordinal task. A column that no kind claims
+    is a task of classes without an order.
 
     Parameters
     ----------
@@ -124,15 +103,15 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     TypeError
         If a column has no name of text.
     ValueError
-        If one half of a pair is missing, a column stands twice, or labels are of different kinds.
+        If one half of a pair is missing, two kinds of tasks claim one column, a column stands twice, or labels are of
+        different kinds.
 
     Examples
     --------
     >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
     >>> [(task.name, task.kind) for task in find_tasks(y).values()]
-    [('subtype', 'classification'), ('os', 'survival')]
+    [('subtype', 'nominal'), ('os', 'survival')]
     """
-    tasks: dict[str, Task] = {}
     unnamed = [column for column in y.columns if not isinstance(column, str)]
     if unnamed:
         raise TypeError(
@@ -142,18 +121,35 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     repeated = list(y.columns[y.columns.duplicated()].unique())
     if repeated:
         raise ValueError(f"y has the columns {repeated[:5]} more than once; give every column its own name.")
-    for column in y.columns:
-        name, _, part = column.rpartition("_")
-        if name and part in ("time", "event"):
-            partner = f"{name}_{'event' if part == 'time' else 'time'}"
-            if partner not in y.columns:
-                raise ValueError(
-                    f"y has {column!r} without {partner!r}; a right-censored endpoint is the pair of both. "
-                    f"Columns: {list(y.columns)}."
-                )
-            tasks[name] = Task(name, "survival", (f"{name}_time", f"{name}_event"))
-        else:
-            ordered = isinstance(y[column].dtype, pd.CategoricalDtype) and y[column].dtype.ordered
-            kind = "ordinal" if ordered else "classification"
-            tasks[column] = Task(column, kind, (column,), class_labels(y[column]))
-    return tasks
+    claimed: dict[str, Task] = {}
+    for kind in (kinds_of_tasks[name] for name in kinds_of_tasks if name != "nominal"):
+        for task in kind.find(y):
+            for column in task.columns:
+                other = claimed.setdefault(column, task)
+                if other is not task:
+                    raise ValueError(
+                        f"the column {column!r} of y belongs to two tasks: {other.kind} {list(other.columns)} and "
+                        f"{task.kind} {list(task.columns)}. Drop or rename the columns of one of them."
+                    )
+    left = [column for column in y.columns if column not in claimed]
+    _refuse_halves(left, y)
+    claimed |= {task.columns[0]: task for task in kinds_of_tasks["nominal"].find(y[left])}
+    return {claimed[column].name: claimed[column] for column in y.columns}
+
+
+def _refuse_halves(left: Sequence[str], y: pd.DataFrame) -> None:
+    """Refuse columns with the suffix of a kind of task of several columns that lack the others."""
+    pairs = [kind for kind in (kinds_of_tasks[name] for name in kinds_of_tasks) if len(kind.suffixes) > 1]
+    for column in left:
+        name, _, suffix = column.rpartition("_")
+        lacking = [
+            f"{' and '.join(repr(f'{name}_{each}') for each in kind.suffixes if f'{name}_{each}' not in y.columns)} "
+            f"({kind.kind})"
+            for kind in pairs
+            if name and suffix in kind.suffixes
+        ]
+        if lacking:
+            raise ValueError(
+                f"y has {column!r} without {' or '.join(lacking)}; such a task is read from all of its columns. "
+                f"Columns: {list(y.columns)}."
+            )

@@ -282,7 +282,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     def predict_proba(self, X: Any, task: str) -> np.ndarray:
         """Probabilities of a class task, (n_patients, n_classes), columns in the order of ``classes_[task]``."""
         check_is_fitted(self, "net_")
-        self._task(task, "classification", "ordinal")
+        self._task(task, "nominal", "ordinal")
         return self._probabilities(self._outputs(X), task)
 
     def predict_survival_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdls.cohort import Task
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
+from mmdls.tasks import NominalTask, OrdinalTask, SurvivalTask, Task
 
 __all__ = ["CLINICAL", "PET", "RADIOMICS", "load_checkpoint", "published_parameters", "published_tasks"]
 
@@ -107,10 +107,10 @@ def published_parameters() -> dict[str, Any]:
 def published_tasks() -> dict[str, Task]:
     """The four tasks of the publication."""
     return {
-        "subtype": Task("subtype", "classification", ("subtype",), ("LUAD", "LUSC")),
-        "stage": Task("stage", "ordinal", ("stage",), ("I-II", "III", "IV")),
-        "dfs": Task("dfs", "survival", ("dfs_time", "dfs_event")),
-        "os": Task("os", "survival", ("os_time", "os_event")),
+        "subtype": NominalTask("subtype", ("subtype",), ("LUAD", "LUSC")),
+        "stage": OrdinalTask("stage", ("stage",), ("I-II", "III", "IV")),
+        "dfs": SurvivalTask("dfs", ("dfs_time", "dfs_event")),
+        "os": SurvivalTask("os", ("os_time", "os_event")),
     }
 
 

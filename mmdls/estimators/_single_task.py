@@ -11,7 +11,6 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from mmdls.cohort import (
-    Task,
     check_cohort,
     class_codes,
     class_labels,
@@ -21,6 +20,7 @@ from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.metrics import concordance_index
 from mmdls.registry import estimators as estimator_registry
+from mmdls.tasks import NominalTask
 from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
@@ -158,7 +158,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
             raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs at least 2 classes.")
         check_cohort(table, y)
         y = labels.to_frame("label")
-        task = Task("label", "classification", ("label",), tuple(self.classes_.tolist()))
+        task = NominalTask("label", ("label",), tuple(self.classes_.tolist()))
         if self.class_weight is not None:
             weight = self._class_weights(class_codes(labels, task.classes), weight)
         self._fit(table, y, {"label": task}, weight)

@@ -285,7 +285,7 @@ def _class_case(task: Task, table: pd.DataFrame, labels: pd.Series, groups: np.n
     rows = labels.notna().to_numpy()
     check_probability(probability[rows], table.index[rows], task.name)
     return Case(
-        Task(task.name, task.kind, task.columns, classes),
+        replace(task, classes=classes),
         class_codes(labels, classes)[rows],
         pd.DataFrame(probability[rows], index=table.index[rows], columns=pd.Index(list(classes), dtype=object)),
         clusters=None if groups is None else groups[rows],

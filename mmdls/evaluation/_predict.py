@@ -6,6 +6,7 @@ one task without a name and are adapted here. Pipelines, searches and frozen mod
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
         # A model of one task whose name was lost, for example since y was an array in fit.
         ((name, task),) = own.items()
         found = _task_of(final, tasks, task.classes or None, endpoint=not task.classes)
-        return [(Task(found.name, task.kind, found.columns, task.classes), tables[name].set_axis(index))]
+        return [(replace(found, classes=task.classes), tables[name].set_axis(index))]
     if hasattr(final, "classes_"):
         raise TypeError(
             f"{type(final).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "

@@ -104,7 +104,7 @@ def _inputs(study: Study) -> str:
 
 
 def _outputs(study: Study) -> str:
-    kinds = {"survival": "risk and survival curve", "ordinal": "ordered classes", "classification": "classes"}
+    kinds = {"survival": "risk and survival curve", "ordinal": "ordered classes", "nominal": "classes"}
     return ", ".join(f"{task.name} ({kinds[task.kind]})" for task in study.tasks.values())
 
 

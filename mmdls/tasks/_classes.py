@@ -1,0 +1,136 @@
+"""Class tasks: labels without an order, and ordered ones such as the stage."""
+
+import warnings
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls import metrics
+from mmdls.cohort import Task, class_codes, class_labels
+from mmdls.registry import tasks
+
+__all__ = ["NominalTask", "OrdinalTask"]
+
+
+@tasks.register("nominal")
+@dataclass(frozen=True)
+class NominalTask(Task):
+    """Labels without an order: any column of ``y`` that no other kind of task claims.
+
+    Outcomes are the numbers of the classes, -1 = unknown.
+
+    Parameters
+    ----------
+    name, columns, classes
+        As in :class:`mmdls.cohort.Task`.
+    """
+
+    kind = "nominal"
+    about = "classes"
+    has_classes = True
+    estimator_type = "classifier"
+    main_metric = "auc"
+
+    @classmethod
+    def find(cls, y: pd.DataFrame) -> list[Task]:
+        """Every column as labels; :func:`mmdls.cohort.find_tasks` asks only for those that are left."""
+        return [cls(column, (column,), class_labels(y[column])) for column in y.columns]
+
+    def check(self, y: pd.DataFrame) -> None:
+        """Labels were checked when they were found."""
+
+    def learnable(self, y: pd.DataFrame) -> Task:
+        """The task with the classes that are there; refuse a single one."""
+        counts = np.bincount(self.outcome(y) + 1, minlength=len(self.classes) + 1)[1:]
+        absent = [label for label, count in zip(self.classes, counts, strict=True) if not count]
+        present = tuple(label for label in self.classes if label not in absent)
+        if len(present) < 2:
+            raise ValueError(
+                f"task {self.name!r} has {len(present)} class(es): {list(present)}; at least 2 classes "
+                "are needed to learn it. Leave it out of y, or fit on patients of every class."
+            )
+        if absent:
+            warnings.warn(
+                f"no patient has the classes {absent} of {self.name!r}; the model learns {list(present)} only "
+                "and can never predict the others.",
+                stacklevel=6,
+            )
+        return replace(self, classes=present)
+
+    def outcome(self, y: pd.DataFrame) -> np.ndarray:
+        """The number of each patient's class, -1 where unknown."""
+        return class_codes(y[self.columns[0]], self.classes)
+
+    def is_event(self, outcome: np.ndarray) -> np.ndarray:
+        """Whose class is not the first."""
+        return outcome > 0
+
+    def strata(self, outcome: np.ndarray) -> np.ndarray:
+        """The numbers of the classes."""
+        return outcome
+
+    def uninformative(self, outcome: np.ndarray) -> str:
+        """All patients are of one class."""
+        return "" if len(np.unique(outcome[self.known(outcome)])) > 1 else f"no two classes of {self.name!r}"
+
+    @property
+    def measured_columns(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    def describe(self, y: pd.DataFrame) -> dict[str, str]:
+        """The number of patients of every class."""
+        codes = self.outcome(y)
+        n = int((codes >= 0).sum())
+        counts = [int((codes == k).sum()) for k in range(len(self.classes))]
+        return {
+            str(label): f"{count} ({count / n:.0%})" if n else "0"
+            for label, count in zip(self.classes, counts, strict=True)
+        }
+
+    def head_arguments(self) -> tuple[Any, ...]:
+        """The number of classes."""
+        return (len(self.classes),)
+
+    def answer(self, head: Any, parameters: Any) -> Any:
+        """Probabilities (B, K)."""
+        return head.probabilities(parameters)
+
+    def predictions(self, head: Any, answers: Any, times: np.ndarray, end: float) -> pd.DataFrame:
+        """Probabilities, one column a class in their order."""
+        return pd.DataFrame(answers.numpy(), columns=pd.Index(list(self.classes), dtype=object))
+
+    def summary(self, predictions: pd.DataFrame) -> pd.Categorical:
+        """The most probable class; of equal ones the first."""
+        return pd.Categorical.from_codes(predictions.to_numpy().argmax(axis=1), categories=list(self.classes))
+
+    def score(self, outcome: np.ndarray, predictions: pd.DataFrame) -> float:
+        """ROC AUC, of more than two classes one against the rest."""
+        return float(metrics.auc_score(outcome, predictions.to_numpy()))
+
+
+@tasks.register("ordinal")
+@dataclass(frozen=True)
+class OrdinalTask(NominalTask):
+    """Ordered labels: a column of ``y`` that is an ordered categorical.
+
+    Parameters
+    ----------
+    name, columns, classes
+        As in :class:`mmdls.cohort.Task`.
+    """
+
+    kind = "ordinal"
+    about = "ordered classes"
+
+    @classmethod
+    def find(cls, y: pd.DataFrame) -> list[Task]:
+        """The ordered categoricals."""
+        ordered = [c for c in y.columns if isinstance(y[c].dtype, pd.CategoricalDtype) and y[c].dtype.ordered]
+        return [cls(column, (column,), class_labels(y[column])) for column in ordered]
+
+    def summary(self, predictions: pd.DataFrame) -> pd.Categorical:
+        """The most probable class, as an ordered categorical; of equal ones the first."""
+        return super().summary(predictions).as_ordered()

@@ -1,0 +1,128 @@
+"""Right-censored endpoints: time and event of one kind, such as overall survival."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls import metrics
+from mmdls.cohort import Task
+from mmdls.cohort._endpoints import endpoint_numbers, warn_if_implausible
+from mmdls.registry import survival_heads, tasks
+
+__all__ = ["SurvivalTask"]
+
+_DTYPE = [("event", bool), ("time", np.float64)]
+
+
+@tasks.register("survival")
+@dataclass(frozen=True)
+class SurvivalTask(Task):
+    """A right-censored endpoint: columns ``<name>_time`` (months) and ``<name>_event`` (1 = seen, 0 = censored).
+
+    Outcomes are structured arrays with the fields ``event`` (bool) and ``time`` (float64, NaN = unknown).
+
+    Parameters
+    ----------
+    name, columns, classes
+        As in :class:`mmdls.cohort.Task`.
+    """
+
+    kind = "survival"
+    suffixes = ("time", "event")
+    about = "risk and survival curve"
+    estimator_type = "survival"
+    is_censored = True
+    is_conditioned = True
+    has_horizons = True
+    heads = survival_heads
+    default_head = "cox"
+    main_metric = "concordance_index"
+
+    def check(self, y: pd.DataFrame) -> None:
+        """Refuse impossible times and events; warn of times that are implausible for months."""
+        time, _ = endpoint_numbers(y, self.columns)
+        warn_if_implausible(time, self.columns[0], stacklevel=5)
+
+    def learnable(self, y: pd.DataFrame) -> "SurvivalTask":
+        """Refuse an endpoint without any event."""
+        _, event = endpoint_numbers(y, self.columns)
+        if not (event == 1).any():
+            raise ValueError(
+                f"endpoint {self.name!r} has no event among {int((~np.isnan(event)).sum())} patients with known "
+                "outcome; nothing can be learned about it. Leave it out of y, or fit on more patients."
+            )
+        return self
+
+    def outcome(self, y: pd.DataFrame) -> np.ndarray:
+        """Events and times, ``(n_patients,)``; unknown ones have time NaN and event False."""
+        time, event = endpoint_numbers(y, self.columns)
+        outcome = np.empty(len(time), dtype=_DTYPE)
+        outcome["time"], outcome["event"] = time, np.nan_to_num(event).astype(bool)
+        return outcome
+
+    def is_event(self, outcome: np.ndarray) -> np.ndarray:
+        """Who had the event, (n_patients,), bool."""
+        return outcome["event"]
+
+    def strata(self, outcome: np.ndarray) -> np.ndarray:
+        """1 = event, 0 = censored, -1 = unknown."""
+        return np.where(self.known(outcome), outcome["event"].astype(int), -1)
+
+    def needed_strata(self, outcome: np.ndarray) -> np.ndarray:
+        """Both parts of a split need events; censored patients they may lack."""
+        return np.array([1])
+
+    def sort_keys(self, outcome: np.ndarray) -> tuple[np.ndarray, ...]:
+        """By time; of equal times the censored one is the longer."""
+        return ~outcome["event"], outcome["time"]
+
+    def uninformative(self, outcome: np.ndarray) -> str:
+        """Nobody was still followed when somebody else had the event."""
+        known = outcome[self.known(outcome)]
+        event, time = known["event"], known["time"]
+        if event.any() and (time >= time[event].min()).sum() > 1:
+            return ""
+        return f"no event of {self.name!r} with another patient still followed"
+
+    @property
+    def measured_columns(self) -> tuple[str, ...]:
+        """The time."""
+        return self.columns[:1]
+
+    def describe(self, y: pd.DataFrame) -> dict[str, str]:
+        """Events and the median follow-up by reverse Kaplan-Meier."""
+        outcome = self.outcome(y)
+        known = outcome[self.known(outcome)]
+        n_events, n = int(known["event"].sum()), len(known)
+        follow_up = metrics.median_follow_up(known["event"], known["time"]) if n else np.nan
+        return {
+            "events": f"{n_events} ({n_events / n:.0%})" if n else "0",
+            "median follow-up, months": "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}",
+        }
+
+    def targets(self, outcome: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Event and time; times apart by rounding only are tied."""
+        return outcome["event"], metrics.tied_times(outcome["time"])
+
+    def fit_head(self, head: Any, answers: Any, targets: Sequence[Any], sample_weight: Any = None) -> None:
+        """Fit the baseline hazard."""
+        head.fit_baseline(answers, *targets, *(() if sample_weight is None else (sample_weight,)))
+
+    def predictions(self, head: Any, answers: Any, times: np.ndarray, end: float) -> pd.DataFrame:
+        """``risk`` (higher = earlier event) and the survival probability at each time, NaN beyond the follow-up."""
+        table = pd.DataFrame({"risk": head.risk(answers).numpy()})
+        if not len(times):
+            return table
+        survival = head.survival_function(answers, answers.new_tensor(times).double()).numpy()
+        return pd.concat([table, pd.DataFrame(np.where(times <= end, survival, np.nan), columns=times)], axis=1)
+
+    def summary(self, predictions: pd.DataFrame) -> np.ndarray:
+        """The risk."""
+        return predictions["risk"].to_numpy()
+
+    def score(self, outcome: np.ndarray, predictions: pd.DataFrame) -> float:
+        """Harrell's C-index."""
+        return float(metrics.concordance_index(outcome["event"], outcome["time"], predictions["risk"].to_numpy()))
