@@ -270,10 +270,10 @@ def test_weights_are_repetitions_for_every_metric():
         (lambda i, w: metrics.brier_score_classes(labels[i], proba[i], w)),
         (lambda i, w: metrics.log_loss(labels[i], proba[i], w)),
         (lambda i, w: metrics.accuracy_score(labels[i], proba[i], w)),
-        (lambda i, w: metrics.expected_calibration_error(labels[i], proba[i], weights=w)),
+        (lambda i, w: metrics.expected_calibration_error(labels[i], proba[i], sample_weight=w)),
         (lambda i, w: metrics.quadratic_weighted_kappa(labels[i], proba[i].argmax(axis=1), 3, w)),
-        (lambda i, w: metrics.specificity(is_one[i], two[i], weights=w)),
-        (lambda i, w: metrics.negative_predictive_value(is_one[i], two[i], weights=w)),
+        (lambda i, w: metrics.specificity(is_one[i], two[i], sample_weight=w)),
+        (lambda i, w: metrics.negative_predictive_value(is_one[i], two[i], sample_weight=w)),
         (lambda i, w: metrics.calibration_slope(is_one[i], two[i], w)),
         (lambda i, w: metrics.calibration_intercept(is_one[i], two[i], w)),
     ]

@@ -113,7 +113,7 @@ def test_class_probabilities_lie_between_0_and_1_and_sum_to_1(name):
         (np.log(two), "between 0 and 1"),
         (np.column_stack([SCORE, SCORE]), "sum to 1"),
         (np.where(np.arange(N)[:, None] == 4, np.nan, two), "NaN or infinite"),
-        (two[:-1], "needed"),
+        (two[:-1], "y_true must have shape"),
     ):
         with pytest.raises(ValueError, match=said):
             metric(LABELS, wrong)
@@ -140,7 +140,7 @@ def test_codes_and_lengths_of_other_class_metrics():
         metrics.quadratic_weighted_kappa(LABELS, LABELS[:-1])
     with pytest.raises(ValueError, match="class codes"):
         metrics.quadratic_weighted_kappa(LABELS, LABELS + 0.5)
-    with pytest.raises(ValueError, match="predicted must be class codes 0 to 1"):
+    with pytest.raises(ValueError, match="y_pred must be class codes 0 to 1"):
         metrics.quadratic_weighted_kappa(LABELS, LABELS + 1, n_classes=2)
     assert metrics.quadratic_weighted_kappa(LABELS, LABELS) == 1.0
 

@@ -198,7 +198,7 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
     predicted = probability.argmax(axis=1)
 
     def of(metric: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Statistic:
-        return Statistic(metric, _NO_HORIZON, lambda w: function(*arguments, weights=w), **options)
+        return Statistic(metric, _NO_HORIZON, lambda w: function(*arguments, sample_weight=w), **options)
 
     yield of("auc", metrics.auc_score, codes, probability, binary=binary)
     if not two:

@@ -1,7 +1,7 @@
 """Metrics: arrays in, numbers out, one value or the values of all resamples.
 
 Arguments follow scikit-survival's order; a risk is higher for an earlier event. Every metric takes
-``weights`` of shape (n,), or (R, n) for R resamples at once. What is undefined is NaN, and an
+``sample_weight`` of shape (n,), or (R, n) for R resamples at once. What is undefined is NaN, and an
 ``UndefinedMetricWarning`` says why.
 """
 

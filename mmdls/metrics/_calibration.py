@@ -32,7 +32,7 @@ _SHORT_STEP = 1e-4  # the error left after it is about its square
 
 
 def observed_expected_ratio(
-    event: Any, time: Any, survival: Any, horizon: float, weights: Any = None
+    event: Any, time: Any, survival: Any, horizon: float, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Share of events by a horizon (Kaplan-Meier) over the mean predicted risk; 1 is ideal.
 
@@ -46,7 +46,7 @@ def observed_expected_ratio(
         Predicted probability to be event-free at the horizon.
     horizon : float
         Months.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -75,14 +75,14 @@ def observed_expected_ratio(
 
     return over_resamples(
         statistic,
-        weights,
+        sample_weight,
         len(time),
         f"nobody is followed for {horizon:g} months, or nobody is at any predicted risk.",
     )
 
 
 def survival_calibration_slope(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, horizon: float, weights: Any = None
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, horizon: float, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Slope of a logistic regression of the event by a horizon on the predicted log odds, weighted for
     censoring.
@@ -99,7 +99,7 @@ def survival_calibration_slope(
         Predicted probability to be event-free at the horizon.
     horizon : float
         Months.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -123,7 +123,7 @@ def survival_calibration_slope(
 
     return over_resamples(
         statistic,
-        weights,
+        sample_weight,
         len(case),
         f"the slope at {horizon:g} months does not exist: no censoring weights, one outcome, or equal predictions.",
     )
@@ -173,7 +173,7 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
 
 
 def calibration_errors(
-    event: Any, time: Any, survival: Any, horizon: float, weights: Any = None
+    event: Any, time: Any, survival: Any, horizon: float, sample_weight: Any = None
 ) -> tuple[float, float, float] | tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distance between smoothed observed and predicted risk: its mean (ICI), median (E50) and 90th percentile (E90).
 
@@ -181,7 +181,7 @@ def calibration_errors(
     ----------
     event, time, survival, horizon
         As in :func:`survival_calibration_curve`.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
         The curve is fitted anew in every resample; its knots stay.
 
     Returns
@@ -211,7 +211,7 @@ def calibration_errors(
         mean = np.where(np.isnan(error).any(axis=1), np.nan, ratio((block * error).sum(axis=1), block.sum(axis=1)))
         return np.column_stack([mean, *_weighted_quantiles(error, block, (0.5, 0.9))])
 
-    values = np.asarray(over_resamples(statistic, weights, len(time), _NO_CURVE.format(horizon=horizon)))
+    values = np.asarray(over_resamples(statistic, sample_weight, len(time), _NO_CURVE.format(horizon=horizon)))
     ici, e50, e90 = values.T
     return (float(ici), float(e50), float(e90)) if values.ndim == 1 else (ici, e50, e90)
 
@@ -281,7 +281,7 @@ def net_benefit(
     survival: Any,
     horizon: float,
     thresholds: Any,
-    weights: Any = None,
+    sample_weight: Any = None,
 ) -> float | np.ndarray:
     """Net benefit of treating those whose risk by a horizon reaches a threshold, weighted for censoring.
 
@@ -300,7 +300,7 @@ def net_benefit(
         Months.
     thresholds : float or array of shape (k,)
         Risks between 0 and 1, not including 1.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -332,7 +332,7 @@ def net_benefit(
         values = np.full((len(block), len(grid)), np.nan) if lost else ratio(block @ gain, block.sum(axis=1)[:, None])
         return values[:, 0] if np.ndim(thresholds) == 0 else values
 
-    return over_resamples(statistic, weights, len(case), f"no censoring weights exist at {horizon:g} months.")
+    return over_resamples(statistic, sample_weight, len(case), f"no censoring weights exist at {horizon:g} months.")
 
 
 def _smoother(

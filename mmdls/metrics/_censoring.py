@@ -12,7 +12,7 @@ __all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_fo
 _HALF = float(np.sqrt(np.finfo(np.float64).eps))  # what counts as exactly one half
 
 
-def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def kaplan_meier(event: Any, time: Any, sample_weight: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Kaplan-Meier estimate of the survival function.
 
     Parameters
@@ -20,7 +20,7 @@ def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray
     event : array of shape (n,), bool
     time : array of shape (n,)
         Months.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -39,8 +39,8 @@ def kaplan_meier(event: Any, time: Any, weights: Any = None) -> tuple[np.ndarray
     (array([1., 2., 3.]), array([0.66666667, 0.66666667, 0.        ]))
     """
     event, time = check_outcome(event, time)
-    weights = check_weights(weights, len(time)).astype(np.float64)
-    times, deaths, _, at_risk = _counts(event, time, weights)
+    sample_weight = check_weights(sample_weight, len(time)).astype(np.float64)
+    times, deaths, _, at_risk = _counts(event, time, sample_weight)
     return times, _product_limit(deaths, at_risk)
 
 

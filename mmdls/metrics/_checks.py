@@ -10,7 +10,7 @@ from mmdls.metrics._times import tied_times
 __all__ = [
     "check_event",
     "check_horizon",
-    "check_labels",
+    "check_classes",
     "check_order",
     "check_outcome",
     "check_predictions",
@@ -113,12 +113,12 @@ def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndar
     return values
 
 
-def check_probabilities(probability: Any, name: str = "probability") -> np.ndarray:
+def check_probabilities(y_proba: Any, name: str = "y_proba") -> np.ndarray:
     """Probabilities of classes (n, K) as float64: finite, between 0 and 1, each row with the sum 1.
 
     A row may miss the sum by what two decimals round away. The message names rows.
     """
-    values = np.asarray(probability, dtype=np.float64)
+    values = np.asarray(y_proba, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{name} must have shape (n, n_classes); got {values.shape}.")
     wrong = ~np.isfinite(values).all(axis=1)
@@ -140,49 +140,49 @@ def check_probabilities(probability: Any, name: str = "probability") -> np.ndarr
     return values
 
 
-def check_labels(labels: Any, probability: Any, *, scores: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def check_classes(y_true: Any, y_proba: Any, *, scores: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Class codes (n,) and probabilities (n, K); probabilities (n,) of class 1 become two columns.
 
-    With ``scores`` the (n,) may be any numbers that rise with class 1, as for what looks at their order only.
+    With ``scores`` the (n,) may be any numbers that are higher for class 1, for metrics that use the ranks only.
     """
-    check_order(labels=labels, probability=probability)
-    codes, probability = np.asarray(labels), np.asarray(probability, dtype=np.float64)
-    if codes.ndim != 1 or probability.ndim not in (1, 2) or len(codes) != len(probability):
+    check_order(y_true=y_true, y_proba=y_proba)
+    codes, y_proba = np.asarray(y_true), np.asarray(y_proba, dtype=np.float64)
+    if codes.ndim != 1 or y_proba.ndim not in (1, 2) or len(codes) != len(y_proba):
         raise ValueError(
-            f"labels (n,) and probability (n,) or (n, n_classes) needed; got {codes.shape} and {probability.shape}."
+            f"y_true must have shape (n,) and y_proba (n,) or (n, n_classes); got {codes.shape} and {y_proba.shape}."
         )
-    if not np.isfinite(probability).all():
-        raise ValueError(f"probability has {(~np.isfinite(probability)).sum()} values that are NaN or infinite.")
-    if probability.ndim == 1:
-        probability = np.column_stack([1 - probability, probability])
+    if not np.isfinite(y_proba).all():
+        raise ValueError(f"y_proba has {(~np.isfinite(y_proba)).sum()} values that are NaN or infinite.")
+    if y_proba.ndim == 1:
+        y_proba = np.column_stack([1 - y_proba, y_proba])
         if not scores:
-            check_probabilities(probability)
+            check_probabilities(y_proba)
     else:
-        check_probabilities(probability)
-    return class_codes(labels, probability.shape[1]), probability
+        check_probabilities(y_proba)
+    return class_codes(y_true, y_proba.shape[1]), y_proba
 
 
-def class_codes(labels: Any, n_classes: int, name: str = "labels") -> np.ndarray:
+def class_codes(y_true: Any, n_classes: int, name: str = "y_true") -> np.ndarray:
     """Class codes (n,) int64 from 0 to ``n_classes`` - 1."""
-    values = np.asarray(labels)
+    values = np.asarray(y_true)
     known = _among(values, range(n_classes))
     if not known.all():
         raise ValueError(
-            f"{name} must be class codes 0 to {n_classes - 1}, the column of probability each patient belongs to; got "
+            f"{name} must be class codes 0 to {n_classes - 1} (code k is column k of the probabilities); got "
             f"{_shown(values[~known])} in the rows {_rows(~known)}."
         )
     return values.astype(np.int64)
 
 
-def check_weights(weights: Any, n: int, name: str = "weights") -> np.ndarray:
-    """Weights (n,) or (R, n) of patients: finite and not negative; None counts every patient once."""
-    values = np.ones(n) if weights is None else np.asarray(weights)
+def check_weights(sample_weight: Any, n: int) -> np.ndarray:
+    """Patient weights (n,) or (R, n), finite and not negative; None counts every patient once."""
+    values = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
     if values.ndim not in (1, 2) or values.shape[-1] != n:
         raise ValueError(
-            f"{name} must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {values.shape}."
+            f"sample_weight must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {values.shape}."
         )
     if values.dtype.kind not in "biuf" or not ((values >= 0) & np.isfinite(values)).all():
-        raise ValueError(f"{name} must be finite numbers, not negative; got {_shown(values.ravel())}.")
+        raise ValueError(f"sample_weight must be finite numbers, not negative; got {_shown(values.ravel())}.")
     return values
 
 

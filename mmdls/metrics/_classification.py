@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_labels, check_order, class_codes
+from mmdls.metrics._checks import check_classes, check_order, class_codes
 from mmdls.metrics._resamples import over_resamples, ratio
 
 __all__ = [
@@ -21,7 +21,7 @@ __all__ = [
     "weighted_auc",
 ]
 
-_ONE_CLASS = "not every class is among the labels: {}."
+_ONE_CLASS = "not every class is present in y_true: {}."
 
 
 def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -56,16 +56,16 @@ def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Ca
     return statistic
 
 
-def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def auc_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Area under the ROC curve; with more than two classes the mean of one against the rest.
 
     Parameters
     ----------
-    labels : array of shape (n,)
-        Class codes: the columns of ``probability``.
-    probability : array of shape (n,) or (n, n_classes)
+    y_true : array of shape (n,)
+        Class codes: the columns of ``y_proba``.
+    y_proba : array of shape (n,) or (n, n_classes)
         (n,) is any score of class 1.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
         A row per resample gives the AUC of every resample.
 
     Returns
@@ -83,23 +83,23 @@ def auc_score(labels: Any, probability: Any, weights: Any = None) -> float | np.
     >>> auc_score([0, 1, 1], [0.2, 0.1, 0.9])
     0.5
     """
-    codes, probability = check_labels(labels, probability, scores=True)
-    members, scores = one_against_rest(codes, probability)
+    codes, y_proba = check_classes(y_true, y_proba, scores=True)
+    members, scores = one_against_rest(codes, y_proba)
     each = [weighted_auc(score, own.astype(float), 1.0 - own) for own, score in zip(members, scores, strict=True)]
 
     def statistic(block: np.ndarray) -> np.ndarray:
         return np.mean([one(block) for one in each], axis=0)
 
-    return over_resamples(statistic, weights, len(codes), _absent(codes, probability))
+    return over_resamples(statistic, sample_weight, len(codes), _absent(codes, y_proba))
 
 
-def average_precision_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def average_precision_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Average precision, the area under the precision-recall curve as a sum of steps; mean over classes if
     more than two.
 
     Parameters
     ----------
-    labels, probability, weights
+    y_true, y_proba, sample_weight
         As in :func:`auc_score`.
 
     Returns
@@ -111,8 +111,8 @@ def average_precision_score(labels: Any, probability: Any, weights: Any = None) 
     >>> average_precision_score([0, 1, 1], [0.2, 0.1, 0.9])
     0.8333333333333333
     """
-    codes, probability = check_labels(labels, probability, scores=True)
-    members, scores = one_against_rest(codes, probability)
+    codes, y_proba = check_classes(y_true, y_proba, scores=True)
+    members, scores = one_against_rest(codes, y_proba)
 
     def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
         order = np.argsort(-score, kind="stable")
@@ -125,15 +125,15 @@ def average_precision_score(labels: Any, probability: Any, weights: Any = None) 
     def statistic(block: np.ndarray) -> np.ndarray:
         return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
 
-    return over_resamples(statistic, weights, len(codes), _absent(codes, probability))
+    return over_resamples(statistic, sample_weight, len(codes), _absent(codes, y_proba))
 
 
-def brier_score_classes(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def brier_score_classes(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Mean squared error of probabilities: of class 1 if there are two, else summed over classes (0 to 2).
 
     Parameters
     ----------
-    labels, probability, weights
+    y_true, y_proba, sample_weight
         As in :func:`auc_score`.
 
     Returns
@@ -150,18 +150,18 @@ def brier_score_classes(labels: Any, probability: Any, weights: Any = None) -> f
     >>> brier_score_classes([0, 1], [0.5, 0.5])
     0.25
     """
-    codes, probability = check_labels(labels, probability)
-    error = (probability - np.eye(probability.shape[1])[codes]) ** 2
+    codes, y_proba = check_classes(y_true, y_proba)
+    error = (y_proba - np.eye(y_proba.shape[1])[codes]) ** 2
     loss = error[:, 1] if error.shape[1] == 2 else error.sum(axis=1)
-    return _mean(loss, weights)
+    return _mean(loss, sample_weight)
 
 
-def log_loss(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def log_loss(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Mean negative logarithm of the probability of the true class; probabilities below 1e-15 count as that.
 
     Parameters
     ----------
-    labels, probability, weights
+    y_true, y_proba, sample_weight
         As in :func:`auc_score`.
 
     Returns
@@ -173,20 +173,20 @@ def log_loss(labels: Any, probability: Any, weights: Any = None) -> float | np.n
     >>> log_loss([0, 1], [0.5, 0.5])
     0.6931471805599453
     """
-    codes, probability = check_labels(labels, probability)
-    return _mean(-np.log(np.clip(probability[np.arange(len(codes)), codes], 1e-15, 1)), weights)
+    codes, y_proba = check_classes(y_true, y_proba)
+    return _mean(-np.log(np.clip(y_proba[np.arange(len(codes)), codes], 1e-15, 1)), sample_weight)
 
 
-def accuracy_score(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def accuracy_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Share of patients whose most probable class is the true one.
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
+    y_true : array-like of shape (n,)
         True classes, 0 to K - 1.
-    probability : array-like of shape (n,) or (n, K)
+    y_proba : array-like of shape (n,) or (n, K)
         Predicted probability of class 1, or of every class.
-    weights : array-like of shape (n,) or (R, n), default=None
+    sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
     Examples
@@ -194,21 +194,21 @@ def accuracy_score(labels: Any, probability: Any, weights: Any = None) -> float 
     >>> accuracy_score([0, 1], [0.2, 0.4])
     0.5
     """
-    codes, probability = check_labels(labels, probability)
-    return _mean((probability.argmax(axis=1) == codes).astype(np.float64), weights)
+    codes, y_proba = check_classes(y_true, y_proba)
+    return _mean((y_proba.argmax(axis=1) == codes).astype(np.float64), sample_weight)
 
 
-def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
+def specificity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None) -> float | np.ndarray:
     """Share of class 0 whose probability of class 1 is below a threshold.
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
+    y_true : array-like of shape (n,)
         True classes, 0 or 1.
-    probability : array-like of shape (n,) or (n, 2)
+    y_proba : array-like of shape (n,) or (n, 2)
         Predicted probability of class 1, or of both.
     threshold : float, default=0.5
-    weights : array-like of shape (n,) or (R, n), default=None
+    sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
     Examples
@@ -216,21 +216,21 @@ def specificity(labels: Any, probability: Any, threshold: float = 0.5, weights: 
     >>> specificity([0, 0, 1], [0.2, 0.7, 0.9])
     0.5
     """
-    codes, score = binary_scores(labels, probability)
-    return _share(codes == 0, score < threshold, weights, "no patient of class 0.")
+    codes, score = binary_scores(y_true, y_proba)
+    return _share(codes == 0, score < threshold, sample_weight, "no patient of class 0.")
 
 
-def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None) -> float | np.ndarray:
+def sensitivity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None) -> float | np.ndarray:
     """Share of class 1 whose probability of class 1 reaches a threshold.
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
+    y_true : array-like of shape (n,)
         True classes, 0 or 1.
-    probability : array-like of shape (n,) or (n, 2)
+    y_proba : array-like of shape (n,) or (n, 2)
         Predicted probability of class 1, or of both.
     threshold : float, default=0.5
-    weights : array-like of shape (n,) or (R, n), default=None
+    sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
     Examples
@@ -238,23 +238,23 @@ def sensitivity(labels: Any, probability: Any, threshold: float = 0.5, weights: 
     >>> sensitivity([0, 0, 1], [0.2, 0.7, 0.9])
     1.0
     """
-    codes, score = binary_scores(labels, probability)
-    return _share(codes == 1, score >= threshold, weights, "no patient of class 1.")
+    codes, score = binary_scores(y_true, y_proba)
+    return _share(codes == 1, score >= threshold, sample_weight, "no patient of class 1.")
 
 
 def negative_predictive_value(
-    labels: Any, probability: Any, threshold: float = 0.5, weights: Any = None
+    y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Share of class 0 among those whose probability of class 1 is below a threshold.
 
     Parameters
     ----------
-    labels : array-like of shape (n,)
+    y_true : array-like of shape (n,)
         True classes, 0 or 1.
-    probability : array-like of shape (n,) or (n, 2)
+    y_proba : array-like of shape (n,) or (n, 2)
         Predicted probability of class 1, or of both.
     threshold : float, default=0.5
-    weights : array-like of shape (n,) or (R, n), default=None
+    sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
     Examples
@@ -262,22 +262,22 @@ def negative_predictive_value(
     >>> negative_predictive_value([0, 0, 1], [0.2, 0.7, 0.9])
     1.0
     """
-    codes, score = binary_scores(labels, probability)
-    return _share(score < threshold, codes == 0, weights, "no patient is below the threshold.")
+    codes, score = binary_scores(y_true, y_proba)
+    return _share(score < threshold, codes == 0, sample_weight, "no patient is below the threshold.")
 
 
 def quadratic_weighted_kappa(
-    labels: Any, predicted: Any, n_classes: int | None = None, weights: Any = None
+    y_true: Any, y_pred: Any, n_classes: int | None = None, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Agreement of ordered classes beyond chance; a disagreement costs the square of its distance.
 
     Parameters
     ----------
-    labels, predicted : array of shape (n,)
+    y_true, y_pred : array of shape (n,)
         Class codes.
     n_classes : int, default=None
         None means the largest code plus one.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -293,48 +293,48 @@ def quadratic_weighted_kappa(
     >>> quadratic_weighted_kappa([0, 1, 2], [0, 1, 2])
     1.0
     """
-    check_order(labels=labels, predicted=predicted)
-    given = [np.asarray(values) for values in (labels, predicted)]
+    check_order(y_true=y_true, y_pred=y_pred)
+    given = [np.asarray(values) for values in (y_true, y_pred)]
     if given[0].ndim != 1 or given[0].shape != given[1].shape:
-        raise ValueError(f"labels and predicted must have one shape (n,); got {given[0].shape} and {given[1].shape}.")
+        raise ValueError(f"y_true and y_pred must have one shape (n,); got {given[0].shape} and {given[1].shape}.")
     size = n_classes or int(max((v.max(initial=0) for v in given if v.dtype.kind in "biuf"), default=0)) + 1
-    labels, predicted = class_codes(labels, size), class_codes(predicted, size, "predicted")
-    rows, columns = np.eye(size)[labels], np.eye(size)[predicted]
+    y_true, y_pred = class_codes(y_true, size), class_codes(y_pred, size, "y_pred")
+    rows, columns = np.eye(size)[y_true], np.eye(size)[y_pred]
     codes = np.arange(size)
     cost = (codes[:, None] - codes[None, :]) ** 2.0
 
     def statistic(block: np.ndarray) -> np.ndarray:
         expected = np.einsum("ri,ij,rj->r", block @ rows, cost, block @ columns)
-        return 1 - ratio(block @ cost[labels, predicted] * block.sum(axis=1), expected)
+        return 1 - ratio(block @ cost[y_true, y_pred] * block.sum(axis=1), expected)
 
-    return over_resamples(statistic, weights, len(labels), "labels and predictions are one and the same class.")
-
-
-def one_against_rest(codes: np.ndarray, probability: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    classes = [1] if probability.shape[1] == 2 else range(probability.shape[1])
-    return [codes == k for k in classes], [probability[:, k] for k in classes]
+    return over_resamples(statistic, sample_weight, len(y_true), "all values of y_true and y_pred are one class.")
 
 
-def _absent(codes: np.ndarray, probability: np.ndarray) -> str:
-    return _ONE_CLASS.format(f"only codes {np.unique(codes).tolist()} of {probability.shape[1]}")
+def one_against_rest(codes: np.ndarray, y_proba: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    classes = [1] if y_proba.shape[1] == 2 else range(y_proba.shape[1])
+    return [codes == k for k in classes], [y_proba[:, k] for k in classes]
 
 
-def binary_scores(labels: Any, probability: Any) -> tuple[np.ndarray, np.ndarray]:
-    codes, probability = check_labels(labels, probability)
-    if probability.shape[1] != 2:
-        raise ValueError(f"this metric needs two classes; probability has {probability.shape[1]} columns.")
-    return codes, probability[:, 1]
+def _absent(codes: np.ndarray, y_proba: np.ndarray) -> str:
+    return _ONE_CLASS.format(f"only codes {np.unique(codes).tolist()} of {y_proba.shape[1]}")
 
 
-def _mean(values: np.ndarray, weights: Any) -> float | np.ndarray:
+def binary_scores(y_true: Any, y_proba: Any) -> tuple[np.ndarray, np.ndarray]:
+    codes, y_proba = check_classes(y_true, y_proba)
+    if y_proba.shape[1] != 2:
+        raise ValueError(f"this metric needs two classes; y_proba has {y_proba.shape[1]} columns.")
+    return codes, y_proba[:, 1]
+
+
+def _mean(values: np.ndarray, sample_weight: Any) -> float | np.ndarray:
     def statistic(block: np.ndarray) -> np.ndarray:
         return ratio(block @ values, block.sum(axis=1))
 
-    return over_resamples(statistic, weights, len(values), "there are no patients.")
+    return over_resamples(statistic, sample_weight, len(values), "there are no patients.")
 
 
-def _share(of: np.ndarray, that: np.ndarray, weights: Any, undefined: str) -> float | np.ndarray:
+def _share(of: np.ndarray, that: np.ndarray, sample_weight: Any, undefined: str) -> float | np.ndarray:
     def statistic(block: np.ndarray) -> np.ndarray:
         return ratio(block @ (of & that), block @ of)
 
-    return over_resamples(statistic, weights, len(of), undefined)
+    return over_resamples(statistic, sample_weight, len(of), undefined)

@@ -11,12 +11,12 @@ from mmdls.metrics._checks import check_order, check_predictions, class_codes
 __all__ = ["bootstrap_p_value", "delong_test", "holm_correction"]
 
 
-def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, float]:
+def delong_test(y_true: Any, score: Any, other: Any) -> tuple[float, float, float]:
     """Compare two AUCs on the same patients.
 
     Parameters
     ----------
-    labels : array of shape (n,)
+    y_true : array of shape (n,)
         0 or 1.
     score, other : array of shape (n,)
         Scores of class 1 by the two models.
@@ -42,8 +42,8 @@ def delong_test(labels: Any, score: Any, other: Any) -> tuple[float, float, floa
     >>> round(difference, 3), round(error, 3), round(p, 3)
     (0.222, 0.248, 0.371)
     """
-    check_order(labels=labels, score=score, other=other)
-    positive = class_codes(labels, 2) == 1
+    check_order(y_true=y_true, score=score, other=other)
+    positive = class_codes(y_true, 2) == 1
     scores = [check_predictions(values, positive.shape, "score") for values in (score, other)]
     n_positive, n_negative = positive.sum(), (~positive).sum()
     if min(n_positive, n_negative) < 2:

@@ -17,7 +17,7 @@ _LEAF = 256  # pairs closer than this are compared directly, in a matrix product
 _COMPARISONS = 2**20  # pairs of Antolini's C that are held at once
 
 
-def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> float | np.ndarray:
+def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Harrell's C: how often, of two patients, the one with the higher risk has the event first.
 
     A pair counts if the earlier time is an event; a patient censored at the time of an event outlived it; two
@@ -31,7 +31,7 @@ def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> 
         Months.
     risk : array of shape (n,)
         Higher = earlier event.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
         Weight of each patient; a pair weighs the product. A row per resample gives the C-index of every
         resample (see :func:`bootstrap_weights`).
 
@@ -51,7 +51,7 @@ def concordance_index(event: Any, time: Any, risk: Any, weights: Any = None) -> 
     check_order(event=event, time=time, risk=risk)
     event, time = check_outcome(event, time)
     risk = check_predictions(risk, (len(time),), "risk")
-    return _concordance(event, time, risk, event.astype(np.float64), weights)
+    return _concordance(event, time, risk, event.astype(np.float64), sample_weight)
 
 
 def concordance_index_ipcw(
@@ -59,7 +59,7 @@ def concordance_index_ipcw(
     survival_test: np.ndarray,
     risk: Any,
     tau: float | None = None,
-    weights: Any = None,
+    sample_weight: Any = None,
 ) -> float | np.ndarray:
     """Uno's C: concordance that does not depend on the censoring, up to a time tau.
 
@@ -79,7 +79,7 @@ def concordance_index_ipcw(
         Higher = earlier event.
     tau : float, default=None
         Months; only events before tau count. None means as far as weights exist.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
         As in :func:`concordance_index`; the censoring distribution stays the same.
 
     Returns
@@ -108,11 +108,11 @@ def concordance_index_ipcw(
             f"tau clipped at {censoring.last:g} months, the end of the follow-up that the weights come from: "
             f"{lost.sum()} later events have no censoring weight."
         )
-    return _concordance(event, time, risk, censoring.event_weight(event & inside, time) ** 2, weights)
+    return _concordance(event, time, risk, censoring.event_weight(event & inside, time) ** 2, sample_weight)
 
 
 def concordance_index_antolini(
-    event: Any, time: Any, survival: Any, times: Any, weights: Any = None
+    event: Any, time: Any, survival: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Antolini's C: how often a patient's predicted survival at the own event is below that of those still event-free.
 
@@ -128,7 +128,7 @@ def concordance_index_antolini(
         Probability to be event-free at each of ``times``; a step function between them.
     times : array of shape (n_times,)
         Months, ascending.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -168,12 +168,16 @@ def concordance_index_antolini(
         return ratio(won, (block * pairs.later(block))[:, event].sum(axis=1))
 
     return over_resamples(
-        statistic, weights, len(time), "no event at which predicted curves of two patients can be compared.", 2**25
+        statistic,
+        sample_weight,
+        len(time),
+        "no event at which predicted curves of two patients can be compared.",
+        2**25,
     )
 
 
 def _concordance(
-    event: np.ndarray, time: np.ndarray, risk: np.ndarray, event_weight: np.ndarray, weights: Any
+    event: np.ndarray, time: np.ndarray, risk: np.ndarray, event_weight: np.ndarray, sample_weight: Any
 ) -> float | np.ndarray:
     pairs = Pairs(event, time, risk)
 
@@ -184,7 +188,7 @@ def _concordance(
 
     return over_resamples(
         statistic,
-        weights,
+        sample_weight,
         len(time),
         "no pair of patients can be compared: no event precedes another patient's time.",
     )

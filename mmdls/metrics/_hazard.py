@@ -47,7 +47,7 @@ def baseline_cumulative_hazard(
     check_order(event=event, time=time, log_hazard=log_hazard, sample_weight=sample_weight)
     event, time = check_outcome(event, time)
     log_hazard = check_predictions(log_hazard, time.shape, "log_hazard")
-    weight = check_weights(sample_weight, len(time), "sample_weight").astype(np.float64)
+    weight = check_weights(sample_weight, len(time)).astype(np.float64)
     if weight.ndim != 1:
         raise ValueError(f"sample_weight must have shape ({len(time)},); got {weight.shape}.")
     event = event & (weight > 0)  # a patient of weight 0 is no tied event

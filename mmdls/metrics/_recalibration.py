@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_labels
+from mmdls.metrics._checks import check_classes
 from mmdls.metrics._classification import binary_scores, one_against_rest
 from mmdls.metrics._resamples import over_resamples, ratio
 
@@ -13,7 +13,7 @@ __all__ = ["calibration_intercept", "calibration_slope", "expected_calibration_e
 _ROUNDS = 25
 
 
-def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def calibration_slope(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Slope of a logistic regression of the outcome on the predicted log odds.
 
     1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be
@@ -21,7 +21,7 @@ def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> flo
 
     Parameters
     ----------
-    labels, probability, weights
+    y_true, y_proba, sample_weight
         As in :func:`auc_score`.
 
     Returns
@@ -39,16 +39,16 @@ def calibration_slope(labels: Any, probability: Any, weights: Any = None) -> flo
     >>> round(calibration_slope(np.r_[[1] * 2, [0] * 8, [1] * 8, [0] * 2], p), 6)
     1.0
     """
-    codes, score = binary_scores(labels, probability)
+    codes, score = binary_scores(y_true, y_proba)
     return over_resamples(
         lambda block: recalibrate(codes, log_odds_of(score), block, slope=True)[:, 1],
-        weights,
+        sample_weight,
         len(codes),
         "the slope does not exist: one class only, equal predictions, or separated classes.",
     )
 
 
-def calibration_intercept(labels: Any, probability: Any, weights: Any = None) -> float | np.ndarray:
+def calibration_intercept(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
     """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0
     is ideal.
 
@@ -56,7 +56,7 @@ def calibration_intercept(labels: Any, probability: Any, weights: Any = None) ->
 
     Parameters
     ----------
-    labels, probability, weights
+    y_true, y_proba, sample_weight
         As in :func:`auc_score`.
 
     Returns
@@ -72,17 +72,17 @@ def calibration_intercept(labels: Any, probability: Any, weights: Any = None) ->
     >>> round(calibration_intercept([0, 1, 1, 1], [0.5, 0.5, 0.5, 0.5]), 6)
     1.098612
     """
-    codes, score = binary_scores(labels, probability)
+    codes, score = binary_scores(y_true, y_proba)
     return over_resamples(
         lambda block: recalibrate(codes, log_odds_of(score), block, slope=False)[:, 0],
-        weights,
+        sample_weight,
         len(codes),
         "the intercept does not exist: one class only.",
     )
 
 
 def expected_calibration_error(
-    labels: Any, probability: Any, n_bins: int = 10, weights: Any = None
+    y_true: Any, y_proba: Any, n_bins: int = 10, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Mean distance between confidence and accuracy over bins of equal width.
 
@@ -91,10 +91,10 @@ def expected_calibration_error(
 
     Parameters
     ----------
-    labels, probability
+    y_true, y_proba
         As in :func:`auc_score`.
     n_bins : int, default=10
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -109,8 +109,8 @@ def expected_calibration_error(
     >>> round(expected_calibration_error([0, 1], [0.0, 0.8]), 6)
     0.1
     """
-    codes, probability = check_labels(labels, probability)
-    members, scores = one_against_rest(codes, probability)
+    codes, y_proba = check_classes(y_true, y_proba)
+    members, scores = one_against_rest(codes, y_proba)
 
     def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
         bins = np.clip((score * n_bins).astype(int), 0, n_bins - 1)
@@ -121,7 +121,7 @@ def expected_calibration_error(
     def statistic(block: np.ndarray) -> np.ndarray:
         return np.mean([one(block, own, score) for own, score in zip(members, scores, strict=True)], axis=0)
 
-    return over_resamples(statistic, weights, len(codes), "there are no patients.")
+    return over_resamples(statistic, sample_weight, len(codes), "there are no patients.")
 
 
 def log_odds_of(probability: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ _BLOCK = 2**17  # numbers per block of resamples, so that a block stays in the p
 
 
 def over_resamples(
-    statistic: Callable[[np.ndarray], np.ndarray], weights: Any, n: int, undefined: str, numbers: int = _BLOCK
+    statistic: Callable[[np.ndarray], np.ndarray], sample_weight: Any, n: int, undefined: str, numbers: int = _BLOCK
 ) -> float | np.ndarray:
     """Evaluate a statistic of patient weights for all resamples, in blocks of them.
 
@@ -23,7 +23,7 @@ def over_resamples(
     ----------
     statistic : callable
         Maps weights (R, n) to values (R,) or (R, ...); NaN where it is undefined.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
         None counts every patient once.
     n : int
         Patients.
@@ -37,12 +37,12 @@ def over_resamples(
     float or array
         One value for weights (n,), R values for weights (R, n).
     """
-    weights = check_weights(weights, n)
-    table = np.atleast_2d(weights)
+    sample_weight = check_weights(sample_weight, n)
+    table = np.atleast_2d(sample_weight)
     size = max(1, numbers // max(n, 1))
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.concatenate([statistic(table[i : i + size].astype(np.float64)) for i in range(0, len(table), size)])
-    if weights.ndim == 2:
+    if sample_weight.ndim == 2:
         return values
     value = values[0]
     if np.isnan(value).any():

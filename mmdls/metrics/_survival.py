@@ -60,7 +60,7 @@ def horizon_weights(
 
 
 def cumulative_dynamic_auc(
-    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Time-dependent AUC: those with the event by a horizon against those event-free beyond it.
 
@@ -78,7 +78,7 @@ def cumulative_dynamic_auc(
         Higher = earlier event; one column a horizon if it changes with time.
     times : float or array of shape (n_times,)
         Horizons in months.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -111,11 +111,11 @@ def cumulative_dynamic_auc(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(np.stack([one(block) for one in each], axis=-1), times)
 
-    return over_resamples(statistic, weights, len(time), "no events by then, or " + _beyond(times))
+    return over_resamples(statistic, sample_weight, len(time), "no events by then, or " + _beyond(times))
 
 
 def integrated_auc(
-    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Mean of the time-dependent AUC over a span of time, weighted by how many have their event in each part of it.
 
@@ -123,7 +123,7 @@ def integrated_auc(
 
     Parameters
     ----------
-    survival_train, survival_test, risk, times, weights
+    survival_train, survival_test, risk, times, sample_weight
         As in :func:`cumulative_dynamic_auc`.
 
     Returns
@@ -159,11 +159,11 @@ def integrated_auc(
         share = -np.diff(survival, prepend=1.0, axis=1)
         return ratio((values * share).sum(axis=1), share.sum(axis=1))
 
-    return over_resamples(statistic, weights, len(time), "the AUC is not defined at any of the times.")
+    return over_resamples(statistic, sample_weight, len(time), "the AUC is not defined at any of the times.")
 
 
 def brier_score(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Squared error of survival probabilities at horizons, weighted for censoring.
 
@@ -178,7 +178,7 @@ def brier_score(
         Probability to be event-free at each horizon.
     times : float or array of shape (n_times,)
         Horizons in months.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -201,11 +201,11 @@ def brier_score(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(ratio(_product(block, loss), block.sum(axis=1)[:, None]), times)
 
-    return over_resamples(statistic, weights, len(loss), _beyond(times))
+    return over_resamples(statistic, sample_weight, len(loss), _beyond(times))
 
 
 def integrated_brier_score(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, weights: Any = None
+    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Brier score averaged over a span of time by the trapezoidal rule.
 
@@ -219,7 +219,7 @@ def integrated_brier_score(
         Probability to be event-free at each time.
     times : array of shape (n_times,)
         At least two times in months, ascending.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -241,7 +241,7 @@ def integrated_brier_score(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _mean_over_time(ratio(_product(block, loss), block.sum(axis=1)[:, None]), grid)
 
-    return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
+    return over_resamples(statistic, sample_weight, len(loss), "fewer than two times have censoring weights.")
 
 
 def index_of_prediction_accuracy(
@@ -249,7 +249,7 @@ def index_of_prediction_accuracy(
     survival_test: np.ndarray,
     survival: Any,
     times: Any,
-    weights: Any = None,
+    sample_weight: Any = None,
     *,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
@@ -260,7 +260,7 @@ def index_of_prediction_accuracy(
 
     Parameters
     ----------
-    survival_train, survival_test, survival, times, weights
+    survival_train, survival_test, survival, times, sample_weight
         As in :func:`brier_score`.
     reference : structured array, default=None
         The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
@@ -291,7 +291,7 @@ def index_of_prediction_accuracy(
     def statistic(block: np.ndarray) -> np.ndarray:
         return _shaped(1 - ratio(_product(block, loss), _product(block, null)), times)
 
-    return over_resamples(statistic, weights, len(loss), _beyond(times))
+    return over_resamples(statistic, sample_weight, len(loss), _beyond(times))
 
 
 def integrated_ipa(
@@ -299,7 +299,7 @@ def integrated_ipa(
     survival_test: np.ndarray,
     survival: Any,
     times: Any,
-    weights: Any = None,
+    sample_weight: Any = None,
     *,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
@@ -307,7 +307,7 @@ def integrated_ipa(
 
     Parameters
     ----------
-    survival_train, survival_test, survival, times, weights
+    survival_train, survival_test, survival, times, sample_weight
         As in :func:`integrated_brier_score`.
     reference : structured array, default=None
         The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
@@ -333,11 +333,11 @@ def integrated_ipa(
     def statistic(block: np.ndarray) -> np.ndarray:
         return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
 
-    return over_resamples(statistic, weights, len(loss), "fewer than two times have censoring weights.")
+    return over_resamples(statistic, sample_weight, len(loss), "fewer than two times have censoring weights.")
 
 
 def censored_log_likelihood(
-    event: Any, time: Any, survival: Any, times: Any, weights: Any = None
+    event: Any, time: Any, survival: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
     """Mean log-likelihood of right-censored outcomes: log density at events, log survival at censorings.
 
@@ -354,7 +354,7 @@ def censored_log_likelihood(
         Probability to be event-free at each time.
     times : array of shape (n_times,)
         Months, ascending, above 0.
-    weights : array of shape (n,) or (R, n), default=None
+    sample_weight : array of shape (n,) or (R, n), default=None
 
     Returns
     -------
@@ -391,7 +391,7 @@ def censored_log_likelihood(
     def statistic(block: np.ndarray) -> np.ndarray:
         return ratio(block @ score, block.sum(axis=1))
 
-    return over_resamples(statistic, weights, len(time), "there are no patients.")
+    return over_resamples(statistic, sample_weight, len(time), "there are no patients.")
 
 
 def _beyond(times: Any) -> str:

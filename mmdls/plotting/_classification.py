@@ -18,8 +18,8 @@ __all__ = ["calibration", "precision_recall", "roc"]
 
 
 def roc(
-    labels: Any,
-    probability: Any,
+    y_true: Any,
+    y_proba: Any,
     *,
     n_resamples: int = 500,
     confidence_level: float = 0.95,
@@ -30,9 +30,9 @@ def roc(
 
     Parameters
     ----------
-    labels : array of shape (n,)
+    y_true : array of shape (n,)
         0 or 1.
-    probability : array of shape (n,), or dict of str to such arrays
+    y_proba : array of shape (n,), or dict of str to such arrays
         Scores of class 1, by name of the model.
     n_resamples : int, default=500
         0 leaves the interval out.
@@ -52,12 +52,12 @@ def roc(
     >>> roc([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]).get_ylabel()
     'Sensitivity'
     """
-    labels, models = _check(labels, probability)
+    y_true, models = _check(y_true, y_proba)
     ax = axes(ax, (4.8, 4.8))
-    weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
+    weights = metrics.bootstrap_weights(len(y_true), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
-        false, true, _ = roc_curve(labels, score)
-        text = _with_interval(partial(metrics.auc_score, labels, score), weights, confidence_level)
+        false, true, _ = roc_curve(y_true, score)
+        text = _with_interval(partial(metrics.auc_score, y_true, score), weights, confidence_level)
         ax.plot(false, true, label=f"{name} AUC {text}".strip(), **look)
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
@@ -66,8 +66,8 @@ def roc(
 
 
 def precision_recall(
-    labels: Any,
-    probability: Any,
+    y_true: Any,
+    y_proba: Any,
     *,
     n_resamples: int = 500,
     confidence_level: float = 0.95,
@@ -78,7 +78,7 @@ def precision_recall(
 
     Parameters
     ----------
-    labels, probability, n_resamples, confidence_level, random_state, ax
+    y_true, y_proba, n_resamples, confidence_level, random_state, ax
         As in :func:`roc`.
 
     Returns
@@ -92,14 +92,14 @@ def precision_recall(
     >>> precision_recall([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]).get_ylabel()
     'Positive predictive value'
     """
-    labels, models = _check(labels, probability)
+    y_true, models = _check(y_true, y_proba)
     ax = axes(ax, (4.8, 4.8))
-    weights = metrics.bootstrap_weights(len(labels), n_resamples, random_state=random_state)
+    weights = metrics.bootstrap_weights(len(y_true), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
-        precision, recall, _ = precision_recall_curve(labels, score)
-        text = _with_interval(partial(metrics.average_precision_score, labels, score), weights, confidence_level)
+        precision, recall, _ = precision_recall_curve(y_true, score)
+        text = _with_interval(partial(metrics.average_precision_score, y_true, score), weights, confidence_level)
         ax.step(recall, precision, where="post", label=f"{name} AP {text}".strip(), **look)
-    share = float(labels.mean())
+    share = float(y_true.mean())
     ax.axhline(share, color="0.6", linewidth=1, linestyle=":", label=f"prevalence {share:.2f}")
     ax.set(xlabel="Sensitivity", ylabel="Positive predictive value")
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), aspect="equal")
@@ -107,16 +107,14 @@ def precision_recall(
     return finish(ax)
 
 
-def calibration(
-    labels: Any, probability: Any, *, n_bins: int = 5, confidence_level: float = 0.95, ax: Any = None
-) -> Any:
+def calibration(y_true: Any, y_proba: Any, *, n_bins: int = 5, confidence_level: float = 0.95, ax: Any = None) -> Any:
     """Draw observed frequency against predicted probability: a smooth curve, and groups of one size.
 
     Parameters
     ----------
-    labels : array of shape (n,)
+    y_true : array of shape (n,)
         0 or 1.
-    probability : array of shape (n,), or dict of str to such arrays
+    y_proba : array of shape (n,), or dict of str to such arrays
         Probability of class 1, by name of the model.
     n_bins : int, default=5
         Groups of predicted probability; bars are Wilson intervals. The curve is a logistic regression on a restricted
@@ -139,35 +137,35 @@ def calibration(
     >>> calibration([0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9], n_bins=2).get_xlabel()
     'Predicted probability'
     """
-    labels, models = _check(labels, probability)
+    y_true, models = _check(y_true, y_proba)
     ax = axes(ax, (4.8, 4.8))
     ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
     for (name, predicted), look in zip(models, style(), strict=False):
-        groups = np.array_split(np.argsort(predicted, kind="stable"), min(n_bins, len(labels)))
+        groups = np.array_split(np.argsort(predicted, kind="stable"), min(n_bins, len(y_true)))
         centre = np.array([predicted[g].mean() for g in groups])
-        observed = np.array([labels[g].mean() for g in groups])
+        observed = np.array([y_true[g].mean() for g in groups])
         low, high = _wilson(observed, np.array([len(g) for g in groups]), confidence_level)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-            slope = float(metrics.calibration_slope(labels, predicted))
+            slope = float(metrics.calibration_slope(y_true, predicted))
         text = f"{name} slope {interval_text(slope)}".strip()
         bars = np.maximum([observed - low, high - observed], 0)
         ax.errorbar(centre, observed, bars, fmt="o", ms=4, color=look["color"], elinewidth=0.9)
         order = np.argsort(predicted)
         inner = order[int(0.01 * len(order)) : len(order) - int(0.01 * len(order))]
-        ax.plot(predicted[inner], _smooth(labels, predicted)[inner], label=text, **look)
+        ax.plot(predicted[inner], _smooth(y_true, predicted)[inner], label=text, **look)
     ax.set(xlabel="Predicted probability", ylabel="Observed frequency")
     ax.legend(loc="upper left", fontsize="small", frameon=False)
     return spikes(finish(ax), [(predicted, look) for (_, predicted), look in zip(models, style(), strict=False)])
 
 
-def _smooth(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+def _smooth(y_true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Observed frequency as a smooth function of the predicted one; NaN where there is a single class."""
-    if len(np.unique(labels)) < 2:
-        return np.full(len(labels), np.nan)
+    if len(np.unique(y_true)) < 2:
+        return np.full(len(y_true), np.nan)
     basis = spline(logit(np.clip(predicted, 1e-6, 1 - 1e-6)))
     basis = (basis - basis.mean(axis=0)) / np.maximum(basis.std(axis=0), 1e-12)
-    return LogisticRegression(C=np.inf, max_iter=1000).fit(basis, labels).predict_proba(basis)[:, 1]
+    return LogisticRegression(C=np.inf, max_iter=1000).fit(basis, y_true).predict_proba(basis)[:, 1]
 
 
 def spikes(ax: Any, distributions: list[tuple[np.ndarray, dict[str, Any]]]) -> Any:
@@ -184,18 +182,18 @@ def spikes(ax: Any, distributions: list[tuple[np.ndarray, dict[str, Any]]]) -> A
     return ax
 
 
-def _check(labels: Any, probability: Any) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
+def _check(y_true: Any, y_proba: Any) -> tuple[np.ndarray, list[tuple[str, np.ndarray]]]:
     models = [
-        (name, np.asarray(joined(values, labels, name or "probability"), dtype=np.float64))
-        for name, values in named(probability)
+        (name, np.asarray(joined(values, y_true, name or "y_proba"), dtype=np.float64))
+        for name, values in named(y_proba)
     ]
-    labels = np.asarray(labels)
-    if not np.isin(labels, (0, 1)).all() or any(values.shape != labels.shape for _, values in models):
+    y_true = np.asarray(y_true)
+    if not np.isin(y_true, (0, 1)).all() or any(values.shape != y_true.shape for _, values in models):
         raise ValueError(
-            f"labels must be 0 or 1, with one probability of class 1 each; got {np.unique(labels)[:5]} of shape "
-            f"{labels.shape} and {[values.shape for _, values in models]}. Draw one class against the rest."
+            f"y_true must be 0 or 1, with one probability of class 1 each; got {np.unique(y_true)[:5]} of shape "
+            f"{y_true.shape} and {[values.shape for _, values in models]}. Draw one class against the rest."
         )
-    return labels.astype(np.int64), models
+    return y_true.astype(np.int64), models
 
 
 def _with_interval(metric: Callable[[Any], Any], weights: np.ndarray, confidence_level: float) -> str:
