@@ -42,6 +42,13 @@ from mmdls.metrics._concordance import concordance_index, concordance_index_anto
 from mmdls.metrics._cox import CoxFit, cox_regression, hazard_ratios
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._recalibration import calibration_intercept, calibration_slope, expected_calibration_error
+from mmdls.metrics._regression import (
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    root_mean_squared_error,
+    spearman_correlation,
+)
 from mmdls.metrics._resamples import UndefinedMetricWarning
 from mmdls.metrics._segmentation import dice_score, hausdorff_distance_95, iou_score, surface_dice
 from mmdls.metrics._survival import (
@@ -104,6 +111,8 @@ __all__ = [
     "likelihood_ratio_test",
     "log_loss",
     "logrank_test",
+    "mean_absolute_error",
+    "mean_squared_error",
     "median_follow_up",
     "negative_predictive_value",
     "net_benefit",
@@ -111,7 +120,10 @@ __all__ = [
     "percentile_interval",
     "proportional_hazards_test",
     "quadratic_weighted_kappa",
+    "r2_score",
+    "root_mean_squared_error",
     "sensitivity",
+    "spearman_correlation",
     "specificity",
     "step_values",
     "surface_dice",
