@@ -50,7 +50,7 @@ def name_of(file):
     return str(file.relative_to(ROOT))
 
 
-def room_of(file):
+def package_of(file):
     return file.relative_to(ROOT / "mmdls").with_suffix("").parts[0]
 
 
@@ -74,7 +74,7 @@ def calls(tree, function):
 
 
 def broken_floors(own_package, tree):
-    """What a file of this own_package imports from its own floor or above, outside its own_package."""
+    """What a file of a package imports from its own floor or above, outside its package."""
     upward = []
     for name, node in imports(tree):
         package, *inside = name.split(".")
@@ -103,8 +103,8 @@ def test_a_file_imports_only_from_the_floors_below_its_own(source):
         untyped = {id(node) for block in typed for node in ast.walk(block)}
         assert not [name for name, node in imports(tree) if name.startswith("mmdls") and id(node) not in untyped]
         return
-    assert room_of(file) in FLOORS, f"give {room_of(file)!r} a floor in this test, and say so in docs/architecture.md"
-    assert not broken_floors(room_of(file), tree)
+    assert package_of(file) in FLOORS, f"give {package_of(file)!r} a floor in FLOORS and docs/architecture.md"
+    assert not broken_floors(package_of(file), tree)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_modules_are_named_in_strings_only_where_they_load_on_first_use():
 def test_tables_meet_tensors_in_training_and_estimators_only(source):
     file, tree = source
     packages = {name.partition(".")[0] for name, _ in imports(tree)}
-    own_package = room_of(file)
+    own_package = package_of(file)
     if own_package not in ("training", "estimators", "testing"):
         assert not {"pandas", "torch"} <= packages
     if own_package == "modules":
@@ -183,8 +183,8 @@ def test_optional_packages_are_imported_where_they_are_used_with_the_way_to_get_
             continue
         local = any(node in ast.walk(function) for function in functions)
         assert local, f"line {node.lineno}: {package} is optional; import it in the function that uses it"
-        # One function of a own_package may ask for the package on behalf of the others.
-        texts = [other.read_text() for other in FILES if room_of(other) == room_of(file)]
+        # One function may import an optional package for all the others.
+        texts = [other.read_text() for other in FILES if package_of(other) == package_of(file)]
         assert any(f'pip install "mmdls[{extra}]"' in text for text in texts for extra in OPTIONAL[package]), (
             f'line {node.lineno}: say how to get {package}: pip install "mmdls[{OPTIONAL[package][0]}]"'
         )
@@ -258,8 +258,7 @@ OFFERED = {
 PUBLIC = {
     f"{value.__module__}.{value.__qualname__}": value
     for module in modules()
-    if module.__name__.count(".")
-    <= 1  # a own_package, or the package itself; files inside a own_package are its own affair
+    if module.__name__.count(".") <= 1  # mmdls and its packages; the files inside a package are private
     for _, value in own_names(module)
     if inspect.isclass(value) or inspect.isfunction(value)
 }

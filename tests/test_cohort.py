@@ -72,7 +72,7 @@ def test_an_image_and_a_block_of_one_name_are_refused():
         ("dfs_event", np.nan, r"only one of 'dfs_time' and 'dfs_event' is known in rows \['q'\]"),
     ],
 )
-def test_impossible_outcomes_are_refused_with_row_ids_and_a_cure(X, y, column, value, message):
+def test_impossible_outcomes_are_refused_with_row_ids_and_a_hint(X, y, column, value, message):
     y[column] = y[column].astype(float)
     y.loc["q", column] = value
     with pytest.raises(ValueError, match=message):

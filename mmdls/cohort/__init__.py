@@ -1,20 +1,19 @@
 """What a table of patients is, how a hospital's own is read, and the checks that every table passes."""
 
+from mmdls.cohort._alignment import align_rows, id_places, refuse_other_tables
 from mmdls.cohort._checks import (
-    align_rows,
     check_cohort,
     check_features,
     check_target,
     endpoint_name,
-    id_places,
-    refuse_other_tables,
     survival_target,
 )
 from mmdls.cohort._classes import class_codes, class_labels
+from mmdls.cohort._cohort import Cohort
 from mmdls.cohort._columns import is_date
 from mmdls.cohort._identifiers import is_identifier
-from mmdls.cohort._outcomes import reconcile_endpoints
-from mmdls.cohort._reading import Cohort, read_cohort
+from mmdls.cohort._reading import read_cohort
+from mmdls.cohort._reconciling import reconcile_endpoints
 from mmdls.cohort._schema import find_tasks, modalities, warn_unused
 from mmdls.cohort._task import Task
 

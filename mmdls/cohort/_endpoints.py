@@ -40,7 +40,7 @@ def endpoint_numbers(y: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndar
     """
     time_name, event_name = columns
     time, event = _numbers(y[time_name], is_time=True), _numbers(y[event_name], is_time=False)
-    for bad, what, cure in (
+    for bad, what, hint in (
         (np.isinf(time), f"{time_name!r} is infinite", "Give months of follow-up, or NaN if unknown"),
         (time < 0, f"{time_name!r} is negative", "A patient cannot be followed before time zero; correct the dates"),
         (
@@ -56,7 +56,7 @@ def endpoint_numbers(y: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndar
     ):
         if bad.any():
             values = y.loc[bad, list(columns)].head(3).to_dict("list")
-            raise ValueError(f"{what} in rows {shortened(y.index[bad])}: {values}. {cure}.")
+            raise ValueError(f"{what} in rows {shortened(y.index[bad])}: {values}. {hint}.")
     return time, event
 
 
@@ -118,12 +118,12 @@ def _numbers(column: pd.Series, *, is_time: bool) -> np.ndarray:
         if wrong.any():
             different = list({repr(value): value for value in values[wrong]}.values())
             if is_time:
-                cure = "Convert them, and correct the rows that are no numbers"
+                hint = "Convert them, and correct the rows that are no numbers"
             else:
                 mapping = ", ".join(f"{value!r}: ..." for value in different[:4])
-                cure = f"Say which of them is the event: y[{column.name!r}].map({{{mapping}}}) with 1 and 0"
+                hint = f"Say which of them is the event: y[{column.name!r}].map({{{mapping}}}) with 1 and 0"
             raise TypeError(
                 f"{expected}; got {type(different[0]).__name__} such as {shortened(different, 3)} in rows "
-                f"{shortened(column.index[wrong])}. {cure}, or let mmdls.cohort.read_cohort read the table."
+                f"{shortened(column.index[wrong])}. {hint}, or let mmdls.cohort.read_cohort read the table."
             )
     return column.to_numpy(dtype=np.float64, na_value=np.nan)

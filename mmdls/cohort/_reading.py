@@ -1,8 +1,6 @@
 """A hospital's own table becomes X and y, and every column is accounted for."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -10,78 +8,19 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort._checks import check_cohort
-from mmdls.cohort._columns import Column, read_labels, read_numbers
-from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
+from mmdls.cohort._cohort import Cohort
+from mmdls.cohort._columns import Column, read_labels
 from mmdls.cohort._files import read_table
-from mmdls.cohort._outcomes import (
-    looks_like_durations,
-    read_dates,
-    read_months,
-    read_status,
-    truncate_late,
-)
+from mmdls.cohort._follow_up import looks_like_durations
+from mmdls.cohort._numbers import read_numbers
+from mmdls.cohort._reading_outcomes import read_outcomes
 from mmdls.cohort._roles import Outcome, Roles, name_key
 from mmdls.cohort._schema import modalities
-from mmdls.cohort._stages import read_classes, read_ordered
 
-__all__ = ["Cohort", "read_cohort"]
+__all__ = ["read_cohort"]
 
 # By the column's name; None for columns of categories
 _Numbers = Mapping[str, np.ndarray | None]
-# Endpoints that death ends at the latest
-_BEFORE_DEATH = ("dfs", "pfs", "rfs", "efs")
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """What :func:`read_cohort` made of a table; ``X, y = cohort`` unpacks it.
-
-    Parameters
-    ----------
-    X : pandas.DataFrame of shape (n_patients, n_features)
-        ``<block>_<feature>`` columns, images, and what is carried along.
-    y : pandas.DataFrame of shape (n_patients, n_outcomes)
-        ``<endpoint>_time`` (months), ``<endpoint>_event``, class and ordinal tasks.
-    groups : pandas.Series or None
-        What the patients are grouped by, as text: for ``clusters=`` of :func:`mmdls.evaluate` or ``groups=`` of a
-        splitter's ``split``. It is no column of ``X``.
-    report : pandas.DataFrame
-        One row a column of the table: its ``role``, what it ``became``, its ``changes``, how many cells are missing
-        (``n_missing``) and how many were set to NaN because they could not be read (``n_set_to_nan``).
-    unused : pandas.DataFrame of shape (n_patients, n_unused)
-        The columns that went nowhere.
-    notes : tuple of str
-        What concerns the table as a whole.
-    """
-
-    X: pd.DataFrame
-    y: pd.DataFrame
-    groups: pd.Series | None
-    report: pd.DataFrame
-    unused: pd.DataFrame
-    notes: tuple[str, ...] = ()
-
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        yield self.X
-        yield self.y
-
-    def __repr__(self) -> str:
-        lines = [f"{len(self.X)} patients, {len(self.report)} columns"]
-        for role, part in self.report.groupby("role", sort=False):
-            lines.append(f"{role}:")
-            shown = part if len(part) <= 12 else part[part["n_set_to_nan"] > 0].head(12)
-            if len(part) > len(shown):
-                lines.append(f"  {len(part)} columns, {part.index[0]!r} to {part.index[-1]!r}")
-            for name, row in shown.iterrows():
-                became = f" -> {row['became']}" if row["became"] not in ("", name) else ""
-                missing = f"{row['n_missing']} missing" if row["n_missing"] else ""
-                lines.append("; ".join(filter(None, (f"  {name}{became}", row["changes"], missing))))
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<li>{escape(note)}</li>" for note in self.notes)
-        table = self.report.to_html(max_rows=100, escape=True)
-        return f"<p>{len(self.X)} patients, {len(self.report)} columns</p><ul>{notes}</ul>{table}"
 
 
 def read_cohort(
@@ -214,7 +153,7 @@ def read_cohort(
     features = roles.claim_features(blocks or {})
     roles.prepare(codes or {}, missing, decimal, date_format, categories)
     numbers = _read_numbers(outcomes, features, carried)
-    y = _read_outcomes(roles, outcomes, numbers, relapse_after_death)
+    y = read_outcomes(roles, outcomes, numbers, relapse_after_death)
     X = _read_features(roles, features, carried, numbers)
     check_cohort(X, y, fitting=False)
     grouped = None
@@ -286,100 +225,6 @@ def _read_features(
         values = numbers[column.name]
         columns[name] = _as_text(read_labels(column), roles.ids) if values is None else values
     return pd.DataFrame(columns, index=roles.ids)
-
-
-def _read_outcomes(
-    roles: Roles, outcomes: Sequence[Outcome], numbers: _Numbers, relapse_after_death: str
-) -> pd.DataFrame:
-    columns: dict[str, Any] = {}
-    for outcome in outcomes:
-        if outcome.kind == "endpoint":
-            time, event = _read_endpoint(outcome, numbers, roles)
-            columns[f"{outcome.name}_time"] = time
-            columns[f"{outcome.name}_event"] = event if np.isnan(event).any() else event.astype(bool)
-        else:
-            read = read_ordered if outcome.kind == "ordinal" else read_classes
-            columns[outcome.name] = read(outcome.columns["label"], outcome.name, outcome.levels)
-    y = pd.DataFrame(columns, index=roles.ids)
-    for outcome in outcomes:
-        if outcome.kind == "endpoint" and outcome.name in _BEFORE_DEATH and "os_time" in y:
-            y = _reconcile(y, outcome, relapse_after_death)
-    return y
-
-
-def _read_endpoint(outcome: Outcome, numbers: _Numbers, roles: Roles) -> tuple[np.ndarray, np.ndarray]:
-    """Months and status of one endpoint; both known or neither."""
-    columns, name = outcome.columns, outcome.name
-    if "time" in columns:
-        time = read_months(columns["time"], outcome.unit, numbers.get(columns["time"].name), name)
-        event = read_status(columns["event"])
-        last = columns["time"]
-    else:
-        days = {
-            part: read_dates(columns[part], roles.date_formats.get(columns[part].name))
-            for part in ("start", "end", "event_date")
-            if part in columns
-        }
-        last = columns["end"]
-        end = days["end"]
-        if "event_date" in days:
-            seen = ~np.isnan(days["event_date"])
-            end = np.where(seen, days["event_date"], end)
-            event = seen.astype(float)
-            if "event" in columns:
-                status = read_status(columns["event"])
-                columns["event"].lose(
-                    ~np.isnan(status) & (status != event),
-                    f"the status that {columns['event_date'].name!r} shows (1 where it has a date)",
-                    "Correct one of the two",
-                )
-        else:
-            event = read_status(columns["event"])
-        time = (end - days["start"]) / DAYS_A_MONTH
-        last.note("dates became months (30.4375 days a month)")
-        for bad, what in ((time < 0, "ends before it starts"), (time > 1200, "is longer than 100 years")):
-            _impossible(bad, f"the follow-up of endpoint {name!r} {what}", last)
-            time = np.where(bad, np.nan, time)
-        event = np.where(np.isnan(time), np.nan, event) if "event_date" in days else event
-        time = np.round(time, 9)
-    half = np.isnan(time) != np.isnan(event)
-    _impossible(half, f"only one of time and status of endpoint {name!r} is known", last)
-    return np.where(half, np.nan, time), np.where(half, np.nan, event)
-
-
-def _impossible(bad: np.ndarray, what: str, column: Column) -> None:
-    if not bad.any():
-        return
-    patients = list(column.cells.index[bad])
-    shown, n_patients = shortened(patients), f"{len(patients)} patient{'s' * (len(patients) > 1)}"
-    if not column.coerce:
-        raise ValueError(
-            f"{what} in {n_patients}, {shown}. Correct them, or set both time and status to NaN (unknown) "
-            "with coerce=True."
-        )
-    column.set_to_nan = bad if column.set_to_nan is None else column.set_to_nan | bad
-    column.note(f"{what} in {n_patients} {shown}: both set to NaN")
-
-
-def _reconcile(y: pd.DataFrame, outcome: Outcome, rule: str) -> pd.DataFrame:
-    first = outcome.name
-    mended, late = truncate_late(y, "truncate" if rule == "refuse" else rule, first, "os")
-    if not late.any():
-        return y
-    patients = list(y.index[late])
-    shown = shortened(patients)
-    if rule == "refuse":
-        full = "disease-free survival" if first == "dfs" else f"endpoint {first!r}"
-        raise ValueError(
-            f"{full} ends after overall survival in {len(patients)} of {len(y)} patients: {shown}. {first}_time must "
-            "not "
-            "exceed os_time, since death ends both. Correct these rows, or choose a rule that is counted: "
-            "relapse_after_death='truncate' (ends with os, with the event of os) or 'unknown' (set to NaN)."
-        )
-    done = "ends with 'os' now" if rule == "truncate" else "set to NaN"
-    for column in outcome.columns.values():
-        column.note(f"{len(patients)} of {len(y)} patients with {first!r} after 'os' {shown}: {done}")
-    return mended
 
 
 def _account(roles: Roles) -> pd.DataFrame:

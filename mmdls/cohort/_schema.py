@@ -55,7 +55,7 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     return images | blocks
 
 
-def warn_unused(X: pd.DataFrame, unused: Sequence[Any], cure: str, stacklevel: int = 3) -> None:
+def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: int = 3) -> None:
     """Say which columns of X are no features of a model, and how they would be.
 
     Parameters
@@ -63,7 +63,7 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], cure: str, stacklevel: i
     X : pandas.DataFrame
     unused : sequence
         Columns of X; none, and nothing is said.
-    cure : str
+    hint : str
         How to use them.
     stacklevel : int, default=3
         As in :func:`warnings.warn`.
@@ -79,7 +79,7 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], cure: str, stacklevel: i
     if identifiers:
         told.append(f"The columns {identifiers} of X are not used, since they identify patients.")
     if told:
-        warnings.warn(f"{' '.join(told)} {cure}", stacklevel=stacklevel)
+        warnings.warn(f"{' '.join(told)} {hint}", stacklevel=stacklevel)
 
 
 def find_tasks(y: pd.DataFrame) -> dict[str, Task]:

@@ -79,14 +79,14 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
                 level = homes[0] if len(homes) == 1 else None
         found[label] = level
     bad = np.array([label is not None and found[label] is None for label in labels], dtype=bool)
-    cure = "Recode them with codes, or change the levels"
+    hint = "Recode them with codes, or change the levels"
     if digits:
-        cure = (
+        hint = (
             f"{sorted(digits)} may be stages or codes of groups; say which, for example "
             f"codes={{{column.name!r}: {{{', '.join(f'{d}: ...' for d in sorted(digits))}}}}} with one of {order} for "
             "each"
         )
-    column.lose(bad, f"one of {order}", cure, subject=f"unknown labels in {task!r}: column {column.name!r}")
+    column.lose(bad, f"one of {order}", hint, subject=f"unknown labels in {task!r}: column {column.name!r}")
     groups = [None if label is None else found[label] for label in labels]
     _note_groups(column, labels, groups)
     return pd.Series(pd.Categorical(groups, order, ordered=True), index=column.cells.index, name=task)
@@ -121,8 +121,8 @@ def read_classes(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
         by_key = {key_of(level): str(level) for level in levels}
         classes = [None if label is None else by_key.get(key_of(label)) for label in labels]
         bad = np.array([a is not None and b is None for a, b in zip(labels, classes, strict=True)], dtype=bool)
-        expected, cure = f"one of {list(by_key.values())}", "Recode them with codes"
-        column.lose(bad, expected, cure, subject=f"unknown labels in {task!r}: column {column.name!r}")
+        expected, hint = f"one of {list(by_key.values())}", "Recode them with codes"
+        column.lose(bad, expected, hint, subject=f"unknown labels in {task!r}: column {column.name!r}")
         _note_groups(column, labels, classes)
         return pd.Series(pd.Categorical(classes, list(by_key.values())), index=column.cells.index, name=task)
     bad = np.array([label is not None and is_unknown_word(label) for label in labels], dtype=bool)

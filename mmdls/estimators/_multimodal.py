@@ -191,8 +191,8 @@ class Multimodal(_BaseComposition):
             self.n_features_in_ = len(self.feature_names_in_)
         self._unused = [c for c in table.columns if c not in used]
         if self._automatic:
-            cure = "To use columns under any name: modalities={'clinical': ['age', 'sex'], ...}."
-            warn_unused(table, self._unused, cure, stacklevel=4)
+            hint = "To use columns under any name: modalities={'clinical': ['age', 'sex'], ...}."
+            warn_unused(table, self._unused, hint, stacklevel=4)
         inputs = self._inputs(table, y, sample_weight, fitting=True)
         self._ignore_untaught(inputs, y)
         self.net_ = fit_network(

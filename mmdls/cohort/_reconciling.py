@@ -1,0 +1,95 @@
+"""Endpoints recorded after the end of overall follow-up, corrected by a rule."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort._endpoints import shortened
+
+__all__ = ["reconcile_endpoints", "truncate_late"]
+
+
+def reconcile_endpoints(y: pd.DataFrame, rule: str, *, first: str = "dfs", last: str = "os") -> pd.DataFrame:
+    """Mend follow-up in which relapse is recorded after the end of overall follow-up, by a rule that you choose.
+
+    A warning counts and names the patients that changed.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame
+        Holds ``<first>_time``, ``<first>_event``, ``<last>_time`` and ``<last>_event``.
+    rule : {"truncate", "unknown"}
+        ``"truncate"`` ends the first endpoint where the last one ends, with the event of the last one: a patient who
+        died then had the event of disease-free survival then, a patient who was lost then was free of relapse until
+        then. ``"unknown"`` sets both halves of the first endpoint to NaN.
+    first : str, default="dfs"
+        The endpoint that cannot end later, such as disease-free or progression-free survival.
+    last : str, default="os"
+        The endpoint that death ends.
+
+    Returns
+    -------
+    DataFrame
+        A copy of ``y``; ``y`` itself where no patient is concerned.
+
+    Raises
+    ------
+    ValueError
+        If the rule is not known.
+    KeyError
+        If ``y`` lacks one of the endpoints.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"dfs_time": [9.0, 4.0], "dfs_event": [1, 1], "os_time": [8.0, 6.0], "os_event": [1, 0]})
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     reconcile_endpoints(y, "truncate")["dfs_time"].tolist()
+    [8.0, 4.0]
+    """
+    mended, late = truncate_late(y, rule, first, last)
+    if late.any():
+        done = f"ends with {last!r} now" if rule == "truncate" else "is unknown now"
+        warnings.warn(
+            f"{int(late.sum())} of {len(y)} patients ({late.mean():.1%}) have {first!r} later than {last!r}, which "
+            "cannot be; "
+            f"their {first!r} {done} (rule {rule!r}): {shortened(y.index[late])}.",
+            stacklevel=2,
+        )
+    return mended
+
+
+def truncate_late(y: pd.DataFrame, rule: str, first: str, last: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Correct endpoints as :func:`reconcile_endpoints` does, without a warning.
+
+    Parameters
+    ----------
+    y : pandas.DataFrame
+    rule : {"truncate", "unknown"}
+    first, last : str
+        The endpoint that cannot end later, and the one that death ends.
+
+    Returns
+    -------
+    y : pandas.DataFrame
+    changed : ndarray of shape (n_patients,), bool
+    """
+    if rule not in ("truncate", "unknown"):
+        raise ValueError(f"rule must be 'truncate' or 'unknown'; got {rule!r}.")
+    halves = [f"{name}_{half}" for half in ("time", "event") for name in (first, last)]
+    lacking = [column for column in halves if column not in y]
+    if lacking:
+        raise KeyError(f"y lacks {lacking}, which rule={rule!r} needs. Columns: {list(y.columns)}.")
+    values = {half: y[half].to_numpy(dtype=np.float64, na_value=np.nan) for half in halves}
+    # Two subtractions of dates may differ by rounding.
+    tolerance = 1e-8 * np.maximum(values[f"{last}_time"], 1.0)
+    late = values[f"{first}_time"] - values[f"{last}_time"] > tolerance
+    if not late.any():
+        return y, late
+    y = y.copy()
+    for half in ("time", "event"):
+        mended = np.where(late, values[f"{last}_{half}"] if rule == "truncate" else np.nan, values[f"{first}_{half}"])
+        boolean = y[f"{first}_{half}"].dtype == bool and not np.isnan(mended).any()
+        y[f"{first}_{half}"] = mended.astype(bool) if boolean else mended
+    return y, late
