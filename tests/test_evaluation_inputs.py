@@ -229,9 +229,9 @@ def test_columns_of_probabilities_are_matched_by_name():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda p: p * 2, "no probabilities between 0 and 1|do not sum to 1"),
-        (lambda p: p - 0.5, "no probabilities between 0 and 1"),
-        (lambda p: p * 0.5, "do not sum to 1"),
+        (lambda p: p * 2, "must lie between 0 and 1|must sum to 1"),
+        (lambda p: p - 0.5, "must lie between 0 and 1"),
+        (lambda p: p * 0.5, "must sum to 1"),
         (lambda p: p.mask(p == p.iloc[3, 0]), "NaN or infinite"),
     ],
 )

@@ -124,7 +124,7 @@ def test_class_probabilities_lie_between_0_and_1_and_sum_to_1(name):
 
 @pytest.mark.parametrize("name", PROBABILITIES)
 def test_a_score_is_no_probability(name):
-    with pytest.raises(ValueError, match=r"between 0 and 1; it is .* in the rows"):
+    with pytest.raises(ValueError, match=r"between 0 and 1; got .* in the rows"):
         PROBABILITIES[name](LABELS, SCORE * 3 - 1)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["class_codes", "class_labels"]
+__all__ = ["class_codes", "class_labels", "plain_value"]
 
 
 def class_labels(column: pd.Series) -> tuple[Any, ...]:
@@ -37,8 +37,8 @@ def class_labels(column: pd.Series) -> tuple[Any, ...]:
     ('I-II', 'III', 'IV')
     """
     if isinstance(column.dtype, pd.CategoricalDtype) and column.dtype.ordered:
-        return tuple(map(_plain, column.dtype.categories))
-    values = [_plain(value) for value in column.dropna().to_numpy(dtype=object)]
+        return tuple(map(plain_value, column.dtype.categories))
+    values = [plain_value(value) for value in column.dropna().to_numpy(dtype=object)]
     kinds: dict[str, Any] = {}
     for value in values:
         kinds.setdefault(_kind(value), value)
@@ -80,12 +80,12 @@ def class_codes(column: pd.Series, classes: Sequence[Any]) -> np.ndarray:
     place = {label: i for i, label in enumerate(classes)}
     known = column.notna().to_numpy()
     codes = np.full(len(column), -1, dtype=np.int64)
-    codes[known] = [place.get(_plain(value), -1) for value in column[known].to_numpy(dtype=object)]
+    codes[known] = [place.get(plain_value(value), -1) for value in column[known].to_numpy(dtype=object)]
     return codes
 
 
-def _plain(value: Any) -> Any:
-    """A scalar of NumPy as Python's own; a float that is whole as an integer."""
+def plain_value(value: Any) -> Any:
+    """A NumPy scalar as the Python scalar; a float with a whole value as an int, so that 1.0 and 1 are one class."""
     value = value.item() if isinstance(value, np.generic) else value
     return int(value) if isinstance(value, float) and value.is_integer() else value
 

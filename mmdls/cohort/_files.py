@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort._endpoints import shortened
+
 __all__ = ["RawTable", "read_ids", "read_table"]
 
 _SEPARATORS = {",": "','", ";": "';'", "\t": "'\\t' (tab)", "|": "'|'"}
@@ -250,12 +252,12 @@ def _as_table(source: str, rows: str, records: list[list[Any]], numbers: list[in
             else "A cell that holds the separator needs quotes"
         )
         raise ValueError(
-            f"{source} has {width} column names, and more cells in the {rows} {_some(long)}: the columns would be "
+            f"{source} has {width} column names, and more cells in the {rows} {shortened(long)}: the columns would be "
             f"shifted. {hint}."
         )
     if short:
         raise ValueError(
-            f"{source} has {width} column names, and fewer cells in the {rows} {_some(short)}; complete these rows."
+            f"{source} has {width} column names, and fewer cells in the {rows} {shortened(short)}; complete these rows."
         )
     if any(len(record) > width for record in records):
         notes = [*notes, "a trailing separator in the rows ignored"]
@@ -292,7 +294,3 @@ def _clean(name: Any) -> str:
 
 def _is_empty(cell: Any) -> bool:
     return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
-
-
-def _some(items: Sequence[Any], most: int = 5) -> str:
-    return f"[{', '.join(map(str, items[:most]))}{f', ... {len(items) - most} more' if len(items) > most else ''}]"

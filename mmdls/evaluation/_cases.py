@@ -1,6 +1,6 @@
-"""Predictions and outcomes of one task, brought together: who is scored, in which classes, weighted by which censoring.
+"""One task of an evaluation: its outcomes, its predictions, and the patients that estimate the censoring weights.
 
-A case gives the statistics of its task (:mod:`mmdls.evaluation._statistics`) and the weights of the bootstrap.
+A :class:`Case` computes the statistics of its task (:mod:`mmdls.evaluation._statistics`) and draws bootstrap weights.
 """
 
 import warnings
@@ -14,39 +14,39 @@ import pandas as pd
 from mmdls import metrics
 from mmdls.cohort import Task, align_rows, check_target, class_codes, survival_target
 from mmdls.evaluation._checks import (
-    check_probability,
     checked_table,
     class_probabilities,
     one_value_a_patient,
     risk_and_survival,
 )
 from mmdls.evaluation._statistics import Settings, Statistic, class_statistics, endpoint_statistics
+from mmdls.metrics._checks import check_probabilities
 from mmdls.metrics._notes import collected_warnings, warn
 
 __all__ = ["SMALLEST_SAMPLE", "Case", "cases", "known_tasks", "make_case"]
 
-# Fewer patients of known outcome, as in a fold, are weighted by the censoring of all patients.
+# With fewer patients of known outcome, as in a small fold, the censoring weights come from all patients.
 SMALLEST_SAMPLE = 50
 
 
 @dataclass(frozen=True)
 class Case:
-    """The patients of known outcome of one task, and what was predicted for them.
+    """Outcomes and predictions of one task, for the patients whose outcome is known.
 
     Parameters
     ----------
     task : Task
-        As the model knows it: its classes in order.
+        With the classes in the order of the model.
     outcome : structured array of shape (n,) or int array of shape (n,)
         Event and time (months), or the column of each patient's class.
     predicted : pandas.DataFrame of shape (n, n_columns)
         ``risk`` and survival at months, or one column of probabilities a class.
     censoring, reference : structured array, default=()
-        Of an endpoint: the patients whose censoring the weights describe, and those whose Kaplan-Meier curve is what
-        the index of prediction accuracy compares with.
+        Of an endpoint: the patients on whom the censoring weights are estimated, and those whose Kaplan-Meier curve is
+        the reference of the index of prediction accuracy.
     clusters : ndarray of shape (n,), default=None
     note : str, default=""
-        For the statistics that depend on the weights of censoring.
+        Added to the statistics that depend on censoring weights.
     """
 
     task: Task
@@ -64,12 +64,12 @@ class Case:
 
     @property
     def is_event(self) -> np.ndarray:
-        """Who had the event, or is outside the first class."""
+        """True for an event, or for a class other than the first, (n,)."""
         return self.outcome["event"] if self.outcome.dtype.names else self.outcome > 0
 
     @property
     def parts(self) -> list["Case"]:
-        """The cases in which a metric is computed before it is averaged."""
+        """The cases over which a metric is averaged; without folds the case itself."""
         return [self]
 
     def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
@@ -84,14 +84,14 @@ class Case:
         )
 
     def statistics(self, settings: Settings) -> Iterator[Statistic]:
-        """Every metric of the task as a function of patient weights."""
+        """The metrics of the task, each as a function of patient weights."""
         make = endpoint_statistics if self.outcome.dtype.names else class_statistics
         return make(self, settings)
 
 
 @dataclass(frozen=True)
 class FoldedCase(Case):
-    """Patients who were left out of one model a fold: metrics are means over folds, by number of patients."""
+    """Out-of-fold predictions: a metric is its mean over folds, weighted by the number of patients."""
 
     folds: tuple[tuple[Any, Case], ...] = ()
 
@@ -101,7 +101,7 @@ class FoldedCase(Case):
         return [case for _, case in self.folds]
 
     def statistics(self, settings: Settings) -> Iterator[Statistic]:
-        """As without folds, each computed inside the folds."""
+        """The metrics of the task, each averaged over folds."""
         inside = [{s.key: s for s in case.statistics(settings)} for case in self.parts]
         for statistic in super().statistics(settings):
             if statistic.resampled:
@@ -112,7 +112,7 @@ class FoldedCase(Case):
 
 
 class _MeanOverFolds:
-    """A metric inside folds, averaged over those where it is defined."""
+    """The mean of a metric over the folds in which it is defined."""
 
     def __init__(self, names: list[Any], parts: list[Case], statistics: list[Statistic | None]) -> None:
         self.names, self.parts, self.statistics = names, parts, statistics
@@ -158,12 +158,12 @@ def cases(
     folds: Any = None,
     known: Mapping[str, Task] | None = None,
 ) -> Iterator[Case]:
-    """One case a predicted task; a task of which ``y`` knows no outcome is left out with a warning.
+    """One case a predicted task; a task without any known outcome in ``y`` is left out with a warning.
 
     Parameters
     ----------
     known : mapping of str to Task, default=None
-        Tasks as the model knows them.
+        Tasks with the classes of the model.
     """
     if not isinstance(predictions, Mapping):
         raise TypeError(
@@ -176,25 +176,20 @@ def cases(
     for name, table in predictions.items():
         table = checked_table(table, name, y.index)
         task = (known or {}).get(name, tasks[name])
+        fold = None if folds is None else _folds_of(folds, table.index)
+        if fold is not None:
+            table = table.loc[fold.index]
         case = make_case(task, table, y, reference=reference, censoring=censoring, clusters=clusters)
         if not case.n:
             warnings.warn(
                 f"no outcome of {name!r} is known for any of the {len(table)} patients; it is left out.", stacklevel=4
             )
             continue
-        if folds is None:
+        if fold is None:
             yield case
             continue
-        fold = align_rows(folds, table.index, "folds")
-        if fold.isna().any():
-            raise ValueError(
-                f"folds is missing for {int(fold.isna().sum())} patients, such as {list(fold.index[fold.isna()][:3])}; "
-                "give the fold in which each predicted patient was left out."
-            )
-        table = table.loc[fold.sort_values(kind="stable").index]
-        case = make_case(task, table, y, reference=reference, censoring=censoring, clusters=clusters)
         parts = []
-        for label, part in table.groupby(fold.loc[table.index], sort=True):
+        for label, part in table.groupby(fold, sort=True):
             inside = make_case(task, part, y, reference=reference, censoring=censoring, clusters=clusters)
             if inside.n < SMALLEST_SAMPLE:
                 inside = replace(inside, censoring=case.censoring)
@@ -206,8 +201,19 @@ def cases(
         yield FoldedCase(**fields, folds=tuple(parts))
 
 
+def _folds_of(folds: pd.Series, patients: pd.Index) -> pd.Series:
+    """The fold of each patient, sorted by fold."""
+    fold = align_rows(folds, patients, "folds")
+    if fold.isna().any():
+        raise ValueError(
+            f"folds is missing for {int(fold.isna().sum())} patients, such as {list(fold.index[fold.isna()][:3])}; "
+            "give the fold in which each predicted patient was left out."
+        )
+    return fold.sort_values(kind="stable")
+
+
 def known_tasks(y: pd.DataFrame) -> dict[str, Task]:
-    """The tasks of which y knows at least one outcome, else all of them."""
+    """The tasks with at least one known outcome in y; all tasks if there is none."""
     tasks = check_target(y)
     known = {name: task for name, task in tasks.items() if y[task.columns[0]].notna().any()}
     return known or tasks
@@ -222,7 +228,7 @@ def make_case(
     censoring: Mapping[str, np.ndarray] | None = None,
     clusters: pd.Series | None = None,
 ) -> Case:
-    """Predictions of one task (columns as :func:`evaluate_predictions` wants them) and what became of the patients."""
+    """The case of one task; ``table`` has the columns that :func:`evaluate_predictions` reads."""
     y = y.loc[table.index, list(task.columns)]
     groups = None if clusters is None else align_rows(clusters, table.index, "clusters").to_numpy()
     if len(task.columns) == 1:
@@ -243,7 +249,7 @@ def make_case(
 
 
 def _known(given: np.ndarray | None, own: np.ndarray) -> np.ndarray:
-    """The rows of known outcome among those that were given, else the patients themselves."""
+    """The given rows whose outcome is known; the scored patients if nothing was given."""
     if given is None:
         return own
     event, time = given.dtype.names or ("event", "time")
@@ -254,7 +260,7 @@ def _known(given: np.ndarray | None, own: np.ndarray) -> np.ndarray:
 
 
 def _censoring_note(scored: np.ndarray, training: np.ndarray) -> str:
-    """Says where two censoring distributions differ clearly: beyond chance, and by a tenth of all patients."""
+    """A note if two censoring distributions differ: significantly (p < 0.01) and by at least 0.1 at some time."""
     if not len(scored) or not len(training):
         return ""
     curves = [metrics.CensoringDistribution(rows) for rows in (scored, training)]
@@ -283,7 +289,7 @@ def _censoring_note(scored: np.ndarray, training: np.ndarray) -> str:
 def _class_case(task: Task, table: pd.DataFrame, labels: pd.Series, groups: np.ndarray | None) -> Case:
     classes, probability = class_probabilities(task, table, labels)
     rows = labels.notna().to_numpy()
-    check_probability(probability[rows], table.index[rows], task.name)
+    check_probabilities(probability[rows], f"predictions of {task.name!r}", table.index[rows])
     return Case(
         replace(task, classes=classes),
         class_codes(labels, classes)[rows],

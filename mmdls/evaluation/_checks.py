@@ -1,4 +1,4 @@
-"""Predictions as tables, and what is asked of them: read by name, and refused where they cannot be right."""
+"""Checks of predictions and of the arguments of an evaluation: read by name, refused where they cannot be right."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import Task, align_rows, find_tasks, id_places
+from mmdls.cohort._classes import plain_value
 from mmdls.evaluation._predict import check_horizons
 from mmdls.evaluation._statistics import METRICS, Settings
 
 __all__ = [
     "check_found",
     "check_names",
-    "check_probability",
     "check_resampling",
     "checked_table",
     "class_probabilities",
@@ -24,11 +24,9 @@ __all__ = [
     "settings_of",
 ]
 
-_ROUNDED_SUM = 0.01
-
 
 def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
-    """Predictions of one task as a table with every patient once, all of whom are known, by the ids of ``patients``."""
+    """Predictions of one task as a table, one row a patient, indexed by the ids of ``patients``."""
     if isinstance(table, pd.Series):
         table = table.to_frame("risk")
     if not isinstance(table, pd.DataFrame):
@@ -44,13 +42,13 @@ def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
     if len(repeated):
         raise ValueError(
             f"predictions of {name!r} hold more than one row for {len(repeated)} patients, such as "
-            f"{list(repeated[:3])}; give one prediction a patient. Of repeated cross-validation evaluate each repeat."
+            f"{list(repeated[:3])}; give one prediction a patient. For repeated cross-validation use evaluate_repeats."
         )
     return table.set_axis(patients[place], axis=0)
 
 
 def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Column ``risk``, and columns of survival by months as floats, also where a CSV made texts of them."""
+    """The column ``risk`` and the survival columns, named by months as floats (a CSV file makes texts of them)."""
     if "risk" not in table.columns:
         raise ValueError(f"predictions of {name!r} need a column 'risk'; they have {list(table.columns)}.")
     months: dict[float, Any] = {}
@@ -85,17 +83,17 @@ def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
 def class_probabilities(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[tuple[Any, ...], np.ndarray]:
     """The classes in order, and their probabilities (n_patients, n_classes), found by the names of the columns."""
     classes = _class_order(task, table, labels)
-    place = {label: i for i, label in enumerate(map(_plain, table.columns))}
+    place = {label: i for i, label in enumerate(map(plain_value, table.columns))}
     return classes, table.to_numpy()[:, [place[label] for label in classes]].astype(np.float64)
 
 
 def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[Any, ...]:
-    """The classes in order: that of the task if it has one, else sorted, so that the order of columns means nothing."""
-    columns = list(map(_plain, table.columns))
+    """The classes in the order of the task, or sorted if they have none: the order of columns does not matter."""
+    columns = list(map(plain_value, table.columns))
     numbers = {str(c): c for c in columns}
     if len(set(columns)) < len(columns):
         raise ValueError(f"predictions of {task.name!r} have more than one column for a class: {columns}.")
-    present = sorted(set(map(_plain, labels.dropna().to_numpy(dtype=object))), key=str)
+    present = sorted(set(map(plain_value, labels.dropna().to_numpy(dtype=object))), key=str)
     missing = [label for label in present if label not in columns]
     if missing or not columns:
         hint = ""
@@ -123,25 +121,8 @@ def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[An
         return tuple(columns)
 
 
-def check_probability(probability: np.ndarray, patients: pd.Index, name: str) -> None:
-    """Refuse rows that are no probabilities of all classes, and name the patients."""
-    bad = ~np.isfinite(probability).all(axis=1)
-    what = "are NaN or infinite"
-    if not bad.any():
-        bad = ((probability < -1e-9) | (probability > 1 + 1e-9)).any(axis=1)
-        what = "are no probabilities between 0 and 1"
-    if not bad.any():
-        bad = np.abs(probability.sum(axis=1) - 1) > _ROUNDED_SUM
-        what = "do not sum to 1"
-    if bad.any():
-        raise ValueError(
-            f"predictions of {name!r} {what} for {int(bad.sum())} patients, such as {list(patients[bad][:3])}: "
-            f"{probability[bad][:2].round(4).tolist()}. Give the probability of every class, as predict_proba does."
-        )
-
-
 def one_value_a_patient(values: Any, index: pd.Index, name: str) -> pd.Series | None:
-    """Folds or clusters as a Series: by patient id, or in the rows of ``y``."""
+    """Folds or clusters as a Series, indexed by patient id; an array has the rows of ``y``."""
     if values is None:
         return None
     if isinstance(values, pd.DataFrame):
@@ -150,7 +131,7 @@ def one_value_a_patient(values: Any, index: pd.Index, name: str) -> pd.Series | 
 
 
 def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Settings:
-    """Horizons, thresholds and tau, refused by name where they cannot be right."""
+    """Horizons, thresholds and tau as checked :class:`Settings`."""
     if isinstance(thresholds, str | bytes) or np.ndim(thresholds) != 1:
         raise TypeError(f"thresholds must be a sequence of risks, such as thresholds=(0.2,); got {thresholds!r}.")
     if not all(0 < threshold < 1 for threshold in thresholds):
@@ -161,7 +142,7 @@ def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Setting
 
 
 def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, clusters: Any) -> None:
-    """Refuse what cannot be drawn, by name."""
+    """Check the arguments of the bootstrap."""
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 0:
         raise ValueError(f"n_resamples must be a whole number of 0 or more; got {n_resamples!r}.")
     if not 0 < confidence_level < 1:
@@ -174,7 +155,7 @@ def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, cl
 
 
 def check_names(asked: Sequence[str] | None) -> None:
-    """Refuse what is no name of a metric."""
+    """Refuse unknown names of metrics."""
     if asked is None:
         return
     if isinstance(asked, str):
@@ -187,15 +168,14 @@ def check_names(asked: Sequence[str] | None) -> None:
 
 
 def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
-    """Refuse names of metrics for a class or a threshold that is none here, and names of which none was computed."""
+    """Refuse metrics of an unknown class or threshold, and a list of which no metric was computed."""
     if asked is None:
         return
     found = set(found)
     unknown = [name for name in asked if name not in found and name not in METRICS]
     if unknown or (len(asked) and not found & set(asked)):
         raise ValueError(
-            f"metrics names {unknown or list(asked)}, which these predictions do not give; computed: "
-            f"{sorted(found)}. "
+            f"metrics names {unknown or list(asked)}, which these predictions do not give; computed: {sorted(found)}. "
             "Brier scores and calibration need columns of survival at the horizons, net benefits need thresholds=."
         )
 
@@ -203,10 +183,10 @@ def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
 def paired(
     first: Mapping[str, Any], second: Mapping[str, Any], y: pd.DataFrame
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Predictions of two models for the tasks and patients that both know, in the same classes."""
+    """Predictions of two models, restricted to the tasks and patients that both predict."""
     shared = [name for name in first if name in second]
     if not shared:
-        raise ValueError(f"no task is predicted by both: the first knows {list(first)}, the second {list(second)}.")
+        raise ValueError(f"no task is predicted by both: the first predicts {list(first)}, the second {list(second)}.")
     tasks = find_tasks(y)
     pair: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     for name in shared:
@@ -219,15 +199,10 @@ def paired(
         for predictions, given in zip(pair, (first, second), strict=True):
             predictions[name] = given[name].loc[both.unique()]
         if name in tasks and len(tasks[name].columns) == 1:
-            known = [list(map(_plain, given[name].columns)) for given in (first, second)]
+            known = [list(map(plain_value, given[name].columns)) for given in (first, second)]
             if set(known[0]) != set(known[1]):
                 raise ValueError(
-                    f"predictions of {name!r} have different classes, {known[0]} and {known[1]}; their scores do not "
-                    "mean the same. Compare models of the same classes."
+                    f"predictions of {name!r} have different classes, {known[0]} and {known[1]}, so scores cannot "
+                    "be compared. Compare models of the same classes."
                 )
     return pair
-
-
-def _plain(value: Any) -> Any:
-    value = value.item() if isinstance(value, np.generic) else value
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from mmdls import metrics
 from mmdls.cohort import Task, find_tasks, survival_target
+from mmdls.cohort._classes import plain_value
 
 __all__ = [
     "HORIZONS",
@@ -107,7 +108,7 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     final, X = _final(model, X)
     if is_classifier(final) and hasattr(final, "predict_proba"):
-        classes = [value.item() if isinstance(value, np.generic) else value for value in np.ravel(final.classes_)]
+        classes = [plain_value(value) for value in np.ravel(final.classes_)]
         task = _task_of(final, tasks, classes, endpoint=False)
         columns = pd.Index(classes, dtype=object)
         return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]

@@ -113,29 +113,30 @@ def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndar
     return values
 
 
-def check_probabilities(y_proba: Any, name: str = "y_proba") -> np.ndarray:
-    """Probabilities of classes (n, K) as float64: finite, between 0 and 1, each row with the sum 1.
+def check_probabilities(y_proba: Any, name: str = "y_proba", patients: Sequence[Any] | None = None) -> np.ndarray:
+    """Class probabilities (n, K) as float64: finite, between 0 and 1, rows that sum to 1.
 
-    A row may miss the sum by what two decimals round away. The message names rows.
+    The sum may differ from 1 by what rounding to two decimals explains. The message names the patients, or the rows if
+    ``patients`` is None.
     """
     values = np.asarray(y_proba, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{name} must have shape (n, n_classes); got {values.shape}.")
     wrong = ~np.isfinite(values).all(axis=1)
     if wrong.any():
-        raise ValueError(f"{name} has values that are NaN or infinite in the rows {_rows(wrong)}.")
+        raise ValueError(f"{name} must be finite; got NaN or infinite values in {_where(wrong, patients)}.")
     wrong = ((values < -1e-9) | (values > 1 + 1e-9)).any(axis=1)
     if wrong.any():
         raise ValueError(
-            f"{name} must lie between 0 and 1; it is {values[wrong].min():g} to {values[wrong].max():g} in the rows "
-            f"{_rows(wrong)}. Scores and log odds are none: give what predict_proba gives."
+            f"{name} must lie between 0 and 1; got {values[wrong].min():g} to {values[wrong].max():g} in "
+            f"{_where(wrong, patients)}. Scores and log odds are no probabilities: give the result of predict_proba."
         )
     total = values.sum(axis=1)
     wrong = np.abs(total - 1) > _ROUNDING * values.shape[1] + 1e-9
     if wrong.any():
         raise ValueError(
-            f"{name} must sum to 1 over the {values.shape[1]} classes; it sums to {_shown(total[wrong].round(4))} in "
-            f"the rows {_rows(wrong)}. Give one column a class, all classes of the task."
+            f"{name} must sum to 1 over the {values.shape[1]} classes; got the sums {_shown(total[wrong].round(4))} in "
+            f"{_where(wrong, patients)}. Give one column a class, for all classes of the task."
         )
     return values
 
@@ -198,6 +199,13 @@ def _among(values: np.ndarray, codes: Sequence[int]) -> np.ndarray:
 def _rows(wrong: Any) -> str:
     rows = np.flatnonzero(wrong)
     return f"{rows[:5].tolist()}{f' and {len(rows) - 5} more' if len(rows) > 5 else ''}"
+
+
+def _where(wrong: np.ndarray, patients: Sequence[Any] | None) -> str:
+    if patients is None:
+        return f"the rows {_rows(wrong)}"
+    named = [patients[row] for row in np.flatnonzero(wrong)]
+    return f"{len(named)} patients, such as {named[:3]}"
 
 
 def _shown(values: np.ndarray) -> str:

@@ -66,10 +66,11 @@ def performance(study: Study) -> str:
                 rows.setdefault(key, {})[name] = cell(row["value"], row["low"], row["high"])
                 if row["note"]:
                     notes.append(f"{name}, {' '.join(key).strip()}: {row['note']}")
+        empty = dict.fromkeys(study.names, "")
         frame = pd.DataFrame(
-            [{"Metric": m, "Months": h, **values} for (m, h), values in rows.items()],
+            [{"Metric": m, "Months": h, **empty, **values} for (m, h), values in rows.items()],
             columns=["Metric", "Months", *study.names],
-        ).fillna("")
+        )
         text += f"<h3>{html.escape(task)}</h3>" + html_table(frame) + html_list(notes)
     return text
 
