@@ -41,6 +41,7 @@ from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_corre
 from mmdls.metrics._concordance import concordance_index, concordance_index_antolini, concordance_index_ipcw
 from mmdls.metrics._cox import CoxFit, cox_regression, hazard_ratios
 from mmdls.metrics._hazard import baseline_cumulative_hazard
+from mmdls.metrics._horizons import horizon_weights
 from mmdls.metrics._recalibration import calibration_intercept, calibration_slope, expected_calibration_error
 from mmdls.metrics._regression import (
     mean_absolute_error,
@@ -55,7 +56,6 @@ from mmdls.metrics._survival import (
     brier_score,
     censored_log_likelihood,
     cumulative_dynamic_auc,
-    horizon_weights,
     index_of_prediction_accuracy,
     integrated_auc,
     integrated_brier_score,

@@ -8,10 +8,10 @@ from scipy.stats import chi2
 
 from mmdls.metrics._censoring import kaplan_meier, step_values
 from mmdls.metrics._checks import check_event, check_horizon, check_order, check_outcome, check_predictions
+from mmdls.metrics._horizons import horizon_weights
 from mmdls.metrics._notes import warn
 from mmdls.metrics._recalibration import log_odds_of, recalibrate
 from mmdls.metrics._resamples import UndefinedMetricWarning, over_resamples, ratio
-from mmdls.metrics._survival import horizon_weights
 from mmdls.metrics._times import snap_times
 
 __all__ = [

@@ -154,8 +154,7 @@ def spearman_correlation(y_true: Any, y_pred: Any, sample_weight: Any = None) ->
         one, other = (_centred_ranks(block, group) for group in groups)
         covariance = (block * one * other).sum(axis=1)
         spread = np.sqrt((block * one**2).sum(axis=1) * (block * other**2).sum(axis=1))
-        varies = _varies(block, y_true) & _varies(block, y_pred)
-        return np.where(varies, np.clip(ratio(covariance, spread), -1, 1), np.nan)
+        return np.clip(ratio(covariance, spread), -1, 1)
 
     return over_resamples(statistic, sample_weight, len(y_true), _CONSTANT.format("y_true or of y_pred"))
 

@@ -4,9 +4,21 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._censoring import CensoringDistribution, kaplan_meier, step_values
-from mmdls.metrics._checks import check_horizon, check_order, check_outcome, check_predictions, known_outcome
+from mmdls.metrics._censoring import kaplan_meier, step_values
+from mmdls.metrics._checks import check_order, check_outcome, check_predictions, known_outcome
 from mmdls.metrics._classification import weighted_auc
+from mmdls.metrics._horizons import (
+    NO_SPAN,
+    beyond_follow_up,
+    check_times,
+    horizon_weights,
+    integrated_loss,
+    integrated_loss_reduction,
+    loss_reduction,
+    mean_loss,
+    per_time,
+    usable_times,
+)
 from mmdls.metrics._notes import collected_warnings, warn
 from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
@@ -15,7 +27,6 @@ __all__ = [
     "brier_score",
     "censored_log_likelihood",
     "cumulative_dynamic_auc",
-    "horizon_weights",
     "index_of_prediction_accuracy",
     "integrated_auc",
     "integrated_brier_score",
@@ -23,40 +34,6 @@ __all__ = [
 ]
 
 _SMALLEST = 1e-6
-
-
-def horizon_weights(
-    survival_train: np.ndarray, survival_test: np.ndarray, horizon: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse-probability-of-censoring weights of what is known at a horizon.
-
-    Parameters
-    ----------
-    survival_train, survival_test : structured array
-        Event and time; the censoring distribution comes from the first: give the scored rows there too, unless the
-        training rows are censored in the same way.
-    horizon : float
-        Months.
-
-    Returns
-    -------
-    case, control : ndarray of shape (n,)
-        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond
-        it, 0 for all others. Controls are NaN where there are no such weights: beyond the training follow-up.
-
-    Examples
-    --------
-    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
-    >>> case, control = horizon_weights(y, y, 3.0)
-    >>> case.round(3), control.round(3)
-    (array([1. , 0. , 1.5, 0. ]), array([0. , 0. , 0. , 1.5]))
-    """
-    horizon, censoring = check_horizon(horizon), CensoringDistribution(survival_train)
-    event, time = check_outcome(survival_test)
-    time = snap_times(time, [horizon])
-    case = censoring.event_weight(event & (time <= horizon), time)
-    free = time > horizon
-    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
 
 
 def cumulative_dynamic_auc(
@@ -98,7 +75,7 @@ def cumulative_dynamic_auc(
     0.4
     """
     event, time = check_outcome(survival_test)
-    grid = _grid(times)
+    grid = check_times(times)
     risk = np.asarray(risk, dtype=np.float64)
     if risk.ndim == 1:
         risk = np.repeat(risk[:, None], len(grid), axis=1)
@@ -109,9 +86,9 @@ def cumulative_dynamic_auc(
     ]
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        return _shaped(np.stack([one(block) for one in each], axis=-1), times)
+        return per_time(np.stack([one(block) for one in each], axis=-1), times)
 
-    return over_resamples(statistic, sample_weight, len(time), "no events by then, or " + _beyond(times))
+    return over_resamples(statistic, sample_weight, len(time), "no events by then, or " + beyond_follow_up(times))
 
 
 def integrated_auc(
@@ -142,7 +119,7 @@ def integrated_auc(
     0.64
     """
     event, time = check_outcome(survival_test)
-    grid = _grid(times)
+    grid = check_times(times)
     risk = np.asarray(risk, dtype=np.float64)
     with collected_warnings():
         known = ~np.isnan(np.asarray(cumulative_dynamic_auc(survival_train, survival_test, risk, grid)))
@@ -197,11 +174,7 @@ def brier_score(
     0.0
     """
     loss = _brier_losses(survival_train, survival_test, survival, times)
-
-    def statistic(block: np.ndarray) -> np.ndarray:
-        return _shaped(ratio(_product(block, loss), block.sum(axis=1)[:, None]), times)
-
-    return over_resamples(statistic, sample_weight, len(loss), _beyond(times))
+    return over_resamples(mean_loss(loss, times), sample_weight, len(loss), beyond_follow_up(times))
 
 
 def integrated_brier_score(
@@ -236,12 +209,8 @@ def integrated_brier_score(
     >>> integrated_brier_score(y, y, [[0.5, 0.5]] * 4, [1.0, 3.0])
     0.25
     """
-    loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))
-
-    def statistic(block: np.ndarray) -> np.ndarray:
-        return _mean_over_time(ratio(_product(block, loss), block.sum(axis=1)[:, None]), grid)
-
-    return over_resamples(statistic, sample_weight, len(loss), "fewer than two times have censoring weights.")
+    loss, grid = usable_times(_brier_losses(survival_train, survival_test, survival, times), times)
+    return over_resamples(integrated_loss(loss, grid), sample_weight, len(loss), NO_SPAN)
 
 
 def index_of_prediction_accuracy(
@@ -287,11 +256,7 @@ def index_of_prediction_accuracy(
         _null_model(survival_train if reference is None else reference, len(loss), times),
         times,
     )
-
-    def statistic(block: np.ndarray) -> np.ndarray:
-        return _shaped(1 - ratio(_product(block, loss), _product(block, null)), times)
-
-    return over_resamples(statistic, sample_weight, len(loss), _beyond(times))
+    return over_resamples(loss_reduction(loss, null, times), sample_weight, len(loss), beyond_follow_up(times))
 
 
 def integrated_ipa(
@@ -322,18 +287,14 @@ def integrated_ipa(
     >>> round(integrated_ipa(y, y, [[0.0, 0.0], [1.0, 0.5], [1.0, 0.0], [1.0, 1.0]], [1.0, 3.0]), 3)
     1.0
     """
-    loss, grid = _usable(_brier_losses(survival_train, survival_test, survival, times), _grid(times))
+    loss, grid = usable_times(_brier_losses(survival_train, survival_test, survival, times), times)
     null = _brier_losses(
         survival_train,
         survival_test,
         _null_model(survival_train if reference is None else reference, len(loss), grid),
         grid,
     )
-
-    def statistic(block: np.ndarray) -> np.ndarray:
-        return 1 - ratio(_mean_over_time(_product(block, loss), grid), _mean_over_time(_product(block, null), grid))
-
-    return over_resamples(statistic, sample_weight, len(loss), "fewer than two times have censoring weights.")
+    return over_resamples(integrated_loss_reduction(loss, null, grid), sample_weight, len(loss), NO_SPAN)
 
 
 def censored_log_likelihood(
@@ -374,7 +335,7 @@ def censored_log_likelihood(
     """
     check_order(event=event, time=time, survival=survival)
     event, time = check_outcome(event, time)
-    grid = _grid(times)
+    grid = check_times(times)
     survival = check_predictions(survival, (len(time), len(grid)), "survival")
     time = snap_times(time, grid)
     knots, curve = np.r_[0.0, grid], np.column_stack([np.ones(len(time)), survival])
@@ -394,16 +355,9 @@ def censored_log_likelihood(
     return over_resamples(statistic, sample_weight, len(time), "there are no patients.")
 
 
-def _beyond(times: Any) -> str:
-    return (
-        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in _grid(times))} months, or that is "
-        "beyond their follow-up: censoring weights do not exist there."
-    )
-
-
 def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any) -> np.ndarray:
     """Weighted squared errors (n, n_times), NaN where there are no weights."""
-    grid = _grid(times)
+    grid = check_times(times)
     survival = np.asarray(survival, dtype=np.float64)
     if survival.ndim == 1:
         survival = survival[:, None]
@@ -417,35 +371,4 @@ def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, surviva
 
 def _null_model(survival_train: np.ndarray, n: int, times: Any) -> np.ndarray:
     curve = kaplan_meier(*known_outcome(survival_train))
-    return np.tile(step_values(*curve, _grid(times)), (n, 1))
-
-
-def _product(block: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """``block @ loss`` where a column that is NaN anywhere stays NaN, and nothing else does."""
-    return np.where(np.isnan(loss).any(axis=0), np.nan, block @ np.nan_to_num(loss))
-
-
-def _usable(loss: np.ndarray, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    known = ~np.isnan(loss).any(axis=0)
-    if not known.all():
-        end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
-        warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
-    return loss[:, known], grid[known]
-
-
-def _mean_over_time(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    if len(grid) < 2:
-        return np.full(len(values), np.nan)
-    return np.trapezoid(values, grid, axis=1) / (grid[-1] - grid[0])
-
-
-def _grid(times: Any) -> np.ndarray:
-    grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
-    if grid.ndim != 1 or not np.isfinite(grid).all() or (grid <= 0).any() or (np.diff(grid) <= 0).any():
-        raise ValueError(f"times must be finite months above 0, ascending; got {times}.")
-    return grid
-
-
-def _shaped(values: np.ndarray, times: Any) -> np.ndarray:
-    """Drop the axis of times if a single number was asked for."""
-    return values[:, 0] if np.ndim(times) == 0 else values
+    return np.tile(step_values(*curve, check_times(times)), (n, 1))

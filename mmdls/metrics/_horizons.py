@@ -1,0 +1,126 @@
+"""What is known at a horizon, weighted for censoring, and losses at horizons averaged over patients and time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from mmdls.metrics._censoring import CensoringDistribution
+from mmdls.metrics._checks import check_horizon, check_outcome
+from mmdls.metrics._notes import warn
+from mmdls.metrics._resamples import ratio
+from mmdls.metrics._times import snap_times
+
+__all__ = [
+    "NO_SPAN",
+    "beyond_follow_up",
+    "check_times",
+    "horizon_weights",
+    "integrated_loss",
+    "integrated_loss_reduction",
+    "loss_reduction",
+    "mean_loss",
+    "per_time",
+    "usable_times",
+]
+
+NO_SPAN = "fewer than two times have censoring weights."
+
+Statistic = Callable[[np.ndarray], np.ndarray]
+
+
+def horizon_weights(
+    survival_train: np.ndarray, survival_test: np.ndarray, horizon: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse-probability-of-censoring weights of what is known at a horizon.
+
+    Parameters
+    ----------
+    survival_train, survival_test : structured array
+        Event and time; the censoring distribution comes from the first: give the scored rows there too, unless the
+        training rows are censored in the same way.
+    horizon : float
+        Months.
+
+    Returns
+    -------
+    case, control : ndarray of shape (n,)
+        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond
+        it, 0 for all others. Controls are NaN where there are no such weights: beyond the training follow-up.
+
+    Examples
+    --------
+    >>> y = np.array([(True, 1.0), (False, 2.0), (True, 3.0), (True, 4.0)], dtype=[("event", bool), ("time", float)])
+    >>> case, control = horizon_weights(y, y, 3.0)
+    >>> case.round(3), control.round(3)
+    (array([1. , 0. , 1.5, 0. ]), array([0. , 0. , 0. , 1.5]))
+    """
+    horizon, censoring = check_horizon(horizon), CensoringDistribution(survival_train)
+    event, time = check_outcome(survival_test)
+    time = snap_times(time, [horizon])
+    case = censoring.event_weight(event & (time <= horizon), time)
+    free = time > horizon
+    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
+
+
+def check_times(times: Any) -> np.ndarray:
+    """Horizons (n_times,) in months, from one number or several: finite, above 0, ascending."""
+    grid = np.atleast_1d(np.asarray(times, dtype=np.float64))
+    if grid.ndim != 1 or not np.isfinite(grid).all() or (grid <= 0).any() or (np.diff(grid) <= 0).any():
+        raise ValueError(f"times must be finite months above 0, ascending; got {times}.")
+    return grid
+
+
+def per_time(values: np.ndarray, times: Any) -> np.ndarray:
+    """Values (R, n_times), without the axis of times if a single number was asked for."""
+    return values[:, 0] if np.ndim(times) == 0 else values
+
+
+def beyond_follow_up(times: Any) -> str:
+    """Why a metric is undefined at some of these times."""
+    return (
+        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in check_times(times))} months, or that is "
+        "beyond their follow-up: censoring weights do not exist there."
+    )
+
+
+def usable_times(loss: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Losses (n, n_times) and times where censoring weights exist; warn if that clips the span."""
+    grid, known = check_times(times), ~np.isnan(loss).any(axis=0)
+    if not known.all():
+        end = f"at {grid[known][-1]:g} months" if known.any() else "at its start"
+        warn(f"the span {grid[0]:g} to {grid[-1]:g} months is clipped {end}: no weights beyond.", stacklevel=3)
+    return loss[:, known], grid[known]
+
+
+def mean_loss(loss: np.ndarray, times: Any) -> Statistic:
+    """Mean over patients of losses (n, n_times), as a function of patient weights (R, n)."""
+    return lambda block: per_time(ratio(_total(block, loss), block.sum(axis=1)[:, None]), times)
+
+
+def integrated_loss(loss: np.ndarray, grid: np.ndarray) -> Statistic:
+    """Mean over patients and the span of time, by the trapezoidal rule."""
+    return lambda block: _mean_over_time(ratio(_total(block, loss), block.sum(axis=1)[:, None]), grid)
+
+
+def loss_reduction(loss: np.ndarray, reference: np.ndarray, times: Any) -> Statistic:
+    """One minus the loss relative to that of a reference, both (n, n_times)."""
+    return lambda block: per_time(1 - ratio(_total(block, loss), _total(block, reference)), times)
+
+
+def integrated_loss_reduction(loss: np.ndarray, reference: np.ndarray, grid: np.ndarray) -> Statistic:
+    """One minus the integrated loss relative to that of a reference."""
+    return lambda block: (
+        1 - ratio(_mean_over_time(_total(block, loss), grid), _mean_over_time(_total(block, reference), grid))
+    )
+
+
+def _total(block: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """``block @ loss`` where a column that is NaN anywhere stays NaN, and nothing else does."""
+    return np.where(np.isnan(loss).any(axis=0), np.nan, block @ np.nan_to_num(loss))
+
+
+def _mean_over_time(values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    if len(grid) < 2:
+        return np.full(len(values), np.nan)
+    return np.trapezoid(values, grid, axis=1) / (grid[-1] - grid[0])
