@@ -14,6 +14,8 @@ __all__ = [
     "backbones",
     "estimators",
     "fusions",
+    "nominal_heads",
+    "ordinal_heads",
     "poolings",
     "segmentation_nets",
     "survival_heads",
@@ -149,6 +151,8 @@ fusions = Registry("fusions", "mmdls.modules", ["forward"])
 survival_heads = Registry(
     "survival_heads", "mmdls.modules", ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function"]
 )
+nominal_heads = Registry("nominal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
+ordinal_heads = Registry("ordinal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
 tasks = Registry("tasks", "mmdls.tasks", ["find", "outcome", "predictions", "statistics"])

@@ -1,11 +1,14 @@
 """Heads: a shared representation to the parameters of a task, its loss and its probabilities.
 
-A class head has ``forward(features (B, D)) -> logits``, ``loss(logits, target, sample_weight)`` and
-``probabilities(logits) -> (B, K)``. The contract of a survival head:
+Every head has, with the targets of its task (``Task.targets``: classes, or event and time):
 
-* ``prepare(event, time, sample_weight)`` is called once before training, with the outcomes of the training rows;
+* ``prepare(*targets, sample_weight)`` is called once before training, with the outcomes of the training rows;
 * ``forward(features (B, D)) -> parameters (B, P)``;
-* ``loss(parameters, event, time, sample_weight)`` is a scalar connected to the parameters, zero without information;
+* ``loss(parameters, *targets, sample_weight)`` is a scalar connected to the parameters, zero without information.
+
+A head of classes (``nominal_heads``, ``ordinal_heads``) is built with their number, and also has
+``probabilities(parameters) -> (B, K)``. A survival head also has:
+
 * ``risk(parameters) -> (B,)``: higher = earlier event;
 * ``fit_baseline(parameters, event, time, sample_weight)`` is called once after training, with the training rows;
 * ``times``: the grid (T,) in months on which the fitted survival function is known;
@@ -19,11 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls.modules.losses import CoxRiskSet, cox_loss
-from mmdls.registry import survival_heads
+from mmdls.registry import nominal_heads, ordinal_heads, survival_heads
 
 __all__ = ["ClassHead", "CoxHead", "OrdinalHead", "weighted_mean"]
 
 
+@nominal_heads.register("softmax")
+@ordinal_heads.register("softmax")
 class ClassHead(nn.Module):
     """One logit a class, softmax, cross-entropy.
 
@@ -36,6 +41,9 @@ class ClassHead(nn.Module):
     def __init__(self, in_features: int, n_classes: int):
         super().__init__()
         self.linear = nn.Linear(in_features, n_classes)
+
+    def prepare(self, target: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Nothing to prepare."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, D) -> logits (B, K)."""
@@ -50,6 +58,7 @@ class ClassHead(nn.Module):
         return weighted_mean(functional.cross_entropy(logits, target, reduction="none"), sample_weight)
 
 
+@ordinal_heads.register("continuation_ratio")
 class OrdinalHead(nn.Module):
     """Continuation-ratio logits for ordered classes: ``sigmoid(f_k) = P(y > k | y >= k)``.
 
@@ -70,6 +79,9 @@ class OrdinalHead(nn.Module):
     def __init__(self, in_features: int, n_classes: int):
         super().__init__()
         self.linear = nn.Linear(in_features, n_classes - 1)
+
+    def prepare(self, target: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Nothing to prepare."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, D) -> logits (B, K - 1)."""

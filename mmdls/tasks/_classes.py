@@ -9,7 +9,7 @@ import pandas as pd
 
 from mmdls import metrics
 from mmdls.cohort import Task, class_codes, class_labels
-from mmdls.registry import tasks
+from mmdls.registry import nominal_heads, ordinal_heads, tasks
 
 __all__ = ["NominalTask", "OrdinalTask"]
 
@@ -31,6 +31,8 @@ class NominalTask(Task):
     about = "classes"
     has_classes = True
     estimator_type = "classifier"
+    heads = nominal_heads
+    default_head = "softmax"
     main_metric = "auc"
 
     @classmethod
@@ -124,6 +126,8 @@ class OrdinalTask(NominalTask):
 
     kind = "ordinal"
     about = "ordered classes"
+    heads = ordinal_heads
+    default_head = "continuation_ratio"
 
     @classmethod
     def find(cls, y: pd.DataFrame) -> list[Task]:

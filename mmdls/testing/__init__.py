@@ -9,6 +9,7 @@ from mmdls.testing._estimators import check_estimator
 from mmdls.testing._parts import (
     all_parts,
     check_backbone,
+    check_class_head,
     check_fusion,
     check_part,
     check_pooling,
@@ -20,6 +21,7 @@ from mmdls.testing._studies import outcome_forms, small_study
 __all__ = [
     "all_parts",
     "check_backbone",
+    "check_class_head",
     "check_estimator",
     "check_fusion",
     "check_part",

@@ -15,6 +15,7 @@ from mmdls.testing._estimators import check_estimator
 __all__ = [
     "all_parts",
     "check_backbone",
+    "check_class_head",
     "check_fusion",
     "check_part",
     "check_pooling",
@@ -156,6 +157,44 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
         _gradients_reach(net, lambda: net(embeddings, present).square().sum())
 
 
+def check_class_head(head: Callable[..., nn.Module]) -> None:
+    """Probabilities of classes, and a loss that training lowers; weights repeat patients, their order is nothing.
+
+    Parameters
+    ----------
+    head : class or callable
+        Called with the width of the features and the number of classes, returns the network.
+    """
+    with _seeded():
+        n, n_classes = 60, 3
+        features = torch.randn(n, 8)
+        target = torch.bucketize(features[:, 0], torch.tensor([-0.5, 0.5]))
+        weight = torch.arange(n) % 3 + 0.0
+        net: Any = head(8, n_classes)
+        _no_batch_statistics(net)
+        net.prepare(target, weight)
+        optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+        first = None
+        for _ in range(150):
+            optimizer.zero_grad()
+            loss = net.loss(net(features), target, None)
+            loss.backward()
+            optimizer.step()
+            first = loss.item() if first is None else first
+        assert loss.item() < first, "training must lower the loss"
+        parameters = net.eval()(features).detach()
+        probabilities = net.probabilities(parameters)
+        assert probabilities.shape == (n, n_classes), f"expected (B, K); got {tuple(probabilities.shape)}"
+        assert (probabilities > 0).all(), "every probability must be above 0"
+        _close(probabilities.sum(dim=1), torch.ones(n), "probabilities must sum to 1")
+        right = (probabilities.argmax(dim=1) == target).float().mean()
+        assert right > 0.6, f"classes that follow a feature must be learned; {right:.0%} are right"
+        rows = torch.repeat_interleave(torch.arange(n), weight.long())
+        rows = rows[torch.randperm(len(rows))]
+        repeated = net.loss(parameters[rows], target[rows], None)
+        _close(net.loss(parameters, target, weight), repeated, "a weight must count as a repetition, in any order")
+
+
 def check_survival_head(head: Callable[..., nn.Module]) -> None:
     """Permutation-invariant loss, one sign of risk, survival that starts at 1 and never rises.
 
@@ -227,6 +266,8 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "backbones": check_backbone,
     "poolings": check_pooling,
     "fusions": check_fusion,
+    "nominal_heads": check_class_head,
+    "ordinal_heads": check_class_head,
     "survival_heads": check_survival_head,
     "segmentation_nets": check_segmentation_net,
     "estimators": check_estimator,
