@@ -168,7 +168,7 @@ def check_class_head(head: Callable[..., nn.Module]) -> None:
     with _seeded():
         n, n_classes = 60, 3
         features = torch.randn(n, 8)
-        target = torch.bucketize(features[:, 0], torch.tensor([-0.5, 0.5]))
+        target = torch.bucketize(features[:, 0].contiguous(), torch.tensor([-0.5, 0.5]))
         weight = torch.arange(n) % 3 + 0.0
         net: Any = head(8, n_classes)
         _no_batch_statistics(net)
