@@ -1,4 +1,4 @@
-"""Patient bootstrap as weights, so that one call of a metric answers for all resamples."""
+"""Bootstrap of patients as weights, so that one call of a metric computes it in all resamples."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +22,9 @@ def bootstrap_weights(
         Patients.
     n_resamples : int, default=1000
     strata : array of shape (n,), default=None
-        Drawn within each value, whose size stays the same: for example the event.
+        Patients are drawn within each value, so its count stays the same; for example the event.
     clusters : array of shape (n,), default=None
-        Drawn as a whole: for example the centre.
+        Whole clusters are drawn; for example the centre.
     random_state : int, numpy Generator or None, default=None
 
     Returns
@@ -125,11 +125,11 @@ def bca_interval(value: float, draws: Any, jackknife: Any, confidence_level: flo
     jackknife = jackknife[~np.isnan(jackknife)]
     if np.isnan(value) or not len(known) or not len(jackknife):
         return float("nan"), float("nan")
-    share = np.clip(np.mean(known < value) + np.mean(known == value) / 2, 0.5 / len(known), 1 - 0.5 / len(known))
-    bias = ndtri(share)
+    below = np.clip(np.mean(known < value) + np.mean(known == value) / 2, 0.5 / len(known), 1 - 0.5 / len(known))
+    bias = ndtri(below)
     influence = jackknife.mean() - jackknife
-    spread = (influence**2).sum() ** 1.5
-    acceleration = (influence**3).sum() / (6 * spread) if spread > 0 else 0.0
+    scale = (influence**2).sum() ** 1.5
+    acceleration = (influence**3).sum() / (6 * scale) if scale > 0 else 0.0
     z = bias + ndtri(np.array([(1 - confidence_level) / 2, (1 + confidence_level) / 2]))
     return _quantiles(draws, *ndtr(bias + z / (1 - acceleration * z)))
 

@@ -1,4 +1,4 @@
-"""Calibration of survival probabilities, and the net benefit of acting on them."""
+"""Calibration and net benefit of survival probabilities."""
 
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +34,7 @@ _SHORT_STEP = 1e-4  # the error left after it is about its square
 def observed_expected_ratio(
     event: Any, time: Any, survival: Any, horizon: float, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Share of events by a horizon (Kaplan-Meier) over the mean predicted risk; 1 is ideal.
+    """Observed risk by a horizon (Kaplan-Meier) divided by the mean predicted risk; 1 is ideal.
 
     Above 1 the risk is underestimated. NaN beyond the end of follow-up.
 
@@ -77,7 +77,7 @@ def observed_expected_ratio(
         statistic,
         sample_weight,
         len(time),
-        f"nobody is followed for {horizon:g} months, or nobody is at any predicted risk.",
+        f"no patient is followed for {horizon:g} months, or all predicted risks are 0.",
     )
 
 
@@ -114,12 +114,12 @@ def survival_calibration_slope(
     """
     case, control = horizon_weights(survival_train, survival_test, horizon)
     survival = check_predictions(survival, case.shape, "survival")
-    log_odds, share = log_odds_of(1 - survival), case + control
+    log_odds, known = log_odds_of(1 - survival), case + control
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        if np.isnan(share).any():
+        if np.isnan(known).any():
             return np.full(len(block), np.nan)
-        return recalibrate((case > 0).astype(float), log_odds, block * share, slope=True)[:, 1]
+        return recalibrate((case > 0).astype(float), log_odds, block * known, slope=True)[:, 1]
 
     return over_resamples(
         statistic,
@@ -130,7 +130,7 @@ def survival_calibration_slope(
 
 
 def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: float) -> np.ndarray:
-    """Observed risk by a horizon as a smooth function of the predicted one, for each patient.
+    """Observed risk by a horizon as a smooth function of the predicted risk, evaluated for each patient.
 
     A Cox model regresses the outcome on a restricted cubic spline (3 knots) of ``log(-log S)``.
 
@@ -182,7 +182,7 @@ def calibration_errors(
     event, time, survival, horizon
         As in :func:`survival_calibration_curve`.
     sample_weight : array of shape (n,) or (R, n), default=None
-        The curve is fitted anew in every resample; its knots stay.
+        The curve is fitted again in every resample, with the same knots.
 
     Returns
     -------
@@ -221,9 +221,9 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
 
     The bins of D-calibration [1]_ divide the predicted survival; in each the events are compared with those that the
     model expects of the patients at risk, their cumulative hazard. Events minus expectation are martingale increments
-    whose variance is the expectation, whatever the (independent) censoring [2]_, [3]_. The test of [1]_ spreads a
-    censored patient over the bins below instead, as if its events were seen: its level sinks with censoring (.005 at
-    a nominal .05 with 36 % censored of 300 patients, where this one has .053).
+    whose variance is the expectation, whatever the (independent) censoring [2]_, [3]_. The test of [1]_ instead
+    distributes a censored patient over the bins below as if events had been observed there, so its size falls with
+    censoring: .005 at a nominal .05 for 300 patients with 36 % censored, where this test has .053.
 
     Parameters
     ----------
@@ -231,12 +231,12 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     survival_at_time : array of shape (n,)
         Predicted probability to be event-free at the patient's own event or censoring time.
     n_bins : int, default=10
-        Of predicted survival, of one width. Bins in which fewer than five events are expected are joined with the next.
+        Bins of predicted survival of equal width. A bin with fewer than five expected events is merged with the next.
 
     Returns
     -------
     statistic, p_value : float
-        Chi-squared with as many degrees of freedom as there are bins; a small p-value speaks against calibration.
+        Chi-squared with as many degrees of freedom as there are bins; a small p-value is evidence of miscalibration.
 
     References
     ----------
@@ -257,11 +257,11 @@ def d_calibration(event: Any, survival_at_time: Any, n_bins: int = 10) -> tuple[
     if not len(values):
         warn("there are no patients.", UndefinedMetricWarning)
         return float("nan"), float("nan")
-    # On the scale of the cumulative hazard events come at rate 1 while a patient is at risk.
-    lived = -np.log(np.clip(values, _SMALLEST, 1))
+    # On the scale of the cumulative hazard the event rate of a calibrated model is 1.
+    exposure = -np.log(np.clip(values, _SMALLEST, 1))
     edges = np.r_[-np.log(1 - np.arange(n_bins) / n_bins), np.inf]
-    observed = np.histogram(lived[event], edges)[0]
-    expected = np.clip(np.minimum(lived[:, None], edges[1:]) - edges[:-1], 0, None).sum(axis=0)
+    observed = np.histogram(exposure[event], edges)[0]
+    expected = np.clip(np.minimum(exposure[:, None], edges[1:]) - edges[:-1], 0, None).sum(axis=0)
     bins, seen, due = [], 0.0, 0.0
     for some, many in zip(observed, expected, strict=True):
         seen, due = seen + some, due + many
@@ -283,10 +283,10 @@ def net_benefit(
     thresholds: Any,
     sample_weight: Any = None,
 ) -> float | np.ndarray:
-    """Net benefit of treating those whose risk by a horizon reaches a threshold, weighted for censoring.
+    """Net benefit of treating patients whose risk by a horizon reaches a threshold, weighted for censoring.
 
-    True positives minus false positives times the odds of the threshold, per patient. Give survival 0 to all
-    patients for treat-all; treat-none is 0.
+    True positives minus false positives times the odds of the threshold, per patient. For treat-all give a survival
+    of 0 to all patients; treat-none is 0.
 
     Parameters
     ----------
@@ -340,7 +340,7 @@ def _smoother(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Observed risk (R, n) as a function of patient weights (R, n): Cox regression (Breslow ties) on a spline."""
     basis = spline(np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6))))
-    # Orthogonal columns keep Newton's steps of one size.
+    # Orthogonal columns of one scale keep Newton's method stable.
     basis = np.linalg.qr(basis - basis.mean(axis=0))[0] * np.sqrt(len(time))
     order = np.argsort(-time, kind="stable")
     latest, x = -time[order], basis[order]
@@ -405,20 +405,20 @@ def _solve(information: np.ndarray, gradient: np.ndarray) -> np.ndarray:
     return np.where(determinant > 1e-9 * a * c, steps / determinant, np.nan)
 
 
-def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares: tuple[float, ...]) -> list[np.ndarray]:
-    """Quantiles of each row as if each value were repeated as often as its weight, (R,) a share.
+def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: tuple[float, ...]) -> list[np.ndarray]:
+    """Weighted quantiles of each row, as if each value were repeated as often as its weight; (R,) for each probability.
 
-    Weights that are no whole numbers count in proportion: on average 1 for those above 0.
+    Fractional weights are scaled to a mean of 1 over the weights above 0.
     """
-    parts = (weights != np.round(weights)).any(axis=1)
-    mean = np.where(parts, weights.sum(axis=1) / np.maximum((weights > 0).sum(axis=1), 1), 1.0)
+    fractional = (weights != np.round(weights)).any(axis=1)
+    mean = np.where(fractional, weights.sum(axis=1) / np.maximum((weights > 0).sum(axis=1), 1), 1.0)
     weights = weights / np.where(mean > 0, mean, 1.0)[:, None]
     order = np.argsort(values, axis=1)
     ranked, until = np.take_along_axis(values, order, axis=1), np.take_along_axis(weights, order, axis=1).cumsum(axis=1)
     row = np.arange(len(values))
     result = []
-    for share in shares:
-        place = (until[:, -1] - 1) * share
+    for probability in probabilities:
+        place = (until[:, -1] - 1) * probability
         low, high = (ranked[row, (until > k[:, None] + 1e-9).argmax(axis=1)] for k in (np.floor(place), np.ceil(place)))
         result.append(low + (place - np.floor(place)) * (high - low))
     return result

@@ -1,4 +1,4 @@
-"""Kaplan-Meier curves, the distribution of censoring, and what is known by a horizon."""
+"""Kaplan-Meier curves, the distribution of censoring, and outcomes at a horizon."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def kaplan_meier(event: Any, time: Any, sample_weight: Any = None) -> tuple[np.n
     times : ndarray of shape (n_times,)
         The different times, ascending.
     survival : ndarray of shape (n_times,) or (R, n_times)
-        Probability to live beyond each of them.
+        Probability of being event-free beyond each of them.
 
     References
     ----------
@@ -54,9 +54,9 @@ def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = Fal
     values : ndarray of shape (..., T)
         Its value from each step on.
     at : array-like of shape (A,)
-        Where it is asked for.
+        Times at which it is evaluated.
     left : bool, default=False
-        Give the limits from the left.
+        Return the limits from the left.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def median_follow_up(event: Any, time: Any) -> float:
     not reached.
 
     Where the curve is exactly one half over a span of time the median is the middle of that span, as the median of an
-    even number of values is; at the end of the curve the span reaches to the last time. So does R's package survival.
+    even number of values; at the end of the curve the span ends at the last time. R's package survival does the same.
 
     Parameters
     ----------
@@ -105,14 +105,14 @@ def median_follow_up(event: Any, time: Any) -> float:
 
 
 def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
-    """What is known of each patient at a horizon: 1 event by then, 0 event-free, NaN censored before.
+    """Outcome of each patient at a horizon: 1 event by the horizon, 0 event-free, NaN censored before.
 
     Parameters
     ----------
     event : array of shape (n,), bool
     time : array of shape (n,)
     horizon : float
-        Months. A patient censored exactly then is known to be event-free.
+        Months. A patient censored exactly at the horizon is event-free.
 
     Returns
     -------
@@ -129,37 +129,37 @@ def horizon_labels(event: Any, time: Any, horizon: float) -> np.ndarray:
 
 
 class CensoringDistribution:
-    """Probability to be still under observation, by Kaplan-Meier on training rows.
+    """Probability of still being under observation, by Kaplan-Meier.
 
-    At a time shared by events and censorings the events come first.
+    Where events and censorings are tied, the events come first.
 
     Parameters
     ----------
     survival_train : structured array of shape (n_train,)
-        Event and time; rows of unknown outcome (NaN) are left out.
+        Event and time of the rows on which it is estimated; rows of unknown outcome (NaN) are left out.
 
     Attributes
     ----------
     last : float
-        End of the training follow-up, beyond which there are no weights.
+        End of the follow-up of these rows; there are no weights beyond it.
     """
 
     def __init__(self, survival_train: np.ndarray) -> None:
         event, time = known_outcome(survival_train)
         if not len(time):
-            raise ValueError("the training rows hold no known outcome; the censoring distribution needs at least one.")
+            raise ValueError("no row has a known outcome; the censoring distribution needs at least one.")
         self.times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
         self.observed = _product_limit(censored, at_risk - deaths)
         self.last = float(self.times[-1])
 
     def event_weight(self, event: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """``1 / G(t-)`` for events within the training follow-up, 0 for all others, (n,)."""
+        """``1 / G(t-)`` for events within the follow-up, 0 for all others, (n,)."""
         time = snap_times(time, self.times)
         observed = step_values(self.times, self.observed, time, left=True)
         return np.divide(1.0, observed, out=np.zeros(len(time)), where=event & (time <= self.last) & (observed > 0))
 
     def horizon_weight(self, horizon: float) -> float:
-        """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the training follow-up."""
+        """``1 / G(h)`` for patients event-free at a horizon; NaN beyond the follow-up."""
         horizon = float(snap_times(horizon, self.times))
         observed = float(step_values(self.times, self.observed, horizon))
         return 1 / observed if horizon <= self.last and observed > 0 else float("nan")
@@ -172,8 +172,8 @@ def _counts(
     order = np.argsort(time, kind="stable")
     times, first = np.unique(time[order], return_index=True)
     if not len(times):
-        nobody = np.zeros((*weights.shape[:-1], 0))
-        return times, nobody, nobody, nobody
+        none = np.zeros((*weights.shape[:-1], 0))
+        return times, none, none, none
     sorted_weights = weights[..., order]
     total = np.add.reduceat(sorted_weights, first, axis=-1)
     deaths = np.add.reduceat(sorted_weights * event[order], first, axis=-1)
@@ -181,5 +181,5 @@ def _counts(
 
 
 def _product_limit(leaving: np.ndarray, at_risk: np.ndarray) -> np.ndarray:
-    share = np.divide(leaving, at_risk, out=np.zeros_like(leaving), where=at_risk > 0)
-    return np.cumprod(1 - share, axis=-1)
+    fraction = np.divide(leaving, at_risk, out=np.zeros_like(leaving), where=at_risk > 0)
+    return np.cumprod(1 - fraction, axis=-1)

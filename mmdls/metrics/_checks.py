@@ -24,7 +24,7 @@ _ROUNDING = 0.005  # a probability written with two decimals
 
 
 def check_event(event: Any) -> np.ndarray:
-    """Event (n,) bool, from booleans or from 0 and 1; every other code is refused."""
+    """Event (n,) as booleans, from booleans or 0 and 1; other codes are refused."""
     values = np.asarray(event)
     if values.ndim != 1:
         raise ValueError(f"event must have shape (n,); got {values.shape}.")
@@ -34,7 +34,7 @@ def check_event(event: Any) -> np.ndarray:
     if not known.all():
         raise ValueError(
             f"event must hold 0 and 1 or booleans only; got {_shown(values[~known])} in the rows {_rows(~known)}. "
-            "Say what means an event, for example status == 2, and leave out unknown outcomes."
+            "Code the event yourself, for example as status == 2, and leave out unknown outcomes."
         )
     return values.astype(bool)
 
@@ -42,7 +42,7 @@ def check_event(event: Any) -> np.ndarray:
 def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Event (n,) bool and time (n,) float64, from two arrays or from one structured array.
 
-    Times that differ by floating rounding only come out as one.
+    Times that differ by floating-point rounding only become equal.
     """
     if time is None:
         fields = getattr(getattr(event, "dtype", None), "names", None)
@@ -70,7 +70,7 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
 
 
 def check_order(**values: Any) -> None:
-    """Refuse Series and data frames of different patients, or in another order: metrics read arguments by place."""
+    """Refuse Series and data frames whose indices differ: metrics match their arguments by position."""
     tables: dict[str, Any] = {
         name: value.index for name, value in values.items() if hasattr(getattr(value, "index", None), "equals")
     }
@@ -78,8 +78,8 @@ def check_order(**values: Any) -> None:
     wrong = [name for name, index in tables.items() if not index.equals(tables[first])]
     if wrong:
         raise ValueError(
-            f"{first} and {' and '.join(wrong)} are of different patients, or in another order: their indices differ. "
-            f"Bring them into one order, for example {wrong[0]}.loc[{first}.index]; arrays are read by place."
+            f"{first} and {' and '.join(wrong)} have different patients, or another order: their indices differ. "
+            f"Bring them into one order, for example {wrong[0]}.loc[{first}.index]; arrays are matched by position."
         )
 
 
@@ -108,7 +108,7 @@ def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndar
     if name.startswith("survival") and values.size and (values.min() < -1e-9 or values.max() > 1 + 1e-9):
         raise ValueError(
             f"{name} must hold probabilities of being event-free, between 0 and 1; got {values.min():g} to "
-            f"{values.max():g}. A risk is none: take it from the survival function."
+            f"{values.max():g}. A risk is no probability: take the values of the survival function."
         )
     return values
 

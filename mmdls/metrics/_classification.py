@@ -25,13 +25,13 @@ _ONE_CLASS = "not every class is present in y_true: {}."
 
 
 def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Chance that a case scores higher than a control, ties one half, as a function of patient weights.
+    """Probability that a case scores higher than a control (ties one half), as a function of patient weights.
 
     Parameters
     ----------
     score : ndarray of shape (n,)
     case, control : ndarray of shape (n,)
-        What a patient counts as one and as the other, at weight 1.
+        Weight of each patient as a case and as a control, before patient weights.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Ca
 
 
 def auc_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Area under the ROC curve; with more than two classes the mean of one against the rest.
+    """Area under the ROC curve; with more than two classes the mean over classes, one against the rest.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def auc_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | n
     y_proba : array of shape (n,) or (n, n_classes)
         (n,) is any score of class 1.
     sample_weight : array of shape (n,) or (R, n), default=None
-        A row per resample gives the AUC of every resample.
+        One row a resample gives the AUC of every resample.
 
     Returns
     -------
@@ -94,8 +94,7 @@ def auc_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | n
 
 
 def average_precision_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Average precision, the area under the precision-recall curve as a sum of steps; mean over classes if
-    more than two.
+    """Average precision, the area under the precision-recall curve as a sum of steps; mean over more than two classes.
 
     Parameters
     ----------
@@ -129,7 +128,7 @@ def average_precision_score(y_true: Any, y_proba: Any, sample_weight: Any = None
 
 
 def brier_score_classes(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Mean squared error of probabilities: of class 1 if there are two, else summed over classes (0 to 2).
+    """Brier score: mean squared error of the probability of class 1, or summed over more than two classes (0 to 2).
 
     Parameters
     ----------
@@ -157,7 +156,7 @@ def brier_score_classes(y_true: Any, y_proba: Any, sample_weight: Any = None) ->
 
 
 def log_loss(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Mean negative logarithm of the probability of the true class; probabilities below 1e-15 count as that.
+    """Mean negative logarithm of the probability of the true class; probabilities below 1e-15 count as 1e-15.
 
     Parameters
     ----------
@@ -178,7 +177,7 @@ def log_loss(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np
 
 
 def accuracy_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Share of patients whose most probable class is the true one.
+    """Fraction of patients whose most probable class is the true class.
 
     Parameters
     ----------
@@ -199,7 +198,7 @@ def accuracy_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> floa
 
 
 def specificity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None) -> float | np.ndarray:
-    """Share of class 0 whose probability of class 1 is below a threshold.
+    """Fraction of class 0 with a probability of class 1 below a threshold.
 
     Parameters
     ----------
@@ -217,11 +216,11 @@ def specificity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight
     0.5
     """
     codes, score = binary_scores(y_true, y_proba)
-    return _share(codes == 0, score < threshold, sample_weight, "no patient of class 0.")
+    return _fraction(codes == 0, score < threshold, sample_weight, "no patient of class 0.")
 
 
 def sensitivity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None) -> float | np.ndarray:
-    """Share of class 1 whose probability of class 1 reaches a threshold.
+    """Fraction of class 1 with a probability of class 1 of at least a threshold.
 
     Parameters
     ----------
@@ -239,13 +238,13 @@ def sensitivity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight
     1.0
     """
     codes, score = binary_scores(y_true, y_proba)
-    return _share(codes == 1, score >= threshold, sample_weight, "no patient of class 1.")
+    return _fraction(codes == 1, score >= threshold, sample_weight, "no patient of class 1.")
 
 
 def negative_predictive_value(
     y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Share of class 0 among those whose probability of class 1 is below a threshold.
+    """Fraction of class 0 among patients with a probability of class 1 below a threshold.
 
     Parameters
     ----------
@@ -263,13 +262,13 @@ def negative_predictive_value(
     1.0
     """
     codes, score = binary_scores(y_true, y_proba)
-    return _share(score < threshold, codes == 0, sample_weight, "no patient is below the threshold.")
+    return _fraction(score < threshold, codes == 0, sample_weight, "no patient is below the threshold.")
 
 
 def quadratic_weighted_kappa(
     y_true: Any, y_pred: Any, n_classes: int | None = None, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Agreement of ordered classes beyond chance; a disagreement costs the square of its distance.
+    """Cohen's kappa of ordered classes, with quadratic weights of disagreements.
 
     Parameters
     ----------
@@ -333,7 +332,7 @@ def _mean(values: np.ndarray, sample_weight: Any) -> float | np.ndarray:
     return over_resamples(statistic, sample_weight, len(values), "there are no patients.")
 
 
-def _share(of: np.ndarray, that: np.ndarray, sample_weight: Any, undefined: str) -> float | np.ndarray:
+def _fraction(of: np.ndarray, that: np.ndarray, sample_weight: Any, undefined: str) -> float | np.ndarray:
     def statistic(block: np.ndarray) -> np.ndarray:
         return ratio(block @ (of & that), block @ of)
 

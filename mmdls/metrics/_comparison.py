@@ -27,7 +27,7 @@ def delong_test(y_true: Any, score: Any, other: Any) -> tuple[float, float, floa
         AUC of ``score`` minus AUC of ``other``.
     standard_error : float
     p_value : float
-        Two-sided; NaN with fewer than two patients of a class, or if the models rank all pairs alike.
+        Two-sided; NaN with fewer than two patients of a class, or if both models rank all pairs in the same way.
 
     References
     ----------
@@ -64,8 +64,8 @@ def delong_test(y_true: Any, score: Any, other: Any) -> tuple[float, float, floa
 def bootstrap_p_value(differences: Any) -> float:
     """Two-sided p-value that a paired difference is zero, from its resampled values.
 
-    Twice the share of resamples on the rarer side of zero, where the observed sample counts as one more
-    resample; so it is never below ``2 / (R + 1)``. NaN if fewer than half of the resamples have a value.
+    Twice the fraction of resamples on the rarer side of zero, with the observed sample counted as one more
+    resample, so it is never below ``2 / (R + 1)``. NaN if fewer than half of the resamples have a value.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def bootstrap_p_value(differences: Any) -> float:
 
 
 def holm_correction(p_values: Any) -> np.ndarray:
-    """Correct p-values for being a family; the chance of any false claim among them stays below the level.
+    """Correct p-values for multiple testing by Holm's method, which controls the family-wise error rate.
 
     Parameters
     ----------

@@ -13,15 +13,15 @@ from mmdls.metrics._times import snap_times
 
 __all__ = ["concordance_index", "concordance_index_antolini", "concordance_index_ipcw"]
 
-_LEAF = 256  # pairs closer than this are compared directly, in a matrix product
-_COMPARISONS = 2**20  # pairs of Antolini's C that are held at once
+_LEAF = 256  # size of the blocks that are compared by a matrix product
+_COMPARISONS = 2**20  # pairs of Antolini's C in memory at once
 
 
 def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = None) -> float | np.ndarray:
-    """Harrell's C: how often, of two patients, the one with the higher risk has the event first.
+    """Harrell's C: the fraction of comparable pairs in which the patient of higher risk has the event first.
 
-    A pair counts if the earlier time is an event; a patient censored at the time of an event outlived it; two
-    events at one time are not compared. Equal risks count one half. NaN, with an ``UndefinedMetricWarning``,
+    A pair is comparable if its earlier time is an event. A patient censored at the time of an event counts as later;
+    two events at one time are not comparable. Equal risks count one half. NaN, with an ``UndefinedMetricWarning``,
     if no pair can be compared.
 
     Parameters
@@ -32,8 +32,8 @@ def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = Non
     risk : array of shape (n,)
         Higher = earlier event.
     sample_weight : array of shape (n,) or (R, n), default=None
-        Weight of each patient; a pair weighs the product. A row per resample gives the C-index of every
-        resample (see :func:`bootstrap_weights`).
+        Weight of each patient; the weight of a pair is the product. One row a resample (see
+        :func:`bootstrap_weights`) gives the C-index of every resample.
 
     Returns
     -------
@@ -61,12 +61,12 @@ def concordance_index_ipcw(
     tau: float | None = None,
     sample_weight: Any = None,
 ) -> float | np.ndarray:
-    """Uno's C: concordance that does not depend on the censoring, up to a time tau.
+    """Uno's C: concordance up to a time tau, weighted so that it does not depend on the censoring.
 
-    Each event weighs ``1 / G(t-)**2``, with the censoring distribution G by Kaplan-Meier on the training
-    rows. The left limit ``G(t-)`` is the chance to be still under observation when the event comes
+    Each event weighs ``1 / G(t-)**2``, with the censoring distribution G by Kaplan-Meier on the rows of
+    ``survival_train``. The left limit ``G(t-)`` is the probability of still being observed just before the event
     (scikit-survival takes ``G(t)``, which differs where an event and a censoring share a time). Events after
-    the last training time have no weight: tau is clipped there, with a warning if that leaves out events.
+    the last of these times have no weight: tau is clipped there, with a warning if that leaves out events.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def concordance_index_ipcw(
     risk : array of shape (n,)
         Higher = earlier event.
     tau : float, default=None
-        Months; only events before tau count. None means as far as weights exist.
+        Months; only events before tau count. None means up to the last time with weights.
     sample_weight : array of shape (n,) or (R, n), default=None
         As in :func:`concordance_index`; the censoring distribution stays the same.
 
@@ -114,10 +114,10 @@ def concordance_index_ipcw(
 def concordance_index_antolini(
     event: Any, time: Any, survival: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Antolini's C: how often a patient's predicted survival at the own event is below that of those still event-free.
+    """Antolini's C: how often predicted survival at a patient's event is lower than that of patients still at risk.
 
-    It judges survival curves that may cross; for proportional hazards it is Harrell's C, with the same pairs and
-    halves for ties. An event outside the span of ``times`` is read from the nearest column.
+    Suited to survival curves that cross; under proportional hazards it equals Harrell's C, with the same pairs and
+    one half for ties. An event outside the span of ``times`` is read from the nearest column.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def concordance_index_antolini(
     time : array of shape (n,)
         Months.
     survival : array of shape (n, n_times)
-        Probability to be event-free at each of ``times``; a step function between them.
+        Probability of being event-free at each of ``times``; a step function between them.
     times : array of shape (n_times,)
         Months, ascending.
     sample_weight : array of shape (n,) or (R, n), default=None
@@ -149,7 +149,7 @@ def concordance_index_antolini(
     times = np.asarray(times, dtype=np.float64)
     survival = check_predictions(survival, (len(time), len(times)), "survival")
     column = np.clip(np.searchsorted(times, snap_times(time, times), side="right") - 1, 0, None)
-    # Events of one column stand together, so that a block of them compares one column of predictions.
+    # Sorted by column, so that a block of events reads neighbouring columns of predictions.
     cases = np.flatnonzero(event)
     cases = cases[np.argsort(column[cases], kind="stable")]
     size = max(1, _COMPARISONS // max(len(time), 1))
@@ -190,34 +190,34 @@ def _concordance(
         statistic,
         sample_weight,
         len(time),
-        "no pair of patients can be compared: no event precedes another patient's time.",
+        "no pair of patients is comparable: no event precedes another patient's time.",
     )
 
 
 class Pairs:
-    """The pairs of patients that can be compared, ready to be weighted.
+    """The comparable pairs of patients, for any patient weights.
 
-    Patients stand by time, events before censorings of the same time; among events at one time by risk. A
-    patient's partners are then those further on, and the discordant ones of lower risk are inversions between
-    this order and the order of risks. Two orders of equal risks, one that never inverts and one that always
-    does (except events at one time, which are not comparable), share the halves.
+    Patients are sorted by time, events before censorings of the same time, and events at one time by risk. The
+    comparable partners of an event are then the patients after it, and the concordant ones, of lower risk, are
+    inversions between this order and the order of risks. Ties of risk count one half: the mean of two orders of equal
+    risks, one in which they are never inversions and one in which they always are (except events at one time, which
+    are not comparable).
     """
 
     def __init__(self, event: np.ndarray, time: np.ndarray, risk: np.ndarray) -> None:
         self.order = np.lexsort((risk, ~event, time))
         event, time, risk = event[self.order], time[self.order], risk[self.order]
-        # Where the partners of each place begin: after the events of the same time.
+        # The first partner of each event: after the events of the same time.
         key = np.unique(time, return_inverse=True)[1] * 2 + ~event
         self.first = np.searchsorted(key, key, side="right")
         place = np.arange(len(time))
-        twin = np.r_[0, np.cumsum((np.diff(risk) != 0) | (np.diff(key) != 0))] if len(time) else place
+        tie = np.r_[0, np.cumsum((np.diff(risk) != 0) | (np.diff(key) != 0))] if len(time) else place
         self.rankings = [np.argsort(np.lexsort((place, risk)))]
         if len(np.unique(risk)) < len(risk):
-            self.rankings.append(np.argsort(np.lexsort((place, -twin, risk))))
+            self.rankings.append(np.argsort(np.lexsort((place, -tie, risk))))
 
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Weight of each patient's later partners, and of those with lower risk, both (R, n); meant for
-        events."""
+        """For each event, the weight of its partners, and of those with lower risk, both (R, n)."""
         later, lower = self.later(weights), np.empty_like(weights)
         columns = np.ascontiguousarray(weights[:, self.order].T)
         counts = [inversions(ranking, columns) for ranking in self.rankings]
@@ -225,7 +225,7 @@ class Pairs:
         return later, lower
 
     def later(self, weights: np.ndarray) -> np.ndarray:
-        """Weight of each patient's later partners, (R, n)."""
+        """For each event, the weight of its partners, (R, n)."""
         until = np.concatenate([np.zeros((len(weights), 1)), weights[:, self.order].cumsum(axis=1)], axis=1)
         later = np.empty_like(weights)
         later[:, self.order] = until[:, -1:] - until[:, self.first]
@@ -233,10 +233,10 @@ class Pairs:
 
 
 def inversions(rank: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """For each place, the weight of all further places of lower rank, (n, R).
+    """For each position, the weight of all later positions of lower rank, (n, R).
 
-    Halves are merged bottom-up: in a block sorted by rank, a running sum over the right half's weights
-    answers for all of the left half. The smallest blocks are matrix products.
+    A merge sort from the bottom up: in a block sorted by rank, a cumulative sum of the weights of the right half gives
+    the result for all of the left half. The smallest blocks are matrix products.
     """
     n, n_resamples = weights.shape
     leaf = _LEAF if n_resamples > 1 else _LEAF // 8

@@ -123,10 +123,10 @@ def maximum_of(event: np.ndarray, time: np.ndarray, covariates: np.ndarray, ties
     informed = length > _NO_INFORMATION * length.max(initial=0.0)
     whitening = axes[:, informed] / np.sqrt(length[informed])
     for _ in range(_ROUNDS):
-        share, turned = np.linalg.eigh(whitening.T @ information @ whitening)
-        kept = share > _LOST_INFORMATION
+        values, turned = np.linalg.eigh(whitening.T @ information @ whitening)
+        kept = values > _LOST_INFORMATION
         directions = whitening @ turned
-        covariance = (directions[:, kept] / share[kept]) @ directions[:, kept].T
+        covariance = (directions[:, kept] / values[kept]) @ directions[:, kept].T
         step = covariance @ gradient
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
@@ -158,7 +158,7 @@ class _PartialLikelihood:
         self.group = group[self.at]
         tied = np.bincount(self.group, minlength=len(counts))
         rank = np.arange(len(self.at)) - (np.cumsum(tied) - tied)[self.group]
-        self.share = rank / tied[self.group] if ties == "efron" else np.zeros(len(self.at))
+        self.fraction = rank / tied[self.group] if ties == "efron" else np.zeros(len(self.at))
         self.n_groups = len(counts)
 
     def __call__(self, beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -179,16 +179,16 @@ class _PartialLikelihood:
         zero, one, two = (self._at_risk(moment) for moment in moments)
         mean = one / zero
         p = len(beta)
-        spread = (two / zero).reshape(-1, p, p) - mean[:, :, None] * mean[:, None, :]
-        return eta[self.at] - shift - np.log(zero[:, 0]), self.x[self.at] - mean, spread
+        covariances = (two / zero).reshape(-1, p, p) - mean[:, :, None] * mean[:, None, :]
+        return eta[self.at] - shift - np.log(zero[:, 0]), self.x[self.at] - mean, covariances
 
     def _at_risk(self, moment: np.ndarray) -> np.ndarray:
         summed = moment.cumsum(axis=0)[self.last]
-        if not self.share.any():
+        if not self.fraction.any():
             return summed
         tied = np.zeros((self.n_groups, moment.shape[1]))
         np.add.at(tied, self.group, moment[self.at])
-        return summed - self.share[:, None] * tied[self.group]
+        return summed - self.fraction[:, None] * tied[self.group]
 
 
 def hazard_ratios(

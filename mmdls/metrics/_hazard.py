@@ -22,8 +22,7 @@ def baseline_cumulative_hazard(
     log_hazard : array of shape (n,)
         Linear predictor of a Cox model.
     ties : {"efron", "breslow"}, default="efron"
-        Breslow keeps all events of one time at risk for each of them; Efron takes them out one by one, on
-        average.
+        Breslow keeps all tied events in the risk set of each of them; Efron removes them one by one, on average.
     sample_weight : array of shape (n,), default=None
 
     Returns
@@ -60,7 +59,7 @@ def baseline_cumulative_hazard(
     mean_weight = np.bincount(group, weight * event, len(times)) / np.maximum(n_tied, 1)
     # One term per event; the k-th of d tied events sees the risk set without k/d of the tied hazards.
     at = np.repeat(np.arange(len(times)), n_tied)
-    share = (np.arange(len(at)) - np.repeat(np.cumsum(n_tied) - n_tied, n_tied)) / n_tied[at]
-    left = at_risk[at] - share * tied[at] if ties == "efron" else at_risk[at]
+    fraction = (np.arange(len(at)) - np.repeat(np.cumsum(n_tied) - n_tied, n_tied)) / n_tied[at]
+    left = at_risk[at] - fraction * tied[at] if ties == "efron" else at_risk[at]
     steps = np.divide(mean_weight[at], left, out=np.zeros(len(at)), where=left > 0)
     return times, np.bincount(at, steps, len(times)).cumsum() * np.exp(-shift)

@@ -1,4 +1,4 @@
-"""What is known at a horizon, weighted for censoring, and losses at horizons averaged over patients and time."""
+"""Censoring weights at horizons, and losses averaged over patients and time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,21 +32,21 @@ Statistic = Callable[[np.ndarray], np.ndarray]
 def horizon_weights(
     survival_train: np.ndarray, survival_test: np.ndarray, horizon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse-probability-of-censoring weights of what is known at a horizon.
+    """Inverse-probability-of-censoring weights of cases and controls at a horizon.
 
     Parameters
     ----------
     survival_train, survival_test : structured array
-        Event and time; the censoring distribution comes from the first: give the scored rows there too, unless the
-        training rows are censored in the same way.
+        Event and time. The censoring distribution is estimated on the first: give the scored rows there too, unless
+        the training rows are censored in the same way.
     horizon : float
         Months.
 
     Returns
     -------
     case, control : ndarray of shape (n,)
-        ``1 / G(t-)`` for those with the event by the horizon, ``1 / G(horizon)`` for those event-free beyond
-        it, 0 for all others. Controls are NaN where there are no such weights: beyond the training follow-up.
+        ``1 / G(t-)`` for patients with the event by the horizon, ``1 / G(horizon)`` for those event-free
+        beyond it, 0 for all others. Controls are NaN beyond the follow-up, where there are no weights.
 
     Examples
     --------
@@ -72,15 +72,15 @@ def check_times(times: Any) -> np.ndarray:
 
 
 def per_time(values: np.ndarray, times: Any) -> np.ndarray:
-    """Values (R, n_times), without the axis of times if a single number was asked for."""
+    """Values (R, n_times), without the axis of times if ``times`` is a single number."""
     return values[:, 0] if np.ndim(times) == 0 else values
 
 
 def beyond_follow_up(times: Any) -> str:
     """Why a metric is undefined at some of these times."""
     return (
-        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in check_times(times))} months, or that is "
-        "beyond their follow-up: censoring weights do not exist there."
+        f"no patient is known to be event-free at {', '.join(f'{t:g}' for t in check_times(times))} months, or "
+        "follow-up ends before: there are no censoring weights."
     )
 
 
@@ -116,7 +116,7 @@ def integrated_loss_reduction(loss: np.ndarray, reference: np.ndarray, grid: np.
 
 
 def _total(block: np.ndarray, loss: np.ndarray) -> np.ndarray:
-    """``block @ loss`` where a column that is NaN anywhere stays NaN, and nothing else does."""
+    """``block @ loss``; columns of ``loss`` with a NaN give NaN, all others are not affected."""
     return np.where(np.isnan(loss).any(axis=0), np.nan, block @ np.nan_to_num(loss))
 
 

@@ -1,6 +1,6 @@
-"""Warnings of metrics, collected by whoever turns them into notes, thread by thread.
+"""Warnings of metrics, which evaluation collects as notes of its tables.
 
-``warnings.catch_warnings`` changes what all threads of a process do; notes of one table would end up in another.
+``warnings.catch_warnings`` is not thread-safe: notes of one table would end up in the table of another thread.
 """
 
 import warnings
@@ -14,7 +14,7 @@ _COLLECTOR: ContextVar[list[Warning] | None] = ContextVar("mmdls_collected_warni
 
 
 def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int = 2) -> None:
-    """Warn as :func:`warnings.warn` does, or add to what :func:`collected_warnings` collects.
+    """Warn as :func:`warnings.warn` does, or add the warning to those of :func:`collected_warnings`.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def warn(message: str, category: type[Warning] = UserWarning, *, stacklevel: int
 
 @contextmanager
 def collected_warnings() -> Iterator[list[Warning]]:
-    """Collect the warnings of metrics that are computed inside, in this thread only.
+    """Collect the warnings of metrics computed inside the block, in this thread only.
 
     Yields
     ------

@@ -52,7 +52,7 @@ def calibration_intercept(y_true: Any, y_proba: Any, sample_weight: Any = None) 
     """Calibration in the large: intercept of a logistic regression with the predicted log odds as offset; 0
     is ideal.
 
-    Positive: the risk is underestimated. Two classes only.
+    Above 0 the risk is underestimated. Two classes only.
 
     Parameters
     ----------
@@ -86,8 +86,8 @@ def expected_calibration_error(
 ) -> float | np.ndarray:
     """Mean distance between confidence and accuracy over bins of equal width.
 
-    Two classes: the probability of class 1 against its share; more: the mean over classes, one against the
-    rest.
+    Two classes: the predicted probability of class 1 against its observed frequency. More than two: the mean over
+    classes, one against the rest.
 
     Parameters
     ----------
@@ -130,16 +130,15 @@ def log_odds_of(probability: np.ndarray) -> np.ndarray:
 
 
 def recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
-    """Intercept and slope (R, 2) by Newton's method, all resamples at once; NaN where it does not
-    converge."""
+    """Intercept and slope (R, 2) by Newton's method for all resamples; NaN where it does not converge."""
     estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
     step = np.full((len(weights), 2), np.inf)
     for _ in range(_ROUNDS):
         fitted = 1 / (1 + np.exp(-np.clip(estimate[:, :1] + estimate[:, 1:] * log_odds, -35, 35)))
         residual = weights * (outcome - fitted)
-        spread = weights * fitted * (1 - fitted)
+        information = weights * fitted * (1 - fitted)
         gradient = np.stack([residual.sum(axis=1), residual @ log_odds], axis=1)
-        a, b, c = spread.sum(axis=1), spread @ log_odds, spread @ log_odds**2
+        a, b, c = information.sum(axis=1), information @ log_odds, information @ log_odds**2
         if slope:
             determinant = a * c - b**2
             step = np.stack(

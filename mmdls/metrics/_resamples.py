@@ -1,4 +1,4 @@
-"""Every metric takes patient weights, for one value or for many resamples at once."""
+"""Evaluate a metric for one vector of patient weights, or for those of many resamples at once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ def over_resamples(
     n : int
         Patients.
     undefined : str
-        Why the value can be undefined. Given as an ``UndefinedMetricWarning`` when a single value is NaN.
+        Why the value can be undefined: the text of an ``UndefinedMetricWarning`` when a single value is NaN.
     numbers : int, default=2**17
         Weights per block of resamples.
 

@@ -59,12 +59,12 @@ def iou_score(mask: Any, predicted: Any) -> float:
 
 
 def hausdorff_distance_95(mask: Any, predicted: Any, spacing: Sequence[float] | float = 1.0) -> float:
-    """Distance that 95 % of the surface of each mask keeps from the other's surface: the larger of both directions.
+    """95th percentile of the distances from the surface of each mask to the other surface; the larger of both.
 
     Parameters
     ----------
     mask, predicted : array of one shape, bool
-        NaN, with an ``UndefinedMetricWarning``, if one is empty: there is no distance to nothing.
+        NaN, with an ``UndefinedMetricWarning``, if one is empty.
     spacing : float or sequence of float, default=1.0
         Size of a pixel along each axis in millimetres.
 
@@ -88,7 +88,7 @@ def hausdorff_distance_95(mask: Any, predicted: Any, spacing: Sequence[float] | 
 
 
 def surface_dice(mask: Any, predicted: Any, tolerance: float, spacing: Sequence[float] | float = 1.0) -> float:
-    """Share of both surfaces that lies within a tolerance of the other, counted in surface pixels.
+    """Fraction of the pixels of both surfaces that lie within a tolerance of the other surface.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def _surface_distances(mask: Any, predicted: Any, spacing: Any) -> list[np.ndarr
     """Distances of the surface of each mask from the other's surface, in the box around both."""
     mask, predicted = _check_masks(mask, predicted)
     sampling = np.broadcast_to(np.asarray(spacing, dtype=np.float64), mask.ndim)
-    # Along an axis of one pixel every pixel would be surface.
+    # Axes of one pixel are dropped: along them every pixel would be surface.
     thick = np.array(mask.shape) > 1
     mask, predicted, sampling = np.squeeze(mask), np.squeeze(predicted), sampling[thick]
     if not (mask.any() and predicted.any()):

@@ -1,4 +1,4 @@
-"""Discrimination and error at horizons, weighted for censoring."""
+"""Time-dependent AUC, Brier scores and log-likelihood of survival predictions, weighted for censoring."""
 
 from typing import Any
 
@@ -39,10 +39,9 @@ _SMALLEST = 1e-6
 def cumulative_dynamic_auc(
     survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Time-dependent AUC: those with the event by a horizon against those event-free beyond it.
+    """Time-dependent AUC: patients with the event by a horizon against those event-free beyond it.
 
-    NaN, with an ``UndefinedMetricWarning``, where one of the two groups is empty or weights for censoring do
-    not exist.
+    NaN, with an ``UndefinedMetricWarning``, where one of the two groups is empty or censoring weights do not exist.
 
     Parameters
     ----------
@@ -88,13 +87,13 @@ def cumulative_dynamic_auc(
     def statistic(block: np.ndarray) -> np.ndarray:
         return per_time(np.stack([one(block) for one in each], axis=-1), times)
 
-    return over_resamples(statistic, sample_weight, len(time), "no events by then, or " + beyond_follow_up(times))
+    return over_resamples(statistic, sample_weight, len(time), "no event by the horizon, or " + beyond_follow_up(times))
 
 
 def integrated_auc(
     survival_train: np.ndarray, survival_test: np.ndarray, risk: Any, times: Any, sample_weight: Any = None
 ) -> float | np.ndarray:
-    """Mean of the time-dependent AUC over a span of time, weighted by how many have their event in each part of it.
+    """Mean of the time-dependent AUC over an interval of time, weighted by the fraction of events in each part of it.
 
     Times at which the AUC is not defined are left out, with a warning.
 
@@ -133,8 +132,8 @@ def integrated_auc(
             return np.full(len(block), np.nan)
         values = cumulative_dynamic_auc(survival_train, survival_test, risk, grid, block)
         survival = step_values(*kaplan_meier(event, time, block), grid)
-        share = -np.diff(survival, prepend=1.0, axis=1)
-        return ratio((values * share).sum(axis=1), share.sum(axis=1))
+        fraction = -np.diff(survival, prepend=1.0, axis=1)
+        return ratio((values * fraction).sum(axis=1), fraction.sum(axis=1))
 
     return over_resamples(statistic, sample_weight, len(time), "the AUC is not defined at any of the times.")
 
@@ -222,17 +221,16 @@ def index_of_prediction_accuracy(
     *,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the Brier score relative to that of the Kaplan-Meier curve of the reference rows, which ignores the
-    patient.
+    """One minus the ratio of the Brier score to that of the Kaplan-Meier curve of the reference rows.
 
-    1 is perfect, 0 no better than giving everybody the training curve, negative worse.
+    1 is perfect, 0 no better than the same Kaplan-Meier curve for all patients, below 0 worse than that.
 
     Parameters
     ----------
     survival_train, survival_test, survival, times, sample_weight
         As in :func:`brier_score`.
     reference : structured array, default=None
-        The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
+        Rows of the Kaplan-Meier curve that is the reference: the training rows. None uses ``survival_train``.
 
     Returns
     -------
@@ -268,14 +266,14 @@ def integrated_ipa(
     *,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the integrated Brier score relative to that of the Kaplan-Meier curve of the reference rows.
+    """One minus the ratio of the integrated Brier score to that of the Kaplan-Meier curve of the reference rows.
 
     Parameters
     ----------
     survival_train, survival_test, survival, times, sample_weight
         As in :func:`integrated_brier_score`.
     reference : structured array, default=None
-        The rows whose Kaplan-Meier curve is compared with: the training rows. None takes ``survival_train``.
+        Rows of the Kaplan-Meier curve that is the reference: the training rows. None uses ``survival_train``.
 
     Returns
     -------
@@ -302,9 +300,9 @@ def censored_log_likelihood(
 ) -> float | np.ndarray:
     """Mean log-likelihood of right-censored outcomes: log density at events, log survival at censorings.
 
-    A proper score of the whole curve; higher is better, and differences between models are what it tells. The curve is
-    a line between the given times, starting from 1, so its density is constant between them. Outcomes beyond the last
-    time count as censored there.
+    A proper score of the whole curve; higher is better. Only differences between models can be interpreted. The curve
+    is linear between the given times, starting from 1, so its density is constant between them. Outcomes beyond the
+    last time count as censored there.
 
     Parameters
     ----------
@@ -320,8 +318,8 @@ def censored_log_likelihood(
     Returns
     -------
     float, or ndarray of shape (R,)
-        Log of a density per month. Probabilities below 1e-6 count as 1e-6, so that one impossible event does not
-        decide alone.
+        Log of a density per month. Probabilities below 1e-6 count as 1e-6, so that one event of
+        probability 0 does not make the mean infinite.
 
     References
     ----------

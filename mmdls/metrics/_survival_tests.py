@@ -51,10 +51,10 @@ def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float
 def interaction_test(
     event: Any, time: Any, score: Any, treatment: Any, confidence_level: float = 0.95, ties: str = "efron"
 ) -> tuple[float, float, float, float]:
-    """Does the hazard ratio of a score differ between two treatments: the ratio of the two hazard ratios.
+    """Ratio of the hazard ratios of a score under two treatments, with its interval and p-value.
 
-    One Cox model of score, treatment and their product. A prognostic score has a ratio of 1; a ratio far from 1 says
-    that the score is predictive. Without randomisation it says nothing of the benefit of a treatment.
+    One Cox model of score, treatment and their product. A purely prognostic score has a ratio of 1; a ratio far from 1
+    indicates a predictive score. Without randomisation the ratio is no evidence of a treatment benefit.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ def proportional_hazards_test(
     if transform not in _TRANSFORMS:
         raise ValueError(f"transform must be one of {list(_TRANSFORMS)}; got {transform!r}.")
     maximum = maximum_of(event, time, covariates, ties)
-    _, residuals, spread = maximum.likelihood.terms(maximum.beta)
+    _, residuals, covariances = maximum.likelihood.terms(maximum.beta)
     moments = _TRANSFORMS[transform](event, time)
     at = np.sort(moments[event])[::-1] - moments[event].mean() if event.any() else np.zeros(0)
     score = at @ residuals
-    mixed, own = np.tensordot(at, spread, 1), np.einsum("d,dpp->p", at**2, spread)
-    # Information about each product that is left beside the covariates.
+    mixed, own = np.tensordot(at, covariances, 1), np.einsum("d,dpp->p", at**2, covariances)
+    # Information about each product given the covariates (the Schur complement).
     left = own - np.einsum("pj,pq,qj->j", mixed, maximum.covariance, mixed)
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(maximum.finite & (left > 0), score**2 / left, np.nan)
@@ -166,7 +166,7 @@ _TRANSFORMS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
-    """Log-rank test that groups have one survival function.
+    """Log-rank test of equal survival functions in groups.
 
     Parameters
     ----------
@@ -179,8 +179,8 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     Returns
     -------
     statistic, p_value : float
-        NaN, with an ``UndefinedMetricWarning``, with fewer than two groups at risk at the first event, or without one.
-        A group that was lost before is left out, as R's ``survdiff`` does.
+        NaN, with an ``UndefinedMetricWarning``, without an event or with fewer than two groups at risk at the first.
+        A group with nobody at risk by then is left out, as in R's ``survdiff``.
 
     References
     ----------
@@ -196,24 +196,27 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     check_order(event=event, time=time, group=group)
     event, time = check_outcome(event, time)
     group = _group(group, len(time), "group")
-    # A group that nobody is left of at the first event is no part of the comparison, as in R's survdiff.
+    # A group without patients at risk at the first event is left out, as in R's survdiff.
     compared = np.isin(group, group[time >= time[event].min()]) if event.any() else event
     event, time, group = event[compared], time[compared], group[compared]
     if len(np.unique(group)) < 2:
-        warn("the log-rank test needs an event, and two groups at risk then.", UndefinedMetricWarning)
+        warn("the log-rank test needs an event, and two groups at risk at that time.", UndefinedMetricWarning)
         return float("nan"), float("nan")
     outcome = np.empty(len(time), dtype=[("event", bool), ("time", np.float64)])
     outcome["event"], outcome["time"] = event, time
     try:
         statistic, p_value = compare_survival(outcome, group)
     except np.linalg.LinAlgError:
-        warn("the log-rank test has no variance: all at risk have the event at once.", UndefinedMetricWarning)
+        warn(
+            "the log-rank test has no variance: all patients at risk have the event at one time.",
+            UndefinedMetricWarning,
+        )
         return float("nan"), float("nan")
     return float(statistic), float(p_value)
 
 
 def _group(values: Any, n: int, name: str) -> np.ndarray:
-    """One known group a patient, (n,); numbers and text are not mixed."""
+    """The group of each patient, (n,), without missing values."""
     group = np.asarray(values)
     if group.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), one value a patient; got {group.shape}.")

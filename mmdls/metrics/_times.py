@@ -1,4 +1,4 @@
-"""Times that differ by floating rounding only are one time."""
+"""Times that differ by floating-point rounding only are tied."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ _TOLERANCE = float(np.sqrt(np.finfo(np.float64).eps))
 
 
 def tied_times(time: Any) -> np.ndarray:
-    """Give times that differ by floating rounding only one value, so that they count as tied.
+    """Make times equal that differ by floating-point rounding only, so that they count as tied.
 
-    A difference of dates divided by the length of a month, or ``0.1 + 0.2`` beside ``0.3``, leaves times apart that
-    are meant to be one; ties, risk sets and pairs would depend on the last bits. Neighbours in the sorted list of
-    different times are tied if they are apart by at most ``tolerance``, or ``tolerance`` times the mean of that list,
-    with the square root of the machine's epsilon (1.5e-8) as tolerance; all of a run of such neighbours take its
+    Dates divided by the length of a month, or ``0.1 + 0.2`` and ``0.3``, give times that differ although they are
+    meant to be equal; ties, risk sets and pairs would depend on the last bits. Neighbours in the sorted list of
+    distinct times are tied if they differ by at most ``tolerance``, or ``tolerance`` times the mean of that list,
+    where the tolerance is the square root of the machine epsilon (1.5e-8); a run of such neighbours takes its
     earliest time. This is the rule of ``aeqSurv`` (``timefix=TRUE``) in R's package survival.
 
     Parameters
@@ -47,7 +47,7 @@ def tied_times(time: Any) -> np.ndarray:
 
 
 def snap_times(values: Any, times: Any) -> np.ndarray:
-    """Replace each value by the one of ``times`` from which it differs by floating rounding only, if there is one.
+    """Replace each value by the one of ``times`` from which it differs by floating-point rounding only, if any.
 
     The rule of :func:`tied_times` between two lists, such as horizons or times of test rows and the steps of a curve.
 
