@@ -1,13 +1,14 @@
 """Leak detector: what lets a model know more than it may, found in tables, in folds, and by trying a procedure out."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from mmdls.cohort import align_rows, check_target, class_codes, find_tasks, modalities, survival_target
+from mmdls.cohort import align_rows, check_target, find_tasks, modalities
 
 __all__ = ["audit_folds", "audit_procedure", "audit_tables"]
 
@@ -175,14 +176,9 @@ def audit_procedure(
 
 
 def _turned_round(y: pd.DataFrame, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """For each task an order of the rows in which the patient of the shortest time gets the longest one, and so on."""
+    """For each task an order of the rows in which the patient of the smallest outcome gets the largest, and so on."""
     for task in find_tasks(y).values():
-        if task.kind == "survival":
-            outcome = survival_target(y, task.name)
-            # Of equal times the censored one is the longer.
-            ascending = np.lexsort((rng.random(len(y)), ~outcome["event"], outcome["time"]))
-        else:
-            ascending = np.lexsort((rng.random(len(y)), class_codes(y[task.name], task.classes)))
+        ascending = np.lexsort((rng.random(len(y)), *task.sort_keys(task.outcome(y))))
         order = np.empty(len(y), dtype=np.intp)
         order[ascending] = ascending[::-1]
         yield order
@@ -200,22 +196,23 @@ def _row(check: str, found: list[str]) -> tuple[str, bool, str]:
 def _telling(features: pd.DataFrame, y: pd.DataFrame) -> Iterator[tuple[str, str]]:
     """Features that order an outcome, or name it, without a mistake."""
     for task in find_tasks(y).values():
-        outcome = y[task.columns[0]]
-        for column in features:
-            known = (outcome.notna() & features[column].notna()).to_numpy()
-            if known.sum() < 4 or outcome[known].nunique() < 2:
+        for column, name in product(features, task.columns):
+            known = (y[name].notna() & features[column].notna()).to_numpy()
+            if known.sum() < 4 or y[name][known].nunique() < 2:
                 continue
-            values, labels = features.loc[known, column], outcome[known]
+            values, outcome = features.loc[known, column], y.loc[known, name]
             numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-            if task.kind == "survival":
-                if numeric and values.nunique() > 3:
-                    ranks = np.corrcoef(rankdata(values), rankdata(labels.astype(float)))[0, 1]
-                    if abs(ranks) > 0.995:
-                        yield str(column), task.columns[0]
-                if _names(values, y.loc[known, task.columns[1]], numeric):
-                    yield str(column), task.columns[1]
-            elif _names(values, labels, numeric):
-                yield str(column), task.name
+            if name not in task.measured_columns:
+                found = _names(values, outcome, numeric)
+            else:
+                found = numeric and values.nunique() > 3 and _orders(values, outcome)
+            if found:
+                yield str(column), name
+
+
+def _orders(values: pd.Series, outcome: pd.Series) -> bool:
+    """Whether values put the patients in the order of the outcome, or in the opposite one."""
+    return abs(np.corrcoef(rankdata(values), rankdata(outcome.astype(np.float64)))[0, 1]) > 0.995
 
 
 def _names(values: pd.Series, labels: pd.Series, numeric: bool) -> bool:

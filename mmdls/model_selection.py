@@ -36,10 +36,10 @@ class CohortKFold(GroupsConsumerMixin):
     ----------
     n_splits : int, default=5
     on : sequence of str, default=None
-        What to stratify on, most important first: endpoints (their events) and class tasks of ``y``, columns of ``X``
-        such as ``"centre"``. None means the last endpoint, then the other endpoints, then the class tasks. Outcomes
-        together with a column of ``X`` repeat in every fold what the two have in common by chance: a model that sees
-        the column then looks better than it is. Stratify on what no model sees.
+        What to stratify on, most important first: endpoints (their events), class tasks and numbers (their quartiles)
+        of ``y``, columns of ``X`` such as ``"centre"``. None means the last endpoint, then the other endpoints, then
+        the other tasks. Outcomes together with a column of ``X`` repeat in every fold what the two have in common by
+        chance: a model that sees the column then looks better than it is. Stratify on what no model sees.
     groups : str or False, default=None
         The column or index level of ``X`` that says which rows belong to one patient. Groups that stand in the table
         are there in every fold, also in those of a search inside a cross-validation. None takes those that
@@ -242,8 +242,9 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
 def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
     """Split rows in two, with the same share of events and classes in both as far as numbers allow.
 
-    Of an event or a class that two rows have or more, both parts hold one at least; of what a single row has, the kept
-    part. Where outcomes compete, the last endpoint comes first, then the other endpoints, then the class tasks.
+    Of an event, a class or a quartile of numbers that two rows have or more, both parts hold one at least; of what a
+    single row has, the kept part. Where outcomes compete, the last endpoint comes first, then the other endpoints,
+    then the other tasks.
 
     Parameters
     ----------
@@ -327,23 +328,27 @@ def _outcomes(y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
     tasks = find_tasks(y)
     outcomes = []
     for name in _by_importance(tasks):
-        column = y[tasks[name].columns[-1]]
-        if tasks[name].kind == "survival":
-            event = column.to_numpy(dtype=np.float64, na_value=np.nan)
-            outcomes.append((np.where(np.isnan(event), 2, event).astype(int), np.array([False, True, False])))
-        else:
-            outcomes.append(_class_labels(column))
+        outcome = tasks[name].outcome(y)
+        outcomes.append(_labels(tasks[name].strata(outcome), tasks[name].needed_strata(outcome)))
     return outcomes
 
 
-def _class_labels(column: Any) -> tuple[np.ndarray, np.ndarray]:
-    labels, values = pd.factorize(column)
-    return np.where(labels < 0, len(values), labels), np.arange(len(values) + 1) < len(values)
+def _class_labels(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    codes = pd.factorize(column)[0]
+    return _labels(codes, np.unique(codes[codes >= 0]))
+
+
+def _labels(groups: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strata as labels from 0: first those not needed, then the needed ones as they come, then unknown (-1)."""
+    found = pd.unique(groups)
+    is_needed = np.isin(found, needed)
+    order = np.r_[np.sort(found[~is_needed & (found >= 0)]), found[is_needed], -1]
+    return pd.Index(order).get_indexer(groups), np.isin(order, needed)
 
 
 def _by_importance(tasks: Mapping[str, Task]) -> list[str]:
-    """The last endpoint, the other endpoints, the class tasks."""
-    endpoints = [name for name, task in tasks.items() if task.kind == "survival"]
+    """The last endpoint, the other endpoints, the other tasks."""
+    endpoints = [name for name, task in tasks.items() if task.is_censored]
     return endpoints[::-1] + [name for name in tasks if name not in endpoints]
 
 
@@ -387,9 +392,7 @@ def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:
     parts = []
     for name in on:
         if name in tasks:
-            task = tasks[name]
-            column = y[task.columns[-1]]
-            parts.append(pd.factorize(column.astype(float) if task.kind == "survival" else column)[0])
+            parts.append(tasks[name].strata(tasks[name].outcome(y)))
         elif isinstance(X, pd.DataFrame) and name in X.columns:
             parts.append(pd.factorize(X[name])[0])
         else:

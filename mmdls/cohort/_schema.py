@@ -1,16 +1,18 @@
 """What the columns of a cohort mean: blocks of features, images, endpoints, class tasks."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._task import Task
-from mmdls.registry import tasks as kinds_of_tasks
+from mmdls.registry import tasks
 
 __all__ = ["find_tasks", "modalities", "warn_unused"]
+
+_KINDS: Mapping[str, type[Task]] = tasks
 
 
 def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
@@ -122,7 +124,7 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     if repeated:
         raise ValueError(f"y has the columns {repeated[:5]} more than once; give every column its own name.")
     claimed: dict[str, Task] = {}
-    for kind in (kinds_of_tasks[name] for name in kinds_of_tasks if name != "nominal"):
+    for kind in (_KINDS[name] for name in _KINDS if name != "nominal"):
         for task in kind.find(y):
             for column in task.columns:
                 other = claimed.setdefault(column, task)
@@ -133,13 +135,13 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
                     )
     left = [column for column in y.columns if column not in claimed]
     _refuse_halves(left, y)
-    claimed |= {task.columns[0]: task for task in kinds_of_tasks["nominal"].find(y[left])}
+    claimed |= {task.columns[0]: task for task in _KINDS["nominal"].find(y[left])}
     return {claimed[column].name: claimed[column] for column in y.columns}
 
 
 def _refuse_halves(left: Sequence[str], y: pd.DataFrame) -> None:
     """Refuse columns with the suffix of a kind of task of several columns that lack the others."""
-    pairs = [kind for kind in (kinds_of_tasks[name] for name in kinds_of_tasks) if len(kind.suffixes) > 1]
+    pairs = [kind for kind in _KINDS.values() if len(kind.suffixes) > 1]
     for column in left:
         name, _, suffix = column.rpartition("_")
         lacking = [
