@@ -250,7 +250,7 @@ def test_the_label_itself_is_refused_and_its_recoding_warned_about(X, labels):
         MMDLS(**QUICK).fit(X.assign(tnm_stage=labels), y)
     with pytest.raises(ValueError, match=r"the columns \['clinical_t'\] of X copy the outcome 'tnm_stage' of all 60"):
         check_cohort(X.assign(clinical_t=labels), y)
-    with pytest.warns(UserWarning, match=r"the columns \['clinical_t'\] of X tell 'tnm_stage' of all 60 patients"):
+    with pytest.warns(UserWarning, match=r"the columns \['clinical_t'\] of X determine 'tnm_stage' of all 60 patients"):
         check_cohort(X.assign(clinical_t=labels.map({"a": 2.0, "b": 1.0})), y)
 
 

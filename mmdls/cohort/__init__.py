@@ -1,4 +1,4 @@
-"""What a table of patients is, how a hospital's own is read, and the checks that every table passes."""
+"""Tables of patients: what their columns mean, how a hospital's own table is read, and how tables are checked."""
 
 from mmdls.cohort._alignment import align_rows, id_places, refuse_other_tables
 from mmdls.cohort._checks import (

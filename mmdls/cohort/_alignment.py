@@ -21,9 +21,9 @@ def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) 
     index : pandas.Index
         Ids of the patients in the order that is wanted.
     name : str
-        What the values are, for the messages.
+        The name of the values in messages.
     exact : bool, default=False
-        Refuse patients beyond those of the table too.
+        Also refuse patients that are not in the table.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) 
     TypeError
         If ``values`` is a single value.
     ValueError
-        If patients are missing, stand twice, or the number of rows of an array differs.
+        If patients are missing or repeated, or the number of rows of an array differs.
 
     Examples
     --------
@@ -111,12 +111,12 @@ def refuse_other_tables(values: Any, name: str) -> None:
 
 
 def id_places(ids: pd.Index, patients: pd.Index) -> np.ndarray:
-    """The place of each id among the patients, whatever the dtypes of both; -1 where it is none of them.
+    """The position of each id among the patients, whatever the dtypes of both; -1 if it is not among them.
 
     Parameters
     ----------
     ids, patients : pandas.Index
-        Patients stand once.
+        Each id once.
 
     Returns
     -------

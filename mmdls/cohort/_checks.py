@@ -1,4 +1,4 @@
-"""What a cohort must keep before anything is learned from it, scored or drawn."""
+"""Checks that every cohort passes before it is used for fitting, scoring or plotting."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +17,7 @@ __all__ = ["check_cohort", "check_features", "check_target", "survival_target"]
 
 
 def check_features(X: pd.DataFrame) -> pd.DataFrame:
-    """Refuse a table of patients that cannot be right: duplicate patients or columns, no rows, outcomes inside.
+    """Refuse an invalid table of patients: duplicate patients or columns, no rows, outcomes among the features.
 
     Parameters
     ----------
@@ -57,27 +57,27 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fitting: bool = False) -> dict[str, Task]:
-    """Refuse outcomes that cannot be right, and say which patients they belong to.
+    """Refuse invalid outcomes; the message names the patients.
 
     Parameters
     ----------
     y : pandas.DataFrame of shape (n_patients, n_columns)
         NaN means unknown. An endpoint is unknown when its time and its event are both NaN.
     endpoints : iterable of str, default=None
-        The endpoints or tasks that are asked for; None means all.
+        The endpoints or tasks to check; None means all.
     fitting : bool, default=False
-        Also refuse what cannot be learned from: a task with a single class, an endpoint without an event, a column
+        Also refuse outcomes that no model can learn: a task with a single class, an endpoint without an event, a column
         of labels that is an endpoint under another name, a measurement or an identifier.
 
     Returns
     -------
     dict of str to Task
-        The tasks asked for. With ``fitting``, a class without patients is left out, with a warning.
+        The tasks checked. With ``fitting``, a class without patients is left out, with a warning.
 
     Raises
     ------
     TypeError, ValueError, KeyError
-        With the rows concerned, what was expected and what to do.
+        The message names the rows, what was expected and what to do.
 
     Warns
     -----
@@ -102,9 +102,9 @@ def check_cohort(
     X, y : pandas.DataFrame
         One row a patient, the same ids as index in any order; :func:`align_rows` brings ``y`` into the order of ``X``.
     endpoints : iterable of str, default=None
-        The tasks that are asked for; None means all of ``y``.
+        The tasks to check; None means all of ``y``.
     fitting : bool, default=True
-        Also refuse what cannot be learned from.
+        As in :func:`check_target`.
 
     Returns
     -------
@@ -120,7 +120,7 @@ def check_cohort(
 
 
 def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
-    """The endpoint that is asked for, or the only one of a table.
+    """The endpoint named by the caller, or else the only endpoint of a table.
 
     Parameters
     ----------
@@ -134,7 +134,7 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
     Raises
     ------
     ValueError
-        If none is asked for and the table has none or several.
+        If ``endpoint`` is None and the table has no endpoint or several.
     """
     if endpoint is not None:
         return endpoint
@@ -151,7 +151,7 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
 
 
 def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
-    """Give one endpoint as a structured array, from a table or from a structured array.
+    """One endpoint as a structured array, from a table or from a structured array.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError, KeyError
-        If the endpoint is not there, is ambiguous, or holds impossible values.
+        If the endpoint is missing or ambiguous, or holds impossible values.
     """
     if isinstance(y, pd.DataFrame):
         endpoint = endpoint_name(y, endpoint)
@@ -195,7 +195,7 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
 
 
 def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[str, Task]:
-    """The tasks of a table of outcomes whose values are possible."""
+    """Check that the values of the outcomes are possible, and return the tasks wanted."""
     refuse_other_tables(y, "y")
     if not isinstance(y, pd.DataFrame):
         raise TypeError(f"y must be a pandas DataFrame with one row a patient; got {type(y).__name__}.")
@@ -223,12 +223,12 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
 
 
 def _renaming(y: pd.DataFrame, tasks: dict[str, Task]) -> str:
-    """How to make endpoints of columns that look like one under other names."""
+    """How to rename columns that look like an endpoint under other names."""
     return endpoints_under_other_names(y, [name for name, task in tasks.items() if task.has_classes])[1]
 
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:
-    """The tasks with the classes that can be learned; what cannot be learned at all is refused."""
+    """The tasks with the classes that can be learned; refuses a task that cannot be learned."""
     check_labels(y, [task.name for task in tasks.values() if task.has_classes])
     return {name: task.learnable(y) for name, task in tasks.items()}
 

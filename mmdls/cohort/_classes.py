@@ -1,4 +1,4 @@
-"""What the values of a column of labels are: its classes, their order, and the number of each patient's class."""
+"""The classes of a column of labels, their order, and the number of each patient's class."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,9 +20,9 @@ def class_labels(column: pd.Series) -> tuple[Any, ...]:
     Returns
     -------
     tuple
-        Of an ordered categorical all its categories in their order, whether a row has them or not. Of anything else
-        the values that are there, sorted. As Python's own booleans, numbers and texts; whole numbers as ``int``, since
-        a column of integers becomes one of floats when a value is missing.
+        All categories of an ordered categorical, in their order, including those without patients. For other columns
+        the values that occur, sorted. Plain Python booleans, numbers and strings; whole numbers are ``int``, since a
+        column of integers becomes one of floats when a value is missing.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def class_labels(column: pd.Series) -> tuple[Any, ...]:
 
 
 def class_codes(column: pd.Series, classes: Sequence[Any]) -> np.ndarray:
-    """The place of each patient's label among the classes.
+    """The position of each patient's label among the classes.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def class_codes(column: pd.Series, classes: Sequence[Any]) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n_patients,), int64
-        -1 where the label is unknown or none of the classes.
+        -1 where the label is unknown or is not among the classes.
 
     Examples
     --------

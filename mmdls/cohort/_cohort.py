@@ -11,24 +11,24 @@ __all__ = ["Cohort"]
 
 @dataclass(frozen=True)
 class Cohort:
-    """What :func:`read_cohort` made of a table; ``X, y = cohort`` unpacks it.
+    """The result of :func:`read_cohort`; ``X, y = cohort`` unpacks it.
 
     Parameters
     ----------
     X : pandas.DataFrame of shape (n_patients, n_features)
-        ``<block>_<feature>`` columns, images, and what is carried along.
+        ``<block>_<feature>`` columns, images, and carried columns, which are no features.
     y : pandas.DataFrame of shape (n_patients, n_outcomes)
         ``<endpoint>_time`` (months), ``<endpoint>_event``, class and ordinal tasks.
     groups : pandas.Series or None
-        What the patients are grouped by, as text: for ``clusters=`` of :func:`mmdls.evaluate` or ``groups=`` of a
-        splitter's ``split``. It is no column of ``X``.
+        The group of each patient, as text: for ``clusters=`` of :func:`mmdls.evaluate` or ``groups=`` of a splitter's
+        ``split``. It is no column of ``X``.
     report : pandas.DataFrame
         One row a column of the table: its ``role``, what it ``became``, its ``changes``, how many cells are missing
         (``n_missing``) and how many were set to NaN because they could not be read (``n_set_to_nan``).
     unused : pandas.DataFrame of shape (n_patients, n_unused)
-        The columns that went nowhere.
+        The columns that are not used.
     notes : tuple of str
-        What concerns the table as a whole.
+        Remarks on the table as a whole.
     """
 
     X: pd.DataFrame

@@ -1,4 +1,4 @@
-"""Cells of a table: what is missing, what is a number and what a category, and what cannot be read."""
+"""One column of a table while it is read: which cells are missing, its labels, and what was changed."""
 
 import datetime
 import re
@@ -18,9 +18,9 @@ from mmdls.cohort._endpoints import shortened
 
 __all__ = ["MISSING_WORDS", "POINT_NUMBER", "Column", "is_date", "is_unknown_word", "key_of", "read_labels"]
 
-# What software writes for a missing cell: nothing, R, NumPy and pandas, SQL, Excel
+# What software writes into a missing cell: nothing, R, NumPy and pandas, SQL, Excel
 MISSING_WORDS = frozenset(("", "NA", "NaN", "nan", "NAN", "<NA>", "NaT", "NULL", "null", "#N/A"))
-# What people write for one; never taken for a missing cell without being asked
+# What people write into a missing cell; read as missing only if the caller lists it
 _UNKNOWN = frozenset(
     "unknown unk unk. n/a n.a. n.a missing ? ?? - -- . .. nd n.d. nk n.k. k.a. unbekannt inconnu desconocido".split()
     + ["not available", "not applicable", "not collected", "not reported", "not recorded", "not known", "not done"]
@@ -43,7 +43,7 @@ _CELLS = (str, Real, Decimal, np.bool_, *_DATES, pd.Interval, PathLike, type(Non
 
 @dataclass
 class Column:
-    """One column of a table on its way in, and what became of it.
+    """One column of a table while it is read, with a record of its use and its changes.
 
     Parameters
     ----------
@@ -52,21 +52,21 @@ class Column:
     cells : pandas.Series of shape (n_patients,)
         Indexed by patient.
     coerce : bool
-        Set to NaN, and count, what cannot be read.
+        Set cells that cannot be read to NaN, and count them, instead of refusing them.
     missing : frozenset of str
-        Words that mean a missing cell, besides those that software writes; as :func:`key_of` gives them.
+        Words that mean a missing cell, besides those that software writes; in the form of :func:`key_of`.
     decimal : {".", ",", None}
-        The decimal mark; None finds it or refuses.
+        The decimal mark; None infers it, and refuses an ambiguous column.
     codes : dict of str to object or None
         A meaning for each value, by :func:`key_of`; None as meaning is a missing cell.
     numbers_only : bool
-        Words are never categories here.
+        Refuse words: the column must hold numbers.
     is_category : bool
-        Numbers are categories here.
+        Read numbers as categories.
     found : bool
-        Taken because of its name or a pattern, not named by the caller.
+        Used because of its name or a pattern, not named by the caller.
     roles, became, changes : list of str
-        What the column is, the names of what it became, and what was done to its cells.
+        How the column is used, the names that it has in X and y, and what was changed in its cells.
     set_to_nan : ndarray of bool, shape (n_patients,), or None
         Cells that could not be read.
     """
@@ -141,12 +141,12 @@ class Column:
         )
 
     def leave_out(self, why: str) -> None:
-        """Take the column back out of the features."""
+        """Remove the column from the features, with the reason for the report."""
         self.roles, self.became = ["unused"], []
         self.note(f"not taken: {why}")
 
     def note(self, change: str) -> None:
-        """Say in the report what was done."""
+        """Add a change to the report, once."""
         if change not in self.changes:
             self.changes.append(change)
 
@@ -165,7 +165,7 @@ class Column:
         return np.array([*meanings, None], dtype=object)[:-1]
 
     def lose(self, bad: np.ndarray, expected: str, hint: str, *, subject: str | None = None) -> None:
-        """Refuse the cells that are ``bad``, or count them as set to NaN where the caller asked for it."""
+        """Refuse the cells that are ``bad``; with ``coerce``, count them as set to NaN instead."""
         if not bad.any():
             return
         words = _counts(self.texts[bad])
@@ -180,7 +180,7 @@ class Column:
 
 
 def key_of(value: Any) -> str:
-    """One key for all spellings of a value: 1, 1.0, "1" and " 1.00 " are one; letters count without their case."""
+    """One key for all spellings of a value: 1, 1.0, "1" and " 1.00 " have the same key; case is ignored."""
     text = _text(value)
     if text is None:
         return ""
@@ -206,15 +206,15 @@ def is_date(text: str) -> bool:
 
 
 def is_unknown_word(text: str) -> bool:
-    """Whether people write this for a missing cell."""
+    """Whether people write this text into missing cells."""
     return text.casefold() in _UNKNOWN
 
 
 def read_labels(column: Column) -> np.ndarray:
-    """Categories as text, one spelling for each whatever its case; None where missing; shape (n_patients,)."""
+    """Categories as text, with one spelling each, ignoring case; None where missing; shape (n_patients,)."""
     if column.codes is not None:
         return np.array([None if m is None else _text(m) for m in column.recoded()] + [None], dtype=object)[:-1]
-    # Whole numbers lose the ".0" that floating point gave them; leading zeros stay, since "01" may be a name.
+    # Whole numbers lose the ".0" of floating point; leading zeros stay, since "01" may be a name.
     texts = [None if text is None else _WHOLE.sub(r"\1", text) for text in column.texts]
     keys = [None if text is None else text.casefold() for text in texts]
     known = {key for key in keys if key is not None}
@@ -262,7 +262,7 @@ def _text(cell: Any) -> str | None:
 
 
 def _counts(texts: Iterable[str], most: int = 6) -> str:
-    """Words and how often each stands there."""
+    """The most frequent words, with their counts."""
     counts = Counter(texts).most_common()
     shown = ", ".join(f"{word!r} ({n})" for word, n in counts[:most])
     return shown + (f" and {len(counts) - most} more" if len(counts) > most else "")

@@ -18,7 +18,7 @@ def read_dates(column: Column, date_format: str | None) -> np.ndarray:
     ----------
     column : Column
         Dates, or texts: 2019-03-28, 20190328, 28.03.2019, 28-Mar-2019, March 28, 2019, and 28/03/2019 or 03/28/2019
-        where one of the two is possible throughout the column.
+        if only one of these two orders fits the whole column.
     date_format : str or None
         ``strptime``'s pattern of the texts, or ``"excel"`` for serial numbers of days.
 
@@ -70,7 +70,7 @@ _MONTH_NAMES = "january february march april may june july august september octo
 
 
 def _days_of(text: str, date_format: str | None) -> tuple[float, float]:
-    """A date with the day first and with the month first, as days; NaN where it is none."""
+    """A text read with the day first and with the month first, as days; NaN where it is no date."""
     if date_format == "excel":
         number = float(text) if re.fullmatch(r"\d{1,6}(\.\d+)?", text) else 0.0
         days = float(int(number) + datetime.date(1899, 12, 30).toordinal()) if number > 60 else np.nan

@@ -1,4 +1,4 @@
-"""The two columns of a right-censored endpoint as numbers: months and 0 or 1."""
+"""The two columns of a right-censored endpoint as numbers: time in months, and event as 0 or 1."""
 
 import warnings
 from decimal import Decimal
@@ -18,7 +18,7 @@ _SHORTEST_MEDIAN = 1.0
 
 
 def endpoint_numbers(y: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Read an endpoint; what cannot be right is refused with the patients concerned.
+    """Read an endpoint; refuses impossible values and names the patients.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def endpoint_numbers(y: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndar
     TypeError
         If a column holds no numbers: texts, dates, durations.
     ValueError
-        If a time is negative or infinite, an event neither 0 nor 1, or only one of both is known.
+        If a time is negative or infinite, an event is neither 0 nor 1, or only one of the two is known.
     """
     time_name, event_name = columns
     time, event = _numbers(y[time_name], is_time=True), _numbers(y[event_name], is_time=False)

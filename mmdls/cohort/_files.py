@@ -1,4 +1,4 @@
-"""Tables as they are delivered: CSV files of any separator, Excel sheets, data frames of pandas, polars and pyarrow."""
+"""Tables as users have them: CSV files with any separator, Excel sheets, data frames of pandas, polars and pyarrow."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ _SAMPLE = 50
 
 @dataclass
 class RawTable:
-    """A table whose cells are untouched, with a name in every column and none of them twice.
+    """A table with unchanged cells, in which every column has a name of its own.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ class RawTable:
         Cells of a file are text as they stand there (CSV) or the sheet's own values (Excel); the index of a file holds
         its line numbers.
     source : str
-        What the table is called in messages.
+        The name of the table in messages.
     rows : str
-        What its index holds: ``"lines"`` of a file or ``"rows"``.
+        What the index counts: ``"lines"`` of a file or ``"rows"``.
     dropped : dict of str to str
-        Columns that hold nothing and have no name, and why they were dropped.
+        Columns without values and name, and why they were dropped.
     notes : list of str
-        What else was done in reading.
+        What else was changed while reading.
     """
 
     frame: pd.DataFrame
@@ -57,11 +57,11 @@ def read_table(
     table : path-like, pandas.DataFrame, polars.DataFrame, pyarrow.Table or RawTable
         A path ends in ``.xlsx``, ``.xlsm``, ``.xls`` or ``.ods`` for a workbook; every other file is read as text.
     sep : str, default=None
-        The separator of a text file; None finds it, or refuses where two are possible.
+        The separator of a text file; None detects it, and refuses a file where two separators are possible.
     encoding : str, default=None
         Of a text file; None reads UTF-8 (with or without byte order mark) and UTF-16 with one.
     sheet : str or int, default=None
-        The sheet of a workbook; None takes the only one that holds anything.
+        The sheet of a workbook; None takes the only sheet that is not empty.
 
     Returns
     -------
@@ -70,7 +70,8 @@ def read_table(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If there is no such file or no such table, names stand twice, or rows have more or fewer cells than the header.
+        If there is no such file, the table is of another type, column names are repeated, or rows have more or fewer
+        cells than the header.
     """
     if isinstance(table, RawTable):
         return table
@@ -102,7 +103,7 @@ def read_table(
 
 
 def read_ids(cells: pd.Series, raw: RawTable, name: str) -> pd.Index:
-    """Ids as text; refused where they are missing, repeated, or no longer what they were."""
+    """Ids as text; refuses ids that are missing, repeated, or have lost digits."""
     values = cells.to_numpy(dtype=object)
     lines = np.asarray(cells.index)
     texts = [_id_text(value) for value in values]
@@ -188,7 +189,7 @@ def _decode(path: Path, encoding: str | None) -> str:
 
 
 def _find_separator(text: str, path: Path) -> str:
-    """The only separator that gives every row as many cells as the header."""
+    """The only separator for which every row has as many cells as the header."""
     fits, possible = [], []
     for sep in _SEPARATORS:
         sample = [row for row in islice(csv.reader(io.StringIO(text, newline=""), delimiter=sep), _SAMPLE) if row]
@@ -214,7 +215,7 @@ def _read_workbook(path: Path, sheet: str | int | None) -> RawTable:
             if sheet is not None and sheet not in names:
                 raise KeyError(f"{path.name} has no sheet {sheet!r}; it has {names}.")
             read = names if sheet is None else [sheet]
-            # Without the filter a text such as "n/a" stays what it is.
+            # Without the filter, pandas keeps a text such as "n/a".
             sheets = {
                 name: pd.read_excel(book, sheet_name=name, header=None, dtype=object, na_filter=False) for name in read
             }
@@ -236,7 +237,7 @@ def _read_workbook(path: Path, sheet: str | int | None) -> RawTable:
 
 
 def _as_table(source: str, rows: str, records: list[list[Any]], numbers: list[int], notes: list[str]) -> RawTable:
-    """Give the records the names of the first one, and refuse rows that do not fit under them."""
+    """Name the columns by the first record, and refuse rows with another number of cells."""
     if not records:
         raise ValueError(f"{source} is empty; a table has a header and one row a patient.")
     header, records, numbers = [_clean(name) for name in records[0]], records[1:], numbers[1:]

@@ -18,7 +18,7 @@ _UNITS = (
     | dict.fromkeys(("mo", "mos", "mon", "mth", "mths", "month", "months"), "months")
     | dict.fromkeys(("y", "yr", "yrs", "year", "years"), "years")
 )
-# A letter alone is a unit behind a number only.
+# A single letter is a unit only behind a number, not in a column's name.
 _UNITS_IN_NAMES = {word: unit for word, unit in _UNITS.items() if len(word) > 1}
 _DURATION = re.compile(
     r"(?P<number>[+-]?\d+(?:[.,]\d+)?) ?(?P<unit>[a-z]+)\.?(?:,? [+-]?(?P<clock>\d+:\d\d:\d\d(?:\.\d+)?))?"
@@ -41,7 +41,7 @@ def read_months(column: Column, unit: str | None, numbers: np.ndarray | None, en
     column : Column
         Numbers, durations (timedelta), or texts such as "12 months".
     unit : {"days", "weeks", "months", "years", None}
-        The unit of numbers; None takes the one that the column's name states, months for ``<endpoint>_time``.
+        The unit of numbers; None takes the unit in the column's name, and months for ``<endpoint>_time``.
     numbers : ndarray of shape (n_patients,) or None
         The column as numbers, None where it holds durations.
     endpoint : str
@@ -86,7 +86,7 @@ def read_months(column: Column, unit: str | None, numbers: np.ndarray | None, en
 
 
 def _durations(column: Column, unit: str | None, endpoint: str) -> np.ndarray:
-    """Months of timedeltas, or of numbers with a unit behind them."""
+    """Months from timedeltas, or from numbers followed by a unit."""
     cells = column.cells
     if getattr(cells.dtype, "kind", "O") == "m":
         column.note("durations became months (30.4375 days a month)")
@@ -126,7 +126,7 @@ def looks_like_durations(column: Column) -> bool:
 
 
 def _checked(column: Column, months: np.ndarray, expected: str, unit: str) -> np.ndarray:
-    """Negative follow-up and more than a lifetime are refused."""
+    """Refuse negative follow-up and follow-up longer than a lifetime; round so that ties stay ties."""
     with np.errstate(invalid="ignore"):
         negative, endless = months < 0, months > _MOST_MONTHS
     column.lose(

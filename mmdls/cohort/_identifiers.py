@@ -23,7 +23,7 @@ def is_identifier_name(name: str) -> bool:
 
 
 def is_identifier(column: pd.Series) -> bool:
-    """Whether a column identifies patients: by its name, or since each patient has a value of its own.
+    """Whether a column identifies patients: by its name, or because every patient has a different value.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def is_identifier(column: pd.Series) -> bool:
     Returns
     -------
     bool
-        True for the name of an identifier, unless the values have fractions; for texts that are no numbers and all
-        different; for whole numbers that count the rows (consecutive, all different). Fewer than 10 values decide
-        nothing.
+        True for the name of an identifier, unless the values have fractions; for texts that are not numbers and are all
+        different; for whole numbers that are consecutive and all different. With fewer than 10 values only the name
+        counts.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def is_identifier(column: pd.Series) -> bool:
         return False
     if known.nunique() != len(known):
         return False
-    # Numbers written as text are a measurement that is to be converted, unless they count the rows.
+    # Numbers written as text are a measurement, which must be converted, unless they are consecutive row numbers.
     numbers = pd.to_numeric(known.astype(object).str.strip().str.replace(",", "."), errors="coerce").dropna()
     if len(numbers) > len(known) / 2:
         return len(numbers) == len(known) and bool((numbers % 1 == 0).all()) and is_identifier(numbers.astype(np.int64))

@@ -1,4 +1,4 @@
-"""Outcomes among the features, from which a model would read the answer."""
+"""Outcomes among the features: a model could read the answer from them."""
 
 import warnings
 
@@ -12,7 +12,7 @@ from mmdls.cohort._schema import Task
 
 __all__ = ["refuse_copies", "refuse_outcome_names"]
 
-# With so many patients two columns of two values agree by chance once in a million.
+# With 20 patients, two unrelated binary columns are equal by chance about once in a million.
 _CERTAIN = 20
 
 
@@ -32,7 +32,7 @@ def refuse_outcome_names(X: pd.DataFrame, y: pd.DataFrame) -> None:
     Warns
     -----
     UserWarning
-        If a column of labels has the name of a feature and other values, as one that was computed from the feature.
+        If a column of labels has the name of a feature but other values, such as labels computed from the feature.
     """
     names = {str(column).strip().casefold(): column for column in y.columns}
     same = {c: names[c.strip().casefold()] for c in X.columns if isinstance(c, str) and c.strip().casefold() in names}
@@ -45,8 +45,8 @@ def refuse_outcome_names(X: pd.DataFrame, y: pd.DataFrame) -> None:
         )
     if other:
         warnings.warn(
-            f"X and y both have columns called {shortened(other)}, with other values; the one of X stays a feature. If "
-            "it tells the outcome, drop it from X.",
+            f"X and y both have columns called {shortened(other)}, with different values; the one of X stays a "
+            "feature. If it contains the outcome, drop it from X.",
             stacklevel=4,
         )
 
@@ -56,26 +56,27 @@ def _of_an_endpoint(name: str) -> bool:
 
 
 def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> None:
-    """Refuse columns of X that copy an outcome under another name; warn of those that tell every label.
+    """Refuse columns of X that copy an outcome under another name; warn of those that determine every label.
 
-    A copy has the same value for every patient, or, of a time, puts all patients in the same order (another unit).
+    A copy has the same value for every patient. A copy of a time puts all patients in the same order, which also finds
+    times in another unit.
 
     Parameters
     ----------
     X, y : pandas.DataFrame
         The same patients in the same order.
     tasks : dict of str to Task
-        What is to be learned.
+        The tasks to be learned.
 
     Raises
     ------
     ValueError
-        With the columns of X and of y.
+        The message names the columns of X and of y.
 
     Warns
     -----
     UserWarning
-        If a column tells the label of every patient in other words.
+        If a column determines the label of every patient, by other values.
     """
     columns = [c for c in X.columns if not str(c).endswith(("_image", "_mask")) and not is_identifier(X[c])]
     if not columns:
@@ -89,8 +90,8 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
                 continue
             truth = np.unique(_codes(y.loc[known, outcome])[0], return_inverse=True)[1]
             is_time = outcome in task.measured_columns
-            telling = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
-            copies = [column for column, tells in zip(columns, telling, strict=True) if tells]
+            matches = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
+            copies = [column for column, match in zip(columns, matches, strict=True) if match]
             if not copies:
                 continue
             if is_time or any(_equal(X.loc[known, column], y.loc[known, outcome]) for column in copies):
@@ -99,8 +100,8 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
                     "under another name. Drop them from X, otherwise the model reads the answer."
                 )
             warnings.warn(
-                f"the columns {shortened(copies)} of X tell {outcome!r} of all {known.sum()} patients; if they were "
-                "recorded with the outcome or after it, drop them from X.",
+                f"the columns {shortened(copies)} of X determine {outcome!r} of all {known.sum()} patients; if they "
+                "were recorded with the outcome or after it, drop them from X.",
                 stacklevel=5,
             )
 
@@ -144,7 +145,7 @@ def _equal(feature: pd.Series, outcome: pd.Series) -> bool:
 
 
 def _agreement(feature: pd.Series, outcome: pd.Series) -> float:
-    """The share of patients, both values known, who have the same value, stored as numbers, booleans or text."""
+    """The fraction of patients with equal values, stored as numbers, booleans or text, where both are known."""
     known = (feature.notna() & outcome.notna()).to_numpy()
     if not known.any():
         return 0.0

@@ -1,4 +1,4 @@
-"""What a column of labels is not: an endpoint under another name, a measurement, a date, an identifier."""
+"""Columns that would be mistaken for labels: endpoints under other names, measurements, dates, identifiers."""
 
 import re
 import warnings
@@ -30,7 +30,7 @@ _MANY_CLASSES = 20
 
 
 def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse columns that would be learned as classes and are none.
+    """Refuse columns that would be learned as classes although they are no labels.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
     ------
     ValueError
         If a column is the time or the status of an endpoint under another name, holds dates, continuous numbers, or
-        nearly as many values as patients; with what to do.
+        nearly as many values as patients. The message says what to do.
 
     Warns
     -----
@@ -55,21 +55,21 @@ def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
             f"the columns {found} of y look like the time or the status of a right-censored endpoint and would be "
             "learned as classes. An endpoint is a pair of columns '<name>_time' "
             f"(months) and '<name>_event' (1 = seen, 0 = censored): {renaming} "
-            "mmdls.cohort.read_cohort does this for a hospital's own table. A column that is a class all the same "
-            "needs another name, and booleans or text of its own as values."
+            "mmdls.cohort.read_cohort does this for a hospital's own table. If the column is a class after all, give "
+            "it another name, and booleans or other texts as values."
         )
     for column in columns:
         _check_values(y[column])
 
 
 def endpoints_under_other_names(y: pd.DataFrame, columns: Sequence[str]) -> tuple[list[str], str]:
-    """The columns that look like the time or the status of an endpoint, and what to write to make endpoints of them.
+    """The columns that look like the time or the status of an endpoint, and code that renames them.
 
     Parameters
     ----------
     y : pandas.DataFrame of shape (n_patients, n_columns)
     columns : sequence of str
-        The columns of ``y`` that are none of an endpoint.
+        The columns of ``y`` that do not belong to an endpoint.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def endpoints_under_other_names(y: pd.DataFrame, columns: Sequence[str]) -> tupl
 
 
 def is_outcome_name(name: str) -> bool:
-    """Whether a name is that of a time or a status of an endpoint.
+    """Whether a column's name is that of an endpoint's time or status.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def is_outcome_name(name: str) -> bool:
 
 
 def _words(name: str) -> list[str]:
-    """The words of a name, split where it changes case or is no letter, with the joined forms of the field split."""
+    """The words of a name, split at changes of case and at non-letters; joined forms such as "ostime" are split too."""
     words: list[str] = []
     for part in re.findall(r"[A-Za-z]+", name):
         whole = _JOINED.fullmatch(part.lower())
@@ -137,12 +137,12 @@ def _is_status(column: pd.Series) -> bool:
         and (bool(_ENDPOINTS & set(words)) or bool({"death", "relapse", "recurrence", "progression"} & set(words[:-1])))
     )
     texts = [value for value in known.unique() if isinstance(value, str)]
-    told = bool(texts) and all(_STATUS_WORDS.fullmatch(text.strip().lower()) for text in texts)
-    return named or told or "".join(words) in _STATUS_ALONE
+    worded = bool(texts) and all(_STATUS_WORDS.fullmatch(text.strip().lower()) for text in texts)
+    return named or worded or "".join(words) in _STATUS_ALONE
 
 
 def _renaming(times: list[str], statuses: list[str]) -> str:
-    """What to write for the pairs that are found."""
+    """Code and advice that make endpoints of the columns found."""
     left, names, parts = list(statuses), {}, []
     for time in times:
         stem = _stem(time)
@@ -169,7 +169,7 @@ def _stem(name: str) -> str:
 
 
 def as_numbers(column: pd.Series) -> pd.Series:
-    """Numbers, also those written as text with a decimal point or comma; NaN where there is none."""
+    """Numbers, also those written as text with a decimal point or comma; NaN for other cells."""
     if pd.api.types.is_numeric_dtype(column.dtype):
         return column.astype("float64")
     text = column.astype("object").map(lambda value: str(value).strip().replace(",", "."), na_action="ignore")
@@ -177,7 +177,7 @@ def as_numbers(column: pd.Series) -> pd.Series:
 
 
 def _check_values(column: pd.Series) -> None:
-    """Labels are few, and neither dates nor measurements nor identifiers."""
+    """Refuse dates, measurements and identifiers, and columns with too many different values for labels."""
     name, known = column.name, column.dropna()
     declared = isinstance(column.dtype, pd.CategoricalDtype)
     kind = pd.api.types.infer_dtype(known.astype(object) if declared else known, skipna=True)

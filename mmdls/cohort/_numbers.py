@@ -21,7 +21,7 @@ _NUMERIC_CHARACTERS = frozenset("0123456789.,+-eE ")
 
 
 def read_numbers(columns: Iterable[Column]) -> dict[str, np.ndarray | None]:
-    """Read the columns that hold numbers; one table has one decimal mark, so all of them are read together.
+    """Read the columns that hold numbers, all together, since one table has one decimal mark.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def read_numbers(columns: Iterable[Column]) -> dict[str, np.ndarray | None]:
     Raises
     ------
     ValueError
-        If a column is mostly numbers and holds other words, or a number can be read in two ways.
+        If a column of numbers also holds other words, or a number can be read in two ways.
     """
     results: dict[str, np.ndarray | None] = {}
     slow: list[tuple[Column, _Readings]] = []
@@ -63,7 +63,7 @@ def read_numbers(columns: Iterable[Column]) -> dict[str, np.ndarray | None]:
 
 
 def _quick(column: Column) -> tuple[bool, np.ndarray | None, str | None]:
-    """Columns that need no look at single cells: (is done, numbers, decimal mark)."""
+    """Read a column as a whole where possible, which is fast: (is done, numbers, decimal mark)."""
     cells = column.cells
     if column.codes is not None:
         return True, _numbers_of_codes(column), None
@@ -102,7 +102,7 @@ def _quick(column: Column) -> tuple[bool, np.ndarray | None, str | None]:
 
 
 def _numbers_of_codes(column: Column) -> np.ndarray | None:
-    """Numbers, where codes gives nothing but numbers."""
+    """Numbers, if the meanings in ``codes`` are all numbers; else None."""
     assert column.codes is not None
     meanings = [meaning for meaning in column.codes.values() if meaning is not None]
     if not all(isinstance(meaning, int | float | np.number) for meaning in meanings):
@@ -164,7 +164,7 @@ class _Readings:
         return point, comma
 
     def numbers(self, marks: Mapping[str, int]) -> np.ndarray:
-        """The numbers of the column, given how often each decimal mark is certain in the whole table."""
+        """The numbers of the column, given how often each decimal mark occurs unambiguously in the whole table."""
         column = self.column
         if self.booleans:
             column.note("'true' and 'false' became 1 and 0")
@@ -186,7 +186,7 @@ class _Readings:
         return values
 
     def _decimal(self, marks: Mapping[str, int]) -> str | None:
-        """The decimal mark of the cells that can be read in two ways; None if there are none."""
+        """The decimal mark for the cells that can be read in two ways; None if there are no such cells."""
         if not self.ambiguous.any():
             return None
         texts = self.column.texts[self.ambiguous]

@@ -1,4 +1,4 @@
-"""A hospital's own table becomes X and y, and every column is accounted for."""
+"""Reading a hospital's own table as X and y, with a report on every column."""
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -45,56 +45,57 @@ def read_cohort(
     encoding: str | None = None,
     sheet: str | int | None = None,
 ) -> Cohort:
-    """Read a hospital's own table: any names of columns, units and codings.
+    """Read a hospital's own table, with any column names, units and codings.
 
-    Nothing is guessed: what can be read in two ways is refused, with the way to say which. Names are matched without
-    regard to case and outer spaces. The result says what became of every column.
+    Nothing is guessed: a value that can be read in two ways is refused, and the message names the argument that helps.
+    Column names are matched without regard to case and outer spaces. The report in the result shows how every column
+    was used.
 
     Parameters
     ----------
     table : path-like or DataFrame (pandas, polars, pyarrow)
         A CSV file of any separator, an Excel file, or a data frame; one row a patient.
     id : str, default=None
-        The column with the patients' ids, which stay text ("007" too). None takes the index of a pandas DataFrame,
-        unless that only numbers the rows.
+        The column with the patients' ids, which stay text ("007" keeps its zeros). None takes the index of a pandas
+        DataFrame, unless it only numbers the rows.
     endpoints : mapping, sequence of str, str or None, default=None
         ``{"os": (time, event)}`` with the names of two columns, or ``{"os": {...}}`` with ``time`` and ``event``;
         with dates as ``start``, ``end`` and ``event``; or as ``start``, ``event_date`` (empty if no event was seen) and
-        ``end`` (last contact). ``unit`` may stand there too. Names alone mean the columns ``<name>_time`` and
-        ``<name>_event``. None takes every such pair, and every pair ``<name>_months`` and ``<name>_status``.
+        ``end`` (last contact). The mapping may also give the ``unit``. A name alone means the columns ``<name>_time``
+        and ``<name>_event``. None takes every such pair, and every pair ``<name>_months`` and ``<name>_status``.
     classes, ordinal : mapping, sequence of str, str or None, default=None
-        ``{"subtype": column}``, ``{"subtype": (column, levels)}``, or ``{"subtype": levels}`` of the column of that
-        name; names alone are columns. Levels of an ordinal task
-        go from lowest to highest and may be groups of stages: ``{"stage": ("TNM", ["I-II", "III", "IV"])}`` takes
-        "IIIA", "3b" and "Stage IB". Without levels the order must be plain: numbers, stages, T, N, M, or an ordered
-        categorical.
+        ``{"subtype": column}``, ``{"subtype": (column, levels)}``, or ``{"subtype": levels}`` for the column
+        ``"subtype"``; a name alone is a column. Levels of an ordinal task go from lowest to highest and may be groups
+        of stages: ``{"stage": ("TNM", ["I-II", "III", "IV"])}`` reads "IIIA", "3b" and "Stage IB". Without levels, the
+        labels must have an order by themselves: numbers, stages, T, N, M, or an ordered categorical.
     blocks : mapping of str to sequence of str, mapping or str, default=None
-        The features: ``{"clinical": ["Age", "Sex"], "pet": "SUV*"}`` (``*`` stands for anything), or
-        ``{"clinical": {"age": "Age at diagnosis"}}`` with new names. Columns become ``<block>_<name>`` in small
-        letters. Blocks that are not named here are found by their columns: ``clinical_*``, ``pet_*``, ``radiomics_*``,
-        the names that PyRadiomics gives (``original_*``, ``wavelet-*``, ``log-sigma-*``: block ``radiomics``, spelt as
-        they are; ``diagnostics_*`` is dropped), and images (``*_image``, ``*_mask``).
+        The features: ``{"clinical": ["Age", "Sex"], "pet": "SUV*"}`` (``*`` matches any text), or
+        ``{"clinical": {"age": "Age at diagnosis"}}`` with new names. Columns become ``<block>_<name>`` in lower case.
+        Other blocks are found by the names of their columns: ``clinical_*``, ``pet_*``, ``radiomics_*``, the names of
+        PyRadiomics (``original_*``, ``wavelet-*``, ``log-sigma-*``: block ``radiomics``, spelling unchanged;
+        ``diagnostics_*`` is dropped), and images (``*_image``, ``*_mask``).
     units : mapping of str to str or str, default=None
-        "days", "weeks", "months" or "years", for endpoints or columns. Needed where neither the column's name
-        ("OS_MONTHS", "days_to_death") nor its cells (durations) say it. A month has 30.4375 days.
+        "days", "weeks", "months" or "years", by endpoint or column. Needed where neither the column's name
+        ("OS_MONTHS", "days_to_death") nor its cells (durations) state the unit. A month has 30.4375 days.
     codes : mapping of str to mapping, default=None
         The meaning of every value of a column, None for a missing one: ``{"status": {1: 0, 2: 1}}``,
         ``{"sex": {1: "male", 2: "female"}}``. Where an ordinal task has levels, the values that already name a level
-        may be left out: ``{"TNM": {0: "I-II"}}``. What a column becomes ("os_event", "clinical_sex") names it too.
+        may be left out: ``{"TNM": {0: "I-II"}}``. A column may also be given by its new name ("os_event",
+        "clinical_sex").
     categories : sequence of str or str, default=()
         Features that are categories although they look like numbers.
     groups : str, default=None
-        The column by which patients are grouped, for example the hospital; it becomes ``cohort.groups``. What a
-        splitter is to find in ``X``, such as :class:`~mmdls.model_selection.CohortKFold`, goes into ``carry``.
+        The column by which patients are grouped, for example the hospital; it becomes ``cohort.groups``. A group column
+        that a splitter such as :class:`~mmdls.model_selection.CohortKFold` reads from ``X`` goes into ``carry``.
     carry : mapping of str to str, sequence of str or str, default=()
-        Columns carried along in ``X`` without being features, ``{name in X: column}``; their names
-        in ``X`` have no underscore.
+        Columns that ``X`` keeps without using them as features, ``{name in X: column}``; their names in ``X`` have no
+        underscore.
     missing : sequence or mapping of str to sequence, default=()
-        Words or numbers that mean a missing cell, in all columns or by column, besides empty cells and what software
-        writes (NA, NaN, NULL, #N/A).
+        Words or numbers that mean a missing cell, in all columns or by column, besides empty cells and the words that
+        software writes (NA, NaN, NULL, #N/A).
     coerce : bool, default=False
-        Set what cannot be read (words among numbers, unknown labels, impossible or half-known outcomes) to NaN and
-        count it in the report, where otherwise it is refused with the patients.
+        Set cells that cannot be read (words among numbers, unknown labels, impossible or half-known outcomes) to NaN
+        and count them in the report. False refuses them, and the message names the patients.
     decimal : {".", ","} or mapping of str to str, default=None
         The decimal mark; needed only where "1,234" may be either.
     date_format : str or mapping of str to str, default=None
@@ -103,19 +104,19 @@ def read_cohort(
         What to do where disease-free (or progression-, relapse-, event-free) survival ends after ``os``; see
         :func:`reconcile_endpoints`. The report counts the patients.
     sep, encoding : str, default=None
-        Of a text file, where they cannot be found out.
+        Separator and encoding of a text file, where they cannot be detected.
     sheet : str or int, default=None
-        Of an Excel file with more than one.
+        The sheet of an Excel file with more than one.
 
     Returns
     -------
     Cohort
-        ``X, y = read_cohort(...)`` unpacks it; printed, it is the account of all columns.
+        ``X, y = read_cohort(...)`` unpacks it; printing it shows the report on all columns.
 
     Raises
     ------
     FileNotFoundError, KeyError, TypeError, ValueError
-        With the column, the cells and patients concerned, and what to do.
+        The message names the column, the cells, the patients and what to do.
 
     See Also
     --------
@@ -169,7 +170,7 @@ def read_cohort(
 def _read_numbers(
     outcomes: Sequence[Outcome], features: Mapping[str, Column], carried: Mapping[str, Column]
 ) -> _Numbers:
-    """Numbers of all columns that may hold some, by the column's name."""
+    """Read all columns that may hold numbers; by the column's name, None for a column of categories."""
     for column in features.values():
         if column.codes is None and (column.holds_dates or column.is_dated):
             if not column.found:
@@ -245,7 +246,7 @@ def _account(roles: Roles) -> pd.DataFrame:
 
 
 def _leftovers(roles: Roles) -> pd.DataFrame:
-    """The columns that nobody took; numbers as numbers where all cells are."""
+    """The columns that are not used; as numbers where all cells are numbers."""
     left = {}
     for name, column in roles.columns.items():
         if column.roles in ([], ["unused"]):

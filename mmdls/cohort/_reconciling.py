@@ -11,18 +11,18 @@ __all__ = ["reconcile_endpoints", "truncate_late"]
 
 
 def reconcile_endpoints(y: pd.DataFrame, rule: str, *, first: str = "dfs", last: str = "os") -> pd.DataFrame:
-    """Mend follow-up in which relapse is recorded after the end of overall follow-up, by a rule that you choose.
+    """Correct endpoints that end after overall survival, such as a relapse recorded after death, by a chosen rule.
 
-    A warning counts and names the patients that changed.
+    A warning counts and names the patients whose outcomes change.
 
     Parameters
     ----------
     y : pandas.DataFrame
         Holds ``<first>_time``, ``<first>_event``, ``<last>_time`` and ``<last>_event``.
     rule : {"truncate", "unknown"}
-        ``"truncate"`` ends the first endpoint where the last one ends, with the event of the last one: a patient who
-        died then had the event of disease-free survival then, a patient who was lost then was free of relapse until
-        then. ``"unknown"`` sets both halves of the first endpoint to NaN.
+        ``"truncate"`` ends the first endpoint where the last one ends, with the event of the last one: death counts as
+        an event of disease-free survival at the time of death; a patient lost to follow-up is censored at that time.
+        ``"unknown"`` sets time and event of the first endpoint to NaN.
     first : str, default="dfs"
         The endpoint that cannot end later, such as disease-free or progression-free survival.
     last : str, default="os"
@@ -31,7 +31,7 @@ def reconcile_endpoints(y: pd.DataFrame, rule: str, *, first: str = "dfs", last:
     Returns
     -------
     DataFrame
-        A copy of ``y``; ``y`` itself where no patient is concerned.
+        A corrected copy of ``y``; ``y`` itself if no patient needs a correction.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which column of a table goes where: the id, outcomes, features by block, what is carried along, what is left over."""
+"""How every column of a table is used: as id, outcome, feature of a block, carried column, or not at all."""
 
 import difflib
 import re
@@ -30,7 +30,7 @@ _UNITS = ("days", "weeks", "months", "years")
 
 @dataclass
 class Outcome:
-    """One endpoint or task: the columns that hold it, by what they hold."""
+    """One endpoint or task, with its columns by their part, such as ``"time"`` or ``"label"``."""
 
     name: str
     kind: str
@@ -40,13 +40,13 @@ class Outcome:
 
     @property
     def status_of(self) -> tuple[str, ...]:
-        """The endpoint whose status it holds."""
+        """The name of the endpoint, if it has a status column."""
         return (self.name,) if self.kind == "endpoint" and "event" in self.columns else ()
 
 
 @dataclass
 class Roles:
-    """The columns of one table, and who takes them."""
+    """The columns of one table, and the use of each."""
 
     raw: RawTable
     id: str | None
@@ -105,7 +105,7 @@ class Roles:
         date_format: Mapping[str, str] | str | None,
         categories: Sequence[str] | str,
     ) -> None:
-        """Give every column what the caller said about it."""
+        """Store in every column what the caller has said about it."""
         for name, meanings in _mapping(codes, "codes", "{column: {value: meaning}}").items():
             if not isinstance(meanings, Mapping):
                 raise TypeError(
@@ -132,7 +132,7 @@ class Roles:
             return {self.find(name, asked): one for name, one in value.items()}
         return {} if value is None or len(value) == 0 else dict.fromkeys(self.columns, value)
 
-    # -- who takes which column ----------------------------------------------------------------------------------------
+    # -- the use of columns --------------------------------------------------------------------------------------------
 
     def claim_outcomes(self, endpoints: Any, classes: Any, ordinal: Any, units: Any) -> list[Outcome]:
         """Endpoints and tasks, in the order class, ordinal, endpoint."""
@@ -196,7 +196,7 @@ class Roles:
         self.taken.append(Outcome(endpoint, "endpoint", columns, unit))
 
     def _found_endpoints(self) -> dict[str, tuple[str, str]]:
-        """Pairs whose names say that they are an endpoint."""
+        """Pairs of columns that form an endpoint by their names."""
         names = {name_key(name): name for name in self.columns}
         found = {}
         for time, event in (("time", "event"), ("months", "status")):
@@ -207,7 +207,7 @@ class Roles:
         return found
 
     def _take(self, column: Column, role: str, *, shared: bool = False) -> None:
-        """A column may serve several endpoints, but is either an outcome or a feature."""
+        """Record a use; a column may belong to several endpoints, but is either an outcome or a feature."""
         other = [given for given in column.roles if given.partition(" ")[0] != "endpoint" or "endpoint" not in role]
         if other and not shared:
             raise ValueError(
@@ -218,7 +218,7 @@ class Roles:
             column.roles.append(role)
 
     def claim_carried(self, groups: str | None, carry: Any) -> dict[str, Column]:
-        """What is carried along, by its name in X."""
+        """The carried columns, by their names in X."""
         if groups is not None:
             column = self.columns[self.find(groups, "groups")]
             self._take(column, "groups")
@@ -238,7 +238,7 @@ class Roles:
         return carried
 
     def claim_features(self, blocks: Mapping[str, Any]) -> dict[str, Column]:
-        """The features by their names in X: first those that are named, then patterns, then those found by name."""
+        """The features by their names in X: first the columns named, then patterns, then blocks found by name."""
         features: dict[str, Column] = {}
         patterns = []
         for block, wanted in _mapping(blocks, "blocks", "{block: columns}").items():
@@ -298,7 +298,7 @@ class Roles:
 
 
 def _column_and_levels(task: str, spec: Any) -> tuple[str, Sequence[Any] | None]:
-    """What is given for a task: a column, a column and its levels, or the levels of the column of that name."""
+    """Read the value given for a task: a column, a column and its levels, or levels of the column of that name."""
     if isinstance(spec, str):
         return spec, None
     if not isinstance(spec, Sequence):
@@ -310,7 +310,7 @@ def _column_and_levels(task: str, spec: Any) -> tuple[str, Sequence[Any] | None]
 
 
 def _levels(task: str, levels: Any) -> list[Any]:
-    """Levels in their order, each of them once."""
+    """Levels in their order, each once."""
     if not isinstance(levels, Sequence | np.ndarray | pd.Index):
         raise TypeError(f"the levels of {task!r} must be a list in their order; got {levels!r}.")
     keys = [key_of(level) for level in levels]
@@ -320,7 +320,7 @@ def _levels(task: str, levels: Any) -> list[Any]:
 
 
 def _is_name(value: Any) -> bool:
-    """Names of columns are text, or the numbers of a table without a header."""
+    """Whether a value can be a column's name: text, or a number in a table without a header."""
     return isinstance(value, str | int | np.integer)
 
 
@@ -338,7 +338,7 @@ def _as_list(value: Any, asked: str) -> list[str]:
 
 
 def _as_mapping(value: Any, asked: str) -> dict[str, Any]:
-    """Names alone stand for themselves."""
+    """A mapping; names alone are mapped to themselves."""
     if value is None:
         return {}
     if isinstance(value, Mapping):
@@ -353,5 +353,5 @@ def _mapping(value: Any, asked: str, form: str) -> dict[Any, Any]:
 
 
 def name_key(name: str) -> str:
-    """A name without its case and outer spaces."""
+    """A name in lower case, without outer and repeated spaces."""
     return " ".join(str(name).split()).casefold()

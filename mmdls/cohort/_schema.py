@@ -1,4 +1,4 @@
-"""What the columns of a cohort mean: blocks of features, images, endpoints, class tasks."""
+"""The meaning of a cohort's columns by their names: blocks of features, images, tasks."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -58,13 +58,13 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: int = 3) -> None:
-    """Say which columns of X are no features of a model, and how they would be.
+    """Warn of columns of X that a model does not use, and say how to use them.
 
     Parameters
     ----------
     X : pandas.DataFrame
     unused : sequence
-        Columns of X; none, and nothing is said.
+        Columns of X; no warning if it is empty.
     hint : str
         How to use them.
     stacklevel : int, default=3
@@ -72,16 +72,16 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
     """
     identifiers = [c for c in unused if is_identifier(X[c])]
     others = [c for c in unused if c not in identifiers]
-    told = []
+    sentences = []
     if others:
-        told.append(
+        sentences.append(
             f"The columns {others} of X are not used, since a feature is called '<block>_<name>' and an image "
             "'<name>_image'."
         )
     if identifiers:
-        told.append(f"The columns {identifiers} of X are not used, since they identify patients.")
-    if told:
-        warnings.warn(f"{' '.join(told)} {hint}", stacklevel=stacklevel)
+        sentences.append(f"The columns {identifiers} of X are not used, since they identify patients.")
+    if sentences:
+        warnings.warn(f"{' '.join(sentences)} {hint}", stacklevel=stacklevel)
 
 
 def find_tasks(y: pd.DataFrame) -> dict[str, Task]:

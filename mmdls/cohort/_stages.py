@@ -56,7 +56,7 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
     if levels is None and column.codes is None:
         _refuse_no_labels(column, task, "ordinal")
     if levels is not None and column.codes is not None:
-        # Codes may name the labels that are no levels only; the others are read by the levels, which refuse strangers.
+        # Codes may name only the labels that are not levels; all other labels are compared with the levels below.
         column.codes = {key_of(text): text for text in column.texts if text is not None} | dict(column.codes)
     labels = read_labels(column)
     known = sorted({label for label in labels if label is not None and not is_unknown_word(label)})
@@ -65,7 +65,7 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
     order = [str(level) for level in levels]
     spans = {level: span for level in order if (span := _span(level)) is not None}
     by_key = {key_of(level): level for level in order}
-    # "4" is stage IV beside "3a"; in a column of nothing but digits it may as well be the code of a group.
+    # Beside "3a", "4" is stage IV; in a column that holds only digits it may also be the code of a group.
     arabic = any(re.fullmatch(r"[1-4] ?[abc][1-4]?", label.lower()) for label in known)
     found: dict[str, str | None] = {}
     digits = []

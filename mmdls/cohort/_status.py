@@ -37,7 +37,7 @@ _CODED = re.compile(r"([01])\s*[:=]\s*(.*)")
 
 
 def read_status(column: Column) -> np.ndarray:
-    """Read a status as 1 (event seen), 0 (censored) or NaN; codes such as 1/2 need their meaning.
+    """Read a status as 1 (event), 0 (censored) or NaN (unknown); other codes, such as 1/2, need ``codes``.
 
     Parameters
     ----------
