@@ -256,7 +256,7 @@ def test_the_label_itself_is_refused_and_its_recoding_warned_about(X, labels):
 
 def test_a_label_computed_from_a_feature_may_have_its_name(X):
     derived = (X["clinical_x"] > 0).astype(int)
-    with pytest.warns(UserWarning, match=r"X and y both have columns called \['clinical_x'\], with other values"):
+    with pytest.warns(UserWarning, match=r"X and y both have columns called \['clinical_x'\], with different values"):
         model = MultimodalClassifier(**QUICK).fit(X, derived)
     assert model.classes_.tolist() == [0, 1]
 
