@@ -56,7 +56,7 @@ class Several(BaseEstimator):
         self.tasks_ = find_tasks(y)
         self.classes_, self.training_outcomes_, self.models_ = {}, {}, {}
         for task in self.tasks_.values():
-            if task.kind == "survival":
+            if task.is_censored:
                 outcome = survival_target(y, task.name)
                 known = ~np.isnan(outcome["time"])
                 self.training_outcomes_[task.name] = outcome[known]
@@ -67,14 +67,18 @@ class Several(BaseEstimator):
                 self.models_[task.name], self.classes_[task.name] = model, model.classes_
         return self
 
-    def predict(self, X):
-        return pd.DataFrame({name: model.predict(X) for name, model in self.models_.items()}, index=X.index)
-
-    def predict_proba(self, X, task):
-        return self.models_[task].predict_proba(X)
-
-    def predict_survival_function(self, X, task):
-        return self.models_[task].predict_survival_function(X)
+    def predict_tasks(self, X, times=()):
+        tables = {}
+        for name, model in self.models_.items():
+            if name in self.classes_:
+                tables[name] = pd.DataFrame(model.predict_proba(X), index=X.index, columns=self.classes_[name])
+                continue
+            risk = pd.DataFrame({"risk": model.predict(X)}, index=X.index)
+            end = self.training_outcomes_[name]["time"].max()
+            curves = [metrics.step_values(f.x, f(f.x), np.asarray(times)) for f in model.predict_survival_function(X)]
+            curves = np.where(np.asarray(times) <= end, curves, np.nan)
+            tables[name] = risk.join(pd.DataFrame(curves, index=X.index, columns=times))
+        return tables
 
 
 class Single(BaseEstimator):
@@ -142,7 +146,7 @@ def test_weights_describe_the_censoring_of_the_scored_patients(cohort, fitted):
     value = table.query("task == 'os' and metric == 'concordance_index_ipcw'")["value"].item()
     test = survival_target(y, "os")
     test = test[~np.isnan(test["time"])]
-    risk = fitted.predict(X)["os"][y["os_time"].notna()].to_numpy()
+    risk = fitted.predict_tasks(X)["os"].loc[y["os_time"].notna(), "risk"].to_numpy()
     end = np.nextafter(test["time"].max(), np.inf)
     assert value == pytest.approx(concordance_index_ipcw(test, test, risk, tau=end)[0])
     other = {"os": fitted.training_outcomes_["os"]}

@@ -39,6 +39,8 @@ class Task:
         Models of scikit-learn or scikit-survival that answer it: see :mod:`mmdls.evaluation`.
     has_classes : bool
         Whether outcomes are class numbers.
+    is_ordered : bool
+        Whether the classes have an order.
     is_censored : bool
         Whether outcomes may be censored: they are then structured arrays with a field ``"time"`` (months).
     is_conditioned : bool
@@ -67,6 +69,7 @@ class Task:
     about: ClassVar[str] = ""
     estimator_type: ClassVar[str | None] = None
     has_classes: ClassVar[bool] = False
+    is_ordered: ClassVar[bool] = False
     is_censored: ClassVar[bool] = False
     is_conditioned: ClassVar[bool] = False
     has_horizons: ClassVar[bool] = False

@@ -1,92 +1,26 @@
 """One task of an evaluation: its outcomes, its predictions, and the patients that estimate the censoring weights.
 
-A :class:`Case` computes the statistics of its task (:mod:`mmdls.evaluation._statistics`) and draws bootstrap weights.
+A :class:`Case` computes the statistics of its task and draws bootstrap weights.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmdls import metrics
-from mmdls.cohort import Task, align_rows, check_target, class_codes, survival_target
-from mmdls.evaluation._checks import (
-    checked_table,
-    class_probabilities,
-    one_value_a_patient,
-    risk_and_survival,
-)
-from mmdls.evaluation._statistics import Settings, Statistic, class_statistics, endpoint_statistics
-from mmdls.metrics._checks import check_probabilities
+from mmdls.cohort import Task, align_rows, check_target
+from mmdls.evaluation._checks import checked_table, one_value_a_patient
 from mmdls.metrics._notes import collected_warnings, warn
+from mmdls.tasks import Case, Settings, Statistic
 
-__all__ = ["SMALLEST_SAMPLE", "Case", "cases", "known_tasks", "make_case"]
+__all__ = ["SMALLEST_SAMPLE", "cases", "known_tasks", "make_case"]
 
 # With fewer patients of known outcome, as in a small fold, the censoring weights come from all patients.
 SMALLEST_SAMPLE = 50
-
-
-@dataclass(frozen=True)
-class Case:
-    """Outcomes and predictions of one task, for the patients whose outcome is known.
-
-    Parameters
-    ----------
-    task : Task
-        With the classes in the order of the model.
-    outcome : structured array of shape (n,) or int array of shape (n,)
-        Event and time (months), or the column of each patient's class.
-    predicted : pandas.DataFrame of shape (n, n_columns)
-        ``risk`` and survival at months, or one column of probabilities a class.
-    censoring, reference : structured array, default=()
-        Of an endpoint: the patients on whom the censoring weights are estimated, and those whose Kaplan-Meier curve is
-        the reference of the index of prediction accuracy.
-    clusters : ndarray of shape (n,), default=None
-    note : str, default=""
-        Added to the statistics that depend on censoring weights.
-    """
-
-    task: Task
-    outcome: np.ndarray
-    predicted: pd.DataFrame
-    censoring: np.ndarray = field(default_factory=lambda: np.empty(0))
-    reference: np.ndarray = field(default_factory=lambda: np.empty(0))
-    clusters: np.ndarray | None = None
-    note: str = ""
-
-    @property
-    def n(self) -> int:
-        """Number of patients."""
-        return len(self.outcome)
-
-    @property
-    def is_event(self) -> np.ndarray:
-        """True for an event, or for a class other than the first, (n,)."""
-        return self.outcome["event"] if self.outcome.dtype.names else self.outcome > 0
-
-    @property
-    def parts(self) -> list["Case"]:
-        """The cases over which a metric is averaged; without folds the case itself."""
-        return [self]
-
-    def weights(self, n_resamples: int, stratify: bool, random_state: Any) -> np.ndarray:
-        """Bootstrap weights (n_resamples, n), with the number of events or of each class kept if stratified."""
-        strata = self.outcome["event"] if self.outcome.dtype.names else self.outcome
-        return metrics.bootstrap_weights(
-            self.n,
-            n_resamples,
-            strata=strata if stratify else None,
-            clusters=self.clusters,
-            random_state=random_state,
-        )
-
-    def statistics(self, settings: Settings) -> Iterator[Statistic]:
-        """The metrics of the task, each as a function of patient weights."""
-        make = endpoint_statistics if self.outcome.dtype.names else class_statistics
-        return make(self, settings)
 
 
 @dataclass(frozen=True)
@@ -231,38 +165,35 @@ def make_case(
     """The case of one task; ``table`` has the columns that :func:`evaluate_predictions` reads."""
     y = y.loc[table.index, list(task.columns)]
     groups = None if clusters is None else align_rows(clusters, table.index, "clusters").to_numpy()
-    if len(task.columns) == 1:
-        return _class_case(task, table, y[task.name], groups)
-    outcome = survival_target(y, task.name)
-    rows = ~np.isnan(outcome["time"])
+    task, predicted = task.read_predictions(table, y)
+    outcome = task.outcome(y)
+    rows = task.known(outcome)
     own = outcome[rows]
-    scored, training = (_known((given or {}).get(task.name), own) for given in (censoring, reference))
-    case = Case(
-        task,
-        own,
-        risk_and_survival(table, task.name).loc[rows],
-        scored,
-        training,
-        None if groups is None else groups[rows],
-    )
-    return replace(case, note=_censoring_note(scored, training)) if training is not own and case.n else case
+    case = Case(task, own, predicted.loc[rows], clusters=None if groups is None else groups[rows])
+    if not task.is_censored:
+        return case
+    scored, training = (_known(task, (given or {}).get(task.name), own) for given in (censoring, reference))
+    case = replace(case, censoring=scored, reference=training)
+    return replace(case, note=_censoring_note(task, scored, training)) if training is not own and case.n else case
 
 
-def _known(given: np.ndarray | None, own: np.ndarray) -> np.ndarray:
+def _known(task: Task, given: np.ndarray | None, own: np.ndarray) -> np.ndarray:
     """The given rows whose outcome is known; the scored patients if nothing was given."""
     if given is None:
         return own
-    event, time = given.dtype.names or ("event", "time")
     known = np.empty(len(given), dtype=own.dtype)
-    known["event"], known["time"] = given[event], given[time]
-    known = known[~np.isnan(known["time"])]
+    fields = own.dtype.names or ()
+    for field, theirs in zip(fields, given.dtype.names or fields, strict=True):
+        known[field] = given[theirs]
+    known = known[task.known(known)]
     return known if len(known) else own
 
 
-def _censoring_note(scored: np.ndarray, training: np.ndarray) -> str:
+def _censoring_note(task: Task, scored: np.ndarray, training: np.ndarray) -> str:
     """A note if two censoring distributions differ: significantly (p < 0.01) and by at least 0.1 at some time."""
     if not len(scored) or not len(training):
         return ""
+    scored, training = (_any_event(task, rows) for rows in (scored, training))
     curves = [metrics.CensoringDistribution(rows) for rows in (scored, training)]
     end = min(curve.last for curve in curves)
     times = np.union1d(curves[0].times, curves[1].times)
@@ -286,13 +217,8 @@ def _censoring_note(scored: np.ndarray, training: np.ndarray) -> str:
     )
 
 
-def _class_case(task: Task, table: pd.DataFrame, labels: pd.Series, groups: np.ndarray | None) -> Case:
-    classes, probability = class_probabilities(task, table, labels)
-    rows = labels.notna().to_numpy()
-    check_probabilities(probability[rows], f"predictions of {task.name!r}", table.index[rows])
-    return Case(
-        replace(task, classes=classes),
-        class_codes(labels, classes)[rows],
-        pd.DataFrame(probability[rows], index=table.index[rows], columns=pd.Index(list(classes), dtype=object)),
-        clusters=None if groups is None else groups[rows],
-    )
+def _any_event(task: Task, outcome: np.ndarray) -> np.ndarray:
+    """Event of any kind and time as a structured array, to describe the censoring."""
+    both = np.empty(len(outcome), dtype=[("event", bool), ("time", np.float64)])
+    both["event"], both["time"] = task.is_event(outcome), outcome["time"]
+    return both

@@ -7,20 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import Task, align_rows, find_tasks, id_places
+from mmdls.cohort import align_rows, find_tasks, id_places
 from mmdls.cohort._classes import plain_value
 from mmdls.evaluation._predict import check_horizons
-from mmdls.evaluation._statistics import METRICS, Settings
+from mmdls.registry import tasks as kinds_of_tasks
+from mmdls.tasks import Settings
 
 __all__ = [
     "check_found",
     "check_names",
     "check_resampling",
     "checked_table",
-    "class_probabilities",
     "one_value_a_patient",
     "paired",
-    "risk_and_survival",
     "settings_of",
 ]
 
@@ -45,80 +44,6 @@ def checked_table(table: Any, name: str, patients: pd.Index) -> pd.DataFrame:
             f"{list(repeated[:3])}; give one prediction a patient. For repeated cross-validation use evaluate_repeats."
         )
     return table.set_axis(patients[place], axis=0)
-
-
-def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The column ``risk`` and the survival columns, named by months as floats (a CSV file makes texts of them)."""
-    if "risk" not in table.columns:
-        raise ValueError(f"predictions of {name!r} need a column 'risk'; they have {list(table.columns)}.")
-    months: dict[float, Any] = {}
-    for column in table.columns:
-        try:
-            value = float(column)
-        except (TypeError, ValueError):
-            continue
-        if isinstance(column, bool) or not np.isfinite(value) or "_" in str(column):
-            continue
-        if value in months:
-            raise ValueError(
-                f"predictions of {name!r} hold the survival at {value:g} months twice: columns {months[value]!r} and "
-                f"{column!r}. Drop one of them."
-            )
-        months[value] = column
-    times = sorted(months)
-    found = table[["risk", *(months[t] for t in times)]].astype(np.float64).set_axis(["risk", *times], axis=1)
-    survival = found[times].to_numpy()
-    wrong = (survival < -1e-9) | (survival > 1 + 1e-9)
-    if wrong.any():
-        row = wrong.any(axis=1)
-        raise ValueError(
-            f"predictions of {name!r} must hold probabilities of being event-free between 0 and 1 at "
-            f"{[t for t, bad in zip(times, wrong.any(axis=0), strict=True) if bad][:3]} months; got "
-            f"{survival[wrong][:3].tolist()} for the patients {list(table.index[row][:3])}. A column whose name is a "
-            "number is read as survival at that month."
-        )
-    return found
-
-
-def class_probabilities(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[tuple[Any, ...], np.ndarray]:
-    """The classes in order, and their probabilities (n_patients, n_classes), found by the names of the columns."""
-    classes = _class_order(task, table, labels)
-    place = {label: i for i, label in enumerate(map(plain_value, table.columns))}
-    return classes, table.to_numpy()[:, [place[label] for label in classes]].astype(np.float64)
-
-
-def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[Any, ...]:
-    """The classes in the order of the task, or sorted if they have none: the order of columns does not matter."""
-    columns = list(map(plain_value, table.columns))
-    numbers = {str(c): c for c in columns}
-    if len(set(columns)) < len(columns):
-        raise ValueError(f"predictions of {task.name!r} have more than one column for a class: {columns}.")
-    present = sorted(set(map(plain_value, labels.dropna().to_numpy(dtype=object))), key=str)
-    missing = [label for label in present if label not in columns]
-    if missing or not columns:
-        hint = ""
-        if missing and all(str(label) in numbers for label in missing):
-            hint = (
-                f" The names of the columns are of another kind ({type(numbers[str(missing[0])]).__name__}, not "
-                f"{type(missing[0]).__name__}), as after a CSV file; rename them."
-            )
-        raise ValueError(
-            f"predictions of {task.name!r} need one column of probabilities a class, {list(task.classes or present)}; "
-            f"they have {columns}.{hint}"
-        )
-    ordered = tuple(label for label in task.classes if label in columns)
-    if task.kind == "ordinal":
-        unplaced = [label for label in columns if label not in ordered]
-        if unplaced:
-            raise ValueError(
-                f"predictions of {task.name!r} have the classes {unplaced}, whose place in the order "
-                f"{list(task.classes)} is not known; give y the ordered categories of the model."
-            )
-        return ordered
-    try:
-        return tuple(sorted(columns))
-    except TypeError:
-        return tuple(columns)
 
 
 def one_value_a_patient(values: Any, index: pd.Index, name: str) -> pd.Series | None:
@@ -154,17 +79,23 @@ def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, cl
         )
 
 
+def metric_names() -> list[str]:
+    """The metrics of every kind of task, each once; those of single classes and thresholds are not among them."""
+    return list(dict.fromkeys(metric for kind in kinds_of_tasks.values() for metric in kind.metrics))
+
+
 def check_names(asked: Sequence[str] | None) -> None:
     """Refuse unknown names of metrics."""
     if asked is None:
         return
     if isinstance(asked, str):
         raise TypeError(f"metrics must be a sequence of names, such as metrics=[{asked!r}]; got the text {asked!r}.")
-    unknown = [name for name in asked if name not in METRICS and not str(name).startswith(("auc_", "net_benefit_"))]
+    known = metric_names()
+    unknown = [name for name in asked if name not in known and not str(name).startswith(("auc_", "net_benefit_"))]
     if unknown:
-        close = get_close_matches(str(unknown[0]), METRICS, n=3)
+        close = get_close_matches(str(unknown[0]), known, n=3)
         hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(METRICS)}.")
+        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(known)}.")
 
 
 def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
@@ -172,7 +103,7 @@ def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
     if asked is None:
         return
     found = set(found)
-    unknown = [name for name in asked if name not in found and name not in METRICS]
+    unknown = [name for name in asked if name not in found and name not in metric_names()]
     if unknown or (len(asked) and not found & set(asked)):
         raise ValueError(
             f"metrics names {unknown or list(asked)}, which these predictions do not give; computed: {sorted(found)}. "
@@ -198,7 +129,7 @@ def paired(
             )
         for predictions, given in zip(pair, (first, second), strict=True):
             predictions[name] = given[name].loc[both.unique()]
-        if name in tasks and len(tasks[name].columns) == 1:
+        if name in tasks and tasks[name].has_classes:
             known = [list(map(plain_value, given[name].columns)) for given in (first, second)]
             if set(known[0]) != set(known[1]):
                 raise ValueError(

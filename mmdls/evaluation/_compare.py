@@ -11,8 +11,10 @@ from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
-from mmdls.evaluation._statistics import Settings, Statistic, lost_resamples, noted
+from mmdls.evaluation._resample import lost_resamples
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
+from mmdls.tasks import Settings, Statistic
+from mmdls.tasks._case import noted
 
 __all__ = ["compare", "compare_predictions"]
 

@@ -12,7 +12,9 @@ from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_resampling, settings_of
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
-from mmdls.evaluation._statistics import Settings, Statistic, lost_resamples, noted
+from mmdls.evaluation._resample import lost_resamples
+from mmdls.tasks import Settings, Statistic
+from mmdls.tasks._case import noted
 
 __all__ = ["evaluate", "evaluate_predictions"]
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier
+from sklearn.base import is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sksurv.base import SurvivalAnalysisMixin
 
 from mmdls import metrics
 from mmdls.cohort import Task, find_tasks, survival_target
@@ -31,6 +32,7 @@ __all__ = [
 
 HORIZONS = (12, 36, 60)
 _GRID_POINTS = 30
+_ANSWERS = {"survival": "an endpoint", "regressor": "a number '<name>_value'"}
 
 
 def predict_tasks(
@@ -81,7 +83,7 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
     """
     final, _ = _final(model, None)
     outcomes = dict(getattr(final, "training_outcomes_", {}))
-    names = [task.name for task in tasks if len(task.columns) == 2]
+    names = [task.name for task in tasks if task.is_censored]
     if len(outcomes) == len(names) == 1:
         return dict(zip(names, outcomes.values(), strict=True))
     return outcomes
@@ -107,33 +109,42 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
     """The tasks that a model answers among these, as the model knows them, and its tables."""
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     final, X = _final(model, X)
-    if is_classifier(final) and hasattr(final, "predict_proba"):
+    # A classifier knows its classes, but not under which name y holds them.
+    if isinstance(getattr(final, "tasks_", None), Mapping) and not is_classifier(final):
+        return [(task, table.set_axis(index)) for task, table in _own_answers(final, X, tasks, times)]
+    kind = _estimator_type(final)
+    if kind == "classifier":
         classes = [plain_value(value) for value in np.ravel(final.classes_)]
-        task = _task_of(final, tasks, classes, endpoint=False)
         columns = pd.Index(classes, dtype=object)
+        task = _task_of(final, tasks, kind, classes)
         return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
-    if isinstance(getattr(final, "tasks_", None), Mapping):
-        tables = _own_answers(final, X, times)
-        own = {name: task for name, task in final.tasks_.items() if name in tables}
-        if set(own) & set(tasks) or len(own) != 1:
-            if not set(own) & set(tasks):
-                raise ValueError(f"the model predicts {list(own)}, and y offers {list(tasks)}; no task is in both.")
-            return [(task, tables[name].set_axis(index)) for name, task in own.items() if name in tasks]
-        # A model of one task whose name was lost, for example since y was an array in fit.
-        ((name, task),) = own.items()
-        found = _task_of(final, tasks, task.classes or None, endpoint=not task.classes)
-        return [(replace(found, classes=task.classes), tables[name].set_axis(index))]
-    if hasattr(final, "classes_"):
+    task = _task_of(final, tasks, kind)
+    if kind == "regressor":
+        return [(task, pd.DataFrame({"value": np.ravel(final.predict(X))}, index=index))]
+    return [(task, _survival_table(final, X, times, training_outcomes(final, [task]).get(task.name)).set_axis(index))]
+
+
+def _estimator_type(model: Any) -> str:
+    """Which of its methods answer: those of a classifier, of a regressor, or of a model of survival.
+
+    Raises
+    ------
+    TypeError
+        If the model predicts nothing that can be evaluated.
+    """
+    if is_classifier(model) and hasattr(model, "predict_proba"):
+        return "classifier"
+    if hasattr(model, "classes_"):
         raise TypeError(
-            f"{type(final).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "
+            f"{type(model).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "
             "that gives them, for example by wrapping it in sklearn.calibration.CalibratedClassifierCV."
         )
-    if hasattr(final, "transform") and not hasattr(final, "predict"):
+    if hasattr(model, "transform") and not hasattr(model, "predict"):
         raise TypeError(
-            f"{type(final).__name__} transforms X and predicts nothing; evaluate the model that reads its columns."
+            f"{type(model).__name__} transforms X and predicts nothing; evaluate the model that reads its columns."
         )
-    task = _task_of(final, tasks, None, endpoint=True)
-    return [(task, _survival_table(final, X, times, training_outcomes(final, [task]).get(task.name)).set_axis(index))]
+    # IPCRidge of scikit-survival is a regressor of the time too.
+    return "regressor" if is_regressor(model) and not isinstance(model, SurvivalAnalysisMixin) else "survival"
 
 
 def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:
@@ -172,11 +183,11 @@ def outcome_of(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
     if isinstance(y, pd.DataFrame):
         return y[list(task.columns)]
     if isinstance(y, pd.Series):
-        return y.to_frame(task.name)
-    if task.columns != (task.name,):
+        return y.to_frame(task.columns[0])
+    if task.estimator_type == "survival":
         outcome = survival_target(y)
         return pd.DataFrame({task.columns[0]: outcome["time"], task.columns[1]: outcome["event"]}, index=index)
-    return pd.DataFrame({task.name: np.asarray(y)}, index=index)
+    return pd.DataFrame({task.columns[0]: np.asarray(y)}, index=index)
 
 
 def _final(model: Any, X: Any) -> tuple[Any, Any]:
@@ -193,21 +204,19 @@ def _final(model: Any, X: Any) -> tuple[Any, Any]:
     return model, X
 
 
-def _own_answers(model: Any, X: Any, times: np.ndarray) -> dict[str, pd.DataFrame]:
-    if hasattr(model, "predict_tasks"):
-        return model.predict_tasks(X, times)
-    # Several tasks, and methods that take the name of one.
-    risks, tables = None, {}
-    for name, task in model.tasks_.items():
-        if task.classes:
-            columns = pd.Index(list(model.classes_[name]), dtype=object)
-            tables[name] = pd.DataFrame(model.predict_proba(X, name), columns=columns)
-            continue
-        risks = model.predict(X) if risks is None else risks
-        functions = model.predict_survival_function(X, name) if len(times) else None
-        outcome = training_outcomes(model).get(name)
-        tables[name] = _risk_and_curves(np.asarray(risks[name], dtype=np.float64), functions, times, outcome)
-    return tables
+def _own_answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
+    """What a model of this protocol answers of these tasks."""
+    tables = model.predict_tasks(X, times)
+    own = {name: task for name, task in model.tasks_.items() if name in tables}
+    shared = [name for name in own if name in tasks]
+    if shared:
+        return [(own[name], tables[name]) for name in shared]
+    if len(own) != 1:
+        raise ValueError(f"the model predicts {list(own)}, and y offers {list(tasks)}; no task is in both.")
+    # A model of one task whose name was lost, for example since y was an array in fit.
+    ((name, task),) = own.items()
+    found = _task_of(model, tasks, task.estimator_type, task.classes)
+    return [(replace(found, classes=task.classes), tables[name])]
 
 
 def _survival_table(model: Any, X: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
@@ -234,20 +243,15 @@ def _values(function: Any, times: np.ndarray, end: float) -> np.ndarray:
     return np.where(times <= max(function.x[-1], end), values, np.nan)
 
 
-def _task_of(model: Any, tasks: Mapping[str, Task], classes: Sequence[Any] | None, *, endpoint: bool) -> Task:
-    """The task that a model of one task was fitted for: the only one of y with such classes, or the only endpoint."""
-    if endpoint:
-        names = [name for name, task in tasks.items() if len(task.columns) == 2]
-        fitting = [name for name in training_outcomes(model) if name in names] or names
-    else:
-        labels = set(classes or ())
-        fitting = [
-            name
-            for name, task in tasks.items()
-            if len(task.columns) == 1 and (labels >= set(task.classes) or labels <= set(task.classes))
-        ]
+def _task_of(model: Any, tasks: Mapping[str, Task], kind: str | None, classes: Sequence[Any] = ()) -> Task:
+    """The task that a model of one task was fitted for: the only one of y of such a kind, and with such classes."""
+    fitting = [name for name, task in tasks.items() if task.estimator_type == kind]
+    if classes:
+        labels = set(classes)
+        fitting = [n for n in fitting if labels >= set(tasks[n].classes) or labels <= set(tasks[n].classes)]
+    fitting = [name for name in training_outcomes(model) if name in fitting] or fitting
     if len(fitting) != 1:
-        what = "an endpoint" if endpoint else f"a label with the classes {list(classes or ())}"
+        what = f"a label with the classes {list(classes)}" if classes else _ANSWERS.get(str(kind), "one value")
         raise ValueError(
             f"{type(model).__name__} predicts one task, {what}, and y offers {fitting or list(tasks)}; give y only the "
             "columns of the task that the model was fitted for."

@@ -11,8 +11,9 @@ from scipy.stats import t as student
 from mmdls.evaluation._cases import cases
 from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
 from mmdls.evaluation._predict import HORIZONS
-from mmdls.evaluation._statistics import Settings, noted
 from mmdls.metrics import holm_correction
+from mmdls.tasks import Settings
+from mmdls.tasks._case import noted
 
 __all__ = ["evaluate_repeats"]
 

@@ -9,9 +9,10 @@ import pandas as pd
 
 from mmdls.evaluation._cases import cases
 from mmdls.evaluation._checks import check_names, check_resampling, settings_of
-from mmdls.evaluation._statistics import Statistic, noted
+from mmdls.tasks import Statistic
+from mmdls.tasks._case import noted
 
-__all__ = ["resample_predictions"]
+__all__ = ["lost_resamples", "resample_predictions"]
 
 
 def resample_predictions(
@@ -72,3 +73,9 @@ def resample_predictions(
 def _draws(statistic: Statistic, weights: np.ndarray) -> list[float]:
     """The value, and those of the resamples."""
     return [float(statistic.compute(None)), *(np.asarray(statistic.compute(weights)) if len(weights) else ())]
+
+
+def lost_resamples(draws: np.ndarray) -> str:
+    """A note of the resamples in which a metric is undefined; empty if it never is."""
+    n_lost = int(np.isnan(draws).sum())
+    return f"undefined in {n_lost} of {len(draws)} resamples" if n_lost else ""

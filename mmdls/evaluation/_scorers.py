@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import Task, align_rows, find_tasks, id_places, survival_target
+from mmdls.cohort import Task, align_rows, find_tasks, id_places
 from mmdls.evaluation._cases import SMALLEST_SAMPLE, make_case
 from mmdls.evaluation._predict import HORIZONS, check_horizons, outcome_of, predict_task, time_grid, training_outcomes
-from mmdls.evaluation._statistics import Settings
+from mmdls.tasks import Settings
 
 __all__ = ["Scorer", "make_scorers"]
 
@@ -50,23 +50,10 @@ def make_scorers(
     horizons = check_horizons(horizons)
     scorers: dict[str, Callable[[Any, Any, Any], float]] = {}
     for task in find_tasks(y).values():
-        endpoint = len(task.columns) == 2
-        cohort = y[list(task.columns)].copy() if endpoint else None
-        for metric, sign in (_SURVIVAL_SIGNS if endpoint else _CLASS_SIGNS).items():
-            if metric != "quadratic_weighted_kappa" or task.kind == "ordinal":
-                scorers[f"{task.name}_{metric}"] = Scorer(task, metric, sign, horizons, cohort)
+        cohort = y[list(task.columns)].copy() if task.is_censored else None
+        for metric in task.scores:
+            scorers[f"{task.name}_{metric}"] = Scorer(task, metric, horizons, cohort)
     return scorers
-
-
-# 1 where a higher value is better, -1 where a lower one is.
-_CLASS_SIGNS = {"auc": 1, "log_loss": -1, "brier_score": -1, "quadratic_weighted_kappa": 1}
-_SURVIVAL_SIGNS = {
-    "concordance_index": 1,
-    "concordance_index_ipcw": 1,
-    "cumulative_dynamic_auc": 1,
-    "integrated_brier_score": -1,
-    "integrated_ipa": 1,
-}
 
 
 @dataclass(frozen=True)
@@ -75,14 +62,13 @@ class Scorer:
 
     task: Task
     metric: str
-    sign: int
     horizons: tuple[float, ...]
     cohort: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     def __call__(self, estimator: Any, X: Any, y: Any) -> float:
         """Score a fitted estimator; higher is better."""
-        curves = self.metric not in ("concordance_index", "concordance_index_ipcw", "cumulative_dynamic_auc")
-        times = time_grid(self.horizons) if curves else np.array([])
+        sign, needs_curves = self.task.scores[self.metric]
+        times = time_grid(self.horizons) if needs_curves else np.array([])
         task, table = predict_task(estimator, X, self.task, times)
         outcome = outcome_of(y, self.task, table.index)
         if isinstance(X, pd.DataFrame):
@@ -93,15 +79,15 @@ class Scorer:
             task, table, outcome, reference=training_outcomes(estimator, [task]), censoring=self._censoring(outcome)
         )
         values = [s.compute(None) for s in case.statistics(Settings(self.horizons)) if s.metric == self.metric]
-        return self.sign * float(np.mean(values)) if values else float("nan")
+        return sign * float(np.mean(values)) if values else float("nan")
 
     def _censoring(self, outcome: pd.DataFrame) -> dict[str, np.ndarray] | None:
         """All patients, where those who are scored are few of them."""
         if self.cohort is None or len(outcome) >= SMALLEST_SAMPLE:
             return None
-        everybody, place = survival_target(self.cohort, self.task.name), id_places(outcome.index, self.cohort.index)
-        scored = survival_target(outcome.set_axis(self.cohort.columns, axis=1), self.task.name)
-        known = ~np.isnan(scored["time"])
+        everybody, place = self.task.outcome(self.cohort), id_places(outcome.index, self.cohort.index)
+        scored = self.task.outcome(outcome.set_axis(self.cohort.columns, axis=1))
+        known = self.task.known(scored)
         if (place < 0).any() or (everybody[place][known] != scored[known]).any():
             return None  # other patients, perhaps under the same row numbers
         return {self.task.name: everybody}

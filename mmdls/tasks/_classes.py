@@ -1,15 +1,20 @@
 """Class tasks: labels without an order, and ordered ones such as the stage."""
 
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from mmdls import metrics
 from mmdls.cohort import Task, class_codes, class_labels
+from mmdls.metrics import auc_score
+from mmdls.metrics._checks import check_probabilities
 from mmdls.registry import nominal_heads, ordinal_heads, tasks
+from mmdls.tasks._case import Case, Settings, Statistic
+from mmdls.tasks._class_statistics import class_statistics
+from mmdls.tasks._reading import class_probabilities
 
 __all__ = ["NominalTask", "OrdinalTask"]
 
@@ -34,6 +39,24 @@ class NominalTask(Task):
     heads = nominal_heads
     default_head = "softmax"
     main_metric = "auc"
+    metrics: ClassVar[tuple[str, ...]] = (
+        "auc",
+        "average_precision",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "negative_predictive_value",
+        "brier_score",
+        "log_loss",
+        "expected_calibration_error",
+        "calibration_slope",
+        "calibration_intercept",
+    )
+    scores: ClassVar[Mapping[str, tuple[int, bool]]] = {
+        "auc": (1, False),
+        "log_loss": (-1, False),
+        "brier_score": (-1, False),
+    }
 
     @classmethod
     def find(cls, y: pd.DataFrame) -> list[Task]:
@@ -110,7 +133,20 @@ class NominalTask(Task):
 
     def score(self, outcome: np.ndarray, predictions: pd.DataFrame) -> float:
         """ROC AUC, of more than two classes one against the rest."""
-        return float(metrics.auc_score(outcome, predictions.to_numpy()))
+        return float(auc_score(outcome, predictions.to_numpy()))
+
+    def read_predictions(self, table: pd.DataFrame, y: pd.DataFrame) -> tuple[Task, pd.DataFrame]:
+        """Probabilities, one column a class in their order; those of patients of known class are checked."""
+        labels = y[self.columns[0]]
+        classes, probability = class_probabilities(self, table, labels)
+        known = labels.notna().to_numpy()
+        check_probabilities(probability[known], f"predictions of {self.name!r}", table.index[known])
+        columns = pd.Index(list(classes), dtype=object)
+        return replace(self, classes=classes), pd.DataFrame(probability, index=table.index, columns=columns)
+
+    def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
+        """Discrimination, calibration and error of the probabilities."""
+        return class_statistics(case, settings)
 
 
 @tasks.register("ordinal")
@@ -128,6 +164,9 @@ class OrdinalTask(NominalTask):
     about = "ordered classes"
     heads = ordinal_heads
     default_head = "continuation_ratio"
+    is_ordered = True
+    metrics = (*NominalTask.metrics, "quadratic_weighted_kappa")
+    scores = {**NominalTask.scores, "quadratic_weighted_kappa": (1, False)}
 
     @classmethod
     def find(cls, y: pd.DataFrame) -> list[Task]:

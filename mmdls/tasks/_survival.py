@@ -1,16 +1,19 @@
 """Right-censored endpoints: time and event of one kind, such as overall survival."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.cohort._endpoints import endpoint_numbers, warn_if_implausible
+from mmdls.metrics import concordance_index, median_follow_up, tied_times
 from mmdls.registry import survival_heads, tasks
+from mmdls.tasks._case import Case, Settings, Statistic
+from mmdls.tasks._reading import risk_and_survival
+from mmdls.tasks._survival_statistics import survival_statistics
 
 __all__ = ["SurvivalTask"]
 
@@ -40,6 +43,30 @@ class SurvivalTask(Task):
     heads = survival_heads
     default_head = "cox"
     main_metric = "concordance_index"
+    metrics = (
+        "concordance_index",
+        "concordance_index_ipcw",
+        "concordance_index_antolini",
+        "cumulative_dynamic_auc",
+        "brier_score",
+        "index_of_prediction_accuracy",
+        "integrated_brier_score",
+        "integrated_ipa",
+        "observed_expected_ratio",
+        "calibration_slope",
+        "calibration_ici",
+        "calibration_e50",
+        "calibration_e90",
+        "log_likelihood",
+        "d_calibration_p",
+    )
+    scores = {
+        "concordance_index": (1, False),
+        "concordance_index_ipcw": (1, False),
+        "cumulative_dynamic_auc": (1, False),
+        "integrated_brier_score": (-1, True),
+        "integrated_ipa": (1, True),
+    }
 
     def check(self, y: pd.DataFrame) -> None:
         """Refuse impossible times and events; warn of times that are implausible for months."""
@@ -97,7 +124,7 @@ class SurvivalTask(Task):
         outcome = self.outcome(y)
         known = outcome[self.known(outcome)]
         n_events, n = int(known["event"].sum()), len(known)
-        follow_up = metrics.median_follow_up(known["event"], known["time"]) if n else np.nan
+        follow_up = median_follow_up(known["event"], known["time"]) if n else np.nan
         return {
             "events": f"{n_events} ({n_events / n:.0%})" if n else "0",
             "median follow-up, months": "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}",
@@ -105,7 +132,7 @@ class SurvivalTask(Task):
 
     def targets(self, outcome: np.ndarray) -> tuple[np.ndarray, ...]:
         """Event and time; times apart by rounding only are tied."""
-        return outcome["event"], metrics.tied_times(outcome["time"])
+        return outcome["event"], tied_times(outcome["time"])
 
     def fit_head(self, head: Any, answers: Any, targets: Sequence[Any], sample_weight: Any = None) -> None:
         """Fit the baseline hazard."""
@@ -125,4 +152,12 @@ class SurvivalTask(Task):
 
     def score(self, outcome: np.ndarray, predictions: pd.DataFrame) -> float:
         """Harrell's C-index."""
-        return float(metrics.concordance_index(outcome["event"], outcome["time"], predictions["risk"].to_numpy()))
+        return float(concordance_index(outcome["event"], outcome["time"], predictions["risk"].to_numpy()))
+
+    def read_predictions(self, table: pd.DataFrame, y: pd.DataFrame) -> tuple[Task, pd.DataFrame]:
+        """``risk``, and survival by months as floats."""
+        return self, risk_and_survival(table, self.name)
+
+    def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
+        """Discrimination, calibration and error, with weights for censoring."""
+        return survival_statistics(case, settings)

@@ -1,0 +1,85 @@
+"""Predictions as users hold them: read by name, and refused where they cannot be right."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort import Task
+from mmdls.cohort._classes import plain_value
+
+__all__ = ["class_probabilities", "risk_and_survival"]
+
+
+def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The column ``risk`` and the survival columns, named by months as floats (a CSV file makes texts of them)."""
+    if "risk" not in table.columns:
+        raise ValueError(f"predictions of {name!r} need a column 'risk'; they have {list(table.columns)}.")
+    months: dict[float, Any] = {}
+    for column in table.columns:
+        try:
+            value = float(column)
+        except (TypeError, ValueError):
+            continue
+        if isinstance(column, bool) or not np.isfinite(value) or "_" in str(column):
+            continue
+        if value in months:
+            raise ValueError(
+                f"predictions of {name!r} hold the survival at {value:g} months twice: columns {months[value]!r} and "
+                f"{column!r}. Drop one of them."
+            )
+        months[value] = column
+    times = sorted(months)
+    found = table[["risk", *(months[t] for t in times)]].astype(np.float64).set_axis(["risk", *times], axis=1)
+    survival = found[times].to_numpy()
+    wrong = (survival < -1e-9) | (survival > 1 + 1e-9)
+    if wrong.any():
+        row = wrong.any(axis=1)
+        raise ValueError(
+            f"predictions of {name!r} must hold probabilities of being event-free between 0 and 1 at "
+            f"{[t for t, bad in zip(times, wrong.any(axis=0), strict=True) if bad][:3]} months; got "
+            f"{survival[wrong][:3].tolist()} for the patients {list(table.index[row][:3])}. A column whose name is a "
+            "number is read as survival at that month."
+        )
+    return found
+
+
+def class_probabilities(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[tuple[Any, ...], np.ndarray]:
+    """The classes in order, and their probabilities (n_patients, n_classes), found by the names of the columns."""
+    classes = _class_order(task, table, labels)
+    place = {label: i for i, label in enumerate(map(plain_value, table.columns))}
+    return classes, table.to_numpy()[:, [place[label] for label in classes]].astype(np.float64)
+
+
+def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[Any, ...]:
+    """The classes in the order of the task, or sorted if they have none: the order of columns does not matter."""
+    columns = list(map(plain_value, table.columns))
+    numbers = {str(c): c for c in columns}
+    if len(set(columns)) < len(columns):
+        raise ValueError(f"predictions of {task.name!r} have more than one column for a class: {columns}.")
+    present = sorted(set(map(plain_value, labels.dropna().to_numpy(dtype=object))), key=str)
+    missing = [label for label in present if label not in columns]
+    if missing or not columns:
+        hint = ""
+        if missing and all(str(label) in numbers for label in missing):
+            hint = (
+                f" The names of the columns are of another kind ({type(numbers[str(missing[0])]).__name__}, not "
+                f"{type(missing[0]).__name__}), as after a CSV file; rename them."
+            )
+        raise ValueError(
+            f"predictions of {task.name!r} need one column of probabilities a class, {list(task.classes or present)}; "
+            f"they have {columns}.{hint}"
+        )
+    ordered = tuple(label for label in task.classes if label in columns)
+    if task.is_ordered:
+        unplaced = [label for label in columns if label not in ordered]
+        if unplaced:
+            raise ValueError(
+                f"predictions of {task.name!r} have the classes {unplaced}, whose place in the order "
+                f"{list(task.classes)} is not known; give y the ordered categories of the model."
+            )
+        return ordered
+    try:
+        return tuple(sorted(columns))
+    except TypeError:
+        return tuple(columns)
