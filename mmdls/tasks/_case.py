@@ -83,7 +83,7 @@ class Case:
     predicted : pandas.DataFrame of shape (n, n_columns)
         As :meth:`Task.read_predictions` gives it.
     censoring, reference : structured array, default=()
-        Of a censored outcome: the patients on whom the censoring weights are estimated, and those whose average curve is
+        Of a censored outcome: the patients on whom the censoring weights are estimated, and those whose mean curve is
         the reference of the index of prediction accuracy.
     clusters : ndarray of shape (n,), default=None
     note : str, default=""
