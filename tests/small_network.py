@@ -4,7 +4,8 @@ import torch
 
 from mmdls.cohort import check_cohort
 from mmdls.training._build import build_network
-from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._inputs import Inputs
+from mmdls.training._targets import Targets
 
 
 def small_network(X, y, encoders):
@@ -21,9 +22,8 @@ def small_network(X, y, encoders):
         tasks,
         fusion="gated",
         fusion_params=None,
-        survival="cox",
-        survival_params={"ties": "efron"},
-        ordinal="continuation_ratio",
+        heads={},
+        head_params={},
         hidden_features=16,
         class_embedding=4,
         dropout=0.2,

@@ -177,39 +177,46 @@ def _net(**kwargs):
         GatedFusion({"ct": 8, "pet": 6}, out_features=8),
         {"subtype": ClassHead(8, 2), "stage": OrdinalHead(8, 3)},
         {"os": CoxHead(16)},
-        {"subtype": 2, "stage": 3, "os": 0},
+        {"subtype": 2, "stage": 3},
         hidden_features=16,
         **kwargs,
     )
 
 
 def test_unknown_outcomes_do_not_move_the_loss():
-    net = _net(horizons=(12.0,)).eval()
+    net = _net(horizons={"os": (12.0,)}).eval()
     packed = {"ct": (net.encoders["ct"].encode(torch.rand(8, 1, 8, 8)), torch.tensor([2, 2, 2, 2]))}
     outputs = net(packed, {"pet": torch.randn(4, 3)}, torch.ones(4, 2, dtype=torch.bool))
-    classes = {"subtype": torch.tensor([0, 1, 1, -1]), "stage": torch.tensor([2, 0, 1, -1])}
-    survival = {"os": (torch.tensor([True, False, True, True]), torch.tensor([3.0, 4, 20, torch.nan]).double())}
-    losses = net.losses(outputs, classes, survival)
+    targets = {
+        "subtype": (torch.tensor([0, 1, 1, -1]),),
+        "stage": (torch.tensor([2, 0, 1, -1]),),
+        "os": (torch.tensor([True, False, True, True]), torch.tensor([3.0, 4, 20, torch.nan]).double()),
+    }
+    known = dict.fromkeys(targets, torch.tensor([True, True, True, False]))
+    losses = net.losses(outputs, targets, known)
     first = Outputs(
         outputs.shared[:3],
         {name: output[:3] for name, output in outputs.tasks.items()},
         {name: output[:3] for name, output in outputs.horizons.items()},
     )
-    fewer = net.losses(first, {n: c[:3] for n, c in classes.items()}, {"os": tuple(t[:3] for t in survival["os"])})
+    fewer = net.losses(
+        first,
+        {name: tuple(field[:3] for field in fields) for name, fields in targets.items()},
+        {name: rows[:3] for name, rows in known.items()},
+    )
     assert losses.keys() == {LossName("subtype"), LossName("stage"), LossName("os"), LossName("os", horizons=True)}
     for name in losses:
         assert torch.allclose(losses[name], fewer[name]), name
 
 
 def test_a_batch_that_knows_nothing_gives_connected_zeros():
-    net = _net(horizons=(12.0,))
+    net = _net(horizons={"os": (12.0,)})
     packed = {"ct": (net.encoders["ct"].encode(torch.rand(4, 1, 8, 8)), torch.tensor([2, 2]))}
     outputs = net(packed, {"pet": torch.randn(2, 3)}, torch.ones(2, 2, dtype=torch.bool))
     unknown = torch.tensor([-1, -1])
     nothing = torch.full((2,), torch.nan, dtype=torch.float64)
-    losses = net.losses(
-        outputs, {"subtype": unknown, "stage": unknown}, {"os": (torch.tensor([False, False]), nothing)}
-    )
+    targets = {"subtype": (unknown,), "stage": (unknown,), "os": (torch.tensor([False, False]), nothing)}
+    losses = net.losses(outputs, targets, dict.fromkeys(targets, torch.tensor([False, False])))
     total = sum(losses.values())
     assert total.item() == 0
     total.backward()

@@ -45,8 +45,8 @@ def table(reference):
         ("stage", "tnm_logits"),
         ("dfs", "dfs_risk"),
         ("os", "os_risk"),
-        ("dfs@horizons", "dfs_logits"),
-        ("os@horizons", "os_logits"),
+        ("dfs at horizons", "dfs_logits"),
+        ("os at horizons", "os_logits"),
     ],
 )
 def test_outputs_equal_those_of_the_published_network(model, reference, ours, published):
@@ -59,7 +59,7 @@ def test_outputs_equal_those_of_the_published_network(model, reference, ours, pu
             packed[name] = net.encoders[name].encode(images.flatten(0, 1)).double(), counts
         tables = {name: torch.as_tensor(reference[name]).double() for name in ("radiomics", "pet", "clinical")}
         outputs = net(packed, tables, torch.ones(len(counts), 5, dtype=torch.bool))
-    task, _, horizons = ours.partition("@")
+    task, _, horizons = ours.partition(" at ")
     found = outputs.horizons[task] if horizons else outputs.tasks[task]
     expected = torch.as_tensor(reference[published]).double().reshape(found.shape)
     assert torch.allclose(found, expected, atol=1e-5, rtol=0)

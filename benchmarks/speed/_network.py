@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,9 @@ from mmdls.training._batches import _Batches
 from mmdls.training._build import build_network
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort, ready_to_predict
-from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet, _WeightedSum
+from mmdls.training._targets import Targets
 
 
 def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tuple[MultimodalNet, Inputs, Targets]:
@@ -36,25 +38,17 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
     for name, width in (("radiomics", 128), ("pet", 5), ("clinical", 6)):
         inputs.tables[name] = torch.as_tensor(rng.normal(size=(n_patients, width)), dtype=torch.float32)
     inputs.present = torch.ones(n_patients, len(encoders), dtype=torch.bool)
-    times = {
-        "dfs": torch.as_tensor(rng.integers(1, 60, n_patients) * 1.0),
-        "os": torch.as_tensor(rng.integers(1, 60, n_patients) * 1.0),
-    }
-    targets = Targets(
-        {
-            "subtype": torch.as_tensor(rng.integers(0, 2, n_patients)),
-            "stage": torch.as_tensor(rng.integers(0, 3, n_patients)),
-        },
-        {name: (torch.as_tensor(np.arange(n_patients) % 4 != 1), when) for name, when in times.items()},
-    )
+    tasks, y = published_tasks(), pd.DataFrame(index=range(n_patients))
+    for endpoint in ("dfs", "os"):
+        y[f"{endpoint}_time"], y[f"{endpoint}_event"] = rng.integers(1, 60, n_patients), np.arange(n_patients) % 4 != 1
+    for label in ("subtype", "stage"):
+        y[label] = rng.choice(tasks[label].classes, n_patients)
+    targets = Targets.from_table(y, tasks)
     architecture = {
         k: parameters[k]
         for k in (
             "fusion",
             "fusion_params",
-            "survival",
-            "survival_params",
-            "ordinal",
             "hidden_features",
             "class_embedding",
             "dropout",
@@ -64,7 +58,9 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
         )
     }
     torch.manual_seed(0)
-    network = build_network(encoders, inputs, published_tasks(), **architecture)
+    heads = {"survival": parameters["survival"], "ordinal": parameters["ordinal"]}
+    head_params = {"survival": parameters["survival_params"]}
+    network = build_network(encoders, inputs, tasks, heads=heads, head_params=head_params, **architecture)
     return network, inputs, targets
 
 
@@ -101,7 +97,7 @@ def ours_predicts(device: str, precision: str = "float32", compile: bool = False
 
 
 def _answers(outputs: Outputs) -> dict[str, np.ndarray]:
-    named = outputs.tasks | {f"{name}@horizons": logits for name, logits in outputs.horizons.items()}
+    named = outputs.tasks | {f"{name} at horizons": logits for name, logits in outputs.horizons.items()}
     return {name: value.cpu().numpy() for name, value in named.items()}
 
 
@@ -136,7 +132,7 @@ def reference_predicts(device: str, path: str, **size: int) -> Step:
     def step() -> dict[str, np.ndarray]:
         with torch.no_grad():
             outputs = model(volumes["lesion"], volumes["lung"], *tables)
-        names = ("subtype", "stage", "dfs", "os", "dfs@horizons", "os@horizons")
+        names = ("subtype", "stage", "dfs", "os", "dfs at horizons", "os at horizons")
         return {name: value.cpu().numpy().reshape(len(value), -1) for name, value in zip(names, outputs, strict=True)}
 
     return step
@@ -207,7 +203,7 @@ def plain_trains(device: str, **size: int) -> Step:
         torch.manual_seed(1)
         optimizer.zero_grad()
         outputs = network(_encode_volumes(encoders, volumes), tables, inputs.present.to(device))
-        sum(network.losses(outputs, targets.classes, targets.survival).values()).backward()
+        sum(network.losses(outputs, targets.fields, targets.known).values()).backward()
         optimizer.step()
         return _gradients(network)
 
@@ -218,17 +214,17 @@ def reference_trains(device: str, path: str, **size: int) -> Step:
     """A training step by the published repository's own network, loss and optimiser."""
     model, volumes, tables, targets = _reference(path, device, **size)
     cox = importlib.import_module("mm_dls.CoxphLoss").CoxPHLoss()
-    targets = targets.take(torch.arange(len(targets.classes["stage"])), torch.device(device))
+    targets = targets.take(torch.arange(len(targets.known["stage"])), torch.device(device))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=1e-5)
     years = torch.tensor([12.0, 36.0, 60.0], device=device)
 
     def step() -> None:
         optimizer.zero_grad()
         subtype, stage, dfs, os_risk, *horizons = model(volumes["lesion"], volumes["lung"], *tables)
-        loss = nn.functional.cross_entropy(subtype, targets.classes["subtype"])
-        loss = loss + nn.functional.cross_entropy(stage, targets.classes["stage"])
+        loss = nn.functional.cross_entropy(subtype, *targets.fields["subtype"])
+        loss = loss + nn.functional.cross_entropy(stage, *targets.fields["stage"])
         for risk, logits, name in zip((dfs, os_risk), horizons, ("dfs", "os"), strict=True):
-            event, when = targets.survival[name]
+            event, when = targets.fields[name]
             loss = loss + cox(risk, when, event.float())
             by_then = (when[:, None] <= years).float()
             loss = loss + nn.functional.binary_cross_entropy_with_logits(logits, by_then)

@@ -12,8 +12,8 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmdls.cohort import check_cohort, check_target, class_codes, survival_target
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
+from mmdls.cohort import Task, check_cohort, check_target
+from mmdls.estimators._multimodal import Multimodal
 from mmdls.estimators._published import (
     CLINICAL,
     PET,
@@ -23,8 +23,9 @@ from mmdls.estimators._published import (
     published_tasks,
 )
 from mmdls.estimators._risk_groups import risk_group
+from mmdls.estimators._task_answers import cumulative_hazard
 from mmdls.images import SliceStore
-from mmdls.metrics import UndefinedMetricWarning, auc_score, concordance_index
+from mmdls.metrics import UndefinedMetricWarning
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
@@ -169,7 +170,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
         tasks = check_cohort(table, y)
         self._fit(table, y, tasks, weight)
-        self.classes_ = {task.name: np.asarray(task.classes) for task in tasks.values() if task.classes}
+        self.classes_ = {name: np.asarray(tasks[name].classes) for name in self._class_tasks}
         self.unique_times_ = self._times
         return self
 
@@ -206,7 +207,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         blocks = {"radiomics": RADIOMICS, "pet": PET, "clinical": CLINICAL}
         self._plain_input = False
         self.tasks_ = published_tasks()
-        self.classes_ = {task.name: np.asarray(task.classes) for task in self.tasks_.values() if task.classes}
+        self.classes_ = {name: np.asarray(self.tasks_[name].classes) for name in self._class_tasks}
         self.modalities_, inputs = [], Inputs([name for name, _ in self._encoders])
         for name, encoder, columns in self.modalities:
             encoder = clone(encoder)
@@ -240,7 +241,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Parameters
         ----------
         X, y : pandas.DataFrame
-            A cohort that knows the endpoints of this model.
+            A cohort that knows the censored outcomes of this model.
         sample_weight : array of shape (n_patients,), default=None
 
         Returns
@@ -252,38 +253,29 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         by_id = isinstance(X, pd.DataFrame)
         y = outcome_table(y, table.index, by_id=by_id)
         table, y, weight = counted_rows(table, y, patient_weights(sample_weight, table.index, by_id=by_id))
-        check_cohort(table, y, self._endpoints)
+        names = [name for name, task in self.tasks_.items() if task.is_censored]
+        check_cohort(table, y, names)
         inputs = self._inputs(table)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, weight)
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, names, weight)
         self.unique_times_ = self._times
         return self
 
     def predict(self, X: Any) -> pd.DataFrame:
-        """Labels of the class tasks and risks of the endpoints (higher = earlier event).
+        """One column a task: labels of classes, risks of endpoints (higher = earlier event), values of numbers.
 
         Returns
         -------
         pandas.DataFrame of shape (n_patients, n_tasks)
         """
         outputs = self._outputs(X)
-        columns: dict[str, Any] = {}
-        for task in self.tasks_.values():
-            if task.kind == "survival":
-                columns[task.name] = self._risk(outputs, task.name)
-            else:
-                columns[task.name] = pd.Categorical.from_codes(
-                    self._probabilities(outputs, task.name).argmax(axis=1),
-                    categories=list(task.classes),
-                    ordered=task.kind == "ordinal",
-                )
         index = X.index if isinstance(X, pd.DataFrame) else None
-        return pd.DataFrame(columns, index=index)
+        return pd.DataFrame({name: self._summary(outputs, name) for name in self.tasks_}, index=index)
 
     def predict_proba(self, X: Any, task: str) -> np.ndarray:
         """Probabilities of a class task, (n_patients, n_classes), columns in the order of ``classes_[task]``."""
         check_is_fitted(self, "net_")
-        self._task(task, "nominal", "ordinal")
-        return self._probabilities(self._outputs(X), task)
+        self._check_offered(task, self._class_tasks)
+        return self._predictions(self._outputs(X), task).to_numpy()
 
     def predict_survival_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
         """Survival functions of an endpoint.
@@ -311,8 +303,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     def predict_risk_group(self, X: Any, task: str) -> np.ndarray:
         """Risk group of an endpoint, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""
         check_is_fitted(self, "net_")
-        self._task(task, "survival")
-        return risk_group(self._risk(self._outputs(X), task), self.risk_cutpoints_[task])
+        self._check_offered(task, self._endpoints)
+        return risk_group(self._summary(self._outputs(X), task), self.risk_cutpoints_[task])
 
     def transform(self, X: Any) -> np.ndarray:
         """Patient embeddings: the shared representation, (n_patients, hidden_features)."""
@@ -348,7 +340,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         return table
 
     def score(self, X: Any, y: pd.DataFrame) -> float:
-        """Mean over tasks of the ROC AUC (one against the rest) and of Harrell's C; higher is better.
+        """Mean over tasks of the ROC AUC (one against the rest), Harrell's C and other scores; higher is better.
 
         Tasks of which ``y`` knows too little are left out, those of which it has no columns with a warning; NaN if it
         knows too little of all. Patients of a class that no training patient had are left out of that task, with a
@@ -365,21 +357,19 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
             warnings.warn(f"y has no columns of {missing}; the score is that of the other tasks.", stacklevel=2)
         scores: list[float] = []
         for task in (task for name, task in self.tasks_.items() if name in offered):
-            if task.kind == "survival":
-                outcome = survival_target(y, task.name)
-                known = ~np.isnan(outcome["time"])
-                risk = self._risk(outputs, task.name)
-                scores.append(float(concordance_index(outcome["event"][known], outcome["time"][known], risk[known])))
-            else:
-                codes = class_codes(y[task.name], task.classes)
-                known = codes >= 0
-                new = y.loc[~known, task.name].dropna()
-                if len(new):
-                    warnings.warn(
-                        f"{len(new)} patients have a {task.name} that no training patient had, {list(new.unique())}; "
-                        f"they are left out of its score. Known are {list(task.classes)}.",
-                        UndefinedMetricWarning,
-                        stacklevel=2,
-                    )
-                scores.append(float(auc_score(codes[known], self._probabilities(outputs, task.name)[known])))
+            outcome = task.outcome(y)
+            if task.has_classes:
+                _warn_of_new_classes(task, y, outcome)
+            scores.append(self._task_score(outputs, task.name, outcome))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
+
+
+def _warn_of_new_classes(task: Task, y: pd.DataFrame, outcome: np.ndarray) -> None:
+    new = y.loc[~task.known(outcome), task.columns[0]].dropna()
+    if len(new):
+        warnings.warn(
+            f"{len(new)} patients have a {task.name} that no training patient had, {list(new.unique())}; they are left "
+            f"out of its score. Known are {list(task.classes)}.",
+            UndefinedMetricWarning,
+            stacklevel=3,
+        )

@@ -1,7 +1,7 @@
 """What the multimodal estimators share: parameters, fitting, and the way from a table to the network's outputs."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -13,34 +13,31 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, has_fit_parameter, validate_data
-from sksurv.functions import StepFunction
-from torch import Tensor
 
-from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, survival_target, warn_unused
+from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
 from mmdls.estimators._modalities import resolve_modalities
-from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.estimators._slices import SliceEncoder
+from mmdls.estimators._task_answers import TaskAnswers
 from mmdls.modules import Outputs
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, Targets, refuse_no_numbers, rows_with_values
+from mmdls.training._inputs import Inputs, refuse_no_numbers, rows_with_values
 
-__all__ = ["Multimodal", "cumulative_hazard"]
+__all__ = ["Multimodal"]
 
 # Parameters of the network, and of its training.
 _ARCHITECTURE = (
-    "fusion fusion_params survival survival_params ordinal hidden_features "
-    "class_embedding dropout modality_dropout modality_supervision horizons"
+    "fusion fusion_params hidden_features class_embedding dropout modality_dropout modality_supervision horizons"
 ).split()
 _TRAINING = (
     "optimizer max_epochs learning_rate weight_decay batch_size patience schedule gradient_clip task_weights verbose"
 ).split()
 
 
-class Multimodal(_BaseComposition):
+class Multimodal(TaskAnswers, _BaseComposition):
     """What the three estimators share: parameters, fitting, and the way from a table to the network's outputs."""
 
     _parameter_constraints: dict[str, list[Any]] = NETWORK_CONSTRAINTS
@@ -211,42 +208,12 @@ class Multimodal(_BaseComposition):
         for name, encoder, columns in self.modalities_:
             if name in inputs.stores:
                 encoder._set_network(self._network.encoders[name], columns)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, sample_weight)
+        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, list(tasks), sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _ARCHITECTURE}
-
-    def _fit_answers(self, outputs: Outputs, y: pd.DataFrame, sample_weight: np.ndarray | None) -> None:
-        """Baselines, time grids, risk cut-points, outcomes and average answers of the training rows."""
-        self.training_outcomes_, self.risk_cutpoints_, self._times = {}, {}, {}
-        endpoints = {name: self.tasks_[name] for name in self._endpoints}
-        targets = Targets.from_table(y, endpoints, sample_weight)
-        counted = ~outputs.unknown.numpy()
-        if sample_weight is not None:
-            counted &= sample_weight > 0
-        rows = np.flatnonzero(counted)
-        weight = None if sample_weight is None else sample_weight[rows]
-
-        def average(values: Tensor) -> Tensor:
-            return torch.as_tensor(np.average(values[rows].numpy(), axis=0, weights=weight))
-
-        # The prediction for a patient of whom nothing is known; no training row teaches the network that.
-        self._average = {name: average(outputs.tasks[name]) for name in endpoints}
-        for name, head in self._network.class_heads.items():
-            self._average[name] = average(head.probabilities(outputs.tasks[name]))
-        for name in endpoints:
-            known = targets.with_outcome(name, rows)
-            event, time, *weights = targets.outcome(name, known)
-            head = self._network.survival_heads[name].cpu()
-            head.fit_baseline(outputs.tasks[name][known], event, time, *weights)
-            self._network.to(self._compute().torch_device)
-            self._times[name] = head.times.cpu().numpy()
-            outcome = survival_target(y, name)
-            self.training_outcomes_[name] = outcome[~np.isnan(outcome["time"])]
-            risk = head.cpu().risk(outputs.tasks[name][known]).numpy()
-            self.risk_cutpoints_[name] = fit_cutpoints(
-                risk, *(each.numpy() for each in weights), endpoint=name, stacklevel=5
-            )
+        heads = {"survival": self.survival, "ordinal": self.ordinal}
+        params = {"survival": self.survival_params}
+        return {name: getattr(self, name) for name in _ARCHITECTURE} | {"heads": heads, "head_params": params}
 
     def _ignore_untaught(self, inputs: Inputs, y: pd.DataFrame) -> None:
         """A modality that no training patient had was never learned: its weights are random, and it is left aside."""
@@ -387,10 +354,7 @@ class Multimodal(_BaseComposition):
     def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
-        outputs = forward_cohort(self._network, inputs, self._compute())
-        for name in self._average.keys() & set(self._endpoints):
-            outputs.tasks[name][outputs.unknown] = self._average[name]
-        return outputs
+        return forward_cohort(self._network, inputs, self._compute())
 
     def _compute(self) -> Compute:
         return Compute(self.device, self.precision, self.micro_batch_size, self.compile)
@@ -400,90 +364,3 @@ class Multimodal(_BaseComposition):
         tags.input_tags.allow_nan = True
         tags.target_tags.required = True
         return tags
-
-    @property
-    def _network(self) -> Any:
-        """The :class:`MultimodalNet`; torch's containers hide the methods of its heads from type checkers."""
-        return self.net_.module_
-
-    @property
-    def _endpoints(self) -> list[str]:
-        return [task.name for task in self.tasks_.values() if task.kind == "survival"]
-
-    def _task(self, name: str, *kinds: str) -> Task:
-        offered = [task.name for task in self.tasks_.values() if task.kind in kinds]
-        if name not in offered:
-            raise KeyError(f"{name!r} is none of the tasks this answers for: {offered}.")
-        return self.tasks_[name]
-
-    # -- answers by task ------------------------------------------------------------------------------------------
-
-    def predict_tasks(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
-        """Everything that is predicted, from one pass through the network; what :mod:`mmdls.evaluation` reads.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame or array of shape (n_patients, n_features)
-        times : sequence of float, default=()
-            Months at which survival is given.
-
-        Returns
-        -------
-        dict of str to pandas.DataFrame
-            By task, one row a patient. A class task: probabilities, one column a class. An endpoint: ``risk`` (higher =
-            earlier event) and survival probabilities, one column a time, NaN beyond the training follow-up.
-        """
-        outputs = self._outputs(X)
-        index = X.index if isinstance(X, pd.DataFrame) else None
-        grid = np.asarray(times, dtype=np.float64)
-        tables = {}
-        for name, task in self.tasks_.items():
-            if task.classes:
-                columns = pd.Index(list(task.classes), dtype=object)
-                tables[name] = pd.DataFrame(self._probabilities(outputs, name), index=index, columns=columns)
-                continue
-            tables[name] = pd.DataFrame({"risk": self._risk(outputs, name)}, index=index)
-            if len(grid) and name in self._times:
-                end = max(self._times[name][-1], self.training_outcomes_[name]["time"].max())
-                survival = np.where(grid <= end, self._survival(outputs, name, grid), np.nan)
-                tables[name] = pd.concat([tables[name], pd.DataFrame(survival, index=index, columns=grid)], axis=1)
-        return tables
-
-    def _probabilities(self, outputs: Outputs, task: str) -> np.ndarray:
-        probabilities = self._network.class_heads[task].probabilities(outputs.tasks[task])
-        if task in self._average:
-            probabilities[outputs.unknown] = self._average[task]
-        return probabilities.numpy()
-
-    def _risk(self, outputs: Outputs, task: str) -> np.ndarray:
-        return self._network.survival_heads[task].cpu().risk(outputs.tasks[task]).numpy()
-
-    def _survival(self, outputs: Outputs, task: str, times: np.ndarray) -> np.ndarray:
-        head = self._network.survival_heads[task].cpu()
-        return head.survival_function(outputs.tasks[task], torch.as_tensor(times)).numpy()
-
-    def _step_functions(
-        self, X: Any, task: str, return_array: bool, transform: Callable[[np.ndarray], np.ndarray] = lambda s: s
-    ) -> np.ndarray:
-        self._task(task, "survival")
-        if task not in self._times:
-            raise RuntimeError(
-                f"the baseline hazard of {task!r} is unknown, since this model came from a checkpoint; "
-                "call fit_baselines(X, y) with patients of known outcome first."
-            )
-        times = self._times[task]
-        values = transform(self._survival(self._outputs(X), task, times))
-        if return_array:
-            return values
-        start = float(transform(np.ones(1))[0])
-        grid, values = np.r_[0.0, times], np.c_[np.full(len(values), start), values]
-        if times[0] == 0:
-            grid, values = grid[1:], values[:, 1:]
-        functions = np.empty(len(values), dtype=object)
-        functions[:] = [StepFunction(grid, row, domain=(0, None)) for row in values]
-        return functions
-
-
-def cumulative_hazard(survival: np.ndarray) -> np.ndarray:
-    """Cumulative hazards of survival probabilities, finite where survival is 0."""
-    return -np.log(np.clip(survival, np.finfo(float).tiny, None)) + 0.0

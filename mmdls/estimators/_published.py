@@ -33,13 +33,13 @@ CLINICAL = [
 # Prefixes of the checkpoint's keys and ours; the two image branches share one rule.
 _KEYS = {
     "shared_up.": "fusion.layers.",
-    "subtype_head.": "class_heads.subtype.linear.",
-    "tnm_head.": "class_heads.stage.linear.",
+    "subtype_head.": "heads.subtype.linear.",
+    "tnm_head.": "heads.stage.linear.",
     "subtype_emb.weight": "class_embeddings.subtype.weight",
     "tnm_emb.weight": "class_embeddings.stage.weight",
     "surv_mlp.0.": "trunk.0.",
-    "dfs_head.": "survival_heads.dfs.linear.",
-    "os_head.": "survival_heads.os.linear.",
+    "dfs_head.": "conditioned_heads.dfs.linear.",
+    "os_head.": "conditioned_heads.os.linear.",
     "dfs_cls.": "horizon_heads.dfs.",
     "os_cls.": "horizon_heads.os.",
 }

@@ -16,9 +16,9 @@ from mmdls.cohort import (
     class_labels,
     refuse_other_tables,
 )
-from mmdls.estimators._multimodal import Multimodal, cumulative_hazard
+from mmdls.estimators._multimodal import Multimodal
 from mmdls.estimators._risk_groups import risk_group
-from mmdls.metrics import concordance_index
+from mmdls.estimators._task_answers import cumulative_hazard
 from mmdls.registry import estimators as estimator_registry
 from mmdls.tasks import NominalTask
 from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
@@ -196,7 +196,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``."""
-        return self._probabilities(self._outputs(X), "label")
+        return self._predictions(self._outputs(X), "label").to_numpy()
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each sample, (n_samples,)."""
@@ -357,7 +357,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Risk, higher = earlier event, (n_patients,)."""
         outputs = self._outputs(X)
-        return self._risk(outputs, self._name)
+        return self._summary(outputs, self._name)
 
     def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Survival functions.
@@ -387,8 +387,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
 
     def score(self, X: Any, y: Any) -> float:
         """Harrell's C-index."""
-        risk = self.predict(X)
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(risk))
+        outputs = self._outputs(X)
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))
         outcome = scored_outcome(y, index, self._name, by_id=isinstance(X, pd.DataFrame))
-        known = ~np.isnan(outcome["time"])
-        return float(concordance_index(outcome["event"][known], outcome["time"][known], risk[known]))
+        return self._task_score(outputs, self._name, outcome)

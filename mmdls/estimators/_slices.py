@@ -260,9 +260,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             architecture={
                 "fusion": "concat",
                 "fusion_params": {"hidden_features": 64},
-                "survival": "cox",
-                "survival_params": None,
-                "ordinal": "continuation_ratio",
+                "heads": {},
+                "head_params": {},
                 "hidden_features": 64,
                 "class_embedding": 0,
                 "dropout": 0.1,

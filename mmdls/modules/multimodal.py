@@ -1,4 +1,4 @@
-"""The multimodal, multi-task network: encoders, fusion, class heads, survival heads."""
+"""The multimodal, multi-task network: encoders, fusion, one head a task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -31,15 +31,18 @@ class LossName(NamedTuple):
 
     @property
     def label(self) -> str:
-        """One text for each: ``os``, ``os@lesion``, ``os@@horizons``; ``@`` in a name is ``%40``, ``%`` ``%25``."""
-        task = _without_at(self.task)
-        if self.horizons:
-            return f"{task}@@horizons"
-        return task if self.modality is None else f"{task}@{_without_at(self.modality)}"
+        """Another text for every name: ``os_loss``, ``os_loss (lesion alone)``, ``os_loss (horizons)``.
+
+        A bracket in the name of a task or modality is doubled where a source follows, so that no two texts are equal.
+        """
+        if self.modality is None and not self.horizons:
+            return f"{self.task}_loss"
+        source = "horizons" if self.modality is None else f"{_doubled(self.modality)} alone"
+        return f"{_doubled(self.task)}_loss ({source})"
 
 
-def _without_at(name: str) -> str:
-    return name.replace("%", "%25").replace("@", "%40")
+def _doubled(name: str) -> str:
+    return name.replace("(", "((")
 
 
 @dataclass
@@ -51,9 +54,9 @@ class Outputs:
     shared : Tensor of shape (B, D)
         The shared representation.
     tasks : dict of str to Tensor of shape (B, P)
-        Logits or parameters of every task.
+        Parameters of every task, such as logits.
     horizons : dict of str to Tensor of shape (B, H)
-        Auxiliary event-by-then logits of endpoints.
+        Auxiliary logits of the event by each horizon, of tasks that have them.
     alone : dict of (task, modality) to Tensor of shape (B, P)
         What the heads of single modalities say; in training only.
     embeddings : dict of str to Tensor of shape (B, D)
@@ -90,8 +93,8 @@ class Outputs:
 class MultimodalNet(nn.Module):
     """Embeddings of every modality, fused into one representation, read by one head a task.
 
-    The representation, joined by soft embeddings of the predicted classes, feeds the survival heads: prognosis is
-    conditioned on the predicted subtype and stage.
+    Some heads read the shared representation. Others read a layer behind it, the trunk, which also reads soft
+    embeddings of the predicted classes: prognosis is conditioned on the predicted subtype and stage.
 
     Parameters
     ----------
@@ -99,16 +102,18 @@ class MultimodalNet(nn.Module):
         A :class:`~mmdls.modules.SliceNet` for images, a :class:`~mmdls.modules.TabularNet` for features.
     fusion : nn.Module
         See :mod:`mmdls.modules.fusions`; the order of modalities is that of ``encoders``.
-    class_heads, survival_heads : mapping of str to nn.Module
-        See :mod:`mmdls.modules.heads`. A survival head reads ``hidden_features`` features.
+    heads : mapping of str to nn.Module
+        By task, the heads that read the shared representation; see :mod:`mmdls.modules.heads`.
+    conditioned_heads : mapping of str to nn.Module
+        By task, the heads that read the ``hidden_features`` features of the trunk.
     n_classes : mapping of str to int
-        Of each class head.
+        The tasks among ``heads`` whose classes condition the trunk, which have ``probabilities``.
     hidden_features : int, default=128
-        Width of the layer in front of the survival heads.
+        Width of the trunk.
     class_embedding : int, default=32
-        Width of the soft embedding of each class task; 0 turns the conditioning off.
+        Width of the soft embedding of the classes of each task; 0 turns the conditioning off.
     dropout : float, default=0.3
-        In front of the survival heads.
+        Behind the trunk.
     modality_dropout : float, default=0.0
         Chance that a present modality is hidden from a patient in training; one always stays.
     modality_heads : mapping of str to mapping of str to nn.Module, default=None
@@ -116,9 +121,9 @@ class MultimodalNet(nn.Module):
         the modality that is learned fastest, often the clinical table, leaves the images nothing to explain.
     modality_supervision : float, default=0.0
         Weight of the mean loss of these heads.
-    horizons : sequence of float, default=()
-        Months at which auxiliary event-by-then logits are trained beside each survival head (the published model has
-        12, 36, 60). They shape the representation; probabilities come from the survival function.
+    horizons : mapping of str to sequence of float, default=None
+        By task with event and time, the months at which auxiliary logits of the event by then are trained beside its
+        head (the published model has 12, 36, 60). They shape the representation only.
 
     References
     ----------
@@ -130,8 +135,8 @@ class MultimodalNet(nn.Module):
         self,
         encoders: Mapping[str, nn.Module],
         fusion: Any,
-        class_heads: Mapping[str, nn.Module],
-        survival_heads: Mapping[str, nn.Module],
+        heads: Mapping[str, nn.Module],
+        conditioned_heads: Mapping[str, nn.Module],
         n_classes: Mapping[str, int],
         *,
         hidden_features: int = 128,
@@ -140,31 +145,35 @@ class MultimodalNet(nn.Module):
         modality_dropout: float = 0.0,
         modality_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
         modality_supervision: float = 0.0,
-        horizons: Sequence[float] = (),
+        horizons: Mapping[str, Sequence[float]] | None = None,
     ):
         super().__init__()
         self.names = tuple(encoders)
         self.encoders = NamedModules(encoders)
         self.fusion: Any = fusion
-        self.class_heads = NamedModules(class_heads)
-        self.survival_heads = NamedModules(survival_heads)
+        self.heads = NamedModules(heads)
+        self.conditioned_heads = NamedModules(conditioned_heads)
         self.modality_dropout = modality_dropout
-        self.modality_heads = NamedModules({n: NamedModules(heads) for n, heads in (modality_heads or {}).items()})
+        self.modality_heads = NamedModules({n: NamedModules(alone) for n, alone in (modality_heads or {}).items()})
         self.modality_supervision = modality_supervision
-        self.horizons = tuple(horizons)
+        self.horizons = {name: tuple(months) for name, months in (horizons or {}).items()}
         width = int(fusion.out_features)
         self.class_embeddings = NamedModules()
         self.horizon_heads = NamedModules()
-        if survival_heads:
+        if conditioned_heads:
             if class_embedding:
-                for name in class_heads:
-                    start = torch.randn(n_classes[name], class_embedding) * 0.1
+                for name, n in n_classes.items():
+                    start = torch.randn(n, class_embedding) * 0.1
                     self.class_embeddings[name] = nn.Embedding.from_pretrained(start, freeze=False)
-                width += class_embedding * len(class_heads)
+                width += class_embedding * len(n_classes)
             self.trunk = nn.Sequential(nn.Linear(width, hidden_features), nn.ReLU(), nn.Dropout(dropout))
-            if self.horizons:
-                for name in survival_heads:
-                    self.horizon_heads[name] = nn.Linear(hidden_features, len(self.horizons))
+        for name, months in self.horizons.items():
+            in_features = hidden_features if name in conditioned_heads else int(fusion.out_features)
+            self.horizon_heads[name] = nn.Linear(in_features, len(months))
+
+    def head(self, task: str) -> Any:
+        """The head of a task."""
+        return self.heads[task] if task in self.heads else self.conditioned_heads[task]
 
     def embed(self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Packed slice embeddings {name: ((K, D), counts (B,))} and features {name: (B, P)} -> {name: (B, D_name)}."""
@@ -180,16 +189,16 @@ class MultimodalNet(nn.Module):
         return self.fusion(embeddings, present)
 
     def predict(self, shared: Tensor) -> Outputs:
-        """Shared representation (B, D) -> logits or parameters of every task, and horizon logits of endpoints."""
-        outputs = Outputs(shared, {name: head(shared) for name, head in self.class_heads.items()})
-        if not self.survival_heads:
-            return outputs
-        conditioned = [shared]
-        for name, embedding in self.class_embeddings.items():
-            conditioned.append(self.class_heads[name].probabilities(outputs.tasks[name]) @ embedding.weight)
-        features = self.trunk(torch.cat(conditioned, dim=1))
-        outputs.tasks |= {name: head(features) for name, head in self.survival_heads.items()}
-        outputs.horizons = {name: head(features) for name, head in self.horizon_heads.items()}
+        """Shared representation (B, D) -> parameters of every task, and its logits at horizons."""
+        outputs = Outputs(shared, {name: head(shared) for name, head in self.heads.items()})
+        features = dict.fromkeys(self.heads, shared)
+        if self.conditioned_heads:
+            conditions = [shared]
+            for name, embedding in self.class_embeddings.items():
+                conditions.append(self.heads[name].probabilities(outputs.tasks[name]) @ embedding.weight)
+            features |= dict.fromkeys(self.conditioned_heads, self.trunk(torch.cat(conditions, dim=1)))
+        outputs.tasks |= {name: head(features[name]) for name, head in self.conditioned_heads.items()}
+        outputs.horizons = {name: head(features[name]) for name, head in self.horizon_heads.items()}
         return outputs
 
     def forward(
@@ -210,8 +219,8 @@ class MultimodalNet(nn.Module):
     def losses(
         self,
         outputs: Outputs,
-        classes: Mapping[str, Tensor],
-        survival: Mapping[str, tuple[Tensor, Tensor]],
+        targets: Mapping[str, tuple[Tensor, ...]],
+        known: Mapping[str, Tensor],
         sample_weight: Tensor | None = None,
         present: Tensor | None = None,
     ) -> dict[LossName, Tensor]:
@@ -221,10 +230,10 @@ class MultimodalNet(nn.Module):
         ----------
         outputs : Outputs
             What :meth:`forward` gave.
-        classes : mapping of str to Tensor of shape (B,)
-            Class numbers; -1 = unknown.
-        survival : mapping of str to (event (B,) bool, time (B,) months)
-            Time NaN = unknown.
+        targets : mapping of str to tuple of Tensor, each (B,)
+            What the loss of each head takes behind its parameters.
+        known : mapping of str to Tensor of shape (B,), bool
+            Whose outcome is known.
         sample_weight : Tensor of shape (B,), default=None
         present : Tensor of shape (B, M), default=None
             Which modalities each patient has; needed for the heads of single modalities.
@@ -234,14 +243,13 @@ class MultimodalNet(nn.Module):
         dict of LossName to Tensor
             Scalars; a task of which the batch knows nothing gives a zero that is connected to the graph.
         """
-        known = {name: codes >= 0 for name, codes in classes.items()}
-        known |= {name: ~time.isnan() for name, (_, time) in survival.items()}
-        targets = {name: (codes,) for name, codes in classes.items()} | dict(survival)
         found = {}
-        for name, head in [*self.class_heads.items(), *self.survival_heads.items()]:
+        for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
             found[LossName(name)] = _known_loss(head, outputs.tasks[name], targets[name], known[name], sample_weight)
         for name, logits in outputs.horizons.items():
-            found[LossName(name, horizons=True)] = self._horizon_loss(logits, *survival[name], sample_weight)
+            event, time = targets[name]
+            labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
+            found[LossName(name, horizons=True)] = _horizon_loss(logits, labels, sample_weight)
         if outputs.alone and self.modality_supervision:
             if present is None:
                 raise ValueError(
@@ -254,16 +262,6 @@ class MultimodalNet(nn.Module):
                 found[LossName(name, modality)] = share * loss
         return found
 
-    def _horizon_loss(self, logits: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None) -> Tensor:
-        target = horizon_targets(event, time, torch.as_tensor(self.horizons).to(time))
-        weight = (~target.isnan()).to(logits)
-        if sample_weight is not None:
-            weight = weight * sample_weight[:, None]
-        nll = functional.binary_cross_entropy_with_logits(
-            logits, target.nan_to_num().to(logits), weight=weight, reduction="sum"
-        )
-        return nll / weight.sum().clamp(min=1e-12)
-
     def _hide(self, present: Tensor) -> Tensor:
         kept = present & (torch.rand(present.shape, device=present.device) >= self.modality_dropout)
         return torch.where(kept.any(dim=1, keepdim=True), kept, present)
@@ -274,6 +272,17 @@ def horizon_targets(event: Tensor, time: Tensor, horizons: Tensor) -> Tensor:
     by_then = time[:, None] <= horizons
     target = torch.where(by_then, torch.where(event[:, None], 1.0, torch.nan), 0.0)
     return torch.where(time[:, None].isnan(), torch.nan, target)
+
+
+def _horizon_loss(logits: Tensor, labels: Tensor, sample_weight: Tensor | None) -> Tensor:
+    """Mean cross-entropy of logits (B, H) with labels (B, H), NaN = unknown."""
+    weight = (~labels.isnan()).to(logits)
+    if sample_weight is not None:
+        weight = weight * sample_weight[:, None]
+    nll = functional.binary_cross_entropy_with_logits(
+        logits, labels.nan_to_num().to(logits), weight=weight, reduction="sum"
+    )
+    return nll / weight.sum().clamp(min=1e-12)
 
 
 def _known_loss(

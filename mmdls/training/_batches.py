@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmdls.training._inputs import Targets
-
 
 class _Rows(Dataset):
     """The rows of some patients; everything else is looked up by the net."""
@@ -55,15 +53,3 @@ class _Batches:
         for rows in torch.stack(rounds, dim=1):
             rows = rows[rows >= 0]
             yield rows, rows
-
-
-def _events(targets: Targets) -> np.ndarray:
-    """Events seen for each patient, over all endpoints; zero without endpoints."""
-    seen = [event.numpy().astype(int) for event, _ in targets.survival.values()]
-    return np.sum(seen, axis=0) if seen else np.zeros(len(next(iter(targets.classes.values()))), dtype=int)
-
-
-def _times(targets: Targets) -> np.ndarray:
-    """Time known for each patient, the sum over endpoints; zero where there is none."""
-    known = [time.nan_to_num().numpy() for _, time in targets.survival.values()]
-    return np.sum(known, axis=0) if known else np.zeros(len(next(iter(targets.classes.values()))))

@@ -10,15 +10,16 @@ import pandas as pd
 from torch import nn
 
 from mmdls.cohort import Task
-from mmdls.modules import ClassHead, MultimodalNet, OrdinalHead, TabularNet
-from mmdls.registry import fusions, survival_heads
+from mmdls.modules import MultimodalNet, TabularNet
+from mmdls.registry import fusions
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._fit import train
 from mmdls.training._holdout import hold_out
 from mmdls.training._inference import freeze, ready_to_predict, standardize_features
-from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet
 from mmdls.training._ranks import Ranks
+from mmdls.training._targets import Targets
 
 __all__ = ["build_network", "fit_network", "make_part"]
 
@@ -43,9 +44,8 @@ def build_network(
     *,
     fusion: Any,
     fusion_params: Mapping[str, Any] | None,
-    survival: Any,
-    survival_params: Mapping[str, Any] | None,
-    ordinal: str,
+    heads: Mapping[str, Any],
+    head_params: Mapping[str, Any],
     hidden_features: int,
     class_embedding: int,
     dropout: float,
@@ -53,7 +53,10 @@ def build_network(
     modality_supervision: float,
     horizons: tuple[float, ...],
 ) -> MultimodalNet:
-    """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state."""
+    """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state.
+
+    ``heads`` and ``head_params`` are by the name of a task or of its kind; the default of the kind where there is none.
+    """
     networks: dict[str, Any] = {}
     for name, encoder in encoders.items():
         if name in inputs.stores:
@@ -65,24 +68,21 @@ def build_network(
     fused = make_part(
         fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths, what="fusion_params"
     )
-    if ordinal not in ("continuation_ratio", "softmax"):
-        raise ValueError(f"ordinal must be 'continuation_ratio' or 'softmax'; got {ordinal!r}.")
 
     def head(task: Task, width: int) -> nn.Module:
-        if task.kind == "survival":
-            return make_part(survival_heads, survival, survival_params, width, what="survival_params")
-        kind = OrdinalHead if task.kind == "ordinal" and ordinal == "continuation_ratio" else ClassHead
-        return kind(width, len(task.classes))
+        choice = heads.get(task.name, heads.get(task.kind, task.default_head))
+        params = head_params.get(task.name, head_params.get(task.kind))
+        return make_part(task.heads or {}, choice, params, width, *task.head_arguments(), what=f"{task.kind}_params")
 
-    endpoints = [task for task in tasks.values() if task.kind == "survival"]
-    class_tasks = [task for task in tasks.values() if task.kind != "survival"]
+    shared = [task for task in tasks.values() if not task.is_conditioned]
+    conditioned = [task for task in tasks.values() if task.is_conditioned]
     supervised = modality_supervision > 0 and len(networks) > 1
     return MultimodalNet(
         networks,
         fused,
-        {task.name: head(task, fused.out_features) for task in class_tasks},
-        {task.name: head(task, hidden_features) for task in endpoints},
-        {name: len(task.classes) for name, task in tasks.items()},
+        {task.name: head(task, fused.out_features) for task in shared},
+        {task.name: head(task, hidden_features) for task in conditioned},
+        {task.name: len(task.classes) for task in shared if task.has_classes},
         hidden_features=hidden_features,
         class_embedding=class_embedding,
         dropout=dropout,
@@ -92,7 +92,7 @@ def build_network(
             for name, width in (widths.items() if supervised else ())
         },
         modality_supervision=modality_supervision,
-        horizons=horizons,
+        horizons={task.name: horizons for task in tasks.values() if task.has_horizons and len(horizons)},
     )
 
 
@@ -117,7 +117,7 @@ def fit_network(
         Its ``module_`` is the trained network.
     """
     targets = Targets.from_table(y, tasks, sample_weight)
-    useful = inputs.present.any(dim=1).numpy() & _has_outcome(targets)
+    useful = inputs.present.any(dim=1).numpy() & targets.any_known()
     if targets.sample_weight is not None:
         useful &= targets.sample_weight.numpy() > 0
     rows = np.flatnonzero(useful)
@@ -136,9 +136,9 @@ def fit_network(
                 inputs.frozen[name] = freeze(encoder, store, rows, compute, standardize=part.standardize)
             elif part.standardize:
                 standardize_features(encoder, store, rows, compute)
-        for name in targets.survival:
-            outcome = targets.outcome(name, targets.with_outcome(name, rows))
-            for head in [network.survival_heads[name], *(alone[name] for alone in network.modality_heads.values())]:
+        for name in tasks:
+            outcome = targets.of(name, targets.learnable_rows(name, rows))
+            for head in [network.head(name), *(alone[name] for alone in network.modality_heads.values())]:
                 head.prepare(*outcome)
         rows, validation, losses = hold_out(
             y,
@@ -163,9 +163,3 @@ def fit_network(
         )
         ready_to_predict(net.module_)
         return net
-
-
-def _has_outcome(targets: Targets) -> np.ndarray:
-    known = [codes.numpy() >= 0 for codes in targets.classes.values()]
-    known += [~np.isnan(time.numpy()) for _, time in targets.survival.values()]
-    return np.any(known, axis=0)

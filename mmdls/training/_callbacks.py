@@ -20,13 +20,18 @@ class _TaskLosses(Callback):
     def on_batch_end(self, net, batch=None, training=False, losses=None, **kwargs):
         prefix = "train" if training else "valid"
         for name, value in (losses or {}).items():
-            net.history.record_batch(f"{prefix}_{name}_loss", value)
+            net.history.record_batch(f"{prefix}_{name}", value)
 
     def on_epoch_end(self, net, **kwargs):
-        names = {k for b in net.history[-1]["batches"] for k in b if k.endswith("_loss")}
+        names = {k for b in net.history[-1]["batches"] for k in b if _is_loss(k)}
         for name in sorted(names - {"train_loss", "valid_loss"}):
             values = [b[name] for b in net.history[-1]["batches"] if name in b]
             net.history.record(name, float(np.mean(values)))
+
+
+def _is_loss(key: str) -> bool:
+    """Whether a key of the history is a loss, whose names end as those of :attr:`mmdls.modules.LossName.label`."""
+    return key.startswith(("train_", "valid_")) and key.endswith(("_loss", ")"))
 
 
 class _ReportScore(Callback):
@@ -64,6 +69,6 @@ def _silent(*_: Any) -> None:
 
 def history_table(net: "CohortNet") -> pd.DataFrame:
     """Losses of every epoch, one row an epoch."""
-    kept = [k for k in net.history[0] if k.endswith("_loss") or k in ("epoch", "dur", "event_lr")]
+    kept = [k for k in net.history[0] if _is_loss(k) or k in ("epoch", "dur", "event_lr")]
     table = pd.DataFrame([{k: row.get(k) for k in kept} for row in net.history])
     return table.set_index("epoch")

@@ -9,13 +9,14 @@ from skorch.helper import predefined_split
 
 from mmdls.modules import LossName, MultimodalNet, SliceNet
 from mmdls.modules.containers import state_key
-from mmdls.training._batches import _Batches, _events, _Rows, _times
+from mmdls.training._batches import _Batches, _Rows
 from mmdls.training._callbacks import _Progress, _ReportScore, _silent, _TaskLosses
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._epoch_callback import current_epoch_callback
-from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._ranks import is_first_rank
+from mmdls.training._targets import Targets
 
 __all__ = ["train"]
 
@@ -57,13 +58,13 @@ def train(
         The skorch net, with the weights of its best epoch if there are validation rows.
     """
     given = (optimizer, max_epochs, learning_rate, weight_decay, batch_size, patience, schedule, gradient_clip)
-    outcomes = [*targets.classes.values(), *(part for pair in targets.survival.values() for part in pair)]
+    events, times = targets.event_count(), targets.follow_up()
     compute.ranks.check(
         rows,
         validation_rows,
         *inputs.tables.values(),
         *(store.counts for store in inputs.stores.values()),
-        *outcomes,
+        *(field for fields in targets.fields.values() for field in fields),
         targets.sample_weight,
         (*given, task_weights, backbone_learning_rates, compute.precision),
         [(store.mean, store.std) for store in inputs.stores.values()],
@@ -109,12 +110,12 @@ def train(
         max_epochs=max_epochs,
         batch_size=-1,
         iterator_train=_Batches,
-        iterator_train__events=_events(targets),
-        iterator_train__times=_times(targets),
+        iterator_train__events=events,
+        iterator_train__times=times,
         iterator_train__size=batch_size,
         iterator_valid=_Batches,
-        iterator_valid__events=_events(targets),
-        iterator_valid__times=_times(targets),
+        iterator_valid__events=events,
+        iterator_valid__times=times,
         iterator_valid__size=len(validation_rows),
         train_split=predefined_split(_Rows(validation_rows)) if len(validation_rows) else None,
         callbacks=callbacks,

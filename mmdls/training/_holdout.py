@@ -11,8 +11,8 @@ from torch import Tensor
 from mmdls.model_selection import stratified_holdout
 from mmdls.modules import LossName
 from mmdls.modules.multimodal import horizon_targets
-from mmdls.training._inputs import Targets
 from mmdls.training._ranks import is_first_rank
+from mmdls.training._targets import Targets
 
 __all__ = ["hold_out"]
 
@@ -23,14 +23,14 @@ def hold_out(
     rows: np.ndarray,
     fraction: float,
     *,
-    horizons: Sequence[float],
+    horizons: Mapping[str, Sequence[float]],
     task_weights: Mapping[str, float] | None,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, frozenset[LossName]]:
     """Divide the training rows, and name the losses that tell something of those held out.
 
     The loss of an endpoint without an event, or of a class task with one class, is zero or falls without end whatever
-    is learned: it must not decide which epoch is best.
+    is learned: it must not decide which epoch is best. :meth:`mmdls.cohort.Task.uninformative` finds such losses.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def hold_out(
         The rows that can be learned from.
     fraction : float
         Share that is held out; 0 holds out nobody, and so does a share of less than one patient.
-    horizons : sequence of float
-        Months of the auxiliary losses.
+    horizons : mapping of str to sequence of float
+        Months of the auxiliary losses, by task.
     task_weights : mapping of str to float, default=None
         A task of weight 0 decides nothing.
 
@@ -65,29 +65,19 @@ def hold_out(
     found = targets.take(torch.as_tensor(rows[held]), torch.device("cpu"))
     weights = task_weights or {}
     losses, silent = set(), []
-    for name, codes in found.classes.items():
-        if len(torch.unique(codes[codes >= 0])) > 1:
-            losses.add(LossName(name))
-        else:
-            silent.append(f"no two classes of {name!r}")
-    for name, (event, time) in found.survival.items():
-        if _has_comparable_event(event, time):
-            losses.add(LossName(name))
-            if _tells_apart(horizon_targets(event, time, torch.as_tensor(tuple(horizons), dtype=time.dtype))):
+    for name, task in found.tasks.items():
+        if reason := task.uninformative(found.outcomes[name]):
+            silent.append(reason)
+            continue
+        losses.add(LossName(name))
+        if name in horizons:
+            event, time = found.fields[name]
+            if _tells_apart(horizon_targets(event, time, torch.as_tensor(tuple(horizons[name]), dtype=time.dtype))):
                 losses.add(LossName(name, horizons=True))
-        else:
-            silent.append(f"no event of {name!r} with another patient still followed")
     losses = {name for name in losses if weights.get(name.task, 1.0) > 0}
     if silent and is_first_rank():
         _warn(silent, len(held), sorted({name.task for name in losses}))
     return (rows[kept], rows[held], frozenset(losses)) if losses else nobody
-
-
-def _has_comparable_event(event: Tensor, time: Tensor) -> bool:
-    """Whether anybody was still followed when somebody else had the event."""
-    known = ~time.isnan()
-    event, time = event[known], time[known]
-    return bool(event.any()) and int((time >= time[event].min()).sum()) > 1
 
 
 def _tells_apart(labels: Tensor) -> bool:

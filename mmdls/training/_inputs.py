@@ -1,6 +1,5 @@
 """Where pandas meets torch: a cohort's modalities and outcomes as tensors and slice stores."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,19 +10,15 @@ from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 
 from mmdls.cohort import (
-    Task,
     align_rows,
-    class_codes,
     endpoint_name,
     refuse_other_tables,
     survival_target,
 )
 from mmdls.images import SliceStore
-from mmdls.metrics import tied_times
 
 __all__ = [
     "Inputs",
-    "Targets",
     "endpoint_table",
     "outcome_table",
     "patient_weights",
@@ -62,69 +57,6 @@ class Inputs:
     def of_slices(cls, name: str, store: SliceStore) -> "Inputs":
         """A single modality of images."""
         return cls([name], {name: store}, present=torch.as_tensor(store.present.copy())[:, None])
-
-
-@dataclass
-class Targets:
-    """What a network learns, for all patients of a table.
-
-    Parameters
-    ----------
-    classes : dict of str to Tensor of shape (n_patients,), int64
-        Class numbers; -1 = unknown.
-    survival : dict of str to (event, time)
-        Tensors of shape (n_patients,), bool and float64 months; time NaN = unknown.
-    sample_weight : Tensor of shape (n_patients,), default=None
-    """
-
-    classes: dict[str, Tensor] = field(default_factory=dict)
-    survival: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    sample_weight: Tensor | None = None
-
-    @classmethod
-    def from_table(cls, y: pd.DataFrame, tasks: Mapping[str, Task], sample_weight: Any = None) -> "Targets":
-        """Encode the tasks of a table of outcomes that has passed the checks; times apart by rounding only are tied."""
-        targets = cls()
-        for task in tasks.values():
-            if task.kind == "survival":
-                target = survival_target(y, task.name)
-                time = torch.as_tensor(tied_times(target["time"]).copy())
-                targets.survival[task.name] = torch.as_tensor(target["event"].copy()), time
-            else:
-                targets.classes[task.name] = torch.as_tensor(class_codes(y[task.columns[0]], task.classes))
-        if sample_weight is not None:
-            targets.sample_weight = torch.as_tensor(np.asarray(sample_weight, dtype=np.float32).copy())
-        return targets
-
-    def with_outcome(self, name: str, rows: np.ndarray) -> Tensor:
-        """Those of some rows whose outcome of an endpoint is known.
-
-        Raises
-        ------
-        ValueError
-            If none of them had the event.
-        """
-        event, time = self.survival[name]
-        known = torch.as_tensor(rows)[~time[torch.as_tensor(rows)].isnan()]
-        if not event[known].any():
-            raise ValueError(
-                f"endpoint {name!r} has no event among the {len(known)} patients who have a modality, a known outcome "
-                "and a weight above 0; nothing can be learned about it. Leave it out of y, or fit on more patients."
-            )
-        return known
-
-    def outcome(self, name: str, rows: Tensor) -> tuple[Tensor, ...]:
-        """Event, time and, if there are any, weight of some rows."""
-        event, time = self.survival[name]
-        return event[rows], time[rows], *(() if self.sample_weight is None else (self.sample_weight[rows],))
-
-    def take(self, rows: Tensor, device: torch.device) -> "Targets":
-        """The outcomes of some patients, on a device."""
-        return Targets(
-            {name: codes[rows].to(device) for name, codes in self.classes.items()},
-            {name: (event[rows].to(device), time[rows].to(device)) for name, (event, time) in self.survival.items()},
-            None if self.sample_weight is None else self.sample_weight[rows].to(device),
-        )
 
 
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,12 @@ import torch
 from sklearn.exceptions import UndefinedMetricWarning
 from torch import Tensor, nn
 
-from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import LossName, Outputs
 from mmdls.training._compute import Compute
-from mmdls.training._inputs import Inputs, Targets
+from mmdls.training._inputs import Inputs
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._ranks import Ranks, random_state, set_random_state
+from mmdls.training._targets import Targets
 from mmdls.training._two_pass import _Replay, pack
 
 __all__ = ["CohortNet"]
@@ -80,20 +81,21 @@ class CohortNet(TrainingLoop):
         return {"loss": values[0], "y_pred": rows, "losses": dict(zip(losses, values[1:].tolist(), strict=True))}
 
     def score(self, rows: Tensor) -> float:
-        """Mean over tasks of ROC AUC and Harrell's C of some rows; NaN if no task can be scored on them."""
+        """Mean over tasks of their scores on some rows, such as ROC AUC; NaN if no task can be scored on them."""
         self._set_training(False)
-        with torch.no_grad():
-            outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))
         targets = self.targets.take(rows, torch.device("cpu"))
         scores: list[float] = []
-        with warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
+            outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))
             warnings.simplefilter("ignore", UndefinedMetricWarning)
-            for name, (event, time) in targets.survival.items():
-                risk, known = self.module_.survival_heads[name].risk(outputs.tasks[name]).cpu(), ~time.isnan()
-                scores.append(float(concordance_index(event[known].numpy(), time[known].numpy(), risk[known].numpy())))
-            for name, codes in targets.classes.items():
-                chances, known = self.module_.class_heads[name].probabilities(outputs.tasks[name]).cpu(), codes >= 0
-                scores.append(float(auc_score(codes[known].numpy(), chances[known].numpy())))
+            for name, task in targets.tasks.items():
+                known = targets.known[name].numpy()
+                if not known.any():
+                    continue
+                head = deepcopy(self.module_.head(name)).cpu()
+                answers = task.answer(head, outputs.tasks[name].cpu()[targets.known[name]])
+                predictions = task.predictions(head, answers, np.empty(0), np.inf)
+                scores.append(task.score(targets.outcomes[name][known], predictions))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
     def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> Outputs:
@@ -104,7 +106,7 @@ class CohortNet(TrainingLoop):
         targets = self.targets.take(rows, self.device)
         outputs = self._outputs(rows, packed)
         present = self.inputs.present[rows].to(self.device)
-        losses = self.module_.losses(outputs, targets.classes, targets.survival, targets.sample_weight, present)
+        losses = self.module_.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
         if not self.module_.training and self.validation_losses is not None:
             losses = {name: value for name, value in losses.items() if name in self.validation_losses}
         loss = self.criterion_(losses)
