@@ -11,6 +11,12 @@ from mmdls.metrics._bootstrap import (
     bootstrap_weights,
     percentile_interval,
 )
+from mmdls.metrics._brier_cause import (
+    brier_score_cause,
+    index_of_prediction_accuracy_cause,
+    integrated_brier_score_cause,
+    integrated_ipa_cause,
+)
 from mmdls.metrics._calibration import (
     calibration_errors,
     d_calibration,
@@ -38,8 +44,15 @@ from mmdls.metrics._classification import (
     specificity,
 )
 from mmdls.metrics._comparison import bootstrap_p_value, delong_test, holm_correction
+from mmdls.metrics._competing_risks import (
+    concordance_index_cause,
+    concordance_index_ipcw_cause,
+    cumulative_dynamic_auc_cause,
+    observed_expected_ratio_cause,
+)
 from mmdls.metrics._concordance import concordance_index, concordance_index_antolini, concordance_index_ipcw
 from mmdls.metrics._cox import CoxFit, cox_regression, hazard_ratios
+from mmdls.metrics._cumulative_incidence import cumulative_incidence
 from mmdls.metrics._hazard import baseline_cumulative_hazard
 from mmdls.metrics._horizons import horizon_weights
 from mmdls.metrics._recalibration import calibration_intercept, calibration_slope, expected_calibration_error
@@ -82,6 +95,7 @@ __all__ = [
     "bootstrap_p_value",
     "bootstrap_weights",
     "brier_score",
+    "brier_score_cause",
     "brier_score_classes",
     "calibration_errors",
     "calibration_intercept",
@@ -89,9 +103,13 @@ __all__ = [
     "censored_log_likelihood",
     "concordance_index",
     "concordance_index_antolini",
+    "concordance_index_cause",
     "concordance_index_ipcw",
+    "concordance_index_ipcw_cause",
     "cox_regression",
     "cumulative_dynamic_auc",
+    "cumulative_dynamic_auc_cause",
+    "cumulative_incidence",
     "d_calibration",
     "delong_test",
     "dice_score",
@@ -102,9 +120,12 @@ __all__ = [
     "horizon_labels",
     "horizon_weights",
     "index_of_prediction_accuracy",
+    "index_of_prediction_accuracy_cause",
     "integrated_auc",
     "integrated_brier_score",
+    "integrated_brier_score_cause",
     "integrated_ipa",
+    "integrated_ipa_cause",
     "interaction_test",
     "iou_score",
     "kaplan_meier",
@@ -117,6 +138,7 @@ __all__ = [
     "negative_predictive_value",
     "net_benefit",
     "observed_expected_ratio",
+    "observed_expected_ratio_cause",
     "percentile_interval",
     "proportional_hazards_test",
     "quadratic_weighted_kappa",
@@ -127,7 +149,7 @@ __all__ = [
     "specificity",
     "step_values",
     "surface_dice",
-    "tied_times",
     "survival_calibration_curve",
     "survival_calibration_slope",
+    "tied_times",
 ]
