@@ -203,7 +203,7 @@ def test_what_cannot_be_estimated_is_nan_and_says_why():
         with pytest.warns(UndefinedMetricWarning):
             assert np.isnan(METRICS[name](y, incidence, cause=7)).all()
     late = np.array([12.0, 1000.0])
-    with pytest.warns(UndefinedMetricWarning, match="beyond their follow-up"):
+    with pytest.warns(UndefinedMetricWarning, match="follow-up ends before"):
         assert np.isnan(metrics.brier_score_cause(y, y, incidence[:, :2], late)).tolist() == [False, True]
     with pytest.warns(UserWarning, match="clipped at 24 months"):
         metrics.integrated_brier_score_cause(y, y, incidence[:, [0, 2, 2]], [6.0, 24.0, 1000.0])
@@ -231,11 +231,11 @@ REFUSED = {
 }
 
 
-def test_causes_are_whole_numbers_in_any_dress():
+def test_causes_are_whole_numbers_of_any_dtype():
     y, incidence = cohort(60)
     expected = METRICS["concordance"](y, incidence)
-    for name, dress in SAME.items():
-        found = metrics.concordance_index_cause(dress(y["cause"]), y["time"], incidence[:, 1])
+    for name, convert in SAME.items():
+        found = metrics.concordance_index_cause(convert(y["cause"]), y["time"], incidence[:, 1])
         assert found == expected, name
     for spoil, said in REFUSED.values():
         with pytest.raises(ValueError, match=said):

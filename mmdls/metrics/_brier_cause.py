@@ -118,16 +118,16 @@ def index_of_prediction_accuracy_cause(
     cause: int = 1,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the Brier score of one cause relative to that of the Aalen-Johansen estimate of the reference rows.
+    """One minus the ratio of the Brier score of one cause to that of the Aalen-Johansen estimate of the reference rows.
 
-    1 is perfect, 0 no better than giving everybody the incidence of the reference rows, negative worse.
+    1 is perfect, 0 no better than the same incidence for all patients, below 0 worse than that.
 
     Parameters
     ----------
     outcome_train, outcome_test, incidence, times, sample_weight, cause
         As in :func:`brier_score_cause`.
     reference : structured array, default=None
-        The rows whose cumulative incidence is compared with: the training rows. None takes ``outcome_train``.
+        Rows of the cumulative incidence that is the reference: the training rows. None uses ``outcome_train``.
 
     Returns
     -------
@@ -159,7 +159,7 @@ def integrated_ipa_cause(
     cause: int = 1,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the integrated Brier score of one cause relative to that of the reference's Aalen-Johansen estimate.
+    """One minus the ratio of the integrated Brier score of one cause to that of the reference's Aalen-Johansen estimate.
 
     Parameters
     ----------

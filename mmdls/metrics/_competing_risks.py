@@ -33,10 +33,10 @@ __all__ = [
 def concordance_index_cause(
     causes: Any, time: Any, risk: Any, sample_weight: Any = None, *, cause: int = 1
 ) -> float | np.ndarray:
-    """Wolbers' C: how often, of two patients, the one with the higher risk has the event of this cause first.
+    """Wolbers' C: the fraction of comparable pairs in which the patient of higher risk has the event of one cause first.
 
-    Who has an event of another cause can never have one of this cause, and counts as event-free forever. Pairs and ties
-    are those of :func:`concordance_index`, which it equals where there is only one cause.
+    A patient with an event of another cause can no longer have one of this cause, and counts as event-free at every
+    time. Pairs and ties are those of :func:`concordance_index`, which it equals if there is only one cause.
 
     Parameters
     ----------
@@ -79,11 +79,11 @@ def concordance_index_ipcw_cause(
     *,
     cause: int = 1,
 ) -> float | np.ndarray:
-    """Concordance of one cause that does not depend on the censoring, up to a time tau.
+    """Concordance of one cause up to a time tau, weighted so that it does not depend on the censoring.
 
-    A pair of a patient with the event of this cause at ``t`` and one still event-free then weighs ``1 / G(t-)**2``; a
-    pair with one who had an event of another cause at an earlier ``s`` weighs ``1 / (G(t-) G(s-))``. With one cause it
-    is :func:`concordance_index_ipcw`, which also says what happens at the end of follow-up.
+    A pair of a patient with an event of this cause at ``t`` and one still event-free then weighs ``1 / G(t-)**2``; a
+    pair with a patient who had an event of another cause at an earlier ``s`` weighs ``1 / (G(t-) G(s-))``. With one
+    cause it equals :func:`concordance_index_ipcw`, where the end of follow-up is treated in the same way.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def concordance_index_ipcw_cause(
     risk : array of shape (n,)
         As in :func:`concordance_index_cause`.
     tau : float, default=None
-        Months; only events before tau count. None means as far as weights exist.
+        Months; only events before tau count. None means up to the last time with weights.
     sample_weight : array of shape (n,) or (R, n), default=None
         The censoring distribution stays the same.
     cause : int, default=1
@@ -144,7 +144,7 @@ def concordance_index_ipcw_cause(
         statistic,
         sample_weight,
         len(time),
-        f"no pair of patients can be compared: nobody is known to be free of cause {cause} when another one has it.",
+        f"no pair of patients is comparable: no event of cause {cause} precedes another patient's time.",
     )
 
 
@@ -157,10 +157,10 @@ def cumulative_dynamic_auc_cause(
     *,
     cause: int = 1,
 ) -> float | np.ndarray:
-    """Time-dependent AUC of one cause: those with its event by a horizon against all others.
+    """Time-dependent AUC of one cause: patients with its event by a horizon against all others.
 
-    The others are the event-free beyond the horizon and those who had an event of another cause by then. NaN, with an
-    ``UndefinedMetricWarning``, where one of the two groups is empty or weights for censoring do not exist.
+    The others are event-free beyond the horizon, or had an event of another cause by then. NaN, with an
+    ``UndefinedMetricWarning``, where one of the two groups is empty or censoring weights do not exist.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def cumulative_dynamic_auc_cause(
         return per_time(np.stack([one(block) for one in each], axis=-1), times)
 
     return over_resamples(
-        statistic, sample_weight, n, f"no events of cause {cause} by then, or " + beyond_follow_up(times)
+        statistic, sample_weight, n, f"no event of cause {cause} by the horizon, or " + beyond_follow_up(times)
     )
 
 
