@@ -159,7 +159,7 @@ def integrated_ipa_cause(
     cause: int = 1,
     reference: np.ndarray | None = None,
 ) -> float | np.ndarray:
-    """One minus the ratio of the integrated Brier score of one cause to that of the reference's Aalen-Johansen estimate.
+    """One minus the ratio of the integrated Brier score of one cause to that of the reference's Aalen-Johansen curve.
 
     Parameters
     ----------

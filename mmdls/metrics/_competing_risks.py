@@ -33,7 +33,7 @@ __all__ = [
 def concordance_index_cause(
     causes: Any, time: Any, risk: Any, sample_weight: Any = None, *, cause: int = 1
 ) -> float | np.ndarray:
-    """Wolbers' C: the fraction of comparable pairs in which the patient of higher risk has the event of one cause first.
+    """Wolbers' C: the fraction of pairs in which the patient of higher risk has the event of one cause first.
 
     A patient with an event of another cause can no longer have one of this cause, and counts as event-free at every
     time. Pairs and ties are those of :func:`concordance_index`, which it equals if there is only one cause.
