@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmdls import tables as tables
     from mmdls import tasks as tasks
     from mmdls import testing as testing
+    from mmdls import zoo as zoo
     from mmdls.estimators import MMDLS as MMDLS
     from mmdls.estimators import ClinicalCox as ClinicalCox
     from mmdls.estimators import CorrelationFilter as CorrelationFilter
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.search import OptunaSearch as OptunaSearch
+    from mmdls.zoo import compare_models as compare_models
+    from mmdls.zoo import create as create
+    from mmdls.zoo import list_models as list_models
 
 __version__ = "0.1.0"
 
@@ -60,6 +64,7 @@ _MODULES = (
     "tables",
     "tasks",
     "testing",
+    "zoo",
 )
 _HOME = {
     "MMDLS": "mmdls.estimators",
@@ -78,6 +83,9 @@ _HOME = {
     "OptunaSearch": "mmdls.search",
     "compare": "mmdls.evaluation",
     "evaluate": "mmdls.evaluation",
+    "compare_models": "mmdls.zoo",
+    "create": "mmdls.zoo",
+    "list_models": "mmdls.zoo",
 }
 
 __all__ = ["__version__", *_HOME]

@@ -1,4 +1,4 @@
-"""Named parts: every backbone, pooling, fusion, head, segmentation network and estimator is an entry here."""
+"""Named parts: every backbone, pooling, fusion, head, segmentation network, estimator and model is an entry here."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,6 +14,7 @@ __all__ = [
     "backbones",
     "estimators",
     "fusions",
+    "models",
     "nominal_heads",
     "ordinal_heads",
     "poolings",
@@ -98,7 +99,7 @@ class Registry(Mapping):
             plugins.setdefault(entry.name, []).append(entry)
         return plugins
 
-    def __getitem__(self, name: str) -> type:
+    def __getitem__(self, name: str) -> Any:
         if name not in self:
             close = get_close_matches(str(name), list(self), n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
@@ -156,3 +157,4 @@ ordinal_heads = Registry("ordinal_heads", "mmdls.modules", ["forward", "prepare"
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
 tasks = Registry("tasks", "mmdls.tasks", ["find", "outcome", "predictions", "statistics"])
+models = Registry("models", "mmdls.zoo", ["build"])

@@ -33,6 +33,7 @@ FLOORS = {
     "search": 5,
     "testing": 6,
     "tables": 6,
+    "zoo": 6,
     "report": 7,
 }
 

@@ -26,8 +26,8 @@ class ClinicalCox(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str, default=("clinical",)
-        Blocks of columns to use, such as ``("clinical", "pet")``.
+    blocks : sequence of str or "all", default=("clinical",)
+        Blocks of columns to use, such as ``("clinical", "pet")``; ``"all"`` is every block of numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     alpha : float, default=1.0
@@ -59,7 +59,7 @@ class ClinicalCox(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] = ("clinical",),
+        blocks: Sequence[str] | str = ("clinical",),
         endpoint: str | None = None,
         alpha: float = 1.0,
         spline_knots: int | None = None,
@@ -119,7 +119,8 @@ class RadiomicsCox(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str, default=("radiomics",)
+    blocks : sequence of str or "all", default=("radiomics",)
+        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     min_variance : float, default=1e-8
@@ -144,7 +145,7 @@ class RadiomicsCox(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] = ("radiomics",),
+        blocks: Sequence[str] | str = ("radiomics",),
         endpoint: str | None = None,
         min_variance: float = 1e-8,
         max_correlation: float = 0.95,

@@ -29,7 +29,8 @@ class CoxNet(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
+        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     l1_ratio : float, default=0.5
@@ -61,7 +62,7 @@ class CoxNet(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         l1_ratio: float = 0.5,
         alpha: float | str = "cv",

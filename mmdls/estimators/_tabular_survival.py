@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.functions import StepFunction
 
@@ -28,7 +29,10 @@ __all__ = ["TabularSurvival"]
 class TabularSurvival(BaseEstimator):
     """One endpoint from some blocks of a cohort; subclasses say which pipeline is fitted."""
 
-    _parameter_constraints: ClassVar[dict[str, Any]] = {"blocks": [list, tuple, np.ndarray], "endpoint": [str, None]}
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "blocks": [list, tuple, np.ndarray, StrOptions({"all"})],
+        "endpoint": [str, None],
+    }
     # Why a subclass takes no weights.
     _unweighted: str | None = None
 
@@ -64,7 +68,9 @@ class TabularSurvival(BaseEstimator):
         """
         self._validate_params()
         if not len(self.blocks) or any(not isinstance(block, str) for block in self.blocks):
-            raise ValueError(f"blocks must hold names of blocks, such as ('clinical',); got {self.blocks!r}.")
+            raise ValueError(
+                f"blocks must hold names of blocks, such as ('clinical',), or be 'all'; got {self.blocks!r}."
+            )
         if sample_weight is not None and self._unweighted:
             raise ValueError(
                 f"{type(self).__name__} takes no sample_weight: {self._unweighted}. ClinicalCox, RadiomicsCox and "
@@ -112,7 +118,7 @@ class TabularSurvival(BaseEstimator):
         if reset and isinstance(X, pd.DataFrame) and X.shape[1] == 0:
             raise ValueError(
                 f"X has 0 feature(s), and a minimum of 1 is required; {type(self).__name__} reads the blocks "
-                f"{list(self.blocks)}. mmdls.cohort.read_cohort takes features from blocks={{'clinical': [...]}}."
+                f"{self.blocks}. mmdls.cohort.read_cohort takes features from blocks={{'clinical': [...]}}."
             )
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
@@ -134,20 +140,27 @@ class TabularSurvival(BaseEstimator):
         check_features(X)
         if reset:
             found = modalities(X)
-            missing = [block for block in self.blocks if block not in found]
-            images = [b for b in self.blocks if b in found and found[b][0].endswith("_image")]
+            tables = [block for block, columns in found.items() if not columns[0].endswith("_image")]
+            blocks = tables if isinstance(self.blocks, str) else list(self.blocks)
+            missing = [block for block in blocks if block not in found]
+            images = [block for block in blocks if block in found and block not in tables]
+            if not blocks:
+                raise ValueError(
+                    f"{type(self).__name__} reads all blocks of numbers or categories, and X has none. Columns: "
+                    f"{list(X.columns)[:30]}."
+                )
             if missing or images:
                 raise ValueError(
-                    f"{type(self).__name__} reads the blocks {list(self.blocks)}, but X has no columns "
+                    f"{type(self).__name__} reads the blocks {blocks}, but X has no columns "
                     f"{[f'{b}_*' for b in missing + images]} of numbers or categories. Columns: {list(X.columns)[:30]}."
                 )
-            columns = [column for block in self.blocks for column in found[block]]
+            columns = [column for block in blocks for column in found[block]]
             self.feature_names_in_ = np.asarray(columns, dtype=object)
             self.n_features_in_ = len(columns)
             standard = {c for block in ("clinical", "pet", "radiomics") for c in found.get(block, ())}
             carried = [c for c in X.columns if c not in standard and not str(c).endswith(("_image", "_mask"))]
             unused = [c for c in carried if c not in columns]
-            warn_unused(X, unused, f"This model reads the blocks {list(self.blocks)}.", stacklevel=4)
+            warn_unused(X, unused, f"This model reads the blocks {blocks}.", stacklevel=4)
         gone = [c for c in self.feature_names_in_ if c not in X.columns]
         if gone:
             raise ValueError(

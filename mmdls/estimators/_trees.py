@@ -23,7 +23,8 @@ class SurvivalForest(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
+        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     n_estimators : int, default=200
@@ -48,7 +49,7 @@ class SurvivalForest(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         n_estimators: int = 200,
         min_samples_leaf: int = 10,
@@ -103,7 +104,8 @@ class SurvivalBoosting(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str, default=("clinical", "pet", "radiomics")
+    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
+        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     n_estimators : int, default=150
@@ -128,7 +130,7 @@ class SurvivalBoosting(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] = ("clinical", "pet", "radiomics"),
+        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         n_estimators: int = 150,
         learning_rate: float = 0.05,

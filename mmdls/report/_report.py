@@ -11,12 +11,13 @@ from mmdls._files import whole_file
 from mmdls.report import _card, _figures, _sections
 from mmdls.report._html import PAGE, STYLE, anchor
 from mmdls.report._study import Study
+from mmdls.zoo import Comparison
 
 __all__ = ["report"]
 
 
 def report(
-    models: Mapping[str, Any],
+    models: Mapping[str, Any] | Comparison,
     X: pd.DataFrame,
     y: pd.DataFrame,
     path: Any = None,
@@ -39,11 +40,11 @@ def report(
 
     Parameters
     ----------
-    models : dict of str to fitted estimator or dict of predictions
-        By name; the first is the one that the others are compared with, for example the clinical model. Order them
-        from small to large: the table of added value compares each with the one before. Predictions as in
-        :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may have a column ``group`` with the risk
-        groups whose cut-points were learned in training.
+    models : dict of str to fitted estimator or dict of predictions, or Comparison
+        What :func:`mmdls.compare_models` found, or models by name; the first is the one that the others are compared
+        with, for example the clinical model. Order them from small to large: the table of added value compares each
+        with the one before. Predictions as in :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may
+        have a column ``group`` with the risk groups whose cut-points were learned in training.
     X, y : pandas.DataFrame
         The cohort that is evaluated, one row a patient.
     path : str or Path, default=None
@@ -92,6 +93,10 @@ def report(
     >>> text.startswith("<!DOCTYPE html>")
     True
     """
+    if isinstance(models, Comparison):
+        folds = models.folds if folds is None else folds
+        names = [models.reference, *(name for name in models.predictions if name != models.reference)]
+        models = {name: models.predictions[name] for name in names if name in models.predictions}
     study = Study(
         models, X, y, outcomes, horizons, by, folds, split, treatment, groups, flow, n_resamples, random_state
     )

@@ -83,6 +83,9 @@ def comparison(study: Study) -> str:
         "otherwise by the paired bootstrap, corrected by Holm within each table.</p>"
     )
     for name in study.names[1:]:
+        if not set(study.predictions[name]) & set(study.predictions[study.names[0]]):
+            text += f"<p>{html.escape(name)} answers no task of {html.escape(study.names[0])}.</p>"
+            continue
         table = compare_predictions(
             study.predictions[name], study.predictions[study.names[0]], study.y, metrics=_PLANNED, **study.options
         )

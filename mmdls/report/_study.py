@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
-from mmdls.estimators._risk_groups import risk_group
-from mmdls.evaluation import evaluate_predictions, predict_tasks, risk_cutpoints, training_outcomes
+from mmdls.evaluation import evaluate_predictions, training_outcomes
+from mmdls.zoo._folds import predictions_of
 
 
 class Study:
@@ -44,7 +44,7 @@ class Study:
                 self.predictions[name] = dict(model)
             else:
                 self.estimators[name] = model
-                self.predictions[name] = _answers(model, X, y, self.horizons)
+                self.predictions[name] = predictions_of(model, X, y, self.horizons)
                 answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
                 self.outcomes = {**training_outcomes(model, answered), **self.outcomes}
         self.names = list(self.predictions)
@@ -79,18 +79,3 @@ class Study:
             if values is not None:
                 found[name] = values.rename(name)
         return pd.DataFrame({series.name: series for series in found.values()}, index=self.y.index)
-
-
-def _answers(model: Any, X: pd.DataFrame, y: pd.DataFrame, horizons: Sequence[float]) -> dict[str, pd.DataFrame]:
-    """Predictions of a fitted estimator, with its risk groups where it learned cut-points."""
-    answers = predict_tasks(model, X, y, horizons=horizons)
-    for name, points in risk_cutpoints(model).items():
-        if name in answers:
-            names = _group_names(len(points) + 1)
-            codes = risk_group(answers[name]["risk"], points)
-            answers[name]["group"] = pd.Categorical.from_codes(codes, names, ordered=True)
-    return answers
-
-
-def _group_names(n: int) -> list[str]:
-    return {2: ["low", "high"], 3: ["low", "middle", "high"]}.get(n, [f"group {k + 1}" for k in range(n)])
