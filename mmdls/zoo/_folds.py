@@ -107,7 +107,7 @@ def for_all_tasks(model: Any) -> Any:
         kinds = "regressor"
     else:
         return model
-    each = [(name, model) for name in tasks if tasks[name].estimator_type == kinds]  # type: ignore[attr-defined]
+    each = [(name, model) for name in tasks if tasks[name].estimator_type == kinds]
     return OneModelPerTask(each)
 
 
