@@ -157,7 +157,7 @@ def test_a_thin_cohort_is_reported_with_reasons():
     y["os_event"], y["subtype"] = 0, "LUAD"
     text = report(models, X, y, n_resamples=10, horizons=(12, 600))
     Page(text)
-    assert "not defined" in text and "suppressed" in text and "no pair of patients can be compared" in text
+    assert "not defined" in text and "suppressed" in text and "no pair of patients is comparable" in text
 
 
 def test_a_flow_that_does_not_add_up_is_refused():
