@@ -54,6 +54,18 @@ def test_table_one_counts_every_patient_once(cohort):
     assert table.loc[("os", "median follow-up, months"), "all"] == f"{follow_up:.1f}"
 
 
+def test_classes_that_are_numbers_are_counted(cohort):
+    X, y, _ = cohort
+    grade = pd.Series(np.resize([1.0, 2.0, 3.0, 3.0, np.nan], len(X)), X.index)
+    table = describe_cohort(X, y.assign(grade=grade))
+    assert table["all"]["grade"].to_dict() == {
+        "1": "48 (25%)",
+        "2": "48 (25%)",
+        "3": "96 (50%)",
+        "missing": "48 (20%)",
+    }
+
+
 def test_hazard_ratios_are_per_standard_deviation_and_against_the_first_level(cohort):
     X, y, models = cohort
     covariates = pd.DataFrame({"risk": models["all"]["os"] * 7 + 3, "sex": X["clinical_sex"]})

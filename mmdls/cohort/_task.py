@@ -190,6 +190,14 @@ class Task:
         """The columns that hold a measurement: a feature that puts all patients in its order is a copy of it."""
         return self.columns
 
+    def effective_size(self, outcome: np.ndarray) -> int:
+        """How many patients limit the precision: those with an event, those of the smallest class, or all known."""
+        return int(self.known(outcome).sum())
+
+    def count(self, outcome: np.ndarray) -> str:
+        """How many outcomes are known, and of what, in a few words."""
+        return f"outcome known of {int(self.known(outcome).sum())}"
+
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
         """What a table of characteristics says of some patients, by row of the table."""
         outcome = self.outcome(y)

@@ -47,8 +47,9 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
 def card(study: Study, card: Mapping[str, str] | None) -> str:
     given = dict(card or {})
     training = {
-        name: f"{len(outcome)} patients, {int(outcome['event'].sum())} events"
+        name: f"{len(outcome)} patients, {int(study.tasks[name].is_event(outcome).sum())} events"
         for name, outcome in study.outcomes.items()
+        if name in study.tasks
     }
     rows = [
         ("Models", ", ".join(study.names)),
@@ -104,8 +105,7 @@ def _inputs(study: Study) -> str:
 
 
 def _outputs(study: Study) -> str:
-    kinds = {"survival": "risk and survival curve", "ordinal": "ordered classes", "nominal": "classes"}
-    return ", ".join(f"{task.name} ({kinds[task.kind]})" for task in study.tasks.values())
+    return ", ".join(f"{task.name} ({task.about})" for task in study.tasks.values())
 
 
 def _centres(study: Study) -> str:
@@ -114,7 +114,7 @@ def _centres(study: Study) -> str:
 
 def _headline(study: Study) -> str:
     table = study.tables[study.names[-1]]
-    shown = table[table["metric"].isin(["concordance_index", "auc"])]
+    shown = table[table["metric"] == table["task"].map(lambda name: study.tasks[name].main_metric)]
     texts = [
         f"{r['task']} {metric_name(r['metric'])} {cell(r['value'], r['low'], r['high'])}"
         for r in shown.to_dict("records")

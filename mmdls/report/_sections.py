@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mmdls import plotting, tables
-from mmdls.cohort import survival_target
 from mmdls.evaluation import compare_predictions
 from mmdls.report._html import cell, figure, html_list, html_table, metric_name, number, p_value
 from mmdls.report._study import Study
@@ -37,16 +36,7 @@ def _flow(study: Study) -> str:
         kind, shown = ("out", f"excluded: {label} (n = {-change})") if change < 0 else ("in", f"{label} (n = {change})")
         boxes.append(f'<div class="{kind}">{html.escape(shown)}</div>')
     boxes.append(f'<div class="in">evaluated (n = {left})</div>')
-    known = []
-    for task in study.tasks.values():
-        if task.kind == "survival":
-            outcome = survival_target(study.y, task.name)
-            there = ~np.isnan(outcome["time"])
-            known.append(f"{task.name}: outcome known of {there.sum()}, {outcome['event'][there].sum()} events")
-        else:
-            counts = study.y[task.name].value_counts()
-            inside = ", ".join(f"{counts.get(c, 0)} {c}" for c in task.classes)
-            known.append(f"{task.name}: known of {counts.sum()} ({inside})")
+    known = [f"{task.name}: {task.count(task.outcome(study.y))}" for task in study.tasks.values()]
     boxes.append('<div class="leaves">' + "".join(f"<div>{html.escape(k)}</div>" for k in known) + "</div>")
     return '<div class="flow">' + "".join(boxes) + "</div>"
 
@@ -167,7 +157,7 @@ def heterogeneity(study: Study) -> str:
 def hazards(study: Study) -> str:
     name, text = study.names[-1], ""
     for task in study.tasks.values():
-        if task.kind != "survival" or task.name not in study.predictions[name]:
+        if task.estimator_type != "survival" or task.name not in study.predictions[name]:
             continue
         answers = study.predictions[name][task.name]
         risk = answers if isinstance(answers, pd.Series) else answers["risk"]

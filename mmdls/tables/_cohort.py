@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls import metrics
-from mmdls.cohort import align_rows, find_tasks, survival_target
+from mmdls.cohort import align_rows, find_tasks
 
 __all__ = ["describe_cohort", "levels"]
 
@@ -30,8 +29,8 @@ def describe_cohort(
     Returns
     -------
     pandas.DataFrame
-        Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories, count (%) of
-        missing values, events and median follow-up (reverse Kaplan-Meier) of endpoints.
+        Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories and classes, count
+        (%) of missing values, events and median follow-up (reverse Kaplan-Meier) of endpoints.
 
     Examples
     --------
@@ -64,32 +63,24 @@ def describe_cohort(
 
 def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Series:
     cells = {("patients", ""): f"{rows.sum()}"}
-    tasks = find_tasks(y)
-    labels = y[[task.name for task in tasks.values() if task.kind != "survival"]]
-    for table in (X, labels):
-        for name in table.columns:
-            whole, values = table[name], table.loc[rows, name]
-            if pd.api.types.is_numeric_dtype(whole) and whole.nunique() > 2:
-                low, middle, high = (
-                    np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]) if values.notna().any() else [np.nan] * 3
-                )
-                cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
-            else:
-                for level in levels(whole):
-                    cells[name, str(level)] = _count((values == level).sum(), values.notna().sum())
-            if whole.isna().any():
-                cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
-    for task in tasks.values():
-        if task.kind == "survival":
-            outcome = survival_target(y.loc[rows], task.name)
-            known = ~np.isnan(outcome["time"])
-            cells[task.name, "events"] = _count(outcome["event"][known].sum(), known.sum())
-            follow_up = (
-                metrics.median_follow_up(outcome["event"][known], outcome["time"][known]) if known.any() else np.nan
+    for name in X.columns:
+        whole, values = X[name], X.loc[rows, name]
+        if pd.api.types.is_numeric_dtype(whole) and whole.nunique() > 2:
+            low, middle, high = (
+                np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]) if values.notna().any() else [np.nan] * 3
             )
-            cells[task.name, "median follow-up, months"] = "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}"
-            if np.isnan(survival_target(y, task.name)["time"]).any():
-                cells[task.name, "missing"] = _count((~known).sum(), rows.sum())
+            cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+        else:
+            for level in levels(whole):
+                cells[name, str(level)] = _count((values == level).sum(), values.notna().sum())
+        if whole.isna().any():
+            cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
+    # Endpoints stand last.
+    for task in sorted(find_tasks(y).values(), key=lambda task: task.is_censored):
+        known = task.known(task.outcome(y))
+        cells |= {(task.name, level): text for level, text in task.describe(y.loc[rows]).items()}
+        if not known.all():
+            cells[task.name, "missing"] = _count((~known[rows]).sum(), rows.sum())
     return pd.Series(cells)
 
 

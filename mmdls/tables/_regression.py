@@ -178,7 +178,7 @@ def interaction_table(
     """
     tasks, rows = check_target(y, list(predictions)), []
     for task, table in predictions.items():
-        if tasks[task].kind != "survival":
+        if tasks[task].estimator_type != "survival":
             continue
         risk = table if isinstance(table, pd.Series) else table["risk"]
         outcome = survival_target(align_rows(y, risk.index, "y"), task)

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 
-from mmdls.cohort import align_rows, check_target, survival_target
+from mmdls.cohort import align_rows, check_target
 from mmdls.evaluation import evaluate_predictions
 from mmdls.evaluation._checks import check_names
 from mmdls.tables._cohort import levels
@@ -39,8 +39,8 @@ def subgroups(
         more than five values are cut at their median. A patient without a value is in none of the grouping's levels.
     metrics : sequence of str, default=("concordance_index", "auc")
     min_patients, min_events : int, default=20 and 10
-        Below them nothing of a subgroup is shown, neither values nor counts; for a class task an event is a patient
-        outside the first class, and those inside must be as many.
+        Below them nothing of a subgroup is shown, neither values nor counts. Of a class task every class must have
+        ``min_events`` patients.
     **options
         To :func:`mmdls.evaluation.evaluate_predictions`.
 
@@ -79,7 +79,8 @@ def subgroups(
             if group == task:
                 continue
             chosen = predicted.loc[predicted.index.isin(inside)]
-            if _is_small(tasks[task], y.loc[chosen.index], min_patients, min_events):
+            outcome = tasks[task].outcome(y.loc[chosen.index])
+            if tasks[task].known(outcome).sum() < min_patients or tasks[task].effective_size(outcome) < min_events:
                 kinds = [m for m in metrics if (m == "auc") != (tasks[task].kind == "survival")]
                 note = _SUPPRESSED.format(min_patients, min_events)
                 rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in kinds]
@@ -101,15 +102,6 @@ def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:
             (f"above {middle:g}", (values > middle).to_numpy()),
         ]
     return [(f"below {middle:g}", (values < middle).to_numpy()), (f"from {middle:g}", (values >= middle).to_numpy())]
-
-
-def _is_small(task: Any, y: pd.DataFrame, min_patients: int, min_events: int) -> bool:
-    if task.kind == "survival":
-        outcome = survival_target(y, task.name)
-        known = ~np.isnan(outcome["time"])
-        return known.sum() < min_patients or outcome["event"][known].sum() < min_events
-    counts = y[task.name].value_counts().reindex(task.classes, fill_value=0)
-    return counts.sum() < min_patients or counts.min() < min_events
 
 
 def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: float = 0.95) -> dict[str, float]:

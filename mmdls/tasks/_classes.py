@@ -105,15 +105,28 @@ class NominalTask(Task):
         """None."""
         return ()
 
+    def effective_size(self, outcome: np.ndarray) -> int:
+        """Patients of the smallest class."""
+        return int(self._sizes(outcome).min())
+
+    def count(self, outcome: np.ndarray) -> str:
+        """Known labels, and patients of every class."""
+        sizes = self._sizes(outcome)
+        inside = ", ".join(f"{n} {label}" for n, label in zip(sizes, self.classes, strict=True))
+        return f"known of {sizes.sum()} ({inside})"
+
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
         """The number of patients of every class."""
-        codes = self.outcome(y)
-        n = int((codes >= 0).sum())
-        counts = [int((codes == k).sum()) for k in range(len(self.classes))]
+        sizes = self._sizes(self.outcome(y))
+        n = sizes.sum()
         return {
-            str(label): f"{count} ({count / n:.0%})" if n else "0"
-            for label, count in zip(self.classes, counts, strict=True)
+            str(label): f"{size} ({size / n:.0%})" if n else "0"
+            for label, size in zip(self.classes, sizes, strict=True)
         }
+
+    def _sizes(self, outcome: np.ndarray) -> np.ndarray:
+        """Patients of every class, (n_classes,), int."""
+        return np.bincount(outcome[outcome >= 0], minlength=len(self.classes))
 
     def head_arguments(self) -> tuple[Any, ...]:
         """The number of classes."""

@@ -119,6 +119,14 @@ class SurvivalTask(Task):
         """The time."""
         return self.columns[:1]
 
+    def effective_size(self, outcome: np.ndarray) -> int:
+        """Patients with the event."""
+        return int(outcome["event"].sum())
+
+    def count(self, outcome: np.ndarray) -> str:
+        """Known outcomes and events."""
+        return f"{super().count(outcome)}, {int(outcome['event'].sum())} events"
+
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
         """Events and the median follow-up by reverse Kaplan-Meier."""
         outcome = self.outcome(y)
