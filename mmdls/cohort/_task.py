@@ -102,6 +102,23 @@ class Task:
                 found[name] = cls(name, columns)
         return list(found.values())
 
+    @classmethod
+    def example(cls, rng: np.random.Generator, n_patients: int = 60) -> pd.DataFrame:
+        """Random outcomes as ``y`` holds them, some unknown, for the contract checks.
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+        n_patients : int, default=60
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_patients, n_columns)
+        """
+        values = rng.normal(size=n_patients)
+        values[::7] = np.nan
+        return pd.DataFrame({f"task_{suffix}": values for suffix in cls.suffixes})
+
     # -- outcomes as arrays -------------------------------------------------------------------------------------------
 
     def check(self, y: pd.DataFrame) -> None:

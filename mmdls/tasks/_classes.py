@@ -63,6 +63,12 @@ class NominalTask(Task):
         """Every column as labels; :func:`mmdls.cohort.find_tasks` asks only for those that are left."""
         return [cls(column, (column,), class_labels(y[column])) for column in y.columns]
 
+    @classmethod
+    def example(cls, rng: np.random.Generator, n_patients: int = 60) -> pd.DataFrame:
+        """Random labels, some unknown."""
+        labels = pd.Series(rng.choice(["a", "b", "c"], n_patients), dtype=object)
+        return labels.mask(np.arange(n_patients) % 7 == 0).to_frame("task")
+
     def check(self, y: pd.DataFrame) -> None:
         """Labels were checked when they were found."""
 
@@ -186,6 +192,12 @@ class OrdinalTask(NominalTask):
         """The ordered categoricals."""
         ordered = [c for c in y.columns if isinstance(y[c].dtype, pd.CategoricalDtype) and y[c].dtype.ordered]
         return [cls(column, (column,), class_labels(y[column])) for column in ordered]
+
+    @classmethod
+    def example(cls, rng: np.random.Generator, n_patients: int = 60) -> pd.DataFrame:
+        """Random ordered labels, some unknown."""
+        y = super().example(rng, n_patients)
+        return y.astype(pd.CategoricalDtype(["c", "a", "b"], ordered=True))
 
     def summary(self, predictions: pd.DataFrame) -> pd.Categorical:
         """The most probable class, as an ordered categorical; of equal ones the first."""

@@ -68,6 +68,14 @@ class SurvivalTask(Task):
         "integrated_ipa": (1, True),
     }
 
+    @classmethod
+    def example(cls, rng: np.random.Generator, n_patients: int = 60) -> pd.DataFrame:
+        """Random times and events, some unknown."""
+        y = pd.DataFrame({"task_time": rng.exponential(30, n_patients), "task_event": rng.random(n_patients) < 0.6})
+        y = y.astype(float)
+        y.iloc[::7] = np.nan
+        return y
+
     def check(self, y: pd.DataFrame) -> None:
         """Refuse impossible times and events; warn of times that are implausible for months."""
         time, _ = endpoint_numbers(y, self.columns)

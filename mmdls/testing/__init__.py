@@ -17,6 +17,7 @@ from mmdls.testing._parts import (
     check_survival_head,
 )
 from mmdls.testing._studies import outcome_forms, small_study
+from mmdls.testing._tasks import check_task
 
 __all__ = [
     "all_parts",
@@ -28,6 +29,7 @@ __all__ = [
     "check_pooling",
     "check_segmentation_net",
     "check_survival_head",
+    "check_task",
     "outcome_forms",
     "small_study",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmdls import registry
 from mmdls.testing._estimators import check_estimator
+from mmdls.testing._tasks import check_task
 
 __all__ = [
     "all_parts",
@@ -271,6 +272,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "survival_heads": check_survival_head,
     "segmentation_nets": check_segmentation_net,
     "estimators": check_estimator,
+    "tasks": check_task,
 }
 
 
