@@ -12,6 +12,7 @@ import pandas as pd
 __all__ = [
     "Registry",
     "backbones",
+    "encoders",
     "estimators",
     "fusions",
     "models",
@@ -92,12 +93,21 @@ class Registry(Mapping):
         return decorate
 
     @cached_property
+    def _offered(self) -> dict[str, list[EntryPoint]]:
+        """What other packages offer, by name."""
+        offered: dict[str, list[EntryPoint]] = {}
+        for entry in entry_points(group=f"mmdls.{self.kind}"):
+            offered.setdefault(entry.name, []).append(entry)
+        return offered
+
+    @cached_property
     def _plugins(self) -> dict[str, list[EntryPoint]]:
         import_module(self.home)
-        plugins: dict[str, list[EntryPoint]] = {}
-        for entry in entry_points(group=f"mmdls.{self.kind}"):
-            plugins.setdefault(entry.name, []).append(entry)
-        return plugins
+        return self._offered
+
+    def known(self) -> list[str]:
+        """Names that are known before the parts of this library are imported: of plug-ins, and of parts in use."""
+        return sorted({*self._offered, *self._parts})
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
@@ -155,6 +165,9 @@ survival_heads = Registry(
 nominal_heads = Registry("nominal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
 ordinal_heads = Registry("ordinal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
+encoders = Registry(
+    "encoders", "mmdls.estimators", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]
+)
 estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
 tasks = Registry("tasks", "mmdls.tasks", ["find", "outcome", "predictions", "statistics"])
 models = Registry("models", "mmdls.zoo", ["build"])

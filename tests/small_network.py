@@ -1,8 +1,10 @@
 """A network of image modalities and a clinical one, with every kind of dropout and loss, for tests of the training."""
 
-import torch
+import numpy as np
 
 from mmdls.cohort import check_cohort
+from mmdls.encoders import TableData
+from mmdls.estimators._transformer_encoder import TransformerEncoder
 from mmdls.training._build import build_network
 from mmdls.training._inputs import Inputs
 from mmdls.training._targets import Targets
@@ -10,14 +12,13 @@ from mmdls.training._targets import Targets
 
 def small_network(X, y, encoders):
     """Network, inputs and targets of a cohort, for encoders of image modalities by name."""
-    stores = {name: encoder.open_slices(X[[f"{name}_image"]]) for name, encoder in encoders.items()}
-    ages = torch.as_tensor(X[["clinical_age"]].fillna(60).to_numpy() / 60)
-    present = [torch.as_tensor(stores[name].present.copy()) for name in encoders]
-    present.append(torch.ones(len(X), dtype=torch.bool))
-    inputs = Inputs([*encoders, "clinical"], stores, tables={"clinical": ages}, present=torch.stack(present, 1))
+    data = {name: encoder.prepare(X[[f"{name}_image"]]) for name, encoder in encoders.items()}
+    data["clinical"] = TableData(X[["clinical_age"]].fillna(60).to_numpy() / 60, np.ones(len(X)))
+    data["clinical"].table = data["clinical"].table.double()
+    inputs = Inputs.of(data)
     tasks = check_cohort(X, y)
     network = build_network(
-        {**encoders, "clinical": None},
+        {**encoders, "clinical": TransformerEncoder(None)},
         inputs,
         tasks,
         fusion="gated",

@@ -23,6 +23,7 @@ FLOORS = {
     "metrics": 2,
     "modules": 2,
     "tasks": 3,
+    "encoders": 3,
     "datasets": 3,
     "model_selection": 3,
     "audit": 3,

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import mmdls.images._store as store_module
+from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore, is_missing, read_image, read_mask
 
 
@@ -102,7 +103,7 @@ def test_eight_bit_slices_are_kept_exactly_and_packed(stacks):
     store = SliceStore.build([stacks[0], None, stacks[1], stacks[2]])
     assert store.data.dtype == np.uint8 and store.data.shape == (15, 12, 10) and len(store) == 4
     assert store.present.tolist() == [True, False, True, True]
-    index, counts = store.slice_index(np.array([3, 1, 0]))
+    index, counts = SliceData(store).index_of(np.array([3, 1, 0]))
     assert counts.tolist() == [11, 0, 3]
     expected = torch.as_tensor(np.concatenate([stacks[2], stacks[0]])[:, None] / np.float32(255))
     assert torch.equal(store.gather(index), expected)
@@ -114,7 +115,7 @@ def test_eight_bit_slices_are_kept_exactly_and_packed(stacks):
 def test_a_cohort_without_images_has_an_empty_store():
     store = SliceStore.build([None, np.nan], image_size=8)
     assert store.data.shape == (0, 8, 8) and not store.present.any()
-    assert store.slice_index(np.array([0, 1]))[0].shape == (0,)
+    assert SliceData(store).index_of(np.array([0, 1]))[0].shape == (0,)
 
 
 def test_greys_are_never_guessed():

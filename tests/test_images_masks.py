@@ -254,11 +254,9 @@ def test_estimators_take_labels():
         LungLesionSegmentor(**settings).fit(labelled)
     with pytest.warns(UserWarning, match="no lesion_mask has any pixel inside, with lesion_label=9"):
         LungLesionSegmentor(lung_label=(1, 2), lesion_label=9, **settings).fit(labelled)
-    stores = [
-        SliceEncoder(mask_label=3, image_size=16).open_slices(labelled[["ct_image", "lesion_mask"]]),
-        SliceEncoder(image_size=16).open_slices(apart[["ct_image", "lesion_mask"]]),
-    ]
-    assert np.array_equal(stores[0].data, stores[1].data)
+    first = SliceEncoder(mask_label=3, image_size=16).prepare(labelled[["ct_image", "lesion_mask"]])
+    second = SliceEncoder(image_size=16).prepare(apart[["ct_image", "lesion_mask"]])
+    assert np.array_equal(first.store.data, second.store.data)
 
 
 # -- crops -----------------------------------------------------------------------------------------------------------

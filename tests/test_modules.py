@@ -18,7 +18,7 @@ from mmdls.modules import (
     SelfAttentionPooling,
     SliceNet,
     TabularNet,
-    pad_slices,
+    pad_items,
 )
 from mmdls.modules.multimodal import horizon_targets
 
@@ -30,13 +30,13 @@ def _seeded():
         yield
 
 
-def test_pad_slices_puts_every_slice_in_its_place():
+def test_pad_items_puts_every_slice_in_its_place():
     packed = torch.arange(12.0).reshape(6, 2)
-    padded, mask = pad_slices(packed, torch.tensor([2, 0, 4]))
+    padded, mask = pad_items(packed, torch.tensor([2, 0, 4]))
     assert padded.shape == (3, 4, 2)
     assert torch.equal(padded[mask], packed)
     assert mask.sum(dim=1).tolist() == [2, 0, 4]
-    empty, none = pad_slices(packed[:0], torch.tensor([0, 0]))
+    empty, none = pad_items(packed[:0], torch.tensor([0, 0]))
     assert empty.shape == (2, 0, 2) and none.shape == (2, 0)
 
 
@@ -186,7 +186,7 @@ def _net(**kwargs):
 def test_unknown_outcomes_do_not_move_the_loss():
     net = _net(horizons={"os": (12.0,)}).eval()
     packed = {"ct": (net.encoders["ct"].encode(torch.rand(8, 1, 8, 8)), torch.tensor([2, 2, 2, 2]))}
-    outputs = net(packed, {"pet": torch.randn(4, 3)}, torch.ones(4, 2, dtype=torch.bool))
+    outputs = net(packed | {"pet": (torch.randn(4, 3),)}, torch.ones(4, 2, dtype=torch.bool))
     targets = {
         "subtype": (torch.tensor([0, 1, 1, -1]),),
         "stage": (torch.tensor([2, 0, 1, -1]),),
@@ -212,7 +212,7 @@ def test_unknown_outcomes_do_not_move_the_loss():
 def test_a_batch_that_knows_nothing_gives_connected_zeros():
     net = _net(horizons={"os": (12.0,)})
     packed = {"ct": (net.encoders["ct"].encode(torch.rand(4, 1, 8, 8)), torch.tensor([2, 2]))}
-    outputs = net(packed, {"pet": torch.randn(2, 3)}, torch.ones(2, 2, dtype=torch.bool))
+    outputs = net(packed | {"pet": (torch.randn(2, 3),)}, torch.ones(2, 2, dtype=torch.bool))
     unknown = torch.tensor([-1, -1])
     nothing = torch.full((2,), torch.nan, dtype=torch.float64)
     targets = {"subtype": (unknown,), "stage": (unknown,), "os": (torch.tensor([False, False]), nothing)}

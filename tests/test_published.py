@@ -82,8 +82,7 @@ def test_a_checkpoint_predicts_from_a_table(checkpoint, table, reference):
 
 def test_slices_are_brought_to_224(model, table):
     assert np.isfinite(model.predict(table)["os"]).all()
-    stores = model._inputs(table).stores
-    assert stores["lesion"].image_size == (224, 224)
+    assert model._inputs(table).data["lesion"].item_shape == (1, 224, 224)
 
 
 def test_every_clinical_column_counts(model, table):
@@ -97,7 +96,7 @@ def test_every_clinical_column_counts(model, table):
 def test_a_missing_value_is_refused_not_invented(model, table):
     table = table.copy()
     table.loc["b", "clinical_age"] = np.nan
-    with pytest.raises(ValueError, match=r"'clinical' has missing or infinite values in rows \['b'\]"):
+    with pytest.raises(ValueError, match=r"'clinical_age', .* have missing or infinite values in rows \['b'\]"):
         model.predict(table)
 
 

@@ -24,8 +24,8 @@ N_RANKS = 2
 class Double(Compute):
     """Images in double precision while the encoders are."""
 
-    def features(self, encoder, store, index):
-        return encoder.features(self.read(store, index).to(encoder.projection.weight))
+    def features(self, encoder, data, index):
+        return encoder.features(self.read(data, index).to(encoder.projection.weight))
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def step(batch, **settings):
     with double_precision(), torch.random.fork_rng():
         torch.manual_seed(0)
         network, inputs, targets = small_network(X, y, encoders)
-        rows = torch.as_tensor(ROWS[batch](*(store.counts for store in inputs.stores.values())))
+        rows = torch.as_tensor(ROWS[batch](*(inputs.data[name].counts for name in encoders)))
         assert len(rows)
         ranks = Ranks.join(torch.device("cpu"), 1)
         torch.manual_seed(1)

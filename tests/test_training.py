@@ -13,6 +13,7 @@ from small_network import small_network
 import mmdls.images._store as store_module
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
+from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.modules.poolings import MeanPooling
@@ -66,11 +67,14 @@ def _gradients(network, inputs, targets, plain=False, **settings):
         if plain:
             network.train()
             packed = {}
-            for name, store in inputs.stores.items():
-                index, counts = store.slice_index(rows.numpy())
+            for name, data in inputs.data.items():
+                if name == "clinical":
+                    packed[name] = data.take(rows.numpy())
+                    continue
+                index, counts = data.index_of(rows.numpy())
                 encoder = network.encoders[name]
                 parts = [
-                    compute.encode(encoder, store, index[p]) for p in compute.micro_batches(encoder, store, len(index))
+                    compute.encode(encoder, data, index[p]) for p in compute.micro_batches(encoder, data, len(index))
                 ]
                 packed[name] = torch.cat(parts), torch.as_tensor(counts)
             loss, _ = net._loss(rows, packed)
@@ -82,8 +86,8 @@ def _gradients(network, inputs, targets, plain=False, **settings):
 
 
 class _Double(Compute):
-    def encode(self, encoder, store, index):
-        return encoder.encode(self.read(store, index).double())
+    def encode(self, encoder, data, index):
+        return encoder.encode(self.read(data, index).double())
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 30_000, 10**9])
@@ -231,9 +235,9 @@ def test_packing_gathers_only_real_slices(pieces):
     network, inputs, _ = pieces
     rows = torch.tensor([5, 2, 9])
     packed = pack(network.float(), inputs, rows, Compute())
-    for name, store in inputs.stores.items():
+    for name in ("lesion", "lung"):
         slices, counts = packed[name]
-        assert counts.tolist() == store.counts[rows.numpy()].tolist()
+        assert counts.tolist() == inputs.data[name].counts[rows.numpy()].tolist()
         assert len(slices) == counts.sum()
 
 
@@ -264,9 +268,9 @@ class _Counting(Compute):
 
     seen = 0
 
-    def features(self, encoder, store, index):
+    def features(self, encoder, data, index):
         type(self).seen += len(index)
-        return super().features(encoder, store, index)
+        return super().features(encoder, data, index)
 
 
 @pytest.fixture
@@ -294,7 +298,7 @@ def _frozen(memory=None, **params):
 
 def test_a_frozen_encoder_encodes_once_a_fit(cohort, encoded):
     X, y = cohort.data, cohort.target[["os_time", "os_event"]]
-    n_slices = len(SliceEncoder().open_slices(X[["lesion_image"]]).data)
+    n_slices = SliceEncoder().prepare(X[["lesion_image"]]).n_items
     _frozen().fit(X, y)
     assert encoded() == n_slices
     _frozen().set_params(lesion__trainable=True, validation_fraction=0).fit(X, y)
@@ -348,20 +352,20 @@ def test_images_pass_twice_at_most(pieces, kept_bytes, passes):
         targets=targets,
         compute=_Counting(kept_bytes=kept_bytes),
     ).initialize()
-    inputs.tables["clinical"] = inputs.tables["clinical"].float()
+    inputs.data["clinical"].table = inputs.data["clinical"].table.float()
     _Counting.seen = 0
     rows = torch.arange(len(inputs))
     with torch.random.fork_rng():
         net.train_step_single((rows, rows))
-    assert _Counting.seen == passes * sum(len(store.data) for store in inputs.stores.values())
+    assert _Counting.seen == passes * sum(inputs.data[name].n_items for name in ("lesion", "lung"))
 
 
 def test_micro_batches_fit_the_size_of_the_slices():
     encoder = SliceNet(backbones["conv"](), MeanPooling(8), 8)
 
     def size(side, **settings):
-        store = SliceStore(np.zeros((1, side, side), np.uint8), np.array([1]), 0.5, 0.1, "")
-        return Compute(**settings).micro_batches(encoder, store, 10**4)[0].stop
+        data = SliceData(SliceStore(np.zeros((1, side, side), np.uint8), np.array([1]), 0.5, 0.1, ""))
+        return Compute(**settings).micro_batches(encoder, data, 10**4)[0].stop
 
     sizes = [size(side) for side in (16, 64, 112, 224, 512)]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 100 and sizes[-1] == 1
@@ -372,8 +376,8 @@ def test_micro_batches_fit_the_size_of_the_slices():
 
 
 def test_convolutions_run_channels_last_whatever_the_weights_are():
-    store = SliceStore(np.zeros((2, 8, 8), np.uint8), np.array([2]), 0.5, 0.1, "")
-    image = Compute().read(store, np.arange(2))
+    data = SliceData(SliceStore(np.zeros((2, 8, 8), np.uint8), np.array([2]), 0.5, 0.1, ""))
+    image = Compute().read(data, np.arange(2))
     maps = backbones["conv"]()(image)
     assert all(each.is_contiguous(memory_format=torch.channels_last) for each in maps)
 

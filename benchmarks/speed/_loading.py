@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.speed._measuring import Arm, Step, compared, difference
 from benchmarks.speed._report import Report
+from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
 
 
@@ -59,10 +60,10 @@ def loads(device: str, how: str, folders: list[Path], memory: str) -> Step:
 
 
 def _gather_all(store: SliceStore, device: str) -> dict[str, np.ndarray]:
-    total = 0.0
-    for row in range(len(store)):
-        index, _ = store.slice_index(np.array([row]))
-        total += float(store.gather(index, device)[0, 0, 0, 0])
+    total, data = 0.0, SliceData(store)
+    for row in range(len(data)):
+        index, _ = data.index_of(np.array([row]))
+        total += float(data.read(index, device)[0, 0, 0, 0])
     return {"sum": np.asarray(total)}
 
 

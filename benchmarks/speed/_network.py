@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 
 from benchmarks.speed._measuring import Arm, Step, compared, difference, seconds_text
 from benchmarks.speed._report import Report
+from mmdls.encoders import ModalityData, TableData
 from mmdls.estimators._published import _KEYS, published_parameters, published_tasks
+from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, Outputs, SliceNet
 from mmdls.training._batches import _Batches
@@ -24,6 +27,9 @@ from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._targets import Targets
 
+_IMAGES = ("lesion", "lung")
+_TABLES = {"radiomics": 128, "pet": 5, "clinical": 6}
+
 
 def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tuple[MultimodalNet, Inputs, Targets]:
     """The published network and simulated patients for it: noise, since only time and memory count here."""
@@ -31,13 +37,13 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
     counts = np.broadcast_to(n_slices, n_patients).astype(np.int64)
     parameters = published_parameters()
     encoders = {name: encoder for name, encoder, _ in parameters["modalities"]}
-    inputs = Inputs(list(encoders))
-    for name in ("lesion", "lung"):
-        data = rng.integers(0, 256, (counts.sum(), size, size), dtype=np.uint8)
-        inputs.stores[name] = SliceStore(data, counts, 0.5, 0.3, "")
-    for name, width in (("radiomics", 128), ("pet", 5), ("clinical", 6)):
-        inputs.tables[name] = torch.as_tensor(rng.normal(size=(n_patients, width)), dtype=torch.float32)
-    inputs.present = torch.ones(n_patients, len(encoders), dtype=torch.bool)
+    data: dict[str, ModalityData] = {}
+    for name in _IMAGES:
+        pixels = rng.integers(0, 256, (counts.sum(), size, size), dtype=np.uint8)
+        data[name] = SliceData(SliceStore(pixels, counts, 0.5, 0.3, ""))
+    for name, width in _TABLES.items():
+        data[name] = TableData(rng.normal(size=(n_patients, width)), np.ones(n_patients))
+    inputs = Inputs.of(data)
     tasks, y = published_tasks(), pd.DataFrame(index=range(n_patients))
     for endpoint in ("dfs", "os"):
         y[f"{endpoint}_time"], y[f"{endpoint}_event"] = rng.integers(1, 60, n_patients), np.arange(n_patients) % 4 != 1
@@ -73,12 +79,22 @@ def _plain_encoder(encoder: SliceNet) -> nn.Module:
     )
 
 
-def _padded(store: SliceStore, device: str) -> Tensor:
+def _padded(inputs: Inputs, device: str) -> dict[str, Tensor]:
     """Slices (B, S, 1, H, W) as floats, short patients filled up with blank slices."""
-    dense = torch.zeros(len(store), int(store.counts.max()), 1, *store.image_size)
-    for row, count in enumerate(store.counts):
-        dense[row, :count, 0] = torch.as_tensor(store.data[store.offsets[row] : store.offsets[row] + count]) / 255
-    return dense.to(device)
+    padded = {}
+    for name in _IMAGES:
+        data: Any = inputs.data[name]
+        dense = torch.zeros(len(data), int(data.counts.max()), *data.item_shape)
+        for row, count in enumerate(data.counts):
+            dense[row, :count] = data.read(data.index_of(np.array([row]))[0])
+        padded[name] = dense.to(device)
+    return padded
+
+
+def _tables(inputs: Inputs, device: str) -> dict[str, tuple[Tensor, ...]]:
+    """The tables of all patients."""
+    everybody = np.arange(len(inputs))
+    return {name: tuple(table.to(device) for table in inputs.data[name].take(everybody)) for name in _TABLES}
 
 
 def ours_predicts(device: str, precision: str = "float32", compile: bool = False, **size: int) -> Step:
@@ -87,7 +103,7 @@ def ours_predicts(device: str, precision: str = "float32", compile: bool = False
     compute = Compute(device, precision)
     network = ready_to_predict(network)
     if compile:
-        for name in inputs.stores:
+        for name in _IMAGES:
             network.encoders[name].backbone.compile()
 
     def step() -> dict[str, np.ndarray]:
@@ -105,13 +121,13 @@ def plain_predicts(device: str, **size: int) -> Step:
     """Inference of the same network by a plain loop."""
     network, inputs, _ = _published(**size)
     network.to(device).eval()
-    volumes = {name: _padded(store, device) for name, store in inputs.stores.items()}
+    volumes = _padded(inputs, device)
     encoders = {name: _plain_encoder(network.encoders[name]) for name in volumes}
-    tables = {name: table.to(device) for name, table in inputs.tables.items()}
+    tables = _tables(inputs, device)
 
     def step() -> dict[str, np.ndarray]:
         with torch.no_grad():
-            return _answers(network(_encode_volumes(encoders, volumes), tables, inputs.present.to(device)))
+            return _answers(network(_encode_volumes(encoders, volumes) | tables, inputs.present.to(device)))
 
     return step
 
@@ -147,8 +163,8 @@ def _reference(path: str, device: str, **size: int) -> tuple[nn.Module, dict[str
         prefix = next(p for p in _KEYS if key.startswith(p))
         theirs[key] = ours[_KEYS[prefix] + key.removeprefix(prefix)]
     model.load_state_dict(theirs)
-    volumes = {name: _padded(store, device) for name, store in inputs.stores.items()}
-    tables = [inputs.tables[name].to(device) for name in ("radiomics", "pet", "clinical")]
+    volumes = _padded(inputs, device)
+    tables = [table for (table,) in _tables(inputs, device).values()]
     return model.to(device), volumes, tables, targets
 
 
@@ -157,7 +173,7 @@ def ours_trains(device: str, precision: str = "float32", compile: bool = False, 
     network, inputs, targets = _published(**size)
     network.to(memory_format=torch.channels_last)
     if compile:
-        for name in inputs.stores:
+        for name in _IMAGES:
             network.encoders[name].backbone.compile()
     return _our_step(network, inputs, targets, Compute(device, precision))
 
@@ -193,16 +209,16 @@ def plain_trains(device: str, **size: int) -> Step:
     """The same step by a plain loop."""
     network, inputs, targets = _published(**size)
     network.to(device).train()
-    volumes = {name: _padded(store, device) for name, store in inputs.stores.items()}
+    volumes = _padded(inputs, device)
     encoders = {name: _plain_encoder(network.encoders[name]) for name in volumes}
-    tables = {name: table.to(device) for name, table in inputs.tables.items()}
+    tables = _tables(inputs, device)
     targets = targets.take(torch.arange(len(inputs)), torch.device(device))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def step() -> dict[str, np.ndarray]:
         torch.manual_seed(1)
         optimizer.zero_grad()
-        outputs = network(_encode_volumes(encoders, volumes), tables, inputs.present.to(device))
+        outputs = network(_encode_volumes(encoders, volumes) | tables, inputs.present.to(device))
         sum(network.losses(outputs, targets.fields, targets.known).values()).backward()
         optimizer.step()
         return _gradients(network)
@@ -237,16 +253,16 @@ def reference_trains(device: str, path: str, **size: int) -> Step:
 def encodes_stack(device: str, how: str, train: bool, **size: int) -> Step:
     """One patient's slices through one encoder: ``plain``, or by ``float32`` or ``bf16`` micro-batches."""
     network, inputs, _ = _published(**size)
-    store, encoder = inputs.stores["lesion"], network.encoders["lesion"].to(device)
-    index = np.arange(len(store.data))
+    data: Any = inputs.data["lesion"]
+    encoder, index = network.encoders["lesion"].to(device), np.arange(data.n_items)
     if how == "plain":
-        volume, plain = _padded(store, device).flatten(0, 1), _plain_encoder(encoder)
+        volume, plain = _padded(inputs, device)["lesion"].flatten(0, 1), _plain_encoder(encoder)
         micro_batches, encode = [slice(None)], lambda part: plain(volume[part])
     else:
         compute = Compute(device, how)
         encoder.to(memory_format=torch.channels_last)
-        micro_batches = compute.micro_batches(encoder, store, len(index))
-        encode = lambda part: compute.encode(encoder, store, index[part])  # noqa: E731
+        micro_batches = compute.micro_batches(encoder, data, len(index))
+        encode = lambda part: compute.encode(encoder, data, index[part])  # noqa: E731
 
     def step() -> dict[str, np.ndarray]:
         encoder.zero_grad()
@@ -271,10 +287,11 @@ def uncut_trains(device: str, **size: int) -> Step:
 
     def step() -> None:
         optimizer.zero_grad()
-        for name, store in inputs.stores.items():
-            encoder, index = network.encoders[name], np.arange(len(store.data))
-            for part in compute.micro_batches(encoder, store, len(index)):
-                compute.encode(encoder, store, index[part]).sum().backward()
+        for name in _IMAGES:
+            data: Any = inputs.data[name]
+            encoder, index = network.encoders[name], np.arange(data.n_items)
+            for part in compute.micro_batches(encoder, data, len(index)):
+                compute.encode(encoder, data, index[part]).sum().backward()
         optimizer.step()
 
     return step

@@ -24,7 +24,6 @@ from mmdls.estimators._published import (
 )
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.estimators._task_answers import cumulative_hazard
-from mmdls.images import SliceStore
 from mmdls.metrics import UndefinedMetricWarning
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
@@ -208,25 +207,23 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self._plain_input = False
         self.tasks_ = published_tasks()
         self.classes_ = {name: np.asarray(self.tasks_[name].classes) for name in self._class_tasks}
-        self.modalities_, inputs = [], Inputs([name for name, _ in self._encoders])
+        self.modalities_, data = [], {}
         for name, encoder, columns in self.modalities:
             encoder = clone(encoder)
             if name in blocks:
                 # The checkpoint's training medians are unknown: a missing value must be refused, not invented.
                 columns = blocks[name]
-                encoder.set_params(impute=None).fit(pd.DataFrame(0.0, index=[0], columns=columns))
-                inputs.tables[name] = torch.zeros(1, len(columns))
+                table = pd.DataFrame(0.0, index=[0], columns=columns)
+                data[name] = encoder.set_params(impute=None).fit(table).prepare(table)
             else:
-                inputs.stores[name] = SliceStore(np.zeros((0, 1, 1), np.uint8), np.zeros(0), 0.0, 1.0, "")
+                data[name] = encoder.prepare(pd.DataFrame({column: [None] for column in columns}))
             self.modalities_.append((name, encoder, list(columns)))
-        network = build_network(
-            dict((n, e) for n, e, _ in self.modalities_), inputs, self.tasks_, **self._architecture()
-        )
+        encoders = {name: encoder for name, encoder, _ in self.modalities_}
+        network = build_network(encoders, Inputs.of(data), self.tasks_, **self._architecture())
         network.load_state_dict(state)
         self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
         for name, encoder, columns in self.modalities_:
-            if name in inputs.stores:
-                encoder._set_network(network.encoders[name], columns)
+            encoder.set_network(network.encoders[name], columns)
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
@@ -317,14 +314,15 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
 
     def attention(self, X: pd.DataFrame) -> pd.DataFrame:
-        """How much each modality, and each slice where the pooling weighs slices, added to the answer of each patient.
+        """How much each modality, and each slice or vector that a pooling weighs, added to the answer of each patient.
 
         Returns
         -------
         pandas.DataFrame of shape (n_patients, n_columns)
             Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them. Of a
             sum they are the summands' shares of the lengths: how much was said, not how much it helped. Columns
-            ``<modality>_slices``: arrays of weights that sum to 1 over a patient's slices, if its pooling weighs them.
+            ``<modality>_slices``, ``<modality>_vectors``: arrays of weights that sum to 1 over a patient's slices or
+            vectors, if the pooling weighs them.
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
@@ -332,9 +330,10 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         table = pd.DataFrame(index=X.index)
         if outputs.modality_weights is not None:
             table[inputs.names] = outputs.modality_weights.numpy()
-        for name, weights in outputs.slice_weights.items():
-            parts = np.split(weights.numpy(), inputs.stores[name].offsets[1:-1])
-            table[f"{name}_slices"] = pd.Series(parts, index=X.index)
+        for name, weights in outputs.item_weights.items():
+            data: Any = inputs.data[name]
+            parts = np.split(weights.numpy(), data.offsets[1:-1])
+            table[f"{name}_{data.items}"] = pd.Series(parts, index=X.index)
         if table.empty:
             raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there is no attention.")
         return table

@@ -12,13 +12,13 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError
 from sklearn.utils.metaestimators import _BaseComposition
-from sklearn.utils.validation import _check_feature_names, check_is_fitted, has_fit_parameter, validate_data
+from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
 from mmdls.estimators._modalities import resolve_modalities
-from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._task_answers import TaskAnswers
+from mmdls.estimators._transformer_encoder import as_encoder
 from mmdls.modules import Outputs
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
@@ -175,10 +175,6 @@ class Multimodal(TaskAnswers, _BaseComposition):
     ) -> None:
         """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
-        for _, encoder, _ in self.modalities_:
-            # Its fit, which would check them, is for an encoder that trains alone.
-            if isinstance(encoder, SliceEncoder):
-                encoder._validate_params()
         if strange := [task for task in self.task_weights or {} if task not in tasks]:
             raise ValueError(f"task_weights names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
         self.tasks_ = tasks
@@ -193,7 +189,7 @@ class Multimodal(TaskAnswers, _BaseComposition):
         inputs = self._inputs(table, y, sample_weight, fitting=True)
         self._ignore_untaught(inputs, y)
         self.net_ = fit_network(
-            {name: encoder for name, encoder, _ in self.modalities_},
+            {name: as_encoder(encoder) for name, encoder, _ in self.modalities_},
             inputs,
             y,
             tasks,
@@ -206,8 +202,7 @@ class Multimodal(TaskAnswers, _BaseComposition):
         )
         self.history_ = history_table(self.net_)
         for name, encoder, columns in self.modalities_:
-            if name in inputs.stores:
-                encoder._set_network(self._network.encoders[name], columns)
+            as_encoder(encoder).set_network(self._network.encoders[name], columns)
         self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, list(tasks), sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
@@ -302,28 +297,13 @@ class Multimodal(TaskAnswers, _BaseComposition):
         *,
         fitting: bool = False,
     ) -> Inputs:
-        inputs = Inputs([name for name, _, _ in self.modalities_])
-        present = []
-        for name, encoder, columns in self.modalities_:
-            part = X[columns]
-            if isinstance(encoder, SliceEncoder):
-                inputs.stores[name] = encoder.open_slices(part, self.n_jobs, self.verbose)
-                present.append(inputs.stores[name].present)
-            else:
-                if fitting:
-                    weighted = sample_weight is not None and has_fit_parameter(encoder, "sample_weight")
-                    encoder.fit(part, y, **({"sample_weight": sample_weight} if weighted else {}))
-                table = np.asarray(encoder.transform(part), dtype=np.float32)
-                here = rows_with_values(part)
-                bad = here & ~np.isfinite(table).all(axis=1)
-                if bad.any():
-                    raise ValueError(
-                        f"modality {name!r} has missing or infinite values in rows {list(X.index[bad][:5])} and its "
-                        f"encoder {encoder!r} leaves them; use one that imputes, or complete the columns {columns[:5]}."
-                    )
-                inputs.tables[name] = torch.as_tensor(np.where(here[:, None], table, 0.0))
-                present.append(here)
-        inputs.present = torch.as_tensor(np.stack(present, axis=1))
+        data = {}
+        for name, transformer, columns in self.modalities_:
+            part, encoder = X[columns], as_encoder(transformer)
+            if fitting:
+                encoder.fit_preprocessing(part, y, sample_weight)
+            data[name] = encoder.prepare(part, n_jobs=self.n_jobs, verbose=self.verbose)
+        inputs = Inputs.of(data)
         if not fitting:
             self._leave_aside(inputs)
         alone = ~inputs.present.any(dim=1).numpy()

@@ -1,6 +1,6 @@
 """Slices of CT or PET to an embedding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar
@@ -8,29 +8,60 @@ from typing import Any, ClassVar
 import numpy as np
 import optuna
 import pandas as pd
+import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
 from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
 
 from mmdls.cohort import check_cohort, check_features
+from mmdls.encoders import BagData, Encoder
 from mmdls.estimators._constraints import Finite, count, share
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
-from mmdls.registry import backbones, poolings
+from mmdls.registry import backbones, encoders, poolings
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import fit_network, make_part
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
-from mmdls.training._inference import embed_patients
+from mmdls.training._inference import embed_patients, freeze, standardize_features
 from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
 from mmdls.training._ranks import is_first_rank
 
 __all__ = ["SliceEncoder"]
 
 
+class SliceData(BagData):
+    """The slices of all patients.
+
+    Parameters
+    ----------
+    store : SliceStore
+    """
+
+    items = "slices"
+
+    def __init__(self, store: SliceStore):
+        super().__init__(store.counts, (1, *store.image_size))
+        self.store = store
+
+    def read(self, index: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+        """Some slices as floats in [0, 1], (k, 1, H, W)."""
+        return self.store.gather(index, device=device)
+
+    def cached(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """An array computed from all slices, kept by the store."""
+        return self.store.cached(key, make)
+
+    def facts(self) -> tuple[Any, ...]:
+        """Numbers of slices, and what their pixels are standardised by."""
+        return *super().facts(), (self.store.mean, self.store.std)
+
+
+@encoders.register("slices")
 @estimator_registry.register("slice_encoder")
-class SliceEncoder(TransformerMixin, BaseEstimator):
+class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
     """A patient's bag of slices to one embedding, by a backbone shared by all slices and a pooling over them.
 
     As a part of :class:`MMDLS` it is trained end to end with everything else. Alone, in a ``Pipeline`` or a
@@ -100,6 +131,8 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
     >>> encoder.fit(X[["lesion_image"]], y).transform(X[["lesion_image"]]).shape
     (30, 8)
     """
+
+    reads = "images"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "backbone": [str, callable],
@@ -184,17 +217,25 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             "embedding_dim": optuna.distributions.CategoricalDistribution([32, 64, 128]),
         }
 
-    def open_slices(self, X: pd.DataFrame, n_jobs: int | None = None, verbose: int = 0) -> SliceStore:
+    def fit_preprocessing(self, X: pd.DataFrame, y: Any = None, sample_weight: np.ndarray | None = None) -> None:
+        """Check the parameters; everything is learned by the network."""
+        self._validate_params()
+
+    def prepare(self, X: pd.DataFrame, *, n_jobs: int | None = None, verbose: int = 0) -> SliceData:
         """Read, window and resize the slices of all patients.
 
         Parameters
         ----------
         X : pandas.DataFrame of shape (n_patients, 1 or 2)
             One ``*_image`` column, and a ``*_mask`` column to crop to if there is one.
+        n_jobs : int, default=None
+            Threads, if the encoder itself names none.
+        verbose : int, default=0
+            1 shows a progress bar.
 
         Returns
         -------
-        SliceStore
+        SliceData
         """
         masks = [c for c in X.columns if str(c).endswith("_mask")]
         images = [c for c in X.columns if c not in masks]
@@ -203,7 +244,7 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
                 "SliceEncoder reads one image column, and one '*_mask' column at the most; "
                 f"got columns {list(X.columns)}."
             )
-        return SliceStore.build(
+        store = SliceStore.build(
             X[images[0]].tolist(),
             masks=X[masks[0]].tolist() if masks else None,
             patients=X.index.tolist(),
@@ -216,9 +257,11 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             n_jobs=self.n_jobs if self.n_jobs is not None else n_jobs,
             verbose=verbose if is_first_rank() else 0,
         )
+        return SliceData(store)
 
-    def make_network(self, store: SliceStore) -> SliceNet:
-        """Build the network for slices like these, with weights from torch's current random state."""
+    def build(self, data: SliceData) -> SliceNet:
+        """A network for slices like these, with weights from torch's current random state."""
+        store = data.store
         standardize = self.standardize and store.std > 0
         return SliceNet(
             make_part(backbones, self.backbone, self.backbone_params, what="backbone_params"),
@@ -227,6 +270,18 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             mean=float(store.mean) if standardize else 0.0,
             std=float(store.std) if standardize else 1.0,
         )
+
+    def initialize(self, network: SliceNet, data: SliceData, rows: np.ndarray, compute: Compute) -> Tensor | None:
+        """Standardise the features of a new network; encode all slices once if it does not train."""
+        if not self.trainable:
+            return freeze(network, data, rows, compute, standardize=self.standardize)
+        if self.standardize:
+            standardize_features(network, data, rows, compute)
+        return None
+
+    def learning_rate_factors(self) -> dict[str, float]:
+        """The backbone learns at its own share of the learning rate."""
+        return {"backbone.*": self.backbone_learning_rate}
 
     def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> "SliceEncoder":
         """Train with heads for the outcomes in y.
@@ -248,13 +303,12 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         y = outcome_table(y, X.index)
         X, y, sample_weight = counted_rows(X, y, patient_weights(sample_weight, X.index))
         tasks = check_cohort(X, y)
-        store = self.open_slices(X, verbose=self.verbose)
-        if not store.present.any():
+        data = self.prepare(X, verbose=self.verbose)
+        if not data.present.any():
             raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")
-        inputs = Inputs.of_slices("slices", store)
         net = fit_network(
             {"slices": self},
-            inputs,
+            Inputs.of({"slices": data}),
             y,
             tasks,
             architecture={
@@ -287,9 +341,10 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(net)
-        return self._set_network(net.module_.encoders["slices"], X.columns)
+        self.set_network(net.module_.encoders["slices"], X.columns)
+        return self
 
-    def _set_network(self, network: SliceNet, columns: Sequence[str]) -> "SliceEncoder":
+    def set_network(self, network: SliceNet, columns: Sequence[str]) -> None:
         """Become fitted with a network that was trained elsewhere.
 
         Parameters
@@ -297,15 +352,10 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         network : mmdls.modules.SliceNet
         columns : sequence of str
             The columns it reads.
-
-        Returns
-        -------
-        SliceEncoder
         """
         self.network_ = network
         self.feature_names_in_ = np.asarray(columns, dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
-        return self
 
     def transform(self, X: pd.DataFrame) -> np.ndarray:
         """Embed patients.
@@ -324,9 +374,9 @@ class SliceEncoder(TransformerMixin, BaseEstimator):
         missing = [c for c in self.feature_names_in_ if c not in X.columns]
         if missing:
             raise ValueError(f"X lacks the columns {missing}, which were there in fit. Columns: {list(X.columns)}.")
-        store = self.open_slices(X[list(self.feature_names_in_)], verbose=self.verbose)
-        embedding = embed_patients(self.network_, store, self._compute()).double().numpy()
-        embedding[~store.present] = np.nan
+        data = self.prepare(X[list(self.feature_names_in_)], verbose=self.verbose)
+        embedding = embed_patients(self.network_, data, self._compute()).double().numpy()
+        embedding[~data.present] = np.nan
         return embedding
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

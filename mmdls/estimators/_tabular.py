@@ -14,17 +14,22 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
+from mmdls.encoders import Encoder, TableData
 from mmdls.estimators._columns import MISSING, UNSEEN, Cells, plain_numbers
+from mmdls.estimators._constraints import share
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
-from mmdls.registry import estimators
+from mmdls.estimators._transformer_encoder import TransformerEncoder
+from mmdls.modules import TabularNet
+from mmdls.registry import encoders, estimators
 from mmdls.training._inputs import patient_weights
 
 __all__ = ["TabularEncoder"]
 
 
+@encoders.register("table")
 @estimators.register("tabular_encoder")
-class TabularEncoder(TransformerMixin, BaseEstimator):
+class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
     """Impute, scale, one-hot encode and mark what was missing, all learned from the training rows.
 
     Columns of numbers and booleans are imputed and scaled, in any dtype: numbers written as text are read as numbers,
@@ -49,6 +54,8 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         Add a column of 0 and 1 for each column that had missing values in ``fit``.
     hidden_sizes : sequence of int, default=()
         Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
+    dropout : float, default=0.1
+        Behind each of these layers.
 
     Attributes
     ----------
@@ -85,17 +92,20 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         scale: str | None = "power",
         add_indicator: bool = True,
         hidden_sizes: Sequence[int] = (),
+        dropout: float = 0.1,
     ):
         self.impute = impute
         self.scale = scale
         self.add_indicator = add_indicator
         self.hidden_sizes = hidden_sizes
+        self.dropout = dropout
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "impute": [StrOptions({"median", "mean"}), None],
         "scale": [StrOptions({"power", "standard"}), None],
         "add_indicator": ["boolean"],
         "hidden_sizes": [list, tuple, np.ndarray],
+        "dropout": [share()],
     }
 
     @staticmethod
@@ -213,6 +223,21 @@ class TabularEncoder(TransformerMixin, BaseEstimator):
         # Columns may themselves be called like that.
         twice = {name for name, n in Counter(chosen).items() if n > 1}
         return np.asarray([f"{n} [{i}]" if n in twice else n for i, n in enumerate(chosen)], dtype=object)
+
+    def fit_preprocessing(self, X: pd.DataFrame, y: Any = None, sample_weight: np.ndarray | None = None) -> None:
+        """Fit imputation, scaling and categories; see :meth:`fit`."""
+        self._as_part().fit_preprocessing(X, y, sample_weight)
+
+    def prepare(self, X: pd.DataFrame, *, n_jobs: int | None = None, verbose: int = 0) -> TableData:
+        """Complete numbers of all patients; see :meth:`transform`."""
+        return self._as_part().prepare(X)
+
+    def build(self, data: TableData) -> TabularNet:
+        """A multilayer perceptron of ``hidden_sizes``."""
+        return self._as_part().build(data)
+
+    def _as_part(self) -> TransformerEncoder:
+        return TransformerEncoder(self, self.hidden_sizes, self.dropout)
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers (n, n_numbers), NaN where missing, and which category each cell of the other columns holds."""

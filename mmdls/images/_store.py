@@ -49,7 +49,6 @@ class SliceStore:
     def __init__(self, data: np.ndarray, counts: np.ndarray, mean: float, std: float, key: str):
         self.data = data
         self.counts = np.asarray(counts, dtype=np.int64)
-        self.offsets = np.r_[0, np.cumsum(self.counts)]
         self.present = self.counts > 0
         self.mean = mean
         self.std = std
@@ -228,23 +227,6 @@ class SliceStore:
                 os.replace(file.name, path)
         self._cached = key, value
         return value
-
-    def slice_index(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Which slices belong to some patients.
-
-        Parameters
-        ----------
-        rows : ndarray of shape (B,)
-
-        Returns
-        -------
-        indices : ndarray of shape (K,), int64
-            Packed, in the order of the rows.
-        counts : ndarray of shape (B,), int64
-        """
-        counts = self.counts[rows]
-        shift = self.offsets[rows] - (np.cumsum(counts) - counts)
-        return np.repeat(shift, counts) + np.arange(counts.sum()), counts
 
     def gather(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
         """Slices as floats in [0, 1].

@@ -1,7 +1,7 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
 from mmdls.modules.backbones import ConvBackbone, ResNet10Backbone, ResNet18Backbone
-from mmdls.modules.encoders import SliceNet, TabularNet, pad_slices
+from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
 from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
 from mmdls.modules.logistic_hazard import LogisticHazardHead
@@ -13,6 +13,7 @@ from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentation
 
 __all__ = [
     "AdditiveFusion",
+    "BagNet",
     "ClassHead",
     "ConcatFusion",
     "ConvBackbone",
@@ -33,8 +34,9 @@ __all__ = [
     "SegmentationLoss",
     "SelfAttentionPooling",
     "SliceNet",
+    "Standardize",
     "TabularNet",
     "UNet",
     "cox_loss",
-    "pad_slices",
+    "pad_items",
 ]

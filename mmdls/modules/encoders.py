@@ -1,19 +1,95 @@
 """One modality to one embedding."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["SliceNet", "TabularNet", "pad_slices"]
+__all__ = ["BagNet", "SliceNet", "Standardize", "TabularNet", "pad_items"]
 
 
-class SliceNet(nn.Module):
+class BagNet(nn.Module):
+    """A bag of items to one embedding: features of each item, projection, pooling over the bag.
+
+    The items of a batch arrive packed, without padding. Encoding one item never looks at another one, so the caller
+    may encode them in any number of micro-batches and pool afterwards.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        Makes features of items (k, ...) -> (k, in_features).
+    in_features : int
+        Width of these features.
+    pooling : nn.Module
+        See :mod:`mmdls.modules.poolings`, for ``out_features`` features.
+    out_features : int
+        Width of the embeddings of items and of the bag.
+    """
+
+    # Whether features cost so much that those of a backbone that does not train are worth keeping.
+    costly_features: ClassVar[bool] = False
+
+    def __init__(self, backbone: Any, in_features: int, pooling: Any, out_features: int):
+        super().__init__()
+        self.backbone = backbone
+        self.projection = nn.Linear(in_features, out_features)
+        self.pooling = pooling
+        self.out_features = out_features
+
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether features are worth keeping, since no weight behind them is trained."""
+        return self.costly_features and not any(weight.requires_grad for weight in self.backbone.parameters())
+
+    def features(self, items: Tensor) -> Tensor:
+        """Items (k, ...) -> features (k, in_features)."""
+        return self.backbone(items)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Features (k, in_features) -> item embeddings (k, D)."""
+        return torch.relu(self.projection(features))
+
+    def encode(self, items: Tensor) -> Tensor:
+        """Items (k, ...) -> item embeddings (k, D)."""
+        features = self.features(items)
+        # Features may differ little between items; half precision would round the differences away.
+        with torch.autocast(items.device.type, enabled=False):
+            return self.project(features)
+
+    def forward(self, items: Tensor, counts: Tensor) -> Tensor:
+        """Packed items (K, ...), items of each patient (B,) -> patient embeddings (B, D)."""
+        return self.pool(self.encode(items), counts)
+
+    @torch.no_grad()
+    def standardize_features(self, features: Tensor) -> None:
+        """Rewrite the projection as if it read these features (k, in_features) standardised.
+
+        Means over whole maps differ little between slices: without this, a new network spends most of its training on
+        learning to subtract what they have in common. Only the starting point changes, not what can be learned.
+        """
+        mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
+        weight = self.projection.weight / std.clamp(min=1e-3 * float(std.max()) + 1e-12)
+        self.projection.weight.copy_(weight)
+        self.projection.bias.sub_(weight @ mean)
+
+    def pool(self, packed: Tensor, counts: Tensor) -> Tensor:
+        """Packed item embeddings (K, D), items of each patient (B,) -> patient embeddings (B, D)."""
+        return self.pooling(*pad_items(packed, counts))
+
+    def attention(self, packed: Tensor, counts: Tensor) -> Tensor | None:
+        """Packed item embeddings (K, D), counts (B,) -> packed weights (K,), which sum to 1 over a patient.
+
+        None if the pooling does not weigh items.
+        """
+        if not hasattr(self.pooling, "attention"):
+            return None
+        items, mask = pad_items(packed, counts)
+        return self.pooling.attention(items, mask)[mask]
+
+
+class SliceNet(BagNet):
     """Slices to a patient embedding: backbone, mean of its last map, projection, pooling over slices.
-
-    The slices of a batch arrive packed, without padding. Encoding one slice never looks at another one, so the caller
-    may encode them in any number of pieces and pool afterwards.
 
     Parameters
     ----------
@@ -27,55 +103,46 @@ class SliceNet(nn.Module):
         Images are standardised by these numbers first.
     """
 
+    costly_features = True
+
     def __init__(self, backbone: Any, pooling: Any, out_features: int, *, mean: float = 0.0, std: float = 1.0):
-        super().__init__()
+        super().__init__(backbone, backbone.out_channels[-1], pooling, out_features)
         self.mean = mean
         self.std = std
-        self.backbone = backbone
-        self.projection = nn.Linear(backbone.out_channels[-1], out_features)
-        self.pooling = pooling
-        self.out_features = out_features
 
-    def features(self, image: Tensor) -> Tensor:
-        """Image (K, C, H, W) -> mean of the backbone's last map (K, out_channels[-1])."""
+    def features(self, items: Tensor) -> Tensor:
+        """Images (k, C, H, W) -> mean of the backbone's last map (k, out_channels[-1])."""
         if self.mean != 0 or self.std != 1:
-            image = (image - self.mean) / self.std
-        last = self.backbone(image)[-1]
+            items = (items - self.mean) / self.std
+        last = self.backbone(items)[-1]
         # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
         summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=(2, 3))
         return summed / (last.shape[2] * last.shape[3])
 
-    def project(self, features: Tensor) -> Tensor:
-        """Features (K, out_channels[-1]) -> slice embeddings (K, D)."""
-        return torch.relu(self.projection(features))
+    def extra_repr(self) -> str:
+        """The numbers that images are standardised by."""
+        return f"mean={self.mean!r}, std={self.std!r}"
 
-    def encode(self, image: Tensor) -> Tensor:
-        """Image (K, C, H, W) -> slice embeddings (K, D)."""
-        features = self.features(image)
-        # Means over whole maps differ little between slices; half precision would round the differences away.
-        with torch.autocast(image.device.type, enabled=False):
-            return self.project(features)
 
-    @torch.no_grad()
-    def standardize_features(self, features: Tensor) -> None:
-        """Rewrite the projection as if it read these features (K, out_channels[-1]) standardised.
+class Standardize(nn.Module):
+    """Vectors standardised by fixed numbers; the backbone of a :class:`BagNet` of vectors.
 
-        Means over whole maps differ little between slices: without this, a new network spends most of its training on
-        learning to subtract what they have in common. Only the starting point changes, not what can be learned.
-        """
-        mean, std = features.mean(dim=0), features.std(dim=0, correction=0)
-        weight = self.projection.weight / std.clamp(min=1e-3 * float(std.max()) + 1e-12)
-        self.projection.weight.copy_(weight)
-        self.projection.bias.sub_(weight @ mean)
+    Parameters
+    ----------
+    mean, scale : Tensor of shape (D,)
+        What is subtracted, and what it is then divided by.
+    """
 
-    def pool(self, packed: Tensor, counts: Tensor) -> Tensor:
-        """Packed slice embeddings (K, D), slices of each patient (B,) -> patient embeddings (B, D)."""
-        return self.pooling(*pad_slices(packed, counts))
+    def __init__(self, mean: Tensor, scale: Tensor):
+        super().__init__()
+        self.mean: Tensor
+        self.scale: Tensor
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
 
-    def attention(self, packed: Tensor, counts: Tensor) -> Tensor:
-        """Packed slice embeddings (K, D), counts (B,) -> packed weights (K,), which sum to 1 over a patient."""
-        slices, mask = pad_slices(packed, counts)
-        return self.pooling.attention(slices, mask)[mask]
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Vectors (k, D) -> the same, standardised."""
+        return (vectors - self.mean) / self.scale
 
 
 class _HalfSum(torch.autograd.Function):
@@ -121,15 +188,15 @@ class TabularNet(nn.Module):
         return self.layers(features)
 
 
-def pad_slices(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+def pad_items(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     """Packed embeddings -> padded (B, S, D) and mask (B, S), where S is the largest count.
 
     Parameters
     ----------
     packed : Tensor of shape (K, D)
-        Embeddings of all slices, patient after patient.
+        Embeddings of all items, patient after patient.
     counts : Tensor of shape (B,)
-        How many slices each patient has; they sum to K.
+        How many items each patient has; they sum to K.
     """
     most = int(counts.max()) if len(counts) else 0
     mask = torch.arange(most, device=counts.device) < counts[:, None]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls.modules.containers import NamedModules
-from mmdls.modules.encoders import SliceNet
+from mmdls.modules.encoders import BagNet
 
 __all__ = ["LossName", "MultimodalNet", "Outputs", "horizon_targets"]
 
@@ -63,8 +63,8 @@ class Outputs:
         Of every modality.
     modality_weights : Tensor of shape (B, M), default=None
         If the fusion weighs modalities.
-    slice_weights : dict of str to Tensor of shape (K,)
-        Packed, of the modalities whose pooling weighs slices.
+    item_weights : dict of str to Tensor of shape (K,)
+        Packed, of the modalities whose pooling weighs items, such as slices.
     unknown : Tensor of shape (B,), bool
         Patients without any modality.
     """
@@ -75,7 +75,7 @@ class Outputs:
     alone: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     modality_weights: Tensor | None = None
-    slice_weights: dict[str, Tensor] = field(default_factory=dict)
+    item_weights: dict[str, Tensor] = field(default_factory=dict)
     unknown: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     @classmethod
@@ -99,7 +99,8 @@ class MultimodalNet(nn.Module):
     Parameters
     ----------
     encoders : mapping of str to nn.Module
-        A :class:`~mmdls.modules.SliceNet` for images, a :class:`~mmdls.modules.TabularNet` for features.
+        Each gives embeddings (B, ``out_features``) of what it reads. A :class:`~mmdls.modules.BagNet` is given the
+        embeddings of its items, which the caller has encoded in micro-batches.
     fusion : nn.Module
         See :mod:`mmdls.modules.fusions`; the order of modalities is that of ``encoders``.
     heads : mapping of str to nn.Module
@@ -175,10 +176,13 @@ class MultimodalNet(nn.Module):
         """The head of a task."""
         return self.heads[task] if task in self.heads else self.conditioned_heads[task]
 
-    def embed(self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Packed slice embeddings {name: ((K, D), counts (B,))} and features {name: (B, P)} -> {name: (B, D_name)}."""
+    def embed(self, batch: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
+        """What each encoder reads -> embeddings {name: (B, D_name)}.
+
+        Of a bag that is packed item embeddings (K, D) and counts (B,), otherwise the arguments of the encoder.
+        """
         return {
-            name: encoder.pool(*packed[name]) if isinstance(encoder, SliceNet) else encoder(tables[name])
+            name: encoder.pool(*batch[name]) if isinstance(encoder, BagNet) else encoder(*batch[name])
             for name, encoder in self.encoders.items()
         }
 
@@ -201,11 +205,12 @@ class MultimodalNet(nn.Module):
         outputs.horizons = {name: head(features[name]) for name, head in self.horizon_heads.items()}
         return outputs
 
-    def forward(
-        self, packed: Mapping[str, tuple[Tensor, Tensor]], tables: Mapping[str, Tensor], present: Tensor
-    ) -> Outputs:
-        """Slice embeddings, features and presence (B, M) -> outputs; in training of single modalities too."""
-        embeddings = self.embed(packed, tables)
+    def forward(self, batch: Mapping[str, tuple[Tensor, ...]], present: Tensor) -> Outputs:
+        """What each encoder reads, see :meth:`embed`, and presence (B, M) -> outputs.
+
+        In training the outputs hold those of the heads of single modalities too.
+        """
+        embeddings = self.embed(batch)
         outputs = self.predict(self.represent(embeddings, present))
         outputs.embeddings, outputs.unknown = embeddings, ~present.any(dim=1)
         if self.training:

@@ -120,7 +120,7 @@ def shrunk(estimator: type[BaseEstimator], **values: Any) -> BaseEstimator:
 
 def reads_images(model: BaseEstimator) -> bool:
     """Whether a model has nothing to learn from without images."""
-    return finds_masks(model) or hasattr(model, "open_slices")
+    return finds_masks(model) or getattr(model, "reads", None) == "images"
 
 
 def finds_masks(model: BaseEstimator) -> bool:
@@ -132,7 +132,7 @@ def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
     """The part of a simulated cohort that an estimator reads."""
     if finds_masks(model):
         return _masked(X)
-    if hasattr(model, "open_slices"):  # encodes one image column
+    if getattr(model, "reads", None) == "images":  # encodes one image column
         return X[["lesion_image"]]
     if not hasattr(model, "predict"):  # encodes a table
         return X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]

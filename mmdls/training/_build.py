@@ -10,12 +10,13 @@ import pandas as pd
 from torch import nn
 
 from mmdls.cohort import Task
-from mmdls.modules import MultimodalNet, TabularNet
+from mmdls.encoders import BagData, Encoder
+from mmdls.modules import BagNet, MultimodalNet
 from mmdls.registry import fusions
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._fit import train
 from mmdls.training._holdout import hold_out
-from mmdls.training._inference import freeze, ready_to_predict, standardize_features
+from mmdls.training._inference import ready_to_predict
 from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet
 from mmdls.training._ranks import Ranks
@@ -38,7 +39,7 @@ def make_part(registry: Mapping[str, Any], choice: Any, params: Mapping[str, Any
 
 
 def build_network(
-    encoders: Mapping[str, Any],
+    encoders: Mapping[str, Encoder],
     inputs: Inputs,
     tasks: Mapping[str, Task],
     *,
@@ -57,13 +58,13 @@ def build_network(
 
     ``heads`` and ``head_params`` are by the name of a task or of its kind; the default of the kind where there is none.
     """
-    networks: dict[str, Any] = {}
-    for name, encoder in encoders.items():
-        if name in inputs.stores:
-            networks[name] = encoder.make_network(inputs.stores[name])
-        else:
-            width = inputs.tables[name].shape[1]
-            networks[name] = TabularNet(width, getattr(encoder, "hidden_sizes", ()), dropout)
+    networks: dict[str, Any] = {name: encoder.build(inputs.data[name]) for name, encoder in encoders.items()}
+    for name, network in networks.items():
+        if isinstance(network, BagNet) and not isinstance(inputs.data[name], BagData):
+            raise TypeError(
+                f"the encoder of {name!r} builds a BagNet, which reads BagData; its prepare gave "
+                f"{type(inputs.data[name]).__name__}."
+            )
     widths = {name: network.out_features for name, network in networks.items()}
     fused = make_part(
         fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths, what="fusion_params"
@@ -97,7 +98,7 @@ def build_network(
 
 
 def fit_network(
-    encoders: Mapping[str, Any],
+    encoders: Mapping[str, Encoder],
     inputs: Inputs,
     y: pd.DataFrame,
     tasks: Mapping[str, Task],
@@ -130,12 +131,10 @@ def fit_network(
         compute = replace(compute, ranks=Ranks.join(compute.torch_device, seed))
         seed = compute.ranks.seed
         network = build_network(encoders, inputs, tasks, **architecture)
-        for name, store in inputs.stores.items():
-            part, encoder = encoders[name], network.encoders[name]
-            if not part.trainable:
-                inputs.frozen[name] = freeze(encoder, store, rows, compute, standardize=part.standardize)
-            elif part.standardize:
-                standardize_features(encoder, store, rows, compute)
+        for name, encoder in encoders.items():
+            frozen = encoder.initialize(network.encoders[name], inputs.data[name], rows, compute)
+            if frozen is not None:
+                inputs.frozen[name] = frozen
         for name in tasks:
             outcome = targets.of(name, targets.learnable_rows(name, rows))
             for head in [network.head(name), *(alone[name] for alone in network.modality_heads.values())]:
@@ -149,14 +148,13 @@ def fit_network(
             task_weights=training["task_weights"],
             seed=seed,
         )
-        factors = {name: encoders[name].backbone_learning_rate for name in inputs.stores}
         net = train(
             network,
             inputs,
             targets,
             rows,
             validation,
-            backbone_learning_rates=factors,
+            learning_rate_factors={name: encoder.learning_rate_factors() for name, encoder in encoders.items()},
             validation_losses=losses,
             compute=compute,
             **training,

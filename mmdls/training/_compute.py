@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mmdls.images import SliceStore
-from mmdls.modules import SliceNet
+from mmdls.encoders import BagData
+from mmdls.modules import BagNet
 from mmdls.training._ranks import Ranks, own_device
 
 __all__ = ["Compute", "channels_last", "seeded"]
@@ -45,16 +45,16 @@ class Compute:
     device : str, default="cpu"
         ``"auto"`` uses a GPU if there is one. Of several processes that train together, each uses its own.
     precision : {"float32", "bf16"}, default="float32"
-        ``"bf16"`` encodes images under bfloat16 autocast.
+        ``"bf16"`` computes features of items under bfloat16 autocast.
     micro_batch_size : int or "auto", default="auto"
-        Slices encoded at a time; it changes memory and speed only. ``"auto"`` keeps their activations in the
-        processor's cache.
+        Items of a bag, such as slices, encoded at a time; it changes memory and speed only. ``"auto"`` keeps their
+        activations in the processor's cache.
     compile : bool, default=False
         Compile the backbones with ``torch.compile`` before training.
     kept_bytes : int, default=128 MiB
-        Memory for graphs of the first pass that are kept, so that their slices need not be encoded again.
+        Memory for graphs of the first pass that are kept, so that their items need not be encoded again.
     ranks : Ranks, default=Ranks()
-        The processes that train together and divide the slices among them.
+        The processes that train together and divide the items of bags among them.
     """
 
     device: str = "cpu"
@@ -82,50 +82,51 @@ class Compute:
         return own_device(torch.device(self.device))
 
     def autocast(self) -> torch.autocast:
-        """The context in which networks of images compute."""
+        """The context in which features of items are computed."""
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def features(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
-        """Features of slices of a store, all at once, (K, C)."""
-        image = self.read(store, index)
+    def features(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
+        """Features of some items, all at once, (k, C)."""
+        items = self.read(data, index)
         with self.autocast():
-            return encoder.features(image)
+            return encoder.features(items)
 
-    def encode(self, encoder: SliceNet, store: SliceStore, index: np.ndarray) -> Tensor:
-        """Embed slices of a store, all at once, (K, D)."""
-        return encoder.project(self.features(encoder, store, index))
+    def encode(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
+        """Embed some items, all at once, (k, D)."""
+        return encoder.project(self.features(encoder, data, index))
 
-    def read(self, store: SliceStore, index: np.ndarray) -> Tensor:
-        """Slices of a store on the device, (K, 1, H, W)."""
+    def read(self, data: BagData, index: np.ndarray) -> Tensor:
+        """Some items on the device, (k, *item_shape)."""
+        items = data.read(index, device=self.torch_device)
         # Unlike contiguous(), to() also rewrites the strides of a single channel; convolutions choose their algorithm
         # by these strides.
-        return store.gather(index, device=self.torch_device).to(memory_format=torch.channels_last)
+        return items.to(memory_format=torch.channels_last) if items.ndim == 4 else items
 
-    def micro_batches(self, encoder: SliceNet, store: SliceStore, stop: int, start: int = 0) -> list[slice]:
-        """Divide the slices from start to stop into micro-batches."""
+    def micro_batches(self, encoder: BagNet, data: BagData, stop: int, start: int = 0) -> list[slice]:
+        """Divide the items from start to stop into micro-batches."""
         if self.micro_batch_size == "auto":
-            widest, _ = self.slice_bytes(encoder, store)
+            widest, _ = self.item_bytes(encoder, data)
             size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
         else:
             size = int(self.micro_batch_size)
         return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
-    def slice_bytes(self, encoder: SliceNet, store: SliceStore) -> tuple[int, int]:
-        """Bytes of the widest feature map of one slice, and of all maps that its gradient needs."""
+    def item_bytes(self, encoder: BagNet, data: BagData) -> tuple[int, int]:
+        """Bytes of the widest feature map of one item, and of all maps that its gradient needs."""
         width = 2 if self.precision == "bf16" else encoder.projection.weight.element_size()
         known = _MAP_SIZES.setdefault(encoder, {})
-        if store.image_size not in known:
-            known[store.image_size] = _map_sizes(encoder, store.image_size)
-        widest, total = known[store.image_size]
+        if data.item_shape not in known:
+            known[data.item_shape] = _map_sizes(encoder, data.item_shape)
+        widest, total = known[data.item_shape]
         return width * widest, width * total
 
 
-# By encoder and image size: shapes do not change during training.
-_MAP_SIZES: weakref.WeakKeyDictionary[SliceNet, dict[tuple[int, int], tuple[int, int]]] = weakref.WeakKeyDictionary()
+# By encoder and shape of an item: shapes do not change during training.
+_MAP_SIZES: weakref.WeakKeyDictionary[BagNet, dict[tuple[int, ...], tuple[int, int]]] = weakref.WeakKeyDictionary()
 
 
-def _map_sizes(encoder: SliceNet, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Numbers in the widest map of one slice, and in all maps kept for its gradient, found with one blank slice."""
+def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Numbers in the widest map of one item, and in all maps kept for its gradient, found with one blank item."""
     sizes = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -140,7 +141,7 @@ def _map_sizes(encoder: SliceNet, image_size: tuple[int, int]) -> tuple[int, int
         torch.random.fork_rng(range(torch.cuda.device_count())),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
-        image = torch.zeros(1, 1, *image_size, device=weight.device, dtype=weight.dtype, requires_grad=True)
-        maps = encoder.backbone(image)
-    numbers = [*sizes.values(), *(m.numel() for m in maps)]
+        item = torch.zeros(1, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=True)
+        maps = encoder.backbone(item)
+    numbers = [*sizes.values(), *(m.numel() for m in ([maps] if isinstance(maps, Tensor) else maps))]
     return max(numbers), max(sum(sizes.values()), max(numbers))

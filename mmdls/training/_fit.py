@@ -7,7 +7,7 @@ import torch
 from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.helper import predefined_split
 
-from mmdls.modules import LossName, MultimodalNet, SliceNet
+from mmdls.modules import BagNet, LossName, MultimodalNet
 from mmdls.modules.containers import state_key
 from mmdls.training._batches import _Batches, _Rows
 from mmdls.training._callbacks import _Progress, _ReportScore, _silent, _TaskLosses
@@ -40,7 +40,7 @@ def train(
     gradient_clip: float | None,
     task_weights: Mapping[str, float] | None,
     validation_losses: frozenset[LossName],
-    backbone_learning_rates: Mapping[str, float],
+    learning_rate_factors: Mapping[str, Mapping[str, float]],
     compute: Compute,
     verbose: int,
 ) -> "CohortNet":
@@ -51,6 +51,8 @@ def train(
     rows, validation_rows : ndarray of int
     validation_losses : frozenset of LossName
         The losses of the validation rows whose sum selects the best epoch.
+    learning_rate_factors : mapping of str to mapping of str to float
+        By modality, factors of the learning rate by patterns of the names of its encoder's parameters.
 
     Returns
     -------
@@ -62,12 +64,10 @@ def train(
     compute.ranks.check(
         rows,
         validation_rows,
-        *inputs.tables.values(),
-        *(store.counts for store in inputs.stores.values()),
+        *(fact for data in inputs.data.values() for fact in data.facts()),
         *(field for fields in targets.fields.values() for field in fields),
         targets.sample_weight,
-        (*given, task_weights, backbone_learning_rates, compute.precision),
-        [(store.mean, store.std) for store in inputs.stores.values()],
+        (*given, task_weights, learning_rate_factors, compute.precision),
         [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
     )
     compute.ranks.broadcast_weights(network)
@@ -90,7 +90,7 @@ def train(
     channels_last(network)
     if compute.compile:
         for encoder in network.encoders.values():
-            if isinstance(encoder, SliceNet):
+            if isinstance(encoder, BagNet):
                 encoder.backbone.compile()
     net = CohortNet(
         network,
@@ -103,8 +103,9 @@ def train(
         optimizer=_OPTIMIZERS[optimizer],
         optimizer__weight_decay=weight_decay,
         optimizer__param_groups=[
-            (f"encoders.{state_key(name)}.backbone.*", {"lr": learning_rate * factor})
-            for name, factor in backbone_learning_rates.items()
+            (f"encoders.{state_key(name)}.{pattern}", {"lr": learning_rate * factor})
+            for name, factors in learning_rate_factors.items()
+            for pattern, factor in factors.items()
         ],
         lr=learning_rate,
         max_epochs=max_epochs,

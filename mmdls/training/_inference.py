@@ -1,14 +1,14 @@
-"""Passes over a cohort without training: predictions, embeddings, features of images that do not train."""
+"""Passes over a cohort without training: predictions, embeddings, features of items that do not train."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mmdls.images import SliceStore
-from mmdls.modules import MultimodalNet, Outputs, SliceNet
+from mmdls.encoders import BagData
+from mmdls.modules import BagNet, MultimodalNet, Outputs
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._inputs import Inputs
-from mmdls.training._two_pass import _project_rows, pack, slice_features
+from mmdls.training._two_pass import encode_rows, item_features, pack, project_rows
 
 __all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "standardize_features"]
 
@@ -25,52 +25,53 @@ def forward_cohort(network: MultimodalNet, inputs: Inputs, compute: Compute, n_p
     found: list[Outputs] = []
     with torch.inference_mode():
         for rows in torch.arange(len(inputs)).split(n_patients):
-            packed = pack(network, inputs, rows, compute)
-            packed = {name: (slices.double(), counts) for name, (slices, counts) in packed.items()}
-            tables = {name: table[rows].double().to(compute.torch_device) for name, table in inputs.tables.items()}
+            packed = {
+                name: tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
+                for name, batch in pack(network, inputs, rows, compute).items()
+            }
             present = inputs.present[rows].to(compute.torch_device)
-            outputs = network(packed, tables, present)
+            outputs = network(packed, present)
             if hasattr(network.fusion, "attention"):
                 outputs.modality_weights = network.fusion.attention(outputs.embeddings, present)
-            outputs.slice_weights = {
-                name: network.encoders[name].attention(*slices)
-                for name, slices in packed.items()
-                if hasattr(network.encoders[name].pooling, "attention")
-            }
+            for name, encoder in network.encoders.items():
+                weights = encoder.attention(*packed[name]) if isinstance(encoder, BagNet) else None
+                if weights is not None:
+                    outputs.item_weights[name] = weights
             found.append(outputs)
     return Outputs.join(found)
 
 
-def embed_patients(encoder: SliceNet, store: SliceStore, compute: Compute, n_patients: int = 256) -> Tensor:
-    """Embeddings (n, D) of all patients of a store, on the CPU."""
+def embed_patients(encoder: BagNet, data: BagData, compute: Compute, n_patients: int = 256) -> Tensor:
+    """Embeddings (n, D) of all patients, on the CPU, by a network whose pooling is in double precision."""
     encoder.to(compute.torch_device).eval()
-    features = slice_features(encoder, store, compute)
+    features = item_features(encoder, data, compute) if encoder.costly_features else None
     with torch.inference_mode():
         embeddings = []
-        for rows in torch.arange(len(store)).split(n_patients):
-            slices, counts = _project_rows(encoder, store, rows, features, compute)
-            embeddings.append(encoder.pool(slices.double(), counts).cpu())
+        for rows in torch.arange(len(data)).split(n_patients):
+            if features is None:
+                items, counts = encode_rows(encoder, data, rows, compute)
+            else:
+                items, counts = project_rows(encoder, data, rows, features, compute)
+            embeddings.append(encoder.pool(items.double(), counts).cpu())
         return torch.cat(embeddings)
 
 
 def ready_to_predict(network: MultimodalNet) -> MultimodalNet:
-    """Convert everything behind the slice encoders to double precision.
+    """Convert everything but the networks of single items to double precision.
 
     In single precision the last digits of a matrix product depend on the number of rows. In double precision a patient
     gets the same prediction alone as among others.
     """
     channels_last(network.double().eval())
     for encoder in network.encoders.values():
-        if isinstance(encoder, SliceNet):
+        if isinstance(encoder, BagNet):
             encoder.backbone.float()
             encoder.projection.float()
     return network
 
 
-def freeze(
-    encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute, *, standardize: bool = False
-) -> Tensor:
-    """Encode all slices of a store once, and freeze the encoder's backbone and projection.
+def freeze(encoder: BagNet, data: BagData, rows: np.ndarray, compute: Compute, *, standardize: bool = False) -> Tensor:
+    """Encode all items once, and freeze the encoder's backbone and projection.
 
     Parameters
     ----------
@@ -81,12 +82,12 @@ def freeze(
 
     Returns
     -------
-    Tensor of shape (K, D)
-        Slice embeddings, on the CPU.
+    Tensor of shape (n_items, D)
+        Item embeddings, on the CPU.
     """
     encoder.to(compute.torch_device).eval()
-    features = slice_features(encoder, store, compute)
-    index, _ = store.slice_index(rows)
+    features = item_features(encoder, data, compute)
+    index, _ = data.index_of(rows)
     if standardize and len(index):
         encoder.standardize_features(features[torch.as_tensor(_evenly(index))].to(compute.torch_device))
     encoder.backbone.requires_grad_(False)
@@ -95,16 +96,16 @@ def freeze(
         return encoder.project(features.to(compute.torch_device)).cpu()
 
 
-def standardize_features(encoder: SliceNet, store: SliceStore, rows: np.ndarray, compute: Compute) -> None:
-    """Standardise the features of a new network by up to 2,048 slices of the training rows."""
-    index, _ = store.slice_index(rows)
+def standardize_features(encoder: BagNet, data: BagData, rows: np.ndarray, compute: Compute) -> None:
+    """Standardise the features of a new network by up to 2,048 items of the training rows."""
+    index, _ = data.index_of(rows)
     if not len(index):
         return
     index = _evenly(index)
     encoder.to(compute.torch_device)
     with torch.no_grad():
-        parts = compute.micro_batches(encoder, store, len(index))
-        encoder.standardize_features(torch.cat([compute.features(encoder, store, index[part]) for part in parts]))
+        parts = compute.micro_batches(encoder, data, len(index))
+        encoder.standardize_features(torch.cat([compute.features(encoder, data, index[part]) for part in parts]))
 
 
 def _evenly(index: np.ndarray, n: int = 2048) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Where pandas meets torch: a cohort's modalities and outcomes as tensors and slice stores."""
+"""Where pandas meets torch: a cohort's modalities and outcomes as the network reads them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from mmdls.cohort import (
     refuse_other_tables,
     survival_target,
 )
-from mmdls.images import SliceStore
+from mmdls.encoders import ModalityData
 
 __all__ = [
     "Inputs",
@@ -34,29 +35,30 @@ class Inputs:
 
     Parameters
     ----------
-    names : list of str
-        The modalities in order.
-    stores : dict of str to SliceStore
-        Of the modalities that are images.
-    frozen : dict of str to Tensor of shape (K, D)
-        Embeddings of all slices, for those whose encoders do not train, so that no image is encoded twice.
-    tables : dict of str to Tensor of shape (n_patients, P)
+    data : dict of str to ModalityData
+        By modality, in order.
     present : Tensor of shape (n_patients, M), bool
+        Who has which modality.
+    frozen : dict of str to Tensor of shape (n_items, D)
+        Embeddings of all items, for bags whose encoders do not train, so that no item is encoded twice.
     """
 
-    names: list[str]
-    stores: dict[str, SliceStore] = field(default_factory=dict)
+    data: dict[str, ModalityData]
+    present: Tensor
     frozen: dict[str, Tensor] = field(default_factory=dict)
-    tables: dict[str, Tensor] = field(default_factory=dict)
-    present: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.bool))
 
     def __len__(self) -> int:
         return len(self.present)
 
+    @property
+    def names(self) -> list[str]:
+        """The modalities in order."""
+        return list(self.data)
+
     @classmethod
-    def of_slices(cls, name: str, store: SliceStore) -> "Inputs":
-        """A single modality of images."""
-        return cls([name], {name: store}, present=torch.as_tensor(store.present.copy())[:, None])
+    def of(cls, data: Mapping[str, ModalityData]) -> "Inputs":
+        """The data of some modalities of the same patients."""
+        return cls(dict(data), torch.as_tensor(np.stack([each.present for each in data.values()], axis=1)))
 
 
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:

@@ -23,7 +23,7 @@ __all__ = ["CohortNet"]
 
 
 class CohortNet(TrainingLoop):
-    """skorch's loop over patients' rows, with the cut at the slice embeddings. Owned by the estimators, private."""
+    """skorch's loop over patients' rows, with the cut at the embeddings of items. Owned by the estimators, private."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class CohortNet(TrainingLoop):
         self.iterator_train__times = self.iterator_valid__times = None
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Exact gradient of the whole batch, one micro-batch of slices at a time; see :mod:`._two_pass`."""
+        """Exact gradient of the whole batch, one micro-batch of items at a time; see :mod:`._two_pass`."""
         self._set_training(True)
         rows = batch[0]
         replays: list[_Replay] = []
@@ -98,11 +98,10 @@ class CohortNet(TrainingLoop):
                 scores.append(task.score(targets.outcomes[name][known], predictions))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
-    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> Outputs:
-        tables = {name: table[rows].to(self.device) for name, table in self.inputs.tables.items()}
-        return self.module_(packed, tables, self.inputs.present[rows].to(self.device))
+    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]) -> Outputs:
+        return self.module_(packed, self.inputs.present[rows].to(self.device))
 
-    def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, dict[str, float]]:
         targets = self.targets.take(rows, self.device)
         outputs = self._outputs(rows, packed)
         present = self.inputs.present[rows].to(self.device)
