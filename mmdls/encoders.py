@@ -233,7 +233,7 @@ class Encoder:
         """
         raise NotImplementedError(f"{type(self).__name__} must define build(data).")
 
-    def initialize(self, network: nn.Module, data: Any, rows: np.ndarray, compute: Any) -> Tensor | None:
+    def initialize(self, network: Any, data: Any, rows: np.ndarray, compute: Any) -> Tensor | None:
         """Prepare a new network for its training on some rows, for example by statistics of its features.
 
         Parameters
@@ -257,7 +257,7 @@ class Encoder:
         """Factors of the learning rate, by patterns of the names of the network's parameters (``"backbone.*"``)."""
         return {}
 
-    def set_network(self, network: nn.Module, columns: Sequence[str]) -> None:
+    def set_network(self, network: Any, columns: Sequence[str]) -> None:
         """Keep the trained network, so that the fitted encoder can embed patients on its own.
 
         Parameters
