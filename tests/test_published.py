@@ -57,8 +57,8 @@ def test_outputs_equal_those_of_the_published_network(model, reference, ours, pu
             images = torch.as_tensor(reference[theirs])
             counts = torch.full((len(images),), images.shape[1])
             packed[name] = net.encoders[name].encode(images.flatten(0, 1)).double(), counts
-        tables = {name: torch.as_tensor(reference[name]).double() for name in ("radiomics", "pet", "clinical")}
-        outputs = net(packed, tables, torch.ones(len(counts), 5, dtype=torch.bool))
+        packed |= {name: (torch.as_tensor(reference[name]).double(),) for name in ("radiomics", "pet", "clinical")}
+        outputs = net(packed, torch.ones(len(counts), 5, dtype=torch.bool))
     task, _, horizons = ours.partition(" at ")
     found = outputs.horizons[task] if horizons else outputs.tasks[task]
     expected = torch.as_tensor(reference[published]).double().reshape(found.shape)
