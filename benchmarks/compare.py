@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.controls and (options.share is None or options.share[0] == 1):
         tried = [name for name in names if name not in ("published", *controls.NAMES)]
         # A quick look at every arm in every run; a harder search for leaks is one call of audit_procedure.
-        few = {"n_exchanges": 4, "n_halves": 2}
+        few = {"n_permutations": 4, "n_halves": 2}
         rows = splits[0].train, splits[0].test
         findings.append(controls.audit_arms(tried, X, y, *rows, settings, options.workers, **few))
     findings = pd.concat(findings)

@@ -1,4 +1,4 @@
-"""Leak detector: what lets a model know more than it may, found in tables, in folds, and by trying a procedure out."""
+"""Detection of data leakage: in tables, in folds, and in a whole modelling procedure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import product
@@ -16,10 +16,10 @@ _COLUMNS = ["check", "passed", "detail"]
 
 
 def audit_tables(X: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
-    """Look for leaks in a cohort before anything is fitted.
+    """Look for data leakage in a cohort before a model is fitted.
 
-    Checked are features that tell an outcome all by themselves, blocks of numbers that somebody has standardised over
-    all patients, and patients who are in the table twice under two ids.
+    The checks: features that determine an outcome on their own, blocks of numbers that were standardised over all
+    patients, and patients who are in the table twice under two ids.
 
     Parameters
     ----------
@@ -42,9 +42,11 @@ def audit_tables(X: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     check_target(y)
     features = [c for columns in modalities(X).values() for c in columns if not c.endswith("_image")]
     rows = [
-        _row("a feature that is an outcome", [f"{c} tells {task}" for c, task in _telling(X[features], y)]),
+        _row(
+            "a feature that is an outcome", [f"{c} determines {task}" for c, task in _outcome_features(X[features], y)]
+        ),
         _row("numbers standardised over all patients", list(_standardised(X))),
-        _row("one patient under two ids", [f"{a} and {b}: {why}" for a, b, why in _twins(X)]),
+        _row("one patient under two ids", [f"{a} and {b}: {why}" for a, b, why in _near_duplicates(X)]),
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
@@ -57,9 +59,9 @@ def audit_folds(folds: Iterable[tuple[Any, Any]], X: pd.DataFrame | None = None,
     folds : iterable of (train, test)
         Row numbers.
     X : pandas.DataFrame, default=None
-        A cohort: patients who look the same but for their ids must not be divided either.
+        A cohort: rows that are equal except for their ids must not be divided either.
     groups : Series or array of shape (n_patients,), default=None
-        Rows of one value belong together, for example scans of one patient. A Series is joined to X by patient id.
+        Rows with one value belong together, for example scans of one patient. A Series is joined to X by patient id.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def audit_folds(folds: Iterable[tuple[Any, Any]], X: pd.DataFrame | None = None,
         place = {patient: row for row, patient in enumerate(X.index)}
         found = [
             f"split {k}: {a} and {b}: {why}"
-            for a, b, why in _twins(X)
+            for a, b, why in _near_duplicates(X)
             for k, (train, test) in enumerate(folds)
             if len(np.intersect1d(train, [place[a], place[b]])) and len(np.intersect1d(test, [place[a], place[b]]))
         ]
@@ -101,33 +103,33 @@ def audit_procedure(
     train: Any,
     test: Any,
     *,
-    n_exchanges: int = 16,
+    n_permutations: int = 16,
     n_halves: int = 10,
     tolerance: float = 1e-5,
     random_state: int = 0,
 ) -> pd.DataFrame:
-    """Try a whole procedure out: nothing of the test rows may change its predictions for others.
+    """Test a whole procedure for leakage: test rows must not change the predictions of other rows.
 
-    The procedure is run again and again: with the outcomes of the test rows exchanged (training must not notice), and
-    with half of the test rows taken out of both tables (scaling, risk cut-points or ranks from the test set, or from
-    all patients, would change the predictions for the other half). One exchange of outcomes finds a choice between two
-    candidates half of the time only, so there are several; the first ones turn the order of the outcomes round, which
+    The procedure is run repeatedly: with the outcomes of the test rows permuted (predictions must stay the same), and
+    with half of the test rows removed from both tables (scaling, risk cut-points or ranks from the test set, or from
+    all patients, would change the predictions for the other half). One permutation detects a choice between two
+    candidates only half of the time, so there are several; the first ones reverse the order of the outcomes, which
     makes the best of all candidates the worst. A check ends with its first finding.
 
     Parameters
     ----------
     procedure : callable
         ``(X, y, train, test) -> predictions`` of the test rows in their order: an array, a Series, a DataFrame, or a
-        dict of these. Everything that learns belongs inside; ``train`` and ``test`` are rows of the given tables.
+        dict of these. All steps that learn from data belong inside; ``train`` and ``test`` are row numbers.
     X, y : pandas.DataFrame
     train, test : array of int
         Row numbers.
-    n_exchanges : int, default=16
-        How often the outcomes of the test rows are exchanged: turned round once a task, then permuted.
+    n_permutations : int, default=16
+        Permutations of the outcomes of the test rows: reversed once a task, then random.
     n_halves : int, default=10
-        How many halves of the test rows are tried.
+        Number of random halves of the test rows.
     tolerance : float, default=1e-5
-        Largest change that counts as none, relative to the spread of a prediction.
+        Largest change that is ignored, relative to the standard deviation of a prediction.
     random_state : int, default=0
 
     Returns
@@ -151,7 +153,7 @@ def audit_procedure(
     rng = np.random.default_rng(random_state)
     first = _as_columns(procedure(X, y, train, test))
 
-    def exchanged(order: np.ndarray) -> list[str]:
+    def permuted(order: np.ndarray) -> list[str]:
         rows = np.arange(len(y))
         rows[test] = test[order]
         answers = _as_columns(procedure(X, y.iloc[rows].set_axis(y.index), train, test))
@@ -163,20 +165,20 @@ def audit_procedure(
         own = {name: values[half] for name, values in first.items()}
         return _changes(own, _as_columns(procedure(*fewer)), tolerance)
 
-    orders = [*_turned_round(y.iloc[test], rng)][:n_exchanges]
-    orders += [rng.permutation(len(test)) for _ in range(n_exchanges - len(orders))]
+    orders = [*_reversed_orders(y.iloc[test], rng)][:n_permutations]
+    orders += [rng.permutation(len(test)) for _ in range(n_permutations - len(orders))]
     halves = (np.sort(rng.permutation(len(test))[: max(len(test) // 2, 1)]) for _ in range(n_halves))
     again = _changes(first, _as_columns(procedure(X, y, train, test)), tolerance)
     rows = [
-        _row("the same input gives the same answer", again),
-        _row("outcomes of test rows change nothing", _first_finding(exchanged, orders)),
-        _row("a test row's answer does not depend on the others", _first_finding(halved, halves)),
+        _row("the same input gives the same prediction", again),
+        _row("outcomes of test rows change nothing", _first_finding(permuted, orders)),
+        _row("a test row's prediction does not depend on the others", _first_finding(halved, halves)),
     ]
     return pd.DataFrame(rows, columns=_COLUMNS)
 
 
-def _turned_round(y: pd.DataFrame, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """For each task an order of the rows in which the patient of the smallest outcome gets the largest, and so on."""
+def _reversed_orders(y: pd.DataFrame, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """For each task, the order of rows that gives the smallest outcome to the patient with the largest, and so on."""
     for task in find_tasks(y).values():
         ascending = np.lexsort((rng.random(len(y)), *task.sort_keys(task.outcome(y))))
         order = np.empty(len(y), dtype=np.intp)
@@ -193,8 +195,8 @@ def _row(check: str, found: list[str]) -> tuple[str, bool, str]:
     return check, not found, "; ".join(found[:5]) + more
 
 
-def _telling(features: pd.DataFrame, y: pd.DataFrame) -> Iterator[tuple[str, str]]:
-    """Features that order an outcome, or name it, without a mistake."""
+def _outcome_features(features: pd.DataFrame, y: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Features that order an outcome, or separate its classes, without error."""
     for task in find_tasks(y).values():
         for column, name in product(features, task.columns):
             known = (y[name].notna() & features[column].notna()).to_numpy()
@@ -203,7 +205,7 @@ def _telling(features: pd.DataFrame, y: pd.DataFrame) -> Iterator[tuple[str, str
             values, outcome = features.loc[known, column], y.loc[known, name]
             numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
             if name not in task.measured_columns:
-                found = _names(values, outcome, numeric)
+                found = _determines_class(values, outcome, numeric)
             else:
                 found = numeric and values.nunique() > 3 and _orders(values, outcome)
             if found:
@@ -215,36 +217,36 @@ def _orders(values: pd.Series, outcome: pd.Series) -> bool:
     return abs(np.corrcoef(rankdata(values), rankdata(outcome.astype(np.float64)))[0, 1]) > 0.995
 
 
-def _names(values: pd.Series, labels: pd.Series, numeric: bool) -> bool:
-    """Whether values give the class of every patient away."""
+def _determines_class(values: pd.Series, labels: pd.Series, numeric: bool) -> bool:
+    """Whether values determine the class of every patient."""
     codes = pd.factorize(labels, sort=True)[0]
     n_classes, n_values = codes.max() + 1, values.nunique()
-    # Two patients of a class may look alike by chance; a dozen hardly do.
+    # Few patients may be separated by chance; six of each class hardly are.
     if n_classes < 2 or np.bincount(codes).min() < 6:
         return False
     if numeric and n_values > n_classes:
         order = codes[np.argsort(values.to_numpy(), kind="stable")]
         return bool(np.count_nonzero(np.diff(order)) == n_classes - 1)
-    # As many values as patients, such as names, give away nothing of the next patient.
+    # A value of its own for each patient, such as a name, does not predict other patients.
     few = n_values <= max(n_classes, len(values) / 6)
     return bool(few and (pd.crosstab(values.astype(str), codes) > 0).sum(axis=1).max() == 1)
 
 
 def _standardised(X: pd.DataFrame) -> Iterator[str]:
-    """Blocks of numbers of which several columns have mean 0 and spread 1."""
+    """Blocks of numbers in which several columns have mean 0 and standard deviation 1."""
     for name, columns in modalities(X).items():
         numbers = X[columns].select_dtypes("number")
         numbers = numbers.loc[:, numbers.nunique() > 2]
         if numbers.shape[1] < 2 or len(numbers) < 10:
             continue
-        spread = np.minimum((numbers.std(ddof=0) - 1).abs(), (numbers.std(ddof=1) - 1).abs())
-        n_scaled = int(((numbers.mean().abs() < 1e-4) & (spread < 1e-4)).sum())
+        deviation = np.minimum((numbers.std(ddof=0) - 1).abs(), (numbers.std(ddof=1) - 1).abs())
+        n_scaled = int(((numbers.mean().abs() < 1e-4) & (deviation < 1e-4)).sum())
         if n_scaled >= 2:
-            yield f"{name}: {n_scaled} columns have mean 0 and spread 1; scale inside the pipeline"
+            yield f"{name}: {n_scaled} columns have mean 0 and standard deviation 1; scale inside the pipeline"
 
 
-def _twins(X: pd.DataFrame) -> Iterator[tuple[Any, Any, str]]:
-    """Pairs of rows with one image file, or with equal numbers throughout."""
+def _near_duplicates(X: pd.DataFrame) -> Iterator[tuple[Any, Any, str]]:
+    """Pairs of rows with the same image file, or with the same numbers in all columns."""
     for columns in modalities(X).values():
         if columns[0].endswith("_image"):
             paths = X[columns[0]].map(

@@ -26,11 +26,11 @@ _PATIENT = {"patient", "patientid", "patientnumber", "subject", "subjectid", "pi
 
 
 class CohortKFold(GroupsConsumerMixin):
-    """K folds with events, classes and centres spread evenly; rows of one group stay together.
+    """K folds stratified by events, classes and centres; rows of one group stay together.
 
     scikit-learn's stratified splitters take one label a row; a cohort has several outcomes. Here the label is the
-    combination of them, and combinations too rare to be in every fold are merged, the least important part first, so
-    that no cohort is refused for a rare stratum.
+    combination of them, and combinations too rare for every fold are merged, the least important part first, so
+    that rare strata cause no error.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ class CohortKFold(GroupsConsumerMixin):
     on : sequence of str, default=None
         What to stratify on, most important first: endpoints (their events), class tasks and numbers (their quartiles)
         of ``y``, columns of ``X`` such as ``"centre"``. None means the last endpoint, then the other endpoints, then
-        the other tasks. Outcomes together with a column of ``X`` repeat in every fold what the two have in common by
-        chance: a model that sees the column then looks better than it is. Stratify on what no model sees.
+        the other tasks. Do not stratify on outcomes together with a column of ``X`` that a model uses: every fold then
+        repeats the chance association of the two, and the scores of the model are too good.
     groups : str or False, default=None
-        The column or index level of ``X`` that says which rows belong to one patient. Groups that stand in the table
-        are there in every fold, also in those of a search inside a cross-validation. None takes those that
-        :meth:`split` is given; scikit-learn hands ``groups`` to the outermost split only, unless metadata routing is
-        enabled, so a search inside is then refused. False says that rows may be divided where no groups are given.
+        The column or index level of ``X`` that identifies the rows of one patient. Groups in the table reach all folds,
+        also those of a search inside a cross-validation. None uses the ``groups`` of :meth:`split`; scikit-learn passes
+        them to the outermost split only, unless metadata routing is enabled, so a search inside is then refused. False
+        means that rows are independent unless :meth:`split` gets groups.
     shuffle : bool, default=True
     random_state : int, RandomState instance or None, default=None
 
@@ -73,21 +73,21 @@ class CohortKFold(GroupsConsumerMixin):
         self.random_state = random_state
 
     def split(self, X: Any, y: Any, groups: Any = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Give training and test rows of each fold.
+        """Yield training and test rows of each fold.
 
         Parameters
         ----------
         X : pandas.DataFrame or array of shape (n, ...)
         y : pandas.DataFrame, structured survival array, or labels of shape (n,)
         groups : Series or array of shape (n,), default=None
-            Rows with one value never stand on both sides, for example two scans of one patient. A Series is joined by
-            id; see the parameter ``groups`` for folds inside folds.
+            Rows with one value are never divided, for example two scans of one patient. A Series is joined by id; see
+            the parameter ``groups`` for nested folds.
 
         Raises
         ------
         ValueError
-            If a parameter is wrong, a row has no group, groups contradict those of the table, patients stand in
-            several rows of ``X`` and no groups were given, or groups do not reach folds inside these.
+            If a parameter is wrong, a row has no group, groups contradict those of the table, patients have several
+            rows in ``X`` and no groups were given, or groups do not reach nested folds.
         """
         self._check()
         if isinstance(X, pd.DataFrame) and isinstance(y, pd.DataFrame | pd.Series) and len(X) == len(y):
@@ -128,12 +128,14 @@ class CohortKFold(GroupsConsumerMixin):
         if isinstance(self.groups, str):
             own = _numbered(_column(X, self.groups), X)
             if given is not None and not np.array_equal(own, given):
-                raise ValueError(f"groups contradict {self.groups!r} of X, which the splitter was told to use.")
+                raise ValueError(
+                    f"groups contradict the column {self.groups!r} of X, which CohortKFold(groups=...) names."
+                )
             return own
         if self.groups is None and given is None:
             check_patients_apart(X)
             if any(_groups_in(caller) for caller in _cross_validations()):
-                raise ValueError(f"groups were given to the outer folds and do not reach these. {_HOW}")
+                raise ValueError(f"groups were given to the outer folds and do not reach the nested ones. {_HOW}")
         elif self.groups is None and given.max() + 1 < len(given) and not _routing_enabled():
             for caller in _cross_validations():
                 _check_inner_folds(caller.get("estimator", getattr(caller.get("self"), "estimator", None)))
@@ -141,10 +143,10 @@ class CohortKFold(GroupsConsumerMixin):
 
 
 def _cross_validations() -> Iterator[Mapping[str, Any]]:
-    """Arguments of the cross-validations and searches that asked for the folds that are being drawn, innermost first.
+    """Arguments of the cross-validations and searches that called the splitter, innermost first.
 
-    Without metadata routing scikit-learn hands groups to the outermost splitter only and tells nobody. What a splitter
-    is given does not show it, so the callers are looked at, by the names of their public parameters.
+    Without metadata routing scikit-learn passes groups to the outermost splitter only, without a warning. A nested
+    splitter cannot see that from its own arguments, so the public parameters of its callers are read.
     """
     frame = inspect.currentframe()
     while frame is not None:
@@ -159,31 +161,31 @@ def _groups_in(arguments: Mapping[str, Any]) -> bool:
 
 
 def _check_inner_folds(estimator: Any) -> None:
-    """Refuse a search whose folds would divide groups; warn of a model that chooses something in folds of its own."""
+    """Refuse a search whose folds would divide groups; warn for other models with folds of their own."""
     if not hasattr(estimator, "get_params"):
         return
     for part in (estimator, *estimator.get_params(deep=True).values()):
         own = part.get_params(deep=False) if hasattr(part, "get_params") and not isinstance(part, type) else {}
         if "cv" not in own or own["cv"] == "prefit" or getattr(own["cv"], "groups", None) is not None:
             continue
-        told = f"groups do not reach the folds inside {type(part).__name__} (cv={own['cv']!r}), which divide them."
+        message = f"groups do not reach the folds inside {type(part).__name__} (cv={own['cv']!r}), which divide them."
         if "estimator" in own or "estimators" in own:
-            raise ValueError(f"{told} {_HOW}")
-        warnings.warn(told, stacklevel=5)
+            raise ValueError(f"{message} {_HOW}")
+        warnings.warn(message, stacklevel=5)
 
 
 def check_patients_apart(X: Any) -> None:
-    """Refuse to divide rows when ``X`` says that patients stand in several of them.
+    """Refuse to divide rows if ``X`` has several rows of one patient.
 
     Parameters
     ----------
     X : pandas.DataFrame or array of shape (n, ...)
-        A patient is known by the index, or by a column or index level with a name such as ``"patient_id"``.
+        Patients are identified by the index, or by a column or index level with a name such as ``"patient_id"``.
 
     Raises
     ------
     ValueError
-        If an id stands in several rows.
+        If an id is in several rows.
     """
     if not isinstance(X, pd.DataFrame):
         return
@@ -196,8 +198,8 @@ def check_patients_apart(X: Any) -> None:
             several = known[known.duplicated()].unique()
             where = "the index, to be named by X.rename_axis" if name is None else repr(name)
             raise ValueError(
-                f"{len(several)} patients stand in several rows of X (in {where}: {', '.join(map(str, several[:3]))}"
-                f"{', ...' if len(several) > 3 else ''}), so folds would divide them. Say "
+                f"{len(several)} patients are in several rows of X (in {where}: {', '.join(map(str, several[:3]))}"
+                f"{', ...' if len(several) > 3 else ''}), so folds would divide them. Use "
                 f"CohortKFold(groups={name or 'patient_id'!r}) to keep them together, or groups=False if rows are "
                 "independent."
             )
@@ -208,7 +210,7 @@ def _names_patients(name: Any) -> bool:
 
 
 def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: int = 2) -> np.ndarray:
-    """One label a patient that combines outcomes and columns, every one of them held by enough patients.
+    """One stratum a patient from outcomes and columns, with enough patients in every stratum.
 
     Parameters
     ----------
@@ -218,7 +220,7 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
     on : sequence of str, default=None
         See :class:`CohortKFold`.
     smallest : int, default=2
-        Strata with fewer patients are put together with others that differ in the last part only.
+        Strata with fewer patients are merged with others that differ in the last part only.
 
     Returns
     -------
@@ -232,7 +234,7 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
         for coarse in np.unique(label[rare]):
             lost = rare & (label == coarse)
             others = finer[~rare & (label == coarse)]
-            # Rare combinations of one coarser stratum stay together, or join the largest that came from it.
+            # Rare combinations within a coarser stratum form one stratum, or join the largest one there.
             enough = lost.sum() >= smallest or not len(others)
             finer[lost] = -1 - coarse if enough else np.bincount(others).argmax()
         label = pd.factorize(finer)[0]
@@ -240,23 +242,23 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
 
 
 def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, with the same share of events and classes in both as far as numbers allow.
+    """Split rows in two, with equal fractions of events and classes as far as possible.
 
-    Of an event, a class or a quartile of numbers that two rows have or more, both parts hold one at least; of what a
-    single row has, the kept part. Where outcomes compete, the last endpoint comes first, then the other endpoints,
-    then the other tasks.
+    An event, class or quartile of numbers with two rows or more is in both parts; one with a single row is in the kept
+    part. If this is not possible for all outcomes, the last endpoint has priority, then the other endpoints, then the
+    other tasks.
 
     Parameters
     ----------
     y : pandas.DataFrame, structured survival array, or labels of shape (n,)
     fraction : float
-        Share of rows held out, above 0 and below 1.
+        Fraction of rows held out, above 0 and below 1.
     random_state : int, RandomState instance or None, default=None
 
     Returns
     -------
     kept, held : ndarray of int
-        Row numbers, rising.
+        Row numbers, ascending.
     """
     if not isinstance(fraction, Real) or not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1; got {fraction!r}.")
@@ -264,8 +266,8 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     n = len(y)
     wanted = min(max(round(n * fraction), 1), n - 1)
     outcomes = _outcomes(y)
-    shares = [_Share(labels, needed, wanted / n, rng) for labels, needed in outcomes]
-    # Rows that are alike in all outcomes make a cell.
+    counters = [_HeldOut(labels, needed, wanted / n, rng) for labels, needed in outcomes]
+    # A cell is a set of rows with equal labels in all outcomes.
     cells, cell_of = np.unique(np.stack([labels for labels, _ in outcomes], axis=1), axis=0, return_inverse=True)
     rows = rng.permutation(n)
     rows = np.split(rows[np.argsort(cell_of.ravel()[rows], kind="stable")], np.bincount(cell_of.ravel()).cumsum()[:-1])
@@ -273,30 +275,30 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     held = []
     for _ in range(wanted):
         best = np.flatnonzero(left)
-        for share, labels in zip(shares, cells.T, strict=True):
-            urgency = share.urgency()[labels[best]]
+        for counter, labels in zip(counters, cells.T, strict=True):
+            urgency = counter.urgency()[labels[best]]
             best = best[urgency == urgency.max()]
         cell = rng.choice(best, p=left[best] / left[best].sum())
         left[cell] -= 1
         held.append(rows[cell][left[cell]])
-        for share, label in zip(shares, cells[cell], strict=True):
-            share.held[label] += 1
+        for counter, label in zip(counters, cells[cell], strict=True):
+            counter.held[label] += 1
     return np.setdiff1d(np.arange(n), held), np.sort(held)
 
 
-class _Share:
-    """How many rows of each label of an outcome are held out, and how many there should be.
+class _HeldOut:
+    """Number of held-out rows of each label of an outcome, and how many are wanted.
 
     Parameters
     ----------
     labels : ndarray of shape (n,), int
         From 0.
     needed : ndarray of shape (n_labels,), bool
-        Labels of which both parts need a row: events and classes, but not "censored" or "unknown".
+        Labels that both parts need: events and classes, but not "censored" or "unknown".
     fraction : float
-        Share of rows held out.
+        Fraction of rows held out.
     rng : RandomState
-        Decides which fractions of a row are rounded up.
+        For the rounding of fractional numbers of rows.
     """
 
     def __init__(self, labels: np.ndarray, needed: np.ndarray, fraction: float, rng: np.random.RandomState):
@@ -307,10 +309,10 @@ class _Share:
         self.wanted = np.where(needed, np.clip(np.diff(steps), 1, np.maximum(self.sizes - 1, 1)), np.diff(steps))
 
     def urgency(self) -> np.ndarray:
-        """How much one more row of each label is asked for, (n_labels,).
+        """Priority of holding out one more row of each label, (n_labels,).
 
-        3 if there must be one and is none yet, 2 if there should be more, 1 if there are enough, 0 if the last row of
-        the other part would go.
+        3 if the label is needed and has none yet, 2 if it has fewer than wanted, 1 if it has enough, 0 if the other
+        part would lose its last row.
         """
         last = self.needed & (self.held + 1 >= self.sizes)
         first = self.needed & (self.held == 0)
@@ -318,7 +320,7 @@ class _Share:
 
 
 def _outcomes(y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each outcome as labels from 0, the most important one first, and which labels both parts need."""
+    """Each outcome as labels from 0, in order of priority, and which labels both parts need."""
     if not isinstance(y, pd.DataFrame) and np.asarray(y).dtype.names is None:
         return [_class_labels(np.asarray(y))]
     if not isinstance(y, pd.DataFrame):
@@ -365,7 +367,7 @@ def _column(X: Any, name: str) -> Any:
 
 
 def _numbered(groups: Any, X: Any) -> np.ndarray:
-    """Groups as numbers in the order in which they come."""
+    """Groups as numbers in order of appearance."""
     if np.ndim(groups) != 1:
         raise ValueError(
             f"groups must hold one group for each row, in one column; got {type(groups).__name__} of shape "

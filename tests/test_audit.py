@@ -36,22 +36,22 @@ def test_an_honest_cohort_passes(Xy):
 @pytest.mark.parametrize(
     ("plant", "said"),
     [
-        (lambda X, y: X.assign(clinical_followup=y["os_time"]), "clinical_followup tells os_time"),
-        (lambda X, y: X.assign(clinical_days=y["dfs_time"] * -30.4), "clinical_days tells dfs_time"),
+        (lambda X, y: X.assign(clinical_followup=y["os_time"]), "clinical_followup determines os_time"),
+        (lambda X, y: X.assign(clinical_days=y["dfs_time"] * -30.4), "clinical_days determines dfs_time"),
         (
             lambda X, y: X.assign(clinical_code=y["subtype"].map({"LUAD": "a", "LUSC": "b"})),
-            "clinical_code tells subtype",
+            "clinical_code determines subtype",
         ),
         (
             lambda X, y: X.assign(
                 clinical_histology=np.where(y["subtype"] == "LUAD", np.where(np.arange(len(X)) % 2, "a", "b"), "c")
             ),
-            "clinical_histology tells subtype",
+            "clinical_histology determines subtype",
         ),
-        (lambda X, y: X.assign(clinical_died=y["os_event"]), "clinical_died tells os_event"),
+        (lambda X, y: X.assign(clinical_died=y["os_event"]), "clinical_died determines os_event"),
         (
             lambda X, y: X.assign(clinical_score=(y["subtype"] == "LUSC") + np.linspace(0, 0.5, len(X))),
-            "clinical_score tells subtype",
+            "clinical_score determines subtype",
         ),
     ],
 )
@@ -134,20 +134,20 @@ def not_reproducible(X, y, train, test):
     ("procedure", "caught"),
     [
         (honest, set()),
-        (cut_points_from_test, {"a test row's answer does not depend on the others"}),
-        (scaled_with_test, {"a test row's answer does not depend on the others"}),
-        (scaled_beforehand, {"a test row's answer does not depend on the others"}),
-        (cut_points_of_everybody, {"a test row's answer does not depend on the others"}),
+        (cut_points_from_test, {"a test row's prediction does not depend on the others"}),
+        (scaled_with_test, {"a test row's prediction does not depend on the others"}),
+        (scaled_beforehand, {"a test row's prediction does not depend on the others"}),
+        (cut_points_of_everybody, {"a test row's prediction does not depend on the others"}),
         (
             labels_of_everybody,
-            {"outcomes of test rows change nothing", "a test row's answer does not depend on the others"},
+            {"outcomes of test rows change nothing", "a test row's prediction does not depend on the others"},
         ),
         (
             not_reproducible,
             {
-                "the same input gives the same answer",
+                "the same input gives the same prediction",
                 "outcomes of test rows change nothing",
-                "a test row's answer does not depend on the others",
+                "a test row's prediction does not depend on the others",
             },
         ),
     ],
@@ -163,7 +163,7 @@ def test_the_multimodal_model_does_not_peek(Xy):
         answers = model.predict(X.iloc[test])
         return {"answers": answers, "group": model.predict_risk_group(X.iloc[test], "os")}
 
-    assert audit_procedure(procedure, *Xy, *FOLDS[0], n_exchanges=3, n_halves=3)["passed"].all()
+    assert audit_procedure(procedure, *Xy, *FOLDS[0], n_permutations=3, n_halves=3)["passed"].all()
 
 
 def small_cohort(seed, n=90):
@@ -233,14 +233,15 @@ def test_one_choice_on_test_rows_is_caught():
         assert not audit_procedure(procedure, X, y, range(60), range(60, 90))["passed"].all()
         shuffled = y.sample(frac=1, random_state=0)
         assert not audit_procedure(procedure, X, shuffled, range(60), range(60, 90))["passed"].all()
-    assert audit_procedure(cox_group, X, shuffled, range(60), range(60, 90), n_exchanges=2, n_halves=2)["passed"].all()
+    found = audit_procedure(cox_group, X, shuffled, range(60), range(60, 90), n_permutations=2, n_halves=2)
+    assert found["passed"].all()
 
 
 def test_audits_join_by_id_and_check_outcomes(Xy):
     X, y = Xy
     X = X.assign(clinical_followup=y["os_time"])
     shuffled = y.sample(frac=1, random_state=0)
-    assert "clinical_followup tells os_time" in failed(audit_tables(X, shuffled))["a feature that is an outcome"]
+    assert "clinical_followup determines os_time" in failed(audit_tables(X, shuffled))["a feature that is an outcome"]
     groups = pd.Series(np.arange(60) // 7, X.index)
     pd.testing.assert_frame_equal(
         audit_folds(FOLDS, X, groups.sample(frac=1, random_state=0)), audit_folds(FOLDS, X, groups)

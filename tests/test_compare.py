@@ -145,7 +145,7 @@ def test_an_arm_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, mo
     monkeypatch.setattr(
         job.controls, "arms_offered", lambda *a: {**real(*a), "peeks": lambda: Peeks(("pet",), "cox", QUICK)}
     )
-    few = {"n_exchanges": 1, "n_halves": 1}
+    few = {"n_permutations": 1, "n_halves": 1}
     found = job.controls.audit_arms(["PET Cox", "peeks"], X, y, splits[0].train, splits[0].test, QUICK, **few)
     assert found["passed"].tolist() == [True, True, False]
     assert found["detail"].iloc[2].startswith("peeks: os: risk changed") and "PET Cox" not in found["detail"].iloc[2]

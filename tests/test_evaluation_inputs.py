@@ -398,7 +398,7 @@ def test_repeats_have_the_corrected_variance_of_nadeau_and_bengio():
     assert evaluate_repeats(good, y, folds, second=good, **options)["p"].item() == 1.0
     with pytest.raises(ValueError, match="one entry a repeat"):
         evaluate_repeats(good[:2], y, folds)
-    with pytest.raises(ValueError, match="one fold only"):
+    with pytest.raises(ValueError, match="are all in one fold"):
         evaluate_repeats(good[:1], y, [np.zeros(90)])
 
 

@@ -307,13 +307,13 @@ def test_groups_are_joined_by_id_and_harmless_ones_pass():
 def test_patients_in_several_rows_are_not_divided_without_a_word(where):
     X, y = scans()
     X = X.rename(columns={"patient_id": where})
-    message = f"40 patients stand in several rows of X \\(in '{where}': P.*CohortKFold\\(groups='{where}'\\)"
+    message = f"40 patients are in several rows of X \\(in '{where}': P.*CohortKFold\\(groups='{where}'\\)"
     with pytest.raises(ValueError, match=message):
         list(CohortKFold(3).split(X, y))
     assert len(list(CohortKFold(3, groups=False).split(X, y))) == 3
     space = {"alpha": FloatDistribution(0.1, 1)}
     for cv, outcome in ((None, y), (3, y), (3, y["os_event"])):
-        with pytest.raises(ValueError, match="40 patients stand in several rows"):
+        with pytest.raises(ValueError, match="40 patients are in several rows"):
             OptunaSearch(ClinicalCox(), space, cv=cv, n_trials=1).fit(X, outcome)
     twice = X.drop(columns=where).set_axis(X[where].rename(None))
     with pytest.raises(ValueError, match="in the index, to be named by X.rename_axis.*CohortKFold"):
@@ -329,7 +329,7 @@ def test_groups_that_cannot_be_right_are_refused():
     ):
         with pytest.raises((ValueError, KeyError), match=message):
             list(CohortKFold(3, groups=groups).split(X, y))
-    with pytest.raises(ValueError, match="groups contradict 'patient_id' of X"):
+    with pytest.raises(ValueError, match="groups contradict the column 'patient_id' of X"):
         list(CohortKFold(3, groups="patient_id").split(X, y, groups=np.arange(len(X)) // 2))
     list(CohortKFold(3, groups="patient_id").split(X, y, groups=pd.factorize(X["patient_id"])[0]))
     with pytest.raises(ValueError, match=r"1 rows have no group, such as \['S0'\]"):

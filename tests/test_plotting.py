@@ -116,7 +116,7 @@ def test_curves_over_time_are_the_metrics(data):
 def test_the_decision_curve_starts_at_the_risk_of_all_and_ends_models_at_zero_benefit(data):
     y, _, _, survival, _ = data
     ax = draw("decision_curve", data)
-    everybody = curve(ax, "act on all")
+    everybody = curve(ax, "treat all")
     case, control = metrics.horizon_weights(y, y, 36.0)
     odds = everybody[:, 0] / (1 - everybody[:, 0])
     np.testing.assert_allclose(everybody[:, 1], (case.sum() - control.sum() * odds) / 150)

@@ -162,7 +162,7 @@ def test_a_worse_model_never_gains(kind):
         row = added_value({"before": table(a), "turned": table(a - 0.5 * u)}, y, **options).iloc[-1]
         assert row["value"] == 0 and row["p"] == 1.0
         row = added_value({"before": table(a), "other": table(u)}, y, **options).iloc[-1]
-        assert row["gain"] < 0 and row["p"] < 0.05 and row["note"] == "adds to the model before, but is no better alone"
+        assert row["gain"] < 0 and row["p"] < 0.05 and "not better alone" in row["note"]
 
 
 @pytest.mark.slow
@@ -274,7 +274,7 @@ def test_codes_of_groups_are_groups(cohort, dtype):
     if dtype in ("category", "str"):
         table = hazard_table(y, "os", covariates)
     else:
-        with pytest.warns(UserWarning, match=r"\['group'\] hold few whole numbers: treated as groups"):
+        with pytest.warns(UserWarning, match=r"\['group'\] hold few whole numbers and are treated as groups"):
             table = hazard_table(y, "os", covariates)
         per_sd = hazard_table(y, "os", covariates, numbers=["group"])
         assert per_sd["level"].tolist() == ["per SD"]

@@ -1,4 +1,4 @@
-"""How good a model is, with intervals; whether one is better than another; and scorers for scikit-learn."""
+"""Evaluation of models with intervals, comparison of models, and scorers for scikit-learn."""
 
 from mmdls.evaluation._compare import compare, compare_predictions
 from mmdls.evaluation._evaluate import evaluate, evaluate_predictions

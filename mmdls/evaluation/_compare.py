@@ -1,4 +1,4 @@
-"""Whether one model is better than another, patient by patient."""
+"""Paired comparison of two models on the same patients."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -55,20 +55,20 @@ def compare(
 ) -> pd.DataFrame:
     """Compare two fitted models on the same patients: differences, intervals, p-values.
 
-    Both models meet the same resamples. The p-value of a binary AUC is DeLong's (without ``folds``), all others
-    are those of the paired bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the
-    metrics that were planned.
+    Both models are scored on the same resamples. The p-value of a binary AUC is that of DeLong's test (without
+    ``folds``), all others are those of the paired bootstrap. ``p_holm`` corrects for all rows of the table, so ask for
+    the planned metrics only.
 
     Parameters
     ----------
     first, second : fitted estimator
-        As in :func:`evaluate`; only tasks that both answer are compared. One of them may be a dict of predictions, as
+        As in :func:`evaluate`; only tasks that both predict are compared. One of them may be a dict of predictions, as
         in :func:`compare_predictions`.
     X, y : pandas.DataFrame
         A cohort; rows are joined by patient id.
     outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy of both models
-        compares with; None takes those of the first model that has them.
+        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy of
+        both models. None takes those of the first model that has them.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
     censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters, tau, random_state
@@ -77,7 +77,7 @@ def compare(
     Returns
     -------
     pandas.DataFrame
-        As :func:`compare_predictions` gives it.
+        The columns of :func:`compare_predictions`.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def compare(
     """
     if y is None:
         raise TypeError(
-            "compare(first, second, X, y) needs X and y; to compare predictions that are at hand use "
+            "compare(first, second, X, y) needs X and y; to compare predictions use "
             "compare_predictions(first, second, y)."
         )
     grid, offered = time_grid(check_horizons(horizons)), known_tasks(y)
@@ -143,16 +143,16 @@ def compare_predictions(
     tau: float | None = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
-    """Compare predictions of two models that are at hand, for the same patients.
+    """Compare the predictions of two models for the same patients.
 
-    Both models meet the same resamples. The p-value of a binary AUC is DeLong's (without ``folds``), all others
-    are those of the paired bootstrap; ``p_holm`` corrects for all rows of the table, so ask only for the
-    metrics that were planned.
+    Both models are scored on the same resamples. The p-value of a binary AUC is that of DeLong's test (without
+    ``folds``), all others are those of the paired bootstrap. ``p_holm`` corrects for all rows of the table, so ask for
+    the planned metrics only.
 
     Parameters
     ----------
     first, second : dict of str to DataFrame or Series
-        As in :func:`evaluate_predictions`; only tasks and patients that both know are compared.
+        As in :func:`evaluate_predictions`; only tasks and patients in both are compared.
     y : pandas.DataFrame
         Outcomes of at least these patients.
     metrics : sequence of str, default=None
@@ -171,7 +171,7 @@ def compare_predictions(
     Raises
     ------
     ValueError
-        If no task is in both, if they have no patient in common, or if ``metrics`` names what is not computed.
+        If no task is in both, if they have no patient in common, or if ``metrics`` names a metric that is not computed.
 
     Examples
     --------
@@ -245,7 +245,7 @@ def _compared(
 def _difference(
     one: Statistic, two: Statistic, weights: np.ndarray, confidence_level: float
 ) -> tuple[tuple, np.ndarray]:
-    """The cells of a row from first to test, and the differences in the resamples."""
+    """The cells "first" to "test" of a row, and the differences in the resamples."""
     first, second = float(one.compute(None)), float(two.compute(None))
     low = high = p = float("nan")
     test, draws = "none", np.array([])

@@ -1,4 +1,4 @@
-"""Every metric of every task, with intervals."""
+"""All metrics of all tasks, with intervals."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,7 +36,7 @@ def evaluate(
     tau: float | None = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
-    """Evaluate a fitted model on a cohort: every metric of every task it answers, with intervals.
+    """Evaluate a fitted model on a cohort: all metrics of all tasks that it predicts, with intervals.
 
     Parameters
     ----------
@@ -44,15 +44,15 @@ def evaluate(
         One of this library, of scikit-learn or of scikit-survival; may be the last step of a ``Pipeline`` or
         inside a search.
     X, y : pandas.DataFrame
-        A cohort; patients of unknown outcome are left out task by task, and tasks that it does not know altogether.
-        Rows are joined by patient id.
+        A cohort. Patients without a known outcome are left out task by task; a task without any known outcome is left
+        out. Rows are joined by patient id.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
     thresholds, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
         As in :func:`evaluate_predictions`.
     outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy compares with; None
-        takes them from the model.
+        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
+        None takes them from the model.
 
     Returns
     -------
@@ -107,7 +107,7 @@ def evaluate_predictions(
     tau: float | None = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
-    """Evaluate predictions that are at hand, for example those of patients left out in cross-validation.
+    """Evaluate predictions, for example the out-of-fold predictions of a cross-validation.
 
     Parameters
     ----------
@@ -119,15 +119,16 @@ def evaluate_predictions(
     y : pandas.DataFrame
         Outcomes of at least these patients.
     outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint, whose Kaplan-Meier curve the index of prediction accuracy compares with. An
-        endpoint that is not given compares with that of the scored patients, which suits out-of-fold predictions.
+        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
+        For an endpoint that is not given the reference is the curve of the scored patients, as suits out-of-fold
+        predictions.
     censoring : dict of str to structured array, default=None
-        By endpoint, patients whose censoring distribution gives the weights; None means the scored patients, with
-        ``folds`` those of the fold, or of all folds where a fold has fewer than 50 patients.
+        Outcomes of the patients, by endpoint, on whom the censoring weights are estimated. None means the scored
+        patients; with ``folds`` those of the fold, or of all folds if a fold has fewer than 50 patients.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
     thresholds : sequence of float, default=()
-        Risks at which the net benefit of acting on the prediction, and of acting on all patients, is reported.
+        Risk thresholds at which the net benefit of the model, and of treating all patients, is reported.
     n_resamples : int, default=1000
         Bootstrap resamples of patients; 0 gives no intervals.
     confidence_level : float, default=0.95
@@ -137,26 +138,26 @@ def evaluate_predictions(
     clusters : Series or array of shape (n_patients,), default=None
         Draw whole clusters, for example centres. A Series is joined by patient id, an array has the rows of ``y``.
     folds : Series or array of shape (n_patients,), default=None
-        Which fold each patient was left out in. A Series is joined by patient id, an array has the rows of ``y``.
-        Risks of different models have no common scale, so each metric is then computed inside every fold, and averaged
-        over the folds where it is defined, by their number of patients.
+        The fold in which each patient was left out. A Series is joined by patient id, an array has the rows of ``y``.
+        Risks of different models are not on one scale, so each metric is computed within folds and averaged over the
+        folds in which it is defined, weighted by their number of patients.
     tau : float, default=None
-        Months up to which Uno's C counts events; None means as far as weights for censoring exist.
+        Uno's C counts events before this time (months); None means up to the last time with censoring weights.
     random_state : int or None, default=0
 
     Returns
     -------
     pandas.DataFrame
-        One row a metric: task, metric, horizon (months or NaN), value, low, high, n (patients that the value rests
-        on), n_events (of them; patients outside the first class for a class task), note. An undefined value is NaN and
-        the note says why.
+        One row a metric: task, metric, horizon (months or NaN), value, low, high, n (patients in the value), n_events
+        (events among them; for classes the patients outside the first class), note. An undefined value is NaN, and the
+        note gives the reason.
 
     Raises
     ------
     KeyError
         If ``y`` lacks a predicted task or patient.
     ValueError
-        If predictions lack a class, are no probabilities, or hold a patient twice.
+        If predictions lack a class, are not probabilities, or hold a patient twice.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a fitted model predicts, task by task: the one place where models of all libraries are read.
+"""Predictions of fitted models by task: the only place where models of this and other libraries are read.
 
 A model of this library has the method ``predict_tasks(X, times)``, which returns one table a task, and the attribute
 ``training_outcomes_``, the training outcomes of its endpoints. Models of scikit-learn and scikit-survival predict
@@ -44,13 +44,13 @@ def predict_tasks(
     ----------
     model : fitted estimator
         One of this library, of scikit-learn (a classifier) or of scikit-survival; may be frozen, the last step of a
-        ``Pipeline`` or inside a search. A model of another package joins with a method ``predict_tasks(X, times)``
-        that gives what this function returns.
+        ``Pipeline`` or inside a search. A model of another package needs an attribute ``tasks_`` and a method
+        ``predict_tasks(X, times)`` with the same result as this function.
     X : pandas.DataFrame of shape (n_patients, n_columns)
     y : pandas.DataFrame
-        Its columns say what a model of one task predicts.
+        Its columns name the task of a model that predicts one task without a name.
     horizons : sequence of float, default=(12, 36, 60)
-        Survival is read from the curves at these months and at 30 times up to the last of them.
+        Months. Survival is evaluated at them and at 30 times up to the last.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def predict_tasks(
     Raises
     ------
     ValueError
-        If ``y`` offers none, or more than one, of the tasks that a model of one task may have been fitted for.
+        If it is not clear which task of ``y`` a model without names of tasks was fitted for.
     """
     known = find_tasks(y)
     return {task.name: table for task, table in answers(model, X, known, time_grid(check_horizons(horizons)))}
@@ -74,7 +74,7 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
     ----------
     model : fitted estimator
     tasks : iterable of Task, default=()
-        What the model answers: the only endpoint of a model that was fitted on an array has its name from here.
+        Tasks that the model predicts. They give the endpoint its name if the model was fitted on an array.
 
     Returns
     -------
@@ -99,14 +99,14 @@ def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray of shape (n_groups - 1,)
-        Empty for a model that has learned none.
+        Empty for a model without risk groups.
     """
     final, _ = _final(model, None)
     return dict(getattr(final, "risk_cutpoints_", {}))
 
 
 def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
-    """The tasks that a model answers among these, as the model knows them, and its tables."""
+    """The tasks that a model predicts among the given ones, with the classes of the model, and its tables."""
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     final, X = _final(model, X)
     # A classifier knows its classes, but not under which name y holds them.
@@ -125,7 +125,7 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
 
 
 def _estimator_type(model: Any) -> str:
-    """Which of its methods answer: those of a classifier, of a regressor, or of a model of survival.
+    """Kind of estimator: "classifier", "regressor" or "survival".
 
     Raises
     ------
@@ -148,7 +148,7 @@ def _estimator_type(model: Any) -> str:
 
 
 def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:
-    """One task of a model, as the model knows it, and its table."""
+    """One task of a model, with the classes of the model, and its table."""
     ((task, table),) = answers(model, X, {task.name: task}, times)
     return task, table
 
@@ -172,7 +172,7 @@ def check_horizons(horizons: Any, name: str = "horizons") -> tuple[float, ...]:
 
 
 def time_grid(horizons: Sequence[float]) -> np.ndarray:
-    """The horizons, and 30 times up to the last of them, for scores of whole curves."""
+    """The horizons and 30 times up to the last of them, for metrics of whole curves."""
     if not len(horizons):
         return np.array([])
     return np.union1d(np.linspace(0, max(horizons), _GRID_POINTS + 1)[1:], np.asarray(horizons, dtype=np.float64))
@@ -191,7 +191,7 @@ def outcome_of(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
 
 
 def _final(model: Any, X: Any) -> tuple[Any, Any]:
-    """The estimator inside searches, pipelines and frozen models, and X as it meets it (None stays None)."""
+    """The estimator inside searches, pipelines and frozen models, and X after the transformers (None stays None)."""
     if isinstance(model, FrozenEstimator):
         return _final(model.estimator, X)
     if hasattr(model, "best_estimator_"):
@@ -205,15 +205,15 @@ def _final(model: Any, X: Any) -> tuple[Any, Any]:
 
 
 def _own_answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
-    """What a model of this protocol answers of these tasks."""
+    """Predictions of a model with ``predict_tasks`` for these tasks."""
     tables = model.predict_tasks(X, times)
     own = {name: task for name, task in model.tasks_.items() if name in tables}
     shared = [name for name in own if name in tasks]
     if shared:
         return [(own[name], tables[name]) for name in shared]
     if len(own) != 1:
-        raise ValueError(f"the model predicts {list(own)}, and y offers {list(tasks)}; no task is in both.")
-    # A model of one task whose name was lost, for example since y was an array in fit.
+        raise ValueError(f"the model predicts {list(own)}, and y has {list(tasks)}; no task is in both.")
+    # One task without its name, for example because y was an array in fit.
     ((name, task),) = own.items()
     found = _task_of(model, tasks, task.estimator_type, task.classes)
     return [(replace(found, classes=task.classes), tables[name])]

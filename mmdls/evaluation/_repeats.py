@@ -1,4 +1,4 @@
-"""Intervals and tests for a procedure, from repeated cross-validation."""
+"""Intervals and tests for a modelling procedure, from repeated cross-validation."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -34,23 +34,24 @@ def evaluate_repeats(
     confidence_level: float = 0.95,
     tau: float | None = None,
 ) -> pd.DataFrame:
-    """Evaluate a procedure by repeated cross-validation, with the corrected variance of Nadeau and Bengio.
+    """Evaluate a modelling procedure by repeated cross-validation, with the variance of Nadeau and Bengio.
 
-    Intervals of :func:`evaluate_predictions` hold for the fitted models: other patients to test, the same models. Here
-    the procedure itself is judged, which would fit other models to other training patients. Scores of folds are not
-    independent, since training sets overlap; their variance is multiplied by ``1 / J + n_test / n_train`` for ``J``
-    scores [1]_. The correction is approximate, and none is exact [2]_.
+    The intervals of :func:`evaluate_predictions` are conditional on the fitted models: other test patients, the same
+    models. Here the procedure is evaluated, which gives other models for other training patients. Scores of folds are
+    not independent, since training sets overlap; their variance is multiplied by ``1 / J + n_test / n_train`` for ``J``
+    scores [1]_. This correction is approximate; no unbiased estimator exists [2]_.
 
     Parameters
     ----------
     predictions : sequence of dict of str to DataFrame or Series
-        One dict a repeat, of left-out patients, as in :func:`evaluate_predictions`.
+        One dict of out-of-fold predictions a repeat, as in :func:`evaluate_predictions`.
     y : pandas.DataFrame
         Outcomes of at least these patients.
     folds : sequence of Series or array of shape (n_patients,)
-        For each repeat, which fold each patient was left out in.
+        For each repeat, the fold in which each patient was left out.
     second : sequence of dict, default=None
-        The same of another procedure on the same folds; then differences (first minus second) are given, with p-values.
+        Predictions of a second procedure on the same folds; then the table has differences (first minus second) and
+        p-values.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
     outcomes, censoring, horizons, thresholds, confidence_level, tau
@@ -60,7 +61,7 @@ def evaluate_repeats(
     -------
     pandas.DataFrame
         Columns task, metric, horizon, value (the mean over all folds of all repeats), low, high, and with ``second`` p
-        and p_holm; n_scores, note. Folds where a metric is undefined are left out, and the note counts them.
+        and p_holm; n_scores, note. Folds in which a metric is undefined are left out and counted in the note.
 
     Raises
     ------
@@ -89,7 +90,7 @@ def evaluate_repeats(
     if isinstance(predictions, Mapping) or any(len(repeats) != len(folds) for repeats in given) or not len(folds):
         raise ValueError(
             "predictions, folds and second must be sequences with one entry a repeat; got "
-            f"{', '.join(str(len(repeats)) for repeats in (*given, folds))}. Of one repeat give lists of one."
+            f"{', '.join(str(len(repeats)) for repeats in (*given, folds))}. For one repeat give lists of one item."
         )
     if second is not None:
         given = list(zip(*(paired(one, two, y) for one, two in zip(predictions, second, strict=True)), strict=True))
@@ -129,7 +130,7 @@ def _scores(
     for case in cases(predictions, y, folds=folds, **options):
         name, parts = case.task.name, case.parts
         if len(parts) < 2:
-            raise ValueError(f"predictions of {name!r} stand in one fold only; cross-validation has two or more.")
+            raise ValueError(f"predictions of {name!r} are all in one fold; cross-validation needs two or more.")
         for fold, part in enumerate(parts):
             for statistic in part.statistics(settings):
                 if statistic.resampled:
@@ -140,7 +141,7 @@ def _scores(
 
 
 def _corrected(values: pd.Series, ratio: pd.Series, confidence_level: float) -> tuple[float, float, float, float]:
-    """Mean, interval and p-value of a mean of 0."""
+    """Mean, interval, and p-value of the test that the mean is 0."""
     if not len(values):
         return (float("nan"),) * 4
     mean = float(values.mean())

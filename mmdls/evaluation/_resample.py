@@ -31,10 +31,10 @@ def resample_predictions(
     tau: float | None = None,
     random_state: Any = 0,
 ) -> pd.DataFrame:
-    """Compute metrics in bootstrap resamples of the patients, for statistics of your own.
+    """Compute metrics in bootstrap resamples of the patients, as a basis for other statistics.
 
-    Predictions for the same patients meet the same resamples, so a function of the draws of several models, such as a
-    ratio of gains, has a paired interval: :func:`mmdls.metrics.percentile_interval` of that function of the draws.
+    Predictions for the same patients are scored on the same resamples. So a function of the values of several models,
+    such as a ratio of gains, has a paired interval: :func:`mmdls.metrics.percentile_interval` of that function.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def resample_predictions(
 
 
 def _draws(statistic: Statistic, weights: np.ndarray) -> list[float]:
-    """The value, and those of the resamples."""
+    """The value on all patients, then the values in the resamples."""
     return [float(statistic.compute(None)), *(np.asarray(statistic.compute(weights)) if len(weights) else ())]
 
 
 def lost_resamples(draws: np.ndarray) -> str:
-    """A note of the resamples in which a metric is undefined; empty if it never is."""
+    """A note that counts the resamples in which a metric is undefined; empty if there are none."""
     n_lost = int(np.isnan(draws).sum())
     return f"undefined in {n_lost} of {len(draws)} resamples" if n_lost else ""

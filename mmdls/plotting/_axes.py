@@ -1,4 +1,4 @@
-"""What all figures share: their axes, and one palette that colour-blind readers can tell apart."""
+"""Axes, styles and a colour-blind safe palette for all figures."""
 
 from collections.abc import Iterator, Mapping
 from itertools import count
@@ -34,7 +34,7 @@ def finish(ax: Any) -> Any:
 
 
 def named(models: Any) -> list[tuple[str, Any]]:
-    """Predictions by the name of the model; one model without a name has the name ``""``."""
+    """Pairs of model name and predictions; a single model without a name is called ``""``."""
     if isinstance(models, Mapping):
         if not models:
             raise ValueError("there is no model to draw: the dict of predictions is empty.")
@@ -50,7 +50,7 @@ def joined(values: Any, reference: Any, name: str) -> Any:
 
 
 def style() -> Iterator[dict[str, Any]]:
-    """A look for each model: colours first, dashes so that a printed page without colour still tells them apart."""
+    """A line style for each model; dashes distinguish models in print without colour."""
     for k in count():
         dashes = _DASHES[(k + k // len(PALETTE)) % len(_DASHES)]
         yield {"color": PALETTE[k % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8}

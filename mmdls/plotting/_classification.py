@@ -99,8 +99,8 @@ def precision_recall(
         precision, recall, _ = precision_recall_curve(y_true, score)
         text = _with_interval(partial(metrics.average_precision_score, y_true, score), weights, confidence_level)
         ax.step(recall, precision, where="post", label=f"{name} AP {text}".strip(), **look)
-    share = float(y_true.mean())
-    ax.axhline(share, color="0.6", linewidth=1, linestyle=":", label=f"prevalence {share:.2f}")
+    prevalence = float(y_true.mean())
+    ax.axhline(prevalence, color="0.6", linewidth=1, linestyle=":", label=f"prevalence {prevalence:.2f}")
     ax.set(xlabel="Sensitivity", ylabel="Positive predictive value")
     ax.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), aspect="equal")
     ax.legend(loc="best", fontsize="small", framealpha=0.85, edgecolor="none")
@@ -108,7 +108,7 @@ def precision_recall(
 
 
 def calibration(y_true: Any, y_proba: Any, *, n_bins: int = 5, confidence_level: float = 0.95, ax: Any = None) -> Any:
-    """Draw observed frequency against predicted probability: a smooth curve, and groups of one size.
+    """Draw observed frequency against predicted probability: a smooth curve, and groups of equal size.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def calibration(y_true: Any, y_proba: Any, *, n_bins: int = 5, confidence_level:
 
 
 def _smooth(y_true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Observed frequency as a smooth function of the predicted one; NaN where there is a single class."""
+    """Observed frequency as a smooth function of predicted probability; NaN if there is one class only."""
     if len(np.unique(y_true)) < 2:
         return np.full(len(y_true), np.nan)
     basis = spline(logit(np.clip(predicted, 1e-6, 1 - 1e-6)))
@@ -169,7 +169,7 @@ def _smooth(y_true: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def spikes(ax: Any, distributions: list[tuple[np.ndarray, dict[str, Any]]]) -> Any:
-    """Distribution of predictions between 0 and 1 as one row of spikes a model, under the diagonal."""
+    """Histogram of predictions between 0 and 1, one row of spikes a model, below the curves."""
     height = 0.07
     for k, (values, look) in enumerate(distributions):
         counts, edges = np.histogram(values, bins=50, range=(0, 1))
@@ -202,8 +202,8 @@ def _with_interval(metric: Callable[[Any], Any], weights: np.ndarray, confidence
     return interval_text(*metrics.bootstrap_interval(metric, weights, confidence_level=confidence_level)[:3])
 
 
-def _wilson(share: np.ndarray, n: np.ndarray, confidence_level: float) -> tuple[np.ndarray, np.ndarray]:
+def _wilson(observed: np.ndarray, n: np.ndarray, confidence_level: float) -> tuple[np.ndarray, np.ndarray]:
     z = ndtri((1 + confidence_level) / 2)
-    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    margin = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    middle = (observed + z**2 / (2 * n)) / (1 + z**2 / n)
+    margin = z * np.sqrt(observed * (1 - observed) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
     return middle - margin, middle + margin

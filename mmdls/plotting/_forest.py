@@ -22,13 +22,13 @@ def forest(
     xlabel: str = "",
     ax: Any = None,
 ) -> Any:
-    """Draw values with their intervals, one row a model, centre, subgroup or covariate, with the numbers beside.
+    """Draw a forest plot: values with intervals, one row a model, centre, subgroup or covariate.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns ``value`` (or ``hazard_ratio``, or ``difference``), ``low``, ``high``, a column of labels, and n and
-        n_events where they are to be shown. A value of NaN leaves the row empty, with its ``note`` if there is one.
+        Columns ``value`` (or ``hazard_ratio``, or ``difference``), ``low``, ``high``, a column of labels, and
+        optionally n and n_events. A row with a value of NaN shows its ``note`` instead, if there is one.
     label : str, default="label"
         The column of labels.
     counts : bool, default=True

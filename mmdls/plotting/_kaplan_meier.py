@@ -26,13 +26,12 @@ def kaplan_meier(
     at_risk: bool = True,
     ax: Any = None,
 ) -> Any:
-    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test and hazard
-    ratios.
+    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test, hazard ratios.
 
     Parameters
     ----------
     event : array of shape (n,), bool
-        If it is a Series, time and group are joined to it by patient id where they are Series too; else group to time.
+        If it is a Series, a Series of times or groups is joined to it by patient id; otherwise groups to times.
     time : array of shape (n,)
         Months.
     group : array of shape (n,), default=None
@@ -86,7 +85,7 @@ def kaplan_meier(
     ax = axes(ax, (6.0, 5.2))
     rows = []
     for k, (member, name) in enumerate(zip(order, names, strict=True)):
-        # Colours first; from the eighth group on they come again, dashed.
+        # From the eighth group on the colours repeat with dashed lines.
         colour, dashes = PALETTE[k % len(PALETTE)], ("-", "--", ":", "-.")[k // len(PALETTE) % 4]
         chosen = group == member
         _curve(

@@ -1,4 +1,4 @@
-"""Discrimination, error, calibration and net benefit of survival predictions."""
+"""Figures of time-dependent AUC, Brier score, calibration and net benefit."""
 
 import warnings
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def auc_over_time(
     risk : array of shape (n,) or (n, n_times), or dict of str to such arrays
         Higher = earlier event, by name of the model.
     times : array of shape (n_times,)
-        Months, ascending; those where the AUC is not defined stay empty.
+        Months, ascending; the curve has gaps where the AUC is undefined.
     n_resamples : int, default=500
         0 leaves the intervals out.
     confidence_level : float, default=0.95
@@ -85,7 +85,7 @@ def brier_over_time(
     random_state: Any = 0,
     ax: Any = None,
 ) -> Any:
-    """Draw the Brier score over months against that of Kaplan-Meier on the training rows, which ignores the patient.
+    """Draw the Brier score over months, with that of the Kaplan-Meier curve of the training rows as reference.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def survival_calibration(
     confidence_level: float = 0.95,
     ax: Any = None,
 ) -> Any:
-    """Draw observed against predicted risk at a horizon: a smooth curve, and Kaplan-Meier in groups of one size.
+    """Draw observed against predicted risk at a horizon: a smooth curve, and Kaplan-Meier in groups of equal size.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def decision_curve(
     thresholds: Any = None,
     ax: Any = None,
 ) -> Any:
-    """Draw the net benefit of acting above a threshold of risk, against acting on all patients and on none.
+    """Draw decision curves: net benefit by threshold of risk, with treat-all and treat-none as references.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def decision_curve(
     horizon : float
         Months.
     thresholds : array, default=None
-        None means 0.01 to 0.9; a paper shows the range in which a decision is taken.
+        None means 0.01 to 0.9; for a paper choose the range of clinically relevant thresholds.
     ax : matplotlib.axes.Axes, default=None
 
     Returns
@@ -241,7 +241,7 @@ def decision_curve(
     ax = axes(ax)
     grid = np.linspace(0.01, 0.9, 90) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     models = named(survival)
-    curves = [("act on all", np.zeros(len(survival_test)))] + [(name or "model", values) for name, values in models]
+    curves = [("treat all", np.zeros(len(survival_test)))] + [(name or "model", values) for name, values in models]
     looks = chain([{"color": "0.45", "linewidth": 1.3, "linestyle": "--"}], style())
     highest = 0.0
     for (name, values), look in zip(curves, looks, strict=False):

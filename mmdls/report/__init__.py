@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML file with all that a reviewer asks for."""
+"""The report: one self-contained HTML file with everything that reviewers ask for."""
 
 from mmdls.report._provenance import data_hash, image_hash
 from mmdls.report._report import report

@@ -1,4 +1,4 @@
-"""What was used and for what: settings, model card, TRIPOD+AI checklist."""
+"""Settings, model card and TRIPOD+AI checklist of a report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -30,13 +30,13 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
         )
     )
     text += "<h3>Versions</h3>" + html_table(pd.DataFrame(versions(), columns=["Package", "Version"]))
-    told = dict(settings or {})
+    shown = dict(settings or {})
     for name, model in study.estimators.items():
-        told[name] = type(model).__name__
-        told |= {f"{name}: {key}": value for key, value in model.get_params(deep=True).items()}
-    if told:
+        shown[name] = type(model).__name__
+        shown |= {f"{name}: {key}": value for key, value in model.get_params(deep=True).items()}
+    if shown:
         frame = pd.DataFrame(
-            [(key, without_secrets(str(value))[:300]) for key, value in told.items()], columns=["Setting", "Value"]
+            [(key, without_secrets(str(value))[:300]) for key, value in shown.items()], columns=["Setting", "Value"]
         )
         text += "<h3>Settings of the models</h3>" + html_table(frame)
     else:
@@ -83,7 +83,7 @@ def checklist(study: Study, card: Mapping[str, str] | None) -> str:
     }
     if study.centre is not None:
         answers["centres"] = f"{study.centre.nunique()} centres. Location and setting: {OPEN}"
-        answers["heterogeneity"] = "Centres and subgroups, with random-effects mean and interval of a new centre"
+        answers["heterogeneity"] = "Centres and subgroups, with random-effects mean and prediction interval"
     if study.treatment is not None:
         answers["treatment"] = "Hazard ratios and treatment; Centres and subgroups"
     if study.estimators:

@@ -88,7 +88,7 @@ def _class_figures(study: Study, task: Any, answers: dict[str, pd.DataFrame]) ->
         own = (truth == label).astype(int)
         if own.min(initial=1) == own.max(initial=0):
             continue
-        # By place: True and False would be taken for a mask of columns.
+        # By position: a list of booleans would select columns as a mask.
         place = {name: list(table.columns).index(label) for name, table in answers.items()}
         score = {n: table.loc[known].iloc[:, place[n]].to_numpy(np.float64) for n, table in answers.items()}
         name = f"{task.name}: {label} against the rest"
@@ -103,6 +103,6 @@ def _class_figures(study: Study, task: Any, answers: dict[str, pd.DataFrame]) ->
 
 
 def _curves(table: pd.DataFrame) -> pd.DataFrame:
-    """Survival of all patients at the times that every one of them has."""
+    """Survival at the times at which all patients have a value."""
     numbers = [c for c in table.columns if isinstance(c, int | float | np.number) and table[c].notna().all()]
     return table[numbers].set_axis([float(c) for c in numbers], axis=1)

@@ -1,4 +1,4 @@
-"""Pieces of a page: tables, figures, numbers and names as HTML."""
+"""Tables, figures, numbers and names as HTML."""
 
 import base64
 import html
@@ -36,7 +36,7 @@ _NAMES = {
 
 
 def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
-    """A figure as an image inside the page; its text is drawn as shapes, so it looks the same everywhere.
+    """A figure as an SVG image inside the page; its text is drawn as paths, so no font is needed.
 
     ``draw`` takes the axes as ``ax``.
     """
@@ -47,7 +47,7 @@ def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (
         raise ImportError('the figures of a report need matplotlib: pip install "mmdls[report]".') from error
 
     figure = Figure(figsize=size, layout="constrained")
-    # A dollar in the name of a category is no formula.
+    # A dollar sign in the name of a category must not start a formula.
     style: Any = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls"}
     with warnings.catch_warnings(), rc_context(style):
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)

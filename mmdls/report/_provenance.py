@@ -1,4 +1,4 @@
-"""Where numbers come from: hashes of the tables and versions of the software."""
+"""Hashes of tables and images, and versions of the software."""
 
 import hashlib
 import platform
@@ -13,12 +13,12 @@ _PACKAGES = ("mmdls", "numpy", "scipy", "pandas", "scikit-learn", "scikit-surviv
 
 
 def data_hash(table: pd.DataFrame) -> str:
-    """SHA-256 of a table of patients: names of columns and rows, every cell, arrays by shape and content.
+    """SHA-256 of a table of patients: names of columns and rows, and all cells (arrays by shape and content).
 
     Parameters
     ----------
     table : pandas.DataFrame
-        Paths count as text; :func:`image_hash` reads what the files hold.
+        Paths count as text; :func:`image_hash` reads the contents of the files.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def data_hash(table: pd.DataFrame) -> str:
 
 
 def image_hash(X: pd.DataFrame) -> str:
-    """SHA-256 of what stands behind the columns of images and masks, files by their contents; "" without such columns.
+    """SHA-256 of the images and masks of a table, files by their contents; "" without such columns.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def image_hash(X: pd.DataFrame) -> str:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Names and versions of Python, the system and the packages that numbers depend on."""
+    """Names and versions of Python, the system and the packages on which results depend."""
     rows = [("Python", platform.python_version()), ("system", platform.platform())]
     for package in _PACKAGES:
         try:

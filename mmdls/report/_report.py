@@ -1,4 +1,4 @@
-"""One self-contained HTML file with all that a reviewer asks for; what only the author knows stays open."""
+"""The report: one self-contained HTML file; what only the author can answer is marked as open."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -36,15 +36,15 @@ def report(
     n_resamples: int = 1000,
     random_state: Any = 0,
 ) -> str:
-    """Evaluate models on a cohort and write everything into one HTML file that needs nothing else.
+    """Evaluate models on a cohort and write one self-contained HTML file.
 
     Parameters
     ----------
     models : dict of str to fitted estimator or dict of predictions, or Comparison
-        What :func:`mmdls.compare_models` found, or models by name; the first is the one that the others are compared
-        with, for example the clinical model. Order them from small to large: the table of added value compares each
-        with the one before. Predictions as in :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may
-        have a column ``group`` with the risk groups whose cut-points were learned in training.
+        The result of :func:`mmdls.compare_models`, or models by name. The first is the reference of all comparisons,
+        for example the clinical model. Order them from small to large: the table of added value compares each with the
+        one before. Predictions as in :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may have a
+        column ``group`` with the risk groups whose cut-points were learned in training.
     X, y : pandas.DataFrame
         The cohort that is evaluated, one row a patient.
     path : str or Path, default=None
@@ -56,8 +56,8 @@ def report(
     by : str, Series or None, default="centre"
         Centre of each patient, or the column of ``X`` that holds it; ignored if ``X`` has no such column.
     folds : Series or array of shape (n_patients,), default=None
-        Which fold each patient was left out in, if the predictions come from cross-validation: metrics are then
-        computed inside folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures pool them.
+        The fold in which each patient was left out, if predictions come from cross-validation: metrics are then
+        computed within folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures pool them.
     split : Series, default=None
         For Table 1, when the cohort has parts such as development and external evaluation.
     treatment : str, Series or None, default="treatment"
@@ -65,11 +65,11 @@ def report(
         Subgroups, as in :func:`mmdls.tables.subgroups`; None takes sex, age, smoking, histology, stage, treatment and
         centre where the tables have such columns.
     flow : dict of str to int, default=None
-        From the number screened, by reasons with negative numbers, to the patients of ``X``.
+        The number screened, then each exclusion as a negative number; the sum must be the number of rows of ``X``.
     settings : dict, default=None
-        How the models were made, beyond the parameters of the estimators: seeds, tuning, partition, hardware.
+        How the models were fitted, beyond the parameters of the estimators: seeds, tuning, partition, hardware.
     card : dict of str to str, default=None
-        What only the author knows, for the model card: intended use, users, limitations. Missing parts stay open.
+        Texts of the author for the model card: intended use, users, limitations. Missing parts are marked as open.
     title : str
     n_resamples : int, default=1000
     random_state : int or None, default=0

@@ -1,4 +1,4 @@
-"""The sections that hold numbers: cohort, performance, comparison, subgroups, hazards."""
+"""The sections with results: cohort, performance, comparison, subgroups, hazard ratios."""
 
 import html
 from functools import partial
@@ -44,8 +44,8 @@ def _flow(study: Study) -> str:
 def performance(study: Study) -> str:
     text = (
         f"<p>Value with its 95&nbsp;% interval from {study.n_resamples} bootstrap resamples of patients, the same "
-        "for all models. Errors weighted by the censoring of these patients. A calibration error cannot be "
-        "negative, so the resampled ones of a well calibrated model lie above its value.</p>"
+        "for all models. Errors are weighted by the censoring of these patients. A calibration error cannot be "
+        "negative, so for a well calibrated model its values in resamples lie above the estimate.</p>"
     )
     for task in study.tasks:
         rows: dict[tuple[str, str], dict[str, str]] = {}
@@ -112,8 +112,8 @@ def comparison(study: Study) -> str:
         )
         text += "<h3>Added value of each model over the one before</h3>"
         text += (
-            "<p>Differences of metrics on the same patients, with the p-values of paired resamples: of the fitted "
-            "models, not of the procedures that made them.</p>" + html_table(frame)
+            "<p>Differences of metrics on the same patients, with the p-values of paired resamples. They are "
+            "conditional on the fitted models.</p>" + html_table(frame)
         )
     return text
 
@@ -132,7 +132,7 @@ def heterogeneity(study: Study) -> str:
             drawn: dict[str, Any] = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
             text += figure(
                 partial(plotting.forest, own, **drawn),
-                f"{label}: centres, random-effects mean (diamond), 95 % interval expected of a new centre (line).",
+                f"{label}: centres, random-effects mean (diamond), 95 % prediction interval of a new centre (line).",
                 (7.5, 1.3 + 0.34 * (len(own) + 1)),
             )
         text += "</div>"
@@ -203,5 +203,5 @@ def hazards(study: Study) -> str:
             }
         )
         text += "<h3>Score and treatment</h3><p>Interaction: ratio of the hazard ratio to that under the first "
-        text += "treatment. Without randomisation it says nothing of who benefits.</p>" + html_table(frame)
+        text += "treatment. Without randomisation it is no evidence of a treatment benefit.</p>" + html_table(frame)
     return text or "<p>No endpoint was predicted.</p>"

@@ -1,4 +1,4 @@
-"""What a report is about: the cohort, the predictions of every model, and their metrics."""
+"""The cohort, the predictions of all models and their metrics, on which a report is based."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from mmdls.zoo._folds import predictions_of
 
 
 class Study:
-    """The cohort, the predictions and their metrics; sections are written from it."""
+    """The cohort, the predictions and their metrics, from which the sections are written."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class Study:
                 answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
                 self.outcomes = {**training_outcomes(model, answered), **self.outcomes}
         self.names = list(self.predictions)
-        told = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
-        self.tasks = check_target(y, list(told))
+        predicted = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
+        self.tasks = check_target(y, list(predicted))
         self.centre, self.treatment = self._column(by, "by"), self._column(treatment, "treatment")
         self.split, self.flow = self._column(split, "split"), flow
         self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")

@@ -1,4 +1,4 @@
-"""What each of a row of growing models adds to the one before."""
+"""Added value of each model in a sequence of growing models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,20 +27,20 @@ def added_value(
     external: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
-    """What each model adds to the one before it: differences of metrics, and likelihood-ratio tests of external scores.
+    """Added value of each model over the one before it: differences of metrics, likelihood-ratio tests.
 
     Parameters
     ----------
     models : dict of predictions
         From the smallest to the largest, for example stage, clinical, with PET, with images; each as in
-        :func:`mmdls.evaluation.evaluate_predictions`. Predictions for patients that no model has learned from.
+        :func:`mmdls.evaluation.evaluate_predictions`, for patients on whom no model was fitted.
     y : pandas.DataFrame
     metrics : sequence of str
     external : bool, default=False
-        True says that no model, and no choice between models, has learned anything from these patients, as in an
-        external cohort; only then there are likelihood-ratio tests. Out-of-fold scores of cross-validation are not
-        external: each comes from a model that learned from the other patients, so the scores of two patients are
-        dependent, and the test would claim an addition that does not exist in 15 to 18 of 100 tables instead of 5.
+        True states that no model and no choice between models used these patients, as in an external cohort. Only then
+        likelihood-ratio tests are given. Out-of-fold scores of cross-validation are not external: each comes from a
+        model fitted on the other patients, so scores are dependent, and the test would have a type I error of 15 to
+        18 % instead of 5 %.
     **options
         To :func:`mmdls.evaluation.compare_predictions`.
 
@@ -48,11 +48,11 @@ def added_value(
     -------
     pandas.DataFrame
         Columns task, model, metric, horizon, value, gain (over the model before), low, high, p, p_holm (within each
-        task), n, note. The p-values of metrics are those of their paired differences, of the fitted models on these
-        patients. Rows of metric ``likelihood_ratio`` give as value the chi-squared statistic of adding this model's
-        score to the earlier one's in a Cox (logistic) model whose coefficients are not negative, since a score that
-        must be turned round adds nothing; p is one-sided. Their gain is the difference of what either score has alone,
-        as a share of the likelihood of both: negative if this model is worse.
+        task), n, note. The p-values of metrics are those of their paired differences, conditional on the fitted
+        models. In rows of the metric ``likelihood_ratio`` the value is the chi-squared statistic of adding the score of
+        this model to that of the earlier one in a Cox (logistic) model with non-negative coefficients, since a score
+        with a reversed sign adds nothing; p is one-sided. Their gain is the difference of the adequacy of the two
+        scores alone, as a fraction of the likelihood ratio of both: negative if this model is worse.
 
     References
     ----------
@@ -95,7 +95,7 @@ def added_value(
 
 
 def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> dict[str, Any]:
-    """Chi-squared of the larger model's score beside the smaller's, both with coefficients of at least 0."""
+    """Likelihood ratio of adding the larger model's score to the smaller's, with non-negative coefficients."""
     index = smaller.index.intersection(larger.index)
     smaller, larger, y = smaller.loc[index], larger.loc[index], align_rows(y, index, "y")
     row: dict[str, Any] = {"metric": "likelihood_ratio", "note": ""}
@@ -116,7 +116,7 @@ def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> 
         if len(present) < 2:
             return row | {"note": "only one class"}
         classes = [kind.classes[code] for code in present]
-        # By place: a list of booleans would be a mask of columns.
+        # By position: a list of booleans would select columns as a mask.
         places = [[list(table.columns).index(label) for label in classes] for table in (smaller, larger)]
         scores = [
             _log_odds(table.loc[known].iloc[:, own]) for table, own in zip((smaller, larger), places, strict=True)
@@ -129,12 +129,12 @@ def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> 
     (one, first), (two, second), (both, slopes) = (statistic(s) for s in (scores[:1], scores[1:], scores))
     one, two = one * (first[0] > 0), two * (second[0] > 0)
     if not np.isfinite([one, two, both, *slopes]).all() or both <= 0:
-        return row | {"note": "the two scores are the same or the regression has no finite maximum"}
-    # Where the free maximum has a negative coefficient, the largest likelihood lies on the border: one score alone.
+        return row | {"note": "the two scores are equal, or the regression has no finite maximum"}
+    # With a negative coefficient the constrained maximum lies on the boundary: one score alone.
     both = both if (slopes > 0).all() else max(one, two)
     added = max(both - one, 0.0)
-    note = "adds to the model before, but is no better alone" if added > 0 and two <= one else ""
-    # Half of the null distribution of a coefficient that cannot be negative is a point at 0.
+    note = "adds to the model before, but is not better alone" if added > 0 and two <= one else ""
+    # Under the null hypothesis a non-negative coefficient is 0 with probability one half.
     p = 0.5 * float(chi2.sf(added, 1)) if added > 0 else 1.0
     return row | {"value": added, "gain": (two - one) / both if both > 0 else 0.0, "p": p, "note": note}
 
@@ -154,7 +154,7 @@ def _logistic_statistic(scores: np.ndarray, labels: np.ndarray) -> tuple[float, 
     n, n_classes, n_scores = scores.shape
     constants = np.broadcast_to(np.eye(n_classes)[:, 1:], (n, n_classes, n_classes - 1))
     design = np.concatenate([constants, scores], axis=2)
-    share = np.bincount(labels, minlength=n_classes) / n
+    frequency = np.bincount(labels, minlength=n_classes) / n
     chosen = design[np.arange(n), labels]
 
     def likelihood(beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -164,7 +164,7 @@ def _logistic_statistic(scores: np.ndarray, labels: np.ndarray) -> tuple[float, 
         information = np.einsum("nk,nkp,nkq->pq", p, design, design) - mean.T @ mean
         return float(log_p[np.arange(n), labels].sum()), (chosen - mean).sum(axis=0), information
 
-    beta = np.r_[np.log(share[1:] / share[0]), np.zeros(n_scores)]
+    beta = np.r_[np.log(frequency[1:] / frequency[0]), np.zeros(n_scores)]
     value, gradient, information = likelihood(beta)
     null = value
     for _ in range(_ROUNDS):

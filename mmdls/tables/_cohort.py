@@ -1,4 +1,4 @@
-"""Table 1: who the patients are, what is missing, how long they were followed."""
+"""Table 1: characteristics of the patients, missing values, follow-up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,15 +14,15 @@ __all__ = ["describe_cohort", "levels"]
 def describe_cohort(
     X: pd.DataFrame, y: pd.DataFrame, by: Any = None, columns: Sequence[str] | None = None
 ) -> pd.DataFrame:
-    """Table 1: what the patients are like, what is missing, how long they were followed.
+    """Table 1: characteristics of the patients, missing values, follow-up.
 
     Parameters
     ----------
     X, y : pandas.DataFrame
         A cohort; y is joined to X by patient id.
     by : Series or array of shape (n_patients,), default=None
-        One column of the table for each value, for example the centre or the split, beside that of all patients. A
-        Series is joined by patient id; patients of unknown value have a column "missing".
+        Grouping, for example the centre or the split; the table has one column for each of its values, after that of
+        all patients. A Series is joined by patient id; patients without a value are in a column "missing".
     columns : sequence of str, default=None
         Of ``X``; None means all that are neither images, masks nor radiomics.
 
@@ -51,7 +51,8 @@ def describe_cohort(
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(
-                f"by has values whose names are taken: {twice}. 'all' is everybody, 'missing' who has none."
+                f"by has values with reserved names: {twice}. 'all' means all patients, 'missing' those without a "
+                "value. Rename these values."
             )
         parts |= {str(value): (by == value).to_numpy(bool, na_value=False) for value in levels(by)}
         if by.isna().any():
@@ -85,7 +86,7 @@ def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Serie
 
 
 def levels(values: pd.Series) -> list[Any]:
-    """The values of a grouping in their order: that of a categorical's categories, otherwise the sorted one.
+    """The values of a grouping: the categories of a categorical in their order, otherwise sorted.
 
     Parameters
     ----------

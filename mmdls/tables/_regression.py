@@ -1,4 +1,4 @@
-"""Hazard ratios of covariates, and whether they differ between treatments."""
+"""Hazard ratios of covariates, and their interaction with treatment."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -34,20 +34,20 @@ def hazard_table(
     endpoint : str
     covariates : pandas.DataFrame
         For example the predicted risk, the risk group, stage and age; patients with a missing value are left out.
-        Whole numbers with at most ten different values (risk groups, stages, ECOG) are codes of groups and treated as
-        such, with a warning; make them categorical, or name them in ``numbers``.
+        Whole numbers with at most ten different values (risk groups, stages, ECOG) are treated as group codes, with a
+        warning; make them categorical, or name them in ``numbers``.
     adjusted : bool, default=True
         One Cox model of all covariates (Efron ties, Wald intervals); otherwise one model each.
     numbers : sequence of str, default=()
-        Covariates with few whole numbers that are meant per standard deviation, such as a count.
+        Covariates with few whole numbers that are numeric nevertheless, such as counts: ratios per standard deviation.
     confidence_level : float, default=0.95
 
     Returns
     -------
     pandas.DataFrame
         Columns covariate, level, n, n_events, hazard_ratio, low, high, p, p_proportional (Grambsch-Therneau test that
-        the ratio is the same over time), note. A level without events has no finite ratio, and its note says so; the
-        other ratios are as if its patients had left the risk sets.
+        the ratio is the same over time), note. A level without events has no finite ratio, as its note says; the
+        other ratios are the limits, as if its patients were not in the risk sets.
 
     Examples
     --------
@@ -75,8 +75,8 @@ def hazard_table(
     codes = [name for name, values in covariates.items() if name not in numbers and _are_codes(values)]
     if codes:
         warnings.warn(
-            f"{codes} hold few whole numbers: treated as groups, each against the first. Name them in numbers= for a "
-            "ratio per standard deviation, or make them categorical to say that they are groups.",
+            f"{codes} hold few whole numbers and are treated as groups, compared with the first. Name them in numbers= "
+            "for a ratio per standard deviation, or make them categorical.",
             stacklevel=2,
         )
     for name, values in covariates.items():
@@ -117,7 +117,7 @@ def hazard_table(
 
 
 def _refuse_unread(covariates: pd.DataFrame) -> None:
-    """Refuse what would become one group for every number or date."""
+    """Refuse dates and numbers as text, which would give one group for each value."""
     for name, values in covariates.items():
         kind = values.dropna()
         if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(values) or not len(kind):
@@ -143,7 +143,7 @@ def _are_codes(values: pd.Series) -> bool:
 def interaction_table(
     predictions: Mapping[str, Any], y: pd.DataFrame, treatment: pd.Series, *, confidence_level: float = 0.95
 ) -> pd.DataFrame:
-    """Hazard ratio of the risk score within each treatment, and the ratio of both with its interval.
+    """Hazard ratio of the risk score within each treatment, and the interaction of score and treatment.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def interaction_table(
 
     Notes
     -----
-    Treatments that were chosen, not randomised, differ in more than the treatment: the table says whether the score
-    ranks patients alike under each, not who benefits.
+    Without randomisation, treatment groups differ in more than the treatment. The table shows whether the score ranks
+    patients equally well under each treatment, not who benefits from it.
 
     Examples
     --------

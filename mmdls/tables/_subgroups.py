@@ -1,4 +1,4 @@
-"""Metrics within subgroups, and their mean over centres."""
+"""Metrics within subgroups, and their random-effects mean over centres."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ def subgroups(
     min_events: int = 10,
     **options: Any,
 ) -> pd.DataFrame:
-    """Metrics within subgroups, where small ones are suppressed.
+    """Metrics within subgroups; small subgroups are suppressed.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def subgroups(
         As in :func:`mmdls.evaluation.evaluate_predictions`.
     groups : pandas.DataFrame
         One column a grouping (sex, age, smoking, centre, stage, treatment, ...), joined by patient id. Numbers with
-        more than five values are cut at their median. A patient without a value is in none of the grouping's levels.
+        more than five values are divided at their median. A patient without a value is in no level of the grouping.
     metrics : sequence of str, default=("concordance_index", "auc")
     min_patients, min_events : int, default=20 and 10
-        Below them nothing of a subgroup is shown, neither values nor counts. Of a class task every class must have
-        ``min_events`` patients.
+        Smaller subgroups show neither values nor counts. For a class task, ``min_events`` is the smallest number of
+        patients in each class.
     **options
-        To :func:`mmdls.evaluation.evaluate_predictions`.
+        Passed to :func:`mmdls.evaluation.evaluate_predictions`.
 
     Returns
     -------
@@ -93,7 +93,7 @@ def subgroups(
 
 
 def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:
-    """Patients up to and above the median; below it and from it on where nobody is above."""
+    """Patients up to and above the median; if nobody is above it, below it and from it on."""
     values = values.astype(np.float64)
     middle = values.median()
     if (values > middle).any():
@@ -105,9 +105,9 @@ def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:
 
 
 def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: float = 0.95) -> dict[str, float]:
-    """Random-effects mean of one metric over centres, with the interval in which a new centre is expected.
+    """Random-effects mean of a metric over centres, with a prediction interval for a new centre.
 
-    Works on the scale of log odds, as C-index and AUC are shares; standard errors come from the intervals.
+    Computed on the logit scale, since C-index and AUC lie between 0 and 1; standard errors come from the intervals.
 
     Parameters
     ----------
@@ -119,8 +119,9 @@ def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: f
     Returns
     -------
     dict
-        ``value``, ``low``, ``high``, ``predicted_low``, ``predicted_high`` (Student t with k - 2 degrees of freedom;
-        NaN below 3 centres), ``heterogeneity`` (standard deviation between centres, log odds), ``n_centres``.
+        ``value``, ``low``, ``high``; ``predicted_low``, ``predicted_high`` (prediction interval: Student t with k - 2
+        degrees of freedom; NaN below 3 centres); ``heterogeneity`` (standard deviation between centres on the logit
+        scale); ``n_centres``.
 
     References
     ----------
@@ -150,8 +151,8 @@ def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: f
     excess = (weight * (effect - fixed) ** 2).sum() - (k - 1)
     between = max(0.0, excess / (weight.sum() - (weight**2).sum() / weight.sum())) if k > 1 else 0.0
     weight = 1 / (error**2 + between)
-    mean, spread = (weight * effect).sum() / weight.sum(), weight.sum() ** -0.5
-    margin = norm.ppf((1 + confidence_level) / 2) * spread
-    new = t.ppf((1 + confidence_level) / 2, k - 2) * np.sqrt(between + spread**2) if k > 2 else float("nan")
-    shares = expit([mean, mean - margin, mean + margin, mean - new, mean + new])
-    return dict(zip(nothing, [*map(float, shares), float(np.sqrt(between))], strict=True)) | {"n_centres": k}
+    mean, error = (weight * effect).sum() / weight.sum(), weight.sum() ** -0.5
+    margin = norm.ppf((1 + confidence_level) / 2) * error
+    new = t.ppf((1 + confidence_level) / 2, k - 2) * np.sqrt(between + error**2) if k > 2 else float("nan")
+    results = expit([mean, mean - margin, mean + margin, mean - new, mean + new])
+    return dict(zip(nothing, [*map(float, results), float(np.sqrt(between))], strict=True)) | {"n_centres": k}

@@ -46,13 +46,13 @@ class Statistic:
     horizon : float
         Months; NaN for a metric without one.
     compute : callable
-        Weights (R, n), or None for one value -> values (R,) or a value.
+        Maps weights (R, n) to values (R,), or None to one value.
     binary : (labels, scores), default=None
-        If DeLong's test applies.
+        For DeLong's test, where it applies.
     resampled : bool, default=True
-        False for what is itself a p-value.
+        False for a p-value.
     counted : callable, default=None
-        Gives the patients and events that the latest value rests on; None means all of the case.
+        Returns the numbers of patients and events in the latest value; None means all of the case.
     note : str, default=""
     """
 
@@ -66,7 +66,7 @@ class Statistic:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Metric and horizon, equal for equal statistics of two models."""
+        """Metric and horizon, by which the statistics of two models are matched."""
         return self.metric, f"{self.horizon:g}"
 
 
@@ -129,14 +129,14 @@ class Case:
 
 
 def noted(compute: Callable[[], Any]) -> tuple[Any, str]:
-    """The result, and the warnings on the way to it as a note."""
+    """The result, and the warnings that it raised as a note."""
     with collected_warnings() as found:
         result = compute()
     return result, "; ".join(dict.fromkeys(str(warning).rstrip(".") for warning in found))
 
 
 class Shared:
-    """A function of patient weights that several rows of a table share; keeps its latest answers and their warnings."""
+    """Cache of a function of patient weights that several rows of a table need, with its warnings."""
 
     def __init__(self, compute: Callable[[Any], Any]) -> None:
         self.compute = compute
@@ -155,7 +155,7 @@ class Shared:
 
 
 def guarded(survival: np.ndarray, horizon: float, compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """NaN with a reason where a patient's curve ends before the horizon."""
+    """``compute``, or NaN with a warning if the curve of a patient ends before the horizon."""
     n_short = int(np.isnan(survival).sum())
     if not n_short:
         return compute

@@ -16,7 +16,7 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
     codes, probability, classes = case.outcome, case.predicted.to_numpy(), case.task.classes
     two = len(classes) == 2
     binary = (codes, probability[:, 1]) if two else None
-    # The class that is predicted, as for accuracy: a tie of two probabilities goes to the first class.
+    # The predicted class, as for accuracy: equal probabilities go to the first class.
     predicted = probability.argmax(axis=1)
 
     def of(metric: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Statistic:

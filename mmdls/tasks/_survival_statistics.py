@@ -65,7 +65,7 @@ def survival_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
 def _horizon_statistics(
     case: Case, h: float, survival: np.ndarray, thresholds: tuple[float, ...]
 ) -> Iterator[Statistic]:
-    """Error, calibration and net benefit of the probabilities at one horizon."""
+    """Brier score, calibration and net benefit of the probabilities at one horizon."""
     test, censoring, reference, note = case.outcome, case.censoring, case.reference, case.note
     event, time = test["event"], test["time"]
 
@@ -97,11 +97,11 @@ def _horizon_statistics(
 
 
 def _d_calibration(outcome: np.ndarray, grid: np.ndarray, values: np.ndarray) -> float:
-    """P-value of the test, with all outcomes beyond the last predicted time censored there."""
+    """P-value of D-calibration, with outcomes censored at the last predicted time."""
     time = np.minimum(outcome["time"], grid[-1])
     event = outcome["event"] & (outcome["time"] <= grid[-1])
     curves = np.column_stack([np.ones(len(outcome)), values])
-    # A constant hazard between grid points: a straight line of survival would be too high, the more the longer it is.
+    # A constant hazard between grid points: linear interpolation of survival is biased upwards over long intervals.
     hazards = -np.log(np.clip(curves, np.finfo(np.float64).tiny, 1))
     own = np.array([np.interp(t, np.r_[0.0, grid], hazard) for t, hazard in zip(time, hazards, strict=True)])
     return metrics.d_calibration(event, np.exp(-own))[1]
