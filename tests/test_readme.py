@@ -38,7 +38,7 @@ def test_the_readme_runs():
 def test_every_name_of_the_readme_is_there_after_importing_the_package():
     """Each with the package imported anew, so that nothing is there because something else was imported before."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    table = text.partition("## What is in it")[2].partition("## Tables")[0]
+    table = text.partition("## Contents")[2].partition("## Tables")[0]
     paths = sorted(set(re.findall(r"`(mmdls\.[\w.]+)", text)))
     names = sorted(set(re.findall(r"`([A-Z]\w+)`", table)))
     assert {"mmdls.tables", "mmdls.plotting", "mmdls.registry.backbones.table", "mmdls.report.report"} <= set(paths)
