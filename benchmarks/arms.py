@@ -20,6 +20,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
+from mmdls import Part, Trainer
 from mmdls.cohort import find_tasks, modalities, survival_target
 from mmdls.estimators import (
     MMDLS,
@@ -162,7 +163,7 @@ class Deep:
             {
                 "hidden_features": CategoricalDistribution([32, 64]),
                 "dropout": FloatDistribution(0.1, 0.6),
-                "weight_decay": FloatDistribution(1e-2, 1.0, log=True),
+                "trainer__weight_decay": FloatDistribution(1e-2, 1.0, log=True),
             },
             cv=[(kept, held)],
             n_trials=self.settings.trials,
@@ -180,18 +181,17 @@ class Deep:
 
     def _model(self, **parameters: Any) -> MMDLS:
         encoder = SliceEncoder(
-            backbone_params={"channels": (16, 32), "strides": self.settings.strides},
+            backbone=Part("conv", channels=(16, 32), strides=self.settings.strides),
             max_slices=self.settings.max_slices,
             image_size=self.settings.image_size,
         )
         return MMDLS(
             image_encoder=encoder,
-            batch_size=64,
-            max_epochs=self.settings.epochs,
-            validation_fraction=0.0,  # all training rows are learned from, as by the other arms
             random_state=self.settings.seed,
-            **{"dropout": 0.2, "weight_decay": 0.1} | parameters,
-        )
+            dropout=0.2,
+            # All training rows are learned from, as by the other arms.
+            trainer=Trainer(batch_size=64, max_epochs=self.settings.epochs, validation_fraction=0.0, weight_decay=0.1),
+        ).set_params(**parameters)
 
 
 class Published:
@@ -209,7 +209,7 @@ class Published:
         kept, held = stratified_holdout(y, 0.3, random_state=self.settings.seed)
         search = OptunaSearch(
             MMDLS.published(
-                max_epochs=self.settings.epochs,
+                trainer__max_epochs=self.settings.epochs,
                 random_state=self.settings.seed,
                 lesion__image_size=self.settings.image_size,
                 lung__image_size=self.settings.image_size,
@@ -217,7 +217,7 @@ class Published:
                 lung__max_slices=self.settings.max_slices,
                 **{f"{block}__scale": "standard" for block in ("radiomics", "pet", "clinical")},
             ),
-            {"learning_rate": FloatDistribution(3e-5, 3e-3, log=True)},
+            {"trainer__learning_rate": FloatDistribution(3e-5, 3e-3, log=True)},
             cv=[(kept, held)],
             n_trials=max(self.settings.trials // 3, 1),
             storage=self.settings.journal,

@@ -14,7 +14,7 @@ import optuna
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mmdls import MMDLS
+from mmdls import MMDLS, Trainer
 from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.model_selection import CohortKFold
@@ -64,7 +64,7 @@ def measure(
         y, learned, new = cohort.target, slice(0, n_patients), slice(n_patients, None)
         for arm, pruners in tqdm(ARMS.items(), unit="search", leave=False):
             search = OptunaSearch(
-                MMDLS(max_epochs=max_epochs, random_state=seed),
+                MMDLS(trainer=Trainer(max_epochs=max_epochs), random_state=seed),
                 cv=CohortKFold(3, random_state=seed),
                 n_trials=n_trials,
                 random_state=seed,
@@ -74,7 +74,7 @@ def measure(
             start = time.process_time()
             search.fit(X[learned], y[learned])
             seconds = time.process_time() - start
-            best = MMDLS(max_epochs=max_epochs, random_state=seed).set_params(**search.best_params_)
+            best = MMDLS(trainer=Trainer(max_epochs=max_epochs), random_state=seed).set_params(**search.best_params_)
             test_score = best.fit(X[learned], y[learned]).score(X[new], y[new])
             stopped = (pd.Series(search.cv_results_["state"]) == "PRUNED").sum()
             rows.append((seed, arm, int(stopped), search.best_score_, test_score, seconds))

@@ -27,7 +27,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 
-from mmdls import MMDLS, LungLesionSegmentor
+from mmdls import MMDLS, LungLesionSegmentor, Part, Trainer
 from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import SliceEncoder
@@ -302,7 +302,7 @@ class TrueMasks(TransformerMixin, BaseEstimator):
 def pipeline(n_patients: int, max_epochs: int) -> None:
     """Prognosis from masks found by a segmentor that is fitted in every fold, or frozen, or from true masks."""
     X, y = simulated_ct(n_patients, 7)
-    image = SliceEncoder(backbone_params={"channels": (16, 32), "strides": (2, 2)})
+    image = SliceEncoder(backbone=Part("conv", channels=(16, 32), strides=(2, 2)))
     segmentor = LungLesionSegmentor(image_size=96, max_epochs=20, random_state=0)
     frozen = FrozenEstimator(
         LungLesionSegmentor(image_size=96, max_epochs=60, random_state=0).fit(simulated_ct(120, 8)[0])
@@ -312,7 +312,7 @@ def pipeline(n_patients: int, max_epochs: int) -> None:
     print("| masks | score of each fold | mean | seconds |\n|---|---|---|---|")
     for name, first in (("true", TrueMasks()), ("refitted in each fold", segmentor), ("frozen", frozen)):
         start = time.process_time()
-        model = make_pipeline(first, MMDLS(image_encoder=image, max_epochs=max_epochs, random_state=0))
+        model = make_pipeline(first, MMDLS(image_encoder=image, trainer=Trainer(max_epochs=max_epochs), random_state=0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             scores = cross_validate(model, imaging, y, cv=KFold(3, shuffle=True, random_state=0), error_score="raise")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmdls import metrics as metrics
     from mmdls import model_selection as model_selection
     from mmdls import modules as modules
+    from mmdls import parts as parts
     from mmdls import plotting as plotting
     from mmdls import registry as registry
     from mmdls import report as report
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
     from mmdls.estimators import VarianceFilter as VarianceFilter
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
+    from mmdls.parts import Part as Part
     from mmdls.search import OptunaSearch as OptunaSearch
+    from mmdls.training._trainer import Trainer as Trainer
     from mmdls.zoo import compare_models as compare_models
     from mmdls.zoo import create as create
     from mmdls.zoo import list_models as list_models
@@ -57,6 +60,7 @@ _MODULES = (
     "metrics",
     "model_selection",
     "modules",
+    "parts",
     "plotting",
     "registry",
     "report",
@@ -81,6 +85,8 @@ _HOME = {
     "SurvivalForest": "mmdls.estimators",
     "SurvivalBoosting": "mmdls.estimators",
     "OptunaSearch": "mmdls.search",
+    "Part": "mmdls.parts",
+    "Trainer": "mmdls.training._trainer",
     "compare": "mmdls.evaluation",
     "evaluate": "mmdls.evaluation",
     "compare_models": "mmdls.zoo",

@@ -22,14 +22,12 @@ def small_network(X, y, encoders):
         inputs,
         tasks,
         fusion="gated",
-        fusion_params=None,
         heads={},
-        head_params={},
         hidden_features=16,
         class_embedding=4,
         dropout=0.2,
         modality_dropout=0.2,
-        modality_supervision=1.0,
-        horizons=(12.0,),
+        unimodal_loss_weight=1.0,
+        auxiliary_horizons=(12.0,),
     )
     return network, inputs, Targets.from_table(y, tasks)

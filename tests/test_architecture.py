@@ -19,6 +19,7 @@ FLOORS = {
     "_secrets": 0,
     "registry": 1,
     "cohort": 2,
+    "parts": 2,
     "images": 2,
     "metrics": 2,
     "modules": 2,

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.util import Surv
 
-from mmdls import MMDLS, ClinicalCox
+from mmdls import MMDLS, ClinicalCox, Trainer
 from mmdls.audit import audit_folds, audit_procedure, audit_tables
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index
@@ -159,7 +159,7 @@ def test_a_procedure_that_peeks_is_caught(Xy, procedure, caught):
 
 def test_the_multimodal_model_does_not_peek(Xy):
     def procedure(X, y, train, test):
-        model = MMDLS(max_epochs=2, random_state=0).fit(X.iloc[train], y.iloc[train])
+        model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X.iloc[train], y.iloc[train])
         answers = model.predict(X.iloc[test])
         return {"answers": answers, "group": model.predict_risk_group(X.iloc[test], "os")}
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmdls import Trainer
 from mmdls.estimators import MMDLS, ClinicalCox, MultimodalSurvival, SliceEncoder
 
-QUICK = {"max_epochs": 1, "validation_fraction": 0.0, "random_state": 0}
+QUICK = {"trainer": Trainer(max_epochs=1, validation_fraction=0.0), "random_state": 0}
 
 
 @pytest.fixture

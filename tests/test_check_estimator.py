@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.util import Surv
 
 import mmdls.estimators as shelf
+from mmdls import Part, Trainer
 from mmdls.registry import estimators
 
 
@@ -100,14 +101,20 @@ class SliceEncoder(shelf.SliceEncoder):
         return self.encoder_.get_feature_names_out()
 
 
-SMALL = {"max_epochs": 2, "n_estimators": 5, "random_state": 0}
-LEARNED = {"max_epochs": 40, "learning_rate": 0.01, "validation_fraction": 0.0, "hidden_features": 16}
+SMALL = {"trainer__max_epochs": 2, "n_estimators": 5, "random_state": 0}
+LEARNED = {
+    "trainer__max_epochs": 40,
+    "trainer__learning_rate": 0.01,
+    "trainer__validation_fraction": 0.0,
+    "hidden_features": 16,
+}
 
 
 def shrunk(kind):
     model = kind()
     small = SMALL | (LEARNED if kind is shelf.MultimodalClassifier else {})
-    return model.set_params(**{name: value for name, value in small.items() if name in model.get_params(deep=False)})
+    known = model.get_params(deep=True)
+    return model.set_params(**{name: value for name, value in small.items() if name in known})
 
 
 SHELLS = {
@@ -178,12 +185,11 @@ def test_a_weight_is_a_repetition_where_nothing_is_drawn_by_rows(kind):
     model = kind(
         table_encoder=shelf.TabularEncoder(scale=None),
         dropout=0.0,
-        fusion_params={"dropout": 0.0},
+        fusion=Part("gated", dropout=0.0),
         modality_dropout=0.0,
-        validation_fraction=0.0,
-        max_epochs=8,
+        trainer=Trainer(validation_fraction=0.0, max_epochs=8),
         # Repeated rows are tied, and Efron's correction counts ties, not weights.
-        survival_params={"ties": "breslow"},
+        survival_head=Part("cox", ties="breslow"),
         random_state=0,
     )
     weighted = clone(model).fit(X, y, sample_weight=weight)

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_ipcw
 
-from mmdls import metrics
+from mmdls import Trainer, metrics
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.estimators import MultimodalClassifier
 from mmdls.evaluation import (
@@ -446,7 +446,7 @@ def test_a_classifier_answers_the_task_of_its_classes_and_no_other_of_the_name_l
     X, y = make_cohort(60)
     X, y = X.iloc[9:], y[["subtype"]].iloc[9:].astype(str)
     y["label"] = np.where(X["clinical_c"] > 0, "yes", "no")
-    model = MultimodalClassifier(max_epochs=1, random_state=0).fit(X, y["subtype"])
+    model = MultimodalClassifier(trainer=Trainer(max_epochs=1), random_state=0).fit(X, y["subtype"])
     tables = predict_tasks(model, X, y)
     assert list(tables) == ["subtype"] and list(tables["subtype"].columns) == ["LUAD", "LUSC"]
 
@@ -454,7 +454,7 @@ def test_a_classifier_answers_the_task_of_its_classes_and_no_other_of_the_name_l
 def test_a_classifier_that_learned_ordered_classes_is_evaluated_in_their_order():
     X, y = make_cohort(60)
     X, y = X.iloc[9:], y[["stage"]].iloc[9:]
-    model = MultimodalClassifier(max_epochs=20, random_state=0).fit(X, y)
+    model = MultimodalClassifier(trainer=Trainer(max_epochs=20), random_state=0).fit(X, y)
     table = evaluate(model, X, y, n_resamples=0).set_index("metric")["value"]
     expected = cohen_kappa_score(
         y["stage"].astype(str), model.predict(X), labels=list(y["stage"].cat.categories), weights="quadratic"

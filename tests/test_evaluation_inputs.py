@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_ipcw
 
-from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, metrics
+from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, Trainer, metrics
 from mmdls.cohort import survival_target
 from mmdls.evaluation import (
     compare,
@@ -58,7 +58,7 @@ def cox():
 
 def test_a_survival_estimator_of_one_endpoint_is_evaluated_from_its_curves():
     X, y, _ = survivors(80)
-    model = MultimodalSurvival(max_epochs=3, random_state=0).fit(X, y)
+    model = MultimodalSurvival(trainer=Trainer(max_epochs=3), random_state=0).fit(X, y)
     table = predict_tasks(model, X, y, horizons=(12,))["os"]
     np.testing.assert_allclose(table["risk"], model.predict(X))
     np.testing.assert_allclose(table[12.0], [f(12.0) for f in model.predict_survival_function(X)])
@@ -66,7 +66,7 @@ def test_a_survival_estimator_of_one_endpoint_is_evaluated_from_its_curves():
     scores = {name: scorer(model, X, y) for name, scorer in make_scorers(y, horizons=[12.0]).items()}
     assert np.isfinite(list(scores.values())).all()
     # Fitted on an array, a model knows no name of its endpoint.
-    unnamed = MultimodalSurvival(max_epochs=3, random_state=0).fit(X.to_numpy(), survival_target(y))
+    unnamed = MultimodalSurvival(trainer=Trainer(max_epochs=3), random_state=0).fit(X.to_numpy(), survival_target(y))
     assert list(predict_tasks(unnamed, X.to_numpy(), y)) == ["os"]
 
 
@@ -83,7 +83,7 @@ def test_labels_of_any_kind_give_the_same_numbers(labels):
     ):
         assert evaluate(model, X, y, n_resamples=0)["value"][0] == pytest.approx(expected)
         assert make_scorers(y)["relapse_auc"](model, X, y) == pytest.approx(expected)
-    own = MultimodalClassifier(max_epochs=2, random_state=0).fit(X, y["relapse"])
+    own = MultimodalClassifier(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y["relapse"])
     assert compare(own, own, X, y, n_resamples=0)["difference"].eq(0).all()
 
 
@@ -199,7 +199,7 @@ def test_the_order_of_classes_is_the_models_where_y_has_none():
     )
     from mmdls import MMDLS
 
-    model = MMDLS(max_epochs=5, random_state=0).fit(X, grade.to_frame("grade"))
+    model = MMDLS(trainer=Trainer(max_epochs=5), random_state=0).fit(X, grade.to_frame("grade"))
     ordered = evaluate(model, X, grade.to_frame("grade"), n_resamples=0)
     text = evaluate(model, X, grade.astype(str).to_frame("grade"), n_resamples=0)
     pd.testing.assert_frame_equal(ordered, text)
@@ -305,7 +305,9 @@ def test_a_task_that_the_cohort_does_not_know_is_left_out(cox):
     model, X, y = cox
     from mmdls import MMDLS
 
-    both = MMDLS(max_epochs=2, random_state=0).fit(X, y.assign(grade=np.where(X["clinical_z"] > 0, "G2", "G1")))
+    both = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(
+        X, y.assign(grade=np.where(X["clinical_z"] > 0, "G2", "G1"))
+    )
     expected = evaluate(both, X, y, n_resamples=0)
     unknown = y.assign(grade=None, dfs_time=np.nan, dfs_event=np.nan)
     pd.testing.assert_frame_equal(expected, evaluate(both, X, unknown, n_resamples=0))

@@ -15,7 +15,7 @@ from sksurv.util import Surv
 
 import mmdls
 from benchmarks.cohorts import load_r01
-from mmdls import metrics
+from mmdls import Trainer, metrics
 from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
 from mmdls.evaluation import evaluate_predictions, make_scorers
@@ -23,7 +23,7 @@ from mmdls.model_selection import CohortKFold
 from mmdls.modules.losses import cox_loss
 
 SOURCES = sorted(Path(mmdls.__file__).parent.rglob("*.py"))
-QUICK = {"max_epochs": 2, "validation_fraction": 0.0, "random_state": 0}
+QUICK = {"trainer": Trainer(max_epochs=2, validation_fraction=0.0), "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_12_nothing_asks_for_a_device_or_a_place_of_one_machine():
     for source in SOURCES:
         text = source.read_text(encoding="utf-8")
         assert not re.search(r"cuda:\d|['\"](/home|/data|/mnt|/root|[A-Z]:\\\\)", text), source
-    assert MMDLS().device == "cpu"
+    assert Trainer().device == "cpu"
 
 
 def test_13_every_score_has_one_sign():
@@ -159,7 +159,7 @@ def test_13_every_score_has_one_sign():
     assert scores.set_index("metric").loc["concordance_index", "value"] == 1.0
 
     X = pd.DataFrame({"clinical_marker": time * rng.uniform(0.9, 1.1, 80)})
-    model = MultimodalSurvival(endpoint="os", max_epochs=60, random_state=0).fit(X, table)
+    model = MultimodalSurvival(endpoint="os", trainer=Trainer(max_epochs=60), random_state=0).fit(X, table)
     assert model.score(X, table) > 0.9
     assert make_scorers(table)["os_concordance_index"](model, X, table) == pytest.approx(model.score(X, table))
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, SliceEncoder
 from mmdls.images import SliceStore, read_image, read_mask
@@ -137,7 +138,7 @@ def test_estimators_resample_when_told(tmp_path, image, voxels):
     assert np.array_equal(store.data, expected.data)
     table = pd.DataFrame({"ct_image": [image] * 4, "lesion_mask": [mask] * 4}, index=list("abcd"))
     encoder = SliceEncoder(embedding_dim=4, image_size=8, intensity_range=(-1000, 400), resample_mask=True)
-    encoder.set_params(max_epochs=1, random_state=0)
+    encoder.set_params(trainer__max_epochs=1, random_state=0)
     assert encoder.fit(table, np.array([0, 1, 0, 1])).transform(table).shape == (4, 4)
     model = LungLesionSegmentor(image_size=32, max_epochs=1, resample_mask=True, random_state=0)
     assert 0 <= model.fit(table).score(table) <= 1
@@ -322,8 +323,8 @@ def test_hounsfield_units_with_1024_added_are_refused_by_every_image_estimator(k
         SliceStore.build([image], patients=["P3"], intensity_range=window)
     X = pd.DataFrame({"ct_image": [chest(1), chest(2), image, chest(4)]}, index=["P1", "P2", "P3", "P4"])
     y = pd.DataFrame({"subtype": ["a", "b", "a", "b"]}, index=X.index)
-    encoder = SliceEncoder(image_size=16, intensity_range=window, embedding_dim=4, max_epochs=1)
-    for model in (encoder, MMDLS(image_encoder=encoder, max_epochs=1, validation_fraction=0)):
+    encoder = SliceEncoder(image_size=16, intensity_range=window, embedding_dim=4, trainer=Trainer(max_epochs=1))
+    for model in (encoder, MMDLS(image_encoder=encoder, trainer=Trainer(max_epochs=1, validation_fraction=0))):
         with pytest.raises(ValueError, match="patient 'P3' holds .*1024 was added"):
             model.fit(X, y)
     masks = X.assign(lung_mask=[np.ones(cell.shape, bool) for cell in X["ct_image"]])

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mmdls import MultimodalSurvival
+from mmdls import MultimodalSurvival, Trainer
 from mmdls.metrics import kaplan_meier, step_values
 from mmdls.modules import LogisticHazardHead
 
@@ -142,9 +142,9 @@ def test_mean_curves_of_a_model_agree_with_kaplan_meier_at_any_time(kind):
     ids = [f"P{i}" for i in range(len(time))]
     X = pd.DataFrame({"clinical_x": np.random.default_rng(2).normal(size=len(time))}, index=ids)
     y = pd.DataFrame({"os_time": time, "os_event": event}, index=ids)
-    model = MultimodalSurvival(survival="logistic_hazard", max_epochs=60, validation_fraction=0, random_state=0).fit(
-        X, y
-    )
+    model = MultimodalSurvival(
+        survival_head="logistic_hazard", trainer=Trainer(max_epochs=60, validation_fraction=0), random_state=0
+    ).fit(X, y)
     curves = model.predict_survival_function(X)
     at = np.r_[np.quantile(time, [0.1, 0.3, 0.5, 0.7]), 3.0, 9.0, 12.0, 18.0]
     found = np.mean([curve(at) for curve in curves], axis=0)
@@ -157,7 +157,7 @@ def test_curves_are_flat_from_the_last_event_to_the_end_of_follow_up():
     ids = [f"P{i}" for i in range(len(time))]
     X = pd.DataFrame({"clinical_x": np.zeros(len(time)) + np.arange(len(time))}, index=ids)
     y = pd.DataFrame({"os_time": time, "os_event": event}, index=ids)
-    model = MultimodalSurvival(survival="logistic_hazard", max_epochs=2, random_state=0).fit(X, y)
+    model = MultimodalSurvival(survival_head="logistic_hazard", trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     curve = model.predict_survival_function(X[:1])[0]
     assert curve(time.max()) == curve(30.0) == curve(time[event].max()) < curve(10.0) < 1
     assert model.unique_times_[-1] == time.max()

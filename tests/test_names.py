@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import nn
 
-from mmdls import MMDLS, TabularEncoder
+from mmdls import MMDLS, TabularEncoder, Trainer
 from mmdls.modules import LossName
 from mmdls.modules.containers import NamedModules, state_key
 
@@ -73,11 +73,8 @@ def test_a_model_trains_and_restores_its_best_weights_whatever_the_names_are():
     model = MMDLS(
         hidden_features=4,
         class_embedding=2,
-        horizons=(12.0,),
-        learning_rate=0.3,
-        patience=1,
-        max_epochs=25,
-        schedule=None,
+        auxiliary_horizons=(12.0,),
+        trainer=Trainer(learning_rate=0.3, patience=1, max_epochs=25, schedule=None),
     ).set_params(random_state=0)
     model.fit(X, y)
     assert len(model.history_) < 25, "it stopped early, and went back to the best epoch"
@@ -94,7 +91,7 @@ def test_names_of_a_dict_are_any_and_those_of_a_list_are_prefixes_of_parameters(
     y = pd.DataFrame({"os_time": rng.exponential(20, 40), "os_event": rng.random(40) < 0.6})
     for names in (("a__b", "fusion"), ("pet", "T.1"), ("", "training")):
         chosen = {name: [column] for name, column in zip(names, X, strict=True)}
-        model = MMDLS(modalities=chosen, max_epochs=1, random_state=0).fit(X, y)
+        model = MMDLS(modalities=chosen, trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
         assert tuple(name for name, _, _ in model.modalities_) == names
     for names, told in (
         (("a", "a"), "not unique"),
@@ -103,4 +100,4 @@ def test_names_of_a_dict_are_any_and_those_of_a_list_are_prefixes_of_parameters(
     ):
         listed = [(name, TabularEncoder(), [column]) for name, column in zip(names, X, strict=True)]
         with pytest.raises(ValueError, match=told):
-            MMDLS(listed, max_epochs=1).fit(X, y)
+            MMDLS(listed, trainer=Trainer(max_epochs=1)).fit(X, y)

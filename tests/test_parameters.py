@@ -7,23 +7,28 @@ import pandas as pd
 import pytest
 from sklearn.utils._param_validation import InvalidParameterError
 
-from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival
+from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, Part, SliceEncoder, Trainer
 
 WRONG = {
     "modalities": [5, None],
-    "image_encoder": ["conv", 3],
-    "table_encoder": ["scale", object()],
+    "image_encoder": [None, 3],
+    "table_encoder": [None, object()],
     "fusion": [3, None],
-    "fusion_params": ["dropout", [1]],
-    "survival": [None, 1],
-    "survival_params": [["efron"]],
-    "ordinal": ["probit", None],
+    "survival_head": [None, 1],
+    "ordinal_head": [2, None],
+    "heads": ["cox", [1]],
     "hidden_features": [0, -4, 2.5, True, None],
     "class_embedding": [-1, 0.5],
     "dropout": [-0.1, 1.0, float("nan"), "0.1"],
     "modality_dropout": [-0.1, 1.0, float("nan")],
-    "modality_supervision": [-1, float("nan"), float("inf")],
-    "horizons": [12, "12", None, (0,), (12, float("nan")), ("12",), (-3.0,)],
+    "unimodal_loss_weight": [-1, float("nan"), float("inf")],
+    "auxiliary_horizons": [12, "12", None, (0,), (12, float("nan")), ("12",), (-3.0,)],
+    "trainer": [{"max_epochs": 1}, "adam"],
+    "random_state": ["seed", 1.5],
+    "class_weight": ["balance", 2.0],
+    "endpoint": [3, ["os"]],
+}
+WRONG_TRAINING = {
     "task_weights": ["os", [1.0], {"os": -1.0}, {"os": float("nan")}, {"os": "1"}],
     "optimizer": ["sgd", None],
     "max_epochs": [0, -1, 1.5, None],
@@ -40,9 +45,7 @@ WRONG = {
     "n_jobs": [1.5, "2"],
     "device": [0, None],
     "verbose": ["loud", -1],
-    "random_state": ["seed", 1.5],
-    "class_weight": ["balance", 2.0],
-    "endpoint": [3, ["os"]],
+    "callbacks": ["print", [print], [("name", 3)]],
 }
 X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["clinical_x", "clinical_z"])
 ENDPOINT = pd.DataFrame({"os_time": np.arange(1.0, 21), "os_event": np.arange(20) % 2})
@@ -56,48 +59,70 @@ def test_a_wrong_parameter_is_refused_by_name(kind, name):
     y = np.arange(20) % 2 if kind is MultimodalClassifier else ENDPOINT
     for value in WRONG[name]:
         with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of {kind.__name__} .*Got"):
-            kind(**{"max_epochs": 1} | {name: value}).fit(X, y)
+            kind(**{"trainer": Trainer(max_epochs=1)} | {name: value}).fit(X, y)
+
+
+@pytest.mark.parametrize("kind", [MMDLS, MultimodalClassifier, MultimodalSurvival, SliceEncoder])
+@pytest.mark.parametrize("name", WRONG_TRAINING)
+def test_a_wrong_parameter_of_training_is_refused_by_name(kind, name):
+    y = np.arange(20) % 2 if kind is MultimodalClassifier else ENDPOINT
+    for value in WRONG_TRAINING[name]:
+        with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter of Trainer .*Got"):
+            kind(trainer=Trainer(**{"max_epochs": 1} | {name: value})).fit(X, y)
 
 
 def test_every_parameter_is_checked():
     for kind in (MMDLS, MultimodalClassifier, MultimodalSurvival):
         names = kind().get_params(deep=False).keys()
         assert names <= kind._parameter_constraints.keys() and names <= WRONG.keys()
+    assert Trainer().get_params().keys() == Trainer._parameter_constraints.keys() == WRONG_TRAINING.keys()
+
+
+def test_the_model_has_few_parameters_of_its_own():
+    assert len(MMDLS().get_params(deep=False)) <= 16
 
 
 def test_what_scikit_learn_users_write_is_right():
-    given = {
-        "hidden_features": np.int64(8),
-        "dropout": 0,
+    training = {
         "learning_rate": np.float32(1e-3),
-        "horizons": np.array([6.0]),
         "patience": None,
         "gradient_clip": None,
-        "random_state": np.random.RandomState(0),
         "task_weights": {"os": 0.5},
         "verbose": False,
     }
-    assert len(MMDLS(max_epochs=1, **given).fit(X, ENDPOINT).history_) == 1
+    given = {
+        "hidden_features": np.int64(8),
+        "dropout": 0,
+        "auxiliary_horizons": np.array([6.0]),
+        "random_state": np.random.RandomState(0),
+    }
+    assert len(MMDLS(**given, trainer=Trainer(max_epochs=1, **training)).fit(X, ENDPOINT).history_) == 1
 
 
 def test_weights_of_tasks_that_are_not_there_are_refused():
     expected = "task_weights names ['dfs'], which are no tasks of y; its tasks are ['os']."
     with pytest.raises(ValueError, match=re.escape(expected)):
-        MMDLS(task_weights={"dfs": 2.0}).fit(X, ENDPOINT)
+        MMDLS(trainer=Trainer(task_weights={"dfs": 2.0})).fit(X, ENDPOINT)
+
+
+def test_heads_of_tasks_that_are_not_there_are_refused():
+    with pytest.raises(ValueError, match=r"heads names \['dfs'\], which are no tasks of y; its tasks are \['os'\]"):
+        MMDLS(heads={"dfs": "cox"}).fit(X, ENDPOINT)
 
 
 @pytest.mark.parametrize(
-    ("name", "model"),
+    ("model", "known"),
     [
-        ("fusion_params", MMDLS(fusion_params={"depth": 1})),
-        ("survival_params", MMDLS(survival_params={"depth": 1})),
+        (MMDLS(fusion=Part("gated", depth=1)), "'dropout', 'input_scale', 'n_heads'"),
+        (MMDLS(survival_head=Part("cox", depth=1)), "'ties', 'bias'"),
+        (MMDLS(heads={"os": Part("cox", depth=1)}), "'ties', 'bias'"),
     ],
 )
-def test_parameters_that_a_part_does_not_take_are_named_with_those_it_takes(name, model):
-    with pytest.raises(TypeError, match=rf"{name} names \['depth'\], which \w+ does not take; it takes \["):
+def test_parameters_that_a_part_does_not_take_are_named_with_those_it_takes(model, known):
+    with pytest.raises(ValueError, match=rf"Part\('\w+', depth=1\) has no parameter 'depth'; it has {known}\."):
         model.fit(X, ENDPOINT)
 
 
 def test_the_columns_of_a_modality_are_names():
     with pytest.raises(ValueError, match="modalities must give the columns of 'clinical' as a name or a list of names"):
-        MMDLS(modalities={"clinical": 1}, max_epochs=1).fit(X, ENDPOINT)
+        MMDLS(modalities={"clinical": 1}, trainer=Trainer(max_epochs=1)).fit(X, ENDPOINT)

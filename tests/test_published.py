@@ -118,8 +118,9 @@ def test_survival_functions_need_patients_first(checkpoint):
 
 def test_the_recipe_trains(cohort):
     X, y = make_nsclc_cohort(24, n_slices=2, image_size=16, n_radiomics=8, return_X_y=True, random_state=3)
-    model = MMDLS.published(max_epochs=2, lesion__image_size=16, lung__image_size=16, random_state=0)
-    assert (model.batch_size, model.learning_rate, model.optimizer) == (4, 1e-4, "adam")
+    model = MMDLS.published(trainer__max_epochs=2, lesion__image_size=16, lung__image_size=16, random_state=0)
+    trainer = model.trainer
+    assert (trainer.batch_size, trainer.learning_rate, trainer.optimizer) == (4, 1e-4, "adam")
     model.fit(X, y)
     assert model.predict(X).shape == (24, 4)
 

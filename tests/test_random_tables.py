@@ -35,6 +35,7 @@ from random_tables import (
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from mmdls import Trainer
 from mmdls.cohort import read_cohort
 from mmdls.estimators import (
     MMDLS,
@@ -51,8 +52,8 @@ from mmdls.estimators._tabular_survival import TabularSurvival
 from mmdls.evaluation import evaluate, make_scorers
 
 BLOCKS = ("clinical", "radiomics")
-NETWORK = {"max_epochs": 2, "hidden_features": 4, "validation_fraction": 0.0, "dropout": 0.0, "modality_dropout": 0.0}
-NETWORK |= {"random_state": 0}
+NETWORK = {"hidden_features": 4, "dropout": 0.0, "modality_dropout": 0.0, "random_state": 0}
+NETWORK |= {"trainer": Trainer(max_epochs=2, validation_fraction=0.0)}
 FOREST = {"blocks": BLOCKS, "n_estimators": 4, "random_state": 0}
 
 

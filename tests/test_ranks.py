@@ -10,6 +10,7 @@ import torch
 from small_network import small_network
 from torch import distributed, multiprocessing
 
+from mmdls import Part
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, SliceEncoder
 from mmdls.registry import backbones
@@ -66,7 +67,7 @@ def step(batch, **settings):
     """Loss and gradients of one step over some patients in double precision; dropout everywhere but in the encoders."""
     X, y = simulate()
     encoders = {
-        name: SliceEncoder(pooling=pooling, embedding_dim=8, backbone_params={"channels": (4, 6), "strides": (2, 1)})
+        name: SliceEncoder(pooling=pooling, embedding_dim=8, backbone=Part("conv", channels=(4, 6), strides=(2, 1)))
         for name, pooling in (("lesion", "gated_attention"), ("lung", "self_attention"))
     }
     with double_precision(), torch.random.fork_rng():
@@ -118,7 +119,7 @@ def fit(n=40, noisy=False, **params):
     names = ("lesion", "clinical") if noisy else ("lesion", "lung")
     X = X[[c for c in X.columns if c.split("_")[0] in names]]
     encoder = SliceEncoder(backbone=NoisyBackbone if noisy else "conv", embedding_dim=8)
-    model = MMDLS(image_encoder=encoder, **{"max_epochs": 3, "random_state": 0} | params)
+    model = MMDLS(image_encoder=encoder, random_state=0).set_params(**{"trainer__max_epochs": 3} | params)
     with nullcontext() if noisy else double_precision():
         return model.fit(X, y), X
 
@@ -134,10 +135,10 @@ def answers(model, X):
 
 
 FITS = {
-    "one batch": {"validation_fraction": 0, "max_epochs": 2},
-    "batches": {"batch_size": 12},
-    "early stop": {"learning_rate": 0.1, "patience": 1, "max_epochs": 15},
-    "noisy": {"noisy": True, "batch_size": 20, "micro_batch_size": 5, "random_state": None},
+    "one batch": {"trainer__validation_fraction": 0, "trainer__max_epochs": 2},
+    "batches": {"trainer__batch_size": 12},
+    "early stop": {"trainer__learning_rate": 0.1, "trainer__patience": 1, "trainer__max_epochs": 15},
+    "noisy": {"noisy": True, "trainer__batch_size": 20, "trainer__micro_batch_size": 5, "random_state": None},
 }
 
 
@@ -155,7 +156,7 @@ def _work(rank, folder):
     models = {name: fit(**params) for name, params in FITS.items()}
     found["fits"] = {name: answers(*model) for name, model in models.items()}
     found["refused"] = []
-    for params in ({"n": 40 + 10 * rank}, {"learning_rate": 0.1 + rank}, {"hidden_features": 8 + 8 * rank}):
+    for params in ({"n": 40 + 10 * rank}, {"trainer__learning_rate": 0.1 + rank}, {"hidden_features": 8 + 8 * rank}):
         try:
             fit(**params)
         except ValueError as error:
@@ -221,7 +222,7 @@ def test_fits_differ_where_they_should(found):
     """The comparisons above compare something."""
     assert len(found[0]["fits"]["early stop"]["history"]) < 15
     weights = found[0]["fits"]["batches"]["weights"]
-    start = answers(*fit(**FITS["batches"] | {"max_epochs": 1, "learning_rate": 1e-12}))["weights"]
+    start = answers(*fit(**FITS["batches"] | {"trainer__max_epochs": 1, "trainer__learning_rate": 1e-12}))["weights"]
     changed = [name for name in weights if not torch.allclose(weights[name], start[name], atol=1e-4)]
     assert any("backbone" in name for name in changed) and any("heads" in name for name in changed)
 

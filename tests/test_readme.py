@@ -28,7 +28,7 @@ def test_the_readme_runs():
         assert shown in code, shown
         code = code.replace(shown, smaller)
     names: dict = {}
-    code = code.replace("set_params(", "set_params(max_epochs=1, ")
+    code = code.replace("set_params(", "set_params(trainer__max_epochs=1, ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(code, "README.md", "exec"), names)

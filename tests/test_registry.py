@@ -94,12 +94,12 @@ def test_mmdls_trains_with_an_installed_backbone_by_name(site):
         site,
         "-c",
         """
-from mmdls import MMDLS, SliceEncoder
+from mmdls import MMDLS, Part, SliceEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
 
 X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, return_X_y=True, random_state=0)
-lesion = ("lesion", SliceEncoder(backbone="tiny", backbone_params={"width": 4}), ["lesion_image"])
-model = MMDLS([lesion], max_epochs=2, random_state=0).fit(X, y)
+lesion = ("lesion", SliceEncoder(backbone=Part("tiny", width=4)), ["lesion_image"])
+model = MMDLS([lesion], trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
 nets = [type(module).__module__ for module in model.net_.module_.modules()]
 assert "mmdls_tinybackbone" in nets, nets
 assert model.predict(X).notna().all(axis=None)

@@ -28,7 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from mmdls import MMDLS, ClinicalCox, SliceEncoder, TabularEncoder
+from mmdls import MMDLS, ClinicalCox, Part, SliceEncoder, TabularEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.evaluation import evaluate, make_scorers
 from mmdls.model_selection import CohortKFold
@@ -225,11 +225,11 @@ def test_a_hopeless_learning_rate_is_stopped_by_the_held_out_patients():
 
     def space(trial):
         trial.suggest_float("anything", 0, 1)
-        return {"learning_rate": rates[trial.number]}
+        return {"trainer__learning_rate": rates[trial.number]}
 
     tables = [
         OptunaSearch(
-            MMDLS(max_epochs=12, validation_fraction=0.4, random_state=0),
+            MMDLS(trainer=Trainer(max_epochs=12, validation_fraction=0.4), random_state=0),
             space,
             cv=CohortKFold(2, random_state=0),
             n_trials=len(rates),
@@ -311,7 +311,7 @@ def test_folds_at_once_give_the_same(data, backend):
 
 def test_spaces_come_from_the_parts_and_wrong_ones_are_named(data):
     space = search_space_of(MMDLS([("lesion", SliceEncoder(), ["lesion_image"])]))
-    assert {"dropout", "lesion__backbone"} <= set(space)
+    assert {"dropout", "lesion__embedding_dim"} <= set(space)
     cases = [
         ({}, ValueError, "has no search_space"),
         ({"C": [1, 2]}, TypeError, "needs optuna distributions"),
@@ -340,9 +340,9 @@ def test_a_multimodal_model_is_searched_on_a_cohort(cohort):
         "fusion": CategoricalDistribution(["gated", "concat"]),
         "image_encoder__pooling": CategoricalDistribution(["mean", "max"]),
     }
-    encoder = SliceEncoder(backbone_params={"channels": (4,), "strides": (2,)}, embedding_dim=8)
+    encoder = SliceEncoder(backbone=Part("conv", channels=(4,), strides=(2,)), embedding_dim=8)
     search = OptunaSearch(
-        MMDLS(image_encoder=encoder, max_epochs=2, validation_fraction=0.0, random_state=0),
+        MMDLS(image_encoder=encoder, trainer=Trainer(max_epochs=2, validation_fraction=0.0), random_state=0),
         space,
         scoring=make_scorers(y, horizons=(24,)),
         objectives=["subtype_auc", "os_concordance_index"],
@@ -459,7 +459,7 @@ def test_lists_that_differ_late_have_studies_of_their_own(tmp_path):
     X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, n_radiomics=40, return_X_y=True, random_state=0)
     columns, names = [c for c in X if c.startswith("radiomics_")], []
     for chosen in (columns, columns[:-1], columns[:-2] + columns[-1:], columns):
-        model = MMDLS([("radiomics", TabularEncoder(), chosen)], max_epochs=1, random_state=0)
+        model = MMDLS([("radiomics", TabularEncoder(), chosen)], trainer=Trainer(max_epochs=1), random_state=0)
         search = OptunaSearch(model, n_trials=1, cv=2, refit=False, storage=tmp_path / "s.log", random_state=0)
         names.append(search.fit(X, y).study_.study_name)
     assert len(set(names)) == 3 and names[0] == names[-1]

@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 from torch.nn import functional
 
+from mmdls import Part, Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, SliceEncoder
 from mmdls.images import box_around, read_image, read_mask, voxel_spacing, write_mask
@@ -524,8 +525,8 @@ def test_transform_adds_crops_and_masks_and_reports_what_is_not_found(segmentor,
 def test_a_pipeline_from_ct_to_outcomes_is_fitted_cross_validated_and_predicts(frozen, segmentor):
     X, y = ct_cohort(24, n_slices=2, seed=2)
     first = FrozenEstimator(segmentor) if frozen else LungLesionSegmentor(image_size=32, max_epochs=2, random_state=0)
-    image = SliceEncoder(backbone_params={"channels": (4, 8), "strides": (2, 2)}, embedding_dim=8)
-    pipeline = make_pipeline(first, MMDLS(image_encoder=image, max_epochs=2, random_state=0))
+    image = SliceEncoder(backbone=Part("conv", channels=(4, 8), strides=(2, 2)), embedding_dim=8)
+    pipeline = make_pipeline(first, MMDLS(image_encoder=image, trainer=Trainer(max_epochs=2), random_state=0))
     scores = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
     assert np.isfinite(scores).all()
     answer = pipeline.fit(X, y).predict(X.drop(columns=["lung_mask", "lesion_mask"]))

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 
+from mmdls import Trainer
 from mmdls.cohort import check_cohort, check_target, modalities, survival_target
 from mmdls.estimators import MMDLS, ClinicalCox, MultimodalClassifier, MultimodalSurvival
 
-QUICK = {"max_epochs": 2, "validation_fraction": 0.0, "random_state": 0}
+QUICK = {"trainer": Trainer(max_epochs=2, validation_fraction=0.0), "random_state": 0}
 SURVIVAL = [ClinicalCox(), MultimodalSurvival(**QUICK), MMDLS(**QUICK)]
 
 
@@ -351,7 +352,7 @@ def test_weights_of_unknown_tasks_are_refused(X, y):
     with pytest.raises(
         ValueError, match=r"task_weights names \['oss'\], which are no tasks of y; its tasks are \['os'\]"
     ):
-        MMDLS(task_weights={"oss": 2.0}, **QUICK).fit(X, y)
+        MMDLS(trainer=Trainer(task_weights={"oss": 2.0})).fit(X, y)
 
 
 # -- labels of a classifier -------------------------------------------------------------------------------------------

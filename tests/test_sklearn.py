@@ -25,6 +25,7 @@ from sksurv.metrics import (
     concordance_index_censored,
 )
 
+from mmdls import Trainer
 from mmdls.cohort import survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import (
@@ -70,14 +71,15 @@ def folds(cohort):
 
 def quick(kind, **params):
     """A model small enough for tests."""
-    quiet = {"max_epochs": 2, "hidden_features": 8, "validation_fraction": 0.0, "random_state": 0}
+    quiet = {"hidden_features": 8, "trainer": Trainer(max_epochs=2, validation_fraction=0.0), "random_state": 0}
     if "modalities" not in params:
         quiet["image_encoder"] = small_encoder()
     return kind(**(quiet | params))
 
 
 def small_encoder(**params):
-    return SliceEncoder(**({"embedding_dim": 4, "max_epochs": 2, "validation_fraction": 0, "random_state": 0} | params))
+    quiet = {"embedding_dim": 4, "trainer": Trainer(max_epochs=2, validation_fraction=0), "random_state": 0}
+    return SliceEncoder(**(quiet | params))
 
 
 def modalities():
@@ -376,7 +378,8 @@ def test_scikit_survival_wraps_and_scores(cohort, folds, wrapper):
 
 def test_permutation_importance_by_column_of_the_table(cohort):
     X, y = cohort
-    model = quick(MMDLS, max_epochs=40, learning_rate=0.01, modalities=[("clinical", TabularEncoder(), "clinical")])
+    model = quick(MMDLS, modalities=[("clinical", TabularEncoder(), "clinical")])
+    model.set_params(trainer__max_epochs=40, trainer__learning_rate=0.01)
     columns = ["clinical_age", "clinical_diameter", "centre", "lesion_image"]
     model.fit(X, y)
     shown = X[[*[c for c in X.columns if c.startswith("clinical_")], "centre", "lesion_image"]]
@@ -416,7 +419,7 @@ def test_a_frozen_encoder_stays_as_it_is_inside_a_model(cohort, folds):
 def test_a_class_that_no_training_patient_had_is_left_out_of_the_score(cohort):
     X, y = cohort[0].filter(regex="clinical_|pet_"), cohort[1][["stage", "subtype"]].astype(str)
     early = (y["stage"] != "IV").to_numpy()
-    model = MMDLS(max_epochs=2, random_state=0).fit(X[early], y[early])
+    model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X[early], y[early])
     with pytest.warns(UserWarning, match=r"\d+ patients have a stage that no training patient had, \['IV'\]"):
         found = model.score(X, y)
     alone = [model.score(X, y[["subtype"]].assign(stage=None)), model.score(X[early], y[early].assign(subtype=None))]
@@ -430,7 +433,7 @@ def test_blocks_and_tasks_may_be_called_what_modules_are_called():
     X = X[["type_age", "half_suv", "T.1_image"]]
     y = y.rename(columns={"subtype": "type", "stage": "T.stage"})
     for fusion in ("gated", "concat", "additive"):
-        model = MMDLS(fusion=fusion, max_epochs=1, random_state=0).fit(X, y)
+        model = MMDLS(fusion=fusion, trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
         assert model.predict_proba(X, "T.stage").shape == (40, 3)
         again = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(again.predict_proba(X, "type"), model.predict_proba(X, "type"))

@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from small_network import small_network
 
 import mmdls.images._store as store_module
+from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
 from mmdls.estimators._slices import SliceData
@@ -113,7 +114,7 @@ def test_the_cut_gives_the_gradient_of_the_full_batch(pieces, micro_batch_size, 
 def test_micro_batches_change_memory_not_the_model(cohort):
     X, y = cohort.data[["lesion_image", "clinical_age"]], cohort.target[["os_time", "os_event"]]
     risks = [
-        MultimodalSurvival(max_epochs=3, micro_batch_size=size, random_state=0).fit(X, y).predict(X)
+        MultimodalSurvival(trainer=Trainer(max_epochs=3, micro_batch_size=size), random_state=0).fit(X, y).predict(X)
         for size in (1, 16, "auto")
     ]
     assert np.allclose(risks[0], risks[1], atol=1e-4)
@@ -123,11 +124,11 @@ def test_micro_batches_change_memory_not_the_model(cohort):
 def test_frozen_backbones_stay_as_they_were_drawn(cohort):
     X, y = cohort.data, cohort.target[["os_time", "os_event"]]
     model = MultimodalSurvival(
-        [("lesion", SliceEncoder(trainable=False), ["lesion_image"])], max_epochs=3, random_state=0
+        [("lesion", SliceEncoder(trainable=False), ["lesion_image"])], trainer=Trainer(max_epochs=3), random_state=0
     )
     weights = []
     for epochs in (1, 4):
-        fitted = model.set_params(max_epochs=epochs).fit(X, y)
+        fitted = model.set_params(trainer__max_epochs=epochs).fit(X, y)
         weights.append(fitted.net_.module_.encoders["lesion"].backbone.state_dict())
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
@@ -158,7 +159,9 @@ def test_batches_share_events_and_times_and_see_everybody_once(n, size):
 
 def test_divergence_stops_with_a_clear_error(cohort):
     X, y = cohort.data[["clinical_age"]], cohort.target[["os_time", "os_event"]]
-    model = MultimodalSurvival(learning_rate=1e30, gradient_clip=None, schedule=None, patience=None, random_state=0)
+    model = MultimodalSurvival(
+        trainer=Trainer(learning_rate=1e30, gradient_clip=None, schedule=None, patience=None), random_state=0
+    )
     with pytest.raises(
         FloatingPointError, match=r"training diverged in epoch \d+: .*Lower learning_rate \(now 1e\+30\)"
     ):
@@ -178,7 +181,11 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
         return loss(self, *args)
 
     monkeypatch.setattr(net, "_loss", interrupted)
-    model = LungLesionSegmentor(image_column="lung_image", max_epochs=20) if segmentor else MMDLS(max_epochs=20)
+    model = (
+        LungLesionSegmentor(image_column="lung_image", max_epochs=20)
+        if segmentor
+        else MMDLS(trainer=Trainer(max_epochs=20))
+    )
     with pytest.raises(KeyboardInterrupt):
         model.fit(X, None if segmentor else y)
     assert len(calls) == 3
@@ -186,7 +193,7 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
 
 def test_early_stopping_restores_the_best_weights(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
-    model = MultimodalSurvival(learning_rate=0.1, patience=3, max_epochs=100, random_state=0).fit(X, y)
+    model = MultimodalSurvival(trainer=Trainer(learning_rate=0.1, patience=3, max_epochs=100), random_state=0).fit(X, y)
     history = model.history_
     assert len(history) < 100
     assert history["valid_loss"].idxmin() == len(history) - 3
@@ -195,7 +202,7 @@ def test_early_stopping_restores_the_best_weights(cohort):
 
 def test_a_fitted_model_carries_no_patients(cohort):
     X, y = cohort.data, cohort.target
-    model = MMDLS(max_epochs=1, random_state=0).fit(X, y)
+    model = MMDLS(trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
     assert model.net_.inputs is None and model.net_.targets is None and model.net_.train_split is None
 
 
@@ -205,7 +212,7 @@ def test_threads_do_not_disturb_one_another(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
 
     def risk(seed):
-        return MultimodalSurvival(max_epochs=3, random_state=seed).fit(X, y).predict(X)
+        return MultimodalSurvival(trainer=Trainer(max_epochs=3), random_state=seed).fit(X, y).predict(X)
 
     alone = [risk(seed) for seed in range(3)]
     together = Parallel(n_jobs=3, backend="threading")(delayed(risk)(seed) for seed in range(3))
@@ -214,7 +221,9 @@ def test_threads_do_not_disturb_one_another(cohort):
 
 def test_weights_count(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target
-    model = MMDLS(max_epochs=3, dropout=0.0, modality_dropout=0.0, validation_fraction=0, random_state=0)
+    model = MMDLS(
+        dropout=0.0, modality_dropout=0.0, trainer=Trainer(max_epochs=3, validation_fraction=0), random_state=0
+    )
     plain = model.fit(X, y).transform(X)
     ones = model.fit(X, y, sample_weight=np.ones(len(X))).transform(X)
     assert np.allclose(plain, ones, atol=1e-5)
@@ -228,7 +237,7 @@ def test_the_device_must_be_there(cohort):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     with pytest.raises(ValueError, match="torch sees no CUDA device"):
-        MMDLS(device="cuda").fit(cohort.data, cohort.target)
+        MMDLS(trainer=Trainer(device="cuda")).fit(cohort.data, cohort.target)
 
 
 def test_packing_gathers_only_real_slices(pieces):
@@ -243,9 +252,9 @@ def test_packing_gathers_only_real_slices(pieces):
 
 def test_progress_is_shown_when_asked(cohort, capsys):
     X, y = cohort.data[["clinical_age"]], cohort.target[["os_time", "os_event"]]
-    MultimodalSurvival(max_epochs=2, verbose=1, random_state=0).fit(X, y)
+    MultimodalSurvival(trainer=Trainer(max_epochs=2, verbose=1), random_state=0).fit(X, y)
     assert "training" in capsys.readouterr().err
-    MultimodalSurvival(max_epochs=2, random_state=0).fit(X, y)
+    MultimodalSurvival(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     assert capsys.readouterr().err == ""
 
 
@@ -253,9 +262,11 @@ def test_unknown_choices_are_named(cohort):
     X, y = cohort.data[["clinical_age"]], cohort.target
     with pytest.raises(KeyError, match="fusions has no 'gatd'. Did you mean 'gated'"):
         MMDLS(fusion="gatd").fit(X, y)
-    for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"ordinal": "probit"}, {"precision": "half"}):
-        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of MMDLS must be"):
-            MMDLS(**wrong).fit(X, y)
+    with pytest.raises(KeyError, match="ordinal_heads has no 'probit'"):
+        MMDLS(ordinal_head="probit").fit(X, y)
+    for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"precision": "half"}):
+        with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of Trainer must be"):
+            MMDLS(trainer=Trainer(**wrong)).fit(X, y)
     with pytest.raises(ValueError, match="modalities must be 'auto', a dict of columns"):
         MMDLS("images").fit(X, y)
     with pytest.raises(ValueError, match="no feature columns"):
@@ -277,8 +288,7 @@ class _Counting(Compute):
 def encoded(monkeypatch):
     """Slices encoded since the last look."""
     monkeypatch.setattr(_Counting, "seen", 0)
-    for module in ("_multimodal", "_slices"):
-        monkeypatch.setattr(f"mmdls.estimators.{module}.Compute", _Counting)
+    monkeypatch.setattr("mmdls.training._trainer.Compute", _Counting)
 
     def look():
         seen, _Counting.seen = _Counting.seen, 0
@@ -292,7 +302,7 @@ def _frozen(memory=None, **params):
     return MultimodalSurvival(
         [("lesion", encoder, ["lesion_image"]), ("clinical", TabularEncoder(), ["clinical_age"])],
         random_state=0,
-        **{"max_epochs": 3} | params,
+        **{"trainer": Trainer(max_epochs=3)} | params,
     )
 
 
@@ -301,7 +311,7 @@ def test_a_frozen_encoder_encodes_once_a_fit(cohort, encoded):
     n_slices = SliceEncoder().prepare(X[["lesion_image"]]).n_items
     _frozen().fit(X, y)
     assert encoded() == n_slices
-    _frozen().set_params(lesion__trainable=True, validation_fraction=0).fit(X, y)
+    _frozen().set_params(lesion__trainable=True, trainer__validation_fraction=0).fit(X, y)
     assert encoded() >= 3 * n_slices
 
 
@@ -326,13 +336,15 @@ def test_memory_pays_for_the_images_of_a_search_once(cohort_on_disk, encoded, tm
 
 def test_a_fitted_encoder_remembers_its_embeddings(cohort, encoded, tmp_path):
     X, y = cohort.data, cohort.target[["os_time", "os_event"]]
-    encoder = SliceEncoder(max_epochs=2, memory=tmp_path, embedding_dim=8, random_state=0)
+    encoder = SliceEncoder(memory=tmp_path, embedding_dim=8, trainer=Trainer(max_epochs=2), random_state=0)
     encoder.fit(X[["lesion_image"]], y)
     encoded()
     embedding = encoder.transform(X[["lesion_image"]])
     assert encoded() > 0
     assert np.array_equal(encoder.transform(X[["lesion_image"]]), embedding, equal_nan=True)
-    MultimodalSurvival([("lesion", FrozenEstimator(encoder), ["lesion_image"])], max_epochs=2).fit(X, y).predict(X)
+    MultimodalSurvival([("lesion", FrozenEstimator(encoder), ["lesion_image"])], trainer=Trainer(max_epochs=2)).fit(
+        X, y
+    ).predict(X)
     assert encoded() == 0
     encoder.fit(X[["lesion_image"]], y).set_params(memory=None)
     encoded()
@@ -384,8 +396,8 @@ def test_convolutions_run_channels_last_whatever_the_weights_are():
 
 def test_bf16_answers_like_float32(cohort):
     X, y = cohort.data[["lesion_image", "clinical_age"]], cohort.target[["os_time", "os_event"]]
-    model = MultimodalSurvival(max_epochs=3, random_state=0).fit(X, y)
-    risk, half = model.predict(X), model.set_params(precision="bf16").predict(X)
+    model = MultimodalSurvival(trainer=Trainer(max_epochs=3), random_state=0).fit(X, y)
+    risk, half = model.predict(X), model.set_params(trainer__precision="bf16").predict(X)
     assert 0 < np.abs(risk - half).max() < 0.05 * np.ptp(risk)
     trained = model.fit(X, y).predict(X)
     assert np.corrcoef(trained, risk)[0, 1] > 0.95
@@ -395,8 +407,8 @@ def test_bf16_answers_like_float32(cohort):
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_backbones_give_the_same_model(cohort):
     X, y = cohort.data[["lesion_image"]], cohort.target[["os_time", "os_event"]]
-    plain = MultimodalSurvival(max_epochs=2, random_state=0).fit(X, y)
-    compiled = MultimodalSurvival(max_epochs=2, random_state=0, compile=True).fit(X, y)
+    plain = MultimodalSurvival(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
+    compiled = MultimodalSurvival(trainer=Trainer(max_epochs=2, compile=True), random_state=0).fit(X, y)
     assert np.allclose(plain.predict(X), compiled.predict(X), atol=1e-4)
     assert np.allclose(pickle.loads(pickle.dumps(compiled)).predict(X), compiled.predict(X), atol=1e-4)
 
@@ -433,7 +445,8 @@ def test_times_that_differ_by_rounding_only_are_tied(survival, cohort):
     rounded = y.assign(os_time=y["os_time"] * (1 + rng.uniform(-1e-13, 1e-13, len(y))))
     assert rounded["os_time"].nunique() > y["os_time"].nunique()
     model, other = (
-        MultimodalSurvival(survival=survival, max_epochs=4, random_state=0).fit(X, table) for table in (y, rounded)
+        MultimodalSurvival(survival_head=survival, trainer=Trainer(max_epochs=4), random_state=0).fit(X, table)
+        for table in (y, rounded)
     )
     np.testing.assert_allclose(other.predict(X), model.predict(X), rtol=1e-6)
     assert len(other.unique_times_) == y["os_time"].nunique()

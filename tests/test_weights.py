@@ -6,12 +6,12 @@ import pytest
 import torch
 from sklearn.utils import compute_sample_weight
 
-from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, SliceEncoder
+from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, SliceEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.modules import CoxHead
 
-QUICK = {"max_epochs": 3, "random_state": 0}
+QUICK = {"trainer": Trainer(max_epochs=3), "random_state": 0}
 
 
 def plain_baseline(log_hazard, event, time, weight, ties):
@@ -61,13 +61,15 @@ def test_a_patient_of_weight_zero_is_not_there(patients, survival):
     X, y = X.copy(), y.copy()
     X.loc[weight == 0, "clinical_age"] = 1e4
     y.loc[weight == 0, ["dfs_time", "os_time"]], y.loc[weight == 0, ["dfs_event", "os_event"]] = 0.5, True
-    model = MMDLS(survival=survival, horizons=(12,), **QUICK)
+    model = MMDLS(survival_head=survival, auxiliary_horizons=(12,), **QUICK)
     there = weight > 0
     alone = model.fit(X[there], y[there], sample_weight=weight[there])
     answers = _answers(alone, X)
     ids = pd.Series(weight, X.index).sample(frac=1, random_state=0)
     for given in (weight, ids):
-        found = _answers(MMDLS(survival=survival, horizons=(12,), **QUICK).fit(X, y, sample_weight=given), X)
+        found = _answers(
+            MMDLS(survival_head=survival, auxiliary_horizons=(12,), **QUICK).fit(X, y, sample_weight=given), X
+        )
         for name, values in answers.items():
             np.testing.assert_array_equal(found[name], values, err_msg=name)
 
@@ -170,7 +172,8 @@ def test_balanced_classes_find_the_rare_one(imbalanced):
     X, y = imbalanced
     found = {
         how: (
-            MultimodalClassifier(class_weight=how, max_epochs=25, random_state=0).fit(X, y).predict(X) == "rare"
+            MultimodalClassifier(class_weight=how, trainer=Trainer(max_epochs=25), random_state=0).fit(X, y).predict(X)
+            == "rare"
         ).sum()
         for how in (None, "balanced")
     }

@@ -322,7 +322,7 @@ def test_every_classical_model_answers_all_tasks(tables):
 def test_a_network_is_tuned_on_embeddings_and_fused_late(small):
     X, y = small
     y = y[["subtype", "os_time", "os_event"]]
-    tiny = {"max_epochs": 1, "hidden_features": 4}
+    tiny = {"trainer__max_epochs": 1, "hidden_features": 4}
     network = create("multimodal_network")[-1].estimator.set_params(**tiny)
     space = {"dropout": mmdls.search.search_space_of(network)["dropout"]}
     network = EmbeddingSearch(network, space, n_trials=1)

@@ -8,6 +8,7 @@ import optuna
 
 from benchmarks.speed._measuring import Arm, Step, compared, difference
 from benchmarks.speed._report import Report
+from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MultimodalSurvival, SliceEncoder
 
@@ -28,8 +29,7 @@ def searches(device: str, memory: str | None, trainable: bool, n: int, size: int
                     image_encoder=encoder,
                     fusion=trial.suggest_categorical("fusion", ["gated", "concat"]),
                     dropout=trial.suggest_float("dropout", 0.0, 0.5),
-                    max_epochs=epochs,
-                    device=device,
+                    trainer=Trainer(max_epochs=epochs, device=device),
                     random_state=0,
                 )
                 return model.fit(X[train], y[train]).score(X[held], y[held])

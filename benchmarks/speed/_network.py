@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from benchmarks.speed._measuring import Arm, Step, compared, difference, seconds_text
 from benchmarks.speed._report import Report
+from mmdls import MMDLS
 from mmdls.encoders import ModalityData, TableData
-from mmdls.estimators._published import _KEYS, published_parameters, published_tasks
+from mmdls.estimators._published import _KEYS, published_tasks
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.modules import MultimodalNet, Outputs, SliceNet
@@ -35,8 +36,8 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
     """The published network and simulated patients for it: noise, since only time and memory count here."""
     rng = np.random.default_rng(0)
     counts = np.broadcast_to(n_slices, n_patients).astype(np.int64)
-    parameters = published_parameters()
-    encoders = {name: encoder for name, encoder, _ in parameters["modalities"]}
+    model = MMDLS.published()
+    encoders = {name: encoder for name, encoder, _ in model.modalities}
     data: dict[str, ModalityData] = {}
     for name in _IMAGES:
         pixels = rng.integers(0, 256, (counts.sum(), size, size), dtype=np.uint8)
@@ -50,23 +51,8 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
     for label in ("subtype", "stage"):
         y[label] = rng.choice(tasks[label].classes, n_patients)
     targets = Targets.from_table(y, tasks)
-    architecture = {
-        k: parameters[k]
-        for k in (
-            "fusion",
-            "fusion_params",
-            "hidden_features",
-            "class_embedding",
-            "dropout",
-            "modality_dropout",
-            "modality_supervision",
-            "horizons",
-        )
-    }
     torch.manual_seed(0)
-    heads = {"survival": parameters["survival"], "ordinal": parameters["ordinal"]}
-    head_params = {"survival": parameters["survival_params"]}
-    network = build_network(encoders, inputs, tasks, heads=heads, head_params=head_params, **architecture)
+    network = build_network(encoders, inputs, tasks, **model._architecture())
     return network, inputs, targets
 
 

@@ -50,19 +50,18 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
         :class:`TabularEncoder`, or any transformer (its output is used as it is; scikit-learn's ``FrozenEstimator``
         keeps a fitted one); columns are names, or the name of a block.
-    image_encoder, table_encoder : estimator, default=None
-        The encoders that ``"auto"`` uses; None means ``SliceEncoder()`` and ``TabularEncoder()``.
-    fusion : str or class, default="gated"
-        A name in ``mmdls.registry.fusions``, or a class that keeps the same contract. ``"gated"`` and ``"additive"``
-        add up what modalities say, ``"concat"`` is the published one.
-    fusion_params : dict, default=None
-        Arguments of the fusion.
-    survival : str or class, default="cox"
-        A name in ``mmdls.registry.survival_heads``, or a class that keeps the same contract.
-    survival_params : dict, default=None
-        Arguments of the survival heads, for example ``{"ties": "breslow"}``.
-    ordinal : {"continuation_ratio", "softmax"}, default="continuation_ratio"
-        The head of ordered tasks; ``"softmax"`` forgets the order.
+    image_encoder, table_encoder : str or estimator, default="slices" and "table"
+        The encoders that ``"auto"`` and a dict use: a name in ``mmdls.registry.encoders``, or an estimator. In the list
+        an encoder may be a name too.
+    fusion : str, class or Part, default="gated"
+        A name in ``mmdls.registry.fusions``, a class that keeps the same contract, or ``Part(name, ...)`` with
+        parameters. ``"gated"`` and ``"additive"`` add up what modalities say, ``"concat"`` is the published one.
+    survival_head : str, class or Part, default="cox"
+        Of endpoints; names are those in ``mmdls.registry.survival_heads``, for example ``Part("cox", ties="breslow")``.
+    ordinal_head : str, class or Part, default="continuation_ratio"
+        Of ordered tasks; names are those in ``mmdls.registry.ordinal_heads``. ``"softmax"`` forgets the order.
+    heads : dict of str to str, class or Part, default=None
+        Heads of single tasks, or of all tasks of a kind, by name.
     hidden_features : int, default=64
         Width of the shared representation and of the layer in front of the survival heads.
     class_embedding : int, default=16
@@ -70,39 +69,13 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     dropout : float, default=0.1
     modality_dropout : float, default=0.1
         Chance that a modality is hidden from a patient during training, which prepares for missing ones.
-    modality_supervision : float, default=1.0
+    unimodal_loss_weight : float, default=1.0
         Weight of the loss of auxiliary heads that read one modality each; 0 turns them off. They keep a modality that
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
-    horizons : tuple of float, default=()
+    auxiliary_horizons : tuple of float, default=()
         Months of auxiliary event-by-then losses; patients censored before are left out of them.
-    task_weights : dict of str to float, default=None
-        Weight of each task's loss; 1 where none is given.
-    optimizer : {"adamw", "adam"}, default="adamw"
-    max_epochs : int, default=150
-    learning_rate : float, default=3e-3
-    weight_decay : float, default=0.01
-    batch_size : int, default=512
-        Patients of a step, which are the risk set of a Cox loss.
-    micro_batch_size : int or "auto", default="auto"
-        Slices encoded at a time; changes memory and speed, not the result.
-    validation_fraction : float, default=0.15
-        Patients held out, stratified by outcome, to stop early; 0 trains for ``max_epochs``.
-    patience : int, default=25
-        Epochs without a better validation loss before training stops; the best weights are restored.
-    schedule : {"cosine", None}, default="cosine"
-        Of the learning rate.
-    gradient_clip : float, default=5.0
-        Largest norm of the gradient; None does not clip.
-    precision : {"float32", "bf16"}, default="float32"
-        ``"bf16"`` reads images in bfloat16: about twice as fast where processor or GPU knows it.
-    compile : bool, default=False
-        Translate the image backbones with ``torch.compile`` before training.
-    n_jobs : int, default=None
-        Workers that decode images.
-    device : {"cpu", "cuda", "auto"}, default="cpu"
-        Processes that share ``torch.distributed`` train one model together, each on a GPU of its own.
-    verbose : int, default=0
-        1 shows progress bars.
+    trainer : Trainer, default=None
+        How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -133,7 +106,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     --------
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
-    >>> model = MMDLS(max_epochs=2, random_state=0).fit(X, y)
+    >>> model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     >>> list(model.predict(X).columns)
     ['subtype', 'stage', 'dfs', 'os']
     """
@@ -194,7 +167,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
 
         Examples
         --------
-        >>> MMDLS.published(max_epochs=10).learning_rate
+        >>> MMDLS.published(trainer__max_epochs=10).trainer.learning_rate
         0.0001
         """
         model = cls(**published_parameters()).set_params(**params)
@@ -253,7 +226,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         names = [name for name, task in self.tasks_.items() if task.is_censored]
         check_cohort(table, y, names)
         inputs = self._inputs(table)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, names, weight)
+        self._fit_answers(forward_cohort(self._network, inputs, self._trainer.compute()), y, names, weight)
         self.unique_times_ = self._times
         return self
 
@@ -326,7 +299,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
-        outputs = forward_cohort(self._network, inputs, self._compute())
+        outputs = forward_cohort(self._network, inputs, self._trainer.compute())
         table = pd.DataFrame(index=X.index)
         if outputs.modality_weights is not None:
             table[inputs.names] = outputs.modality_weights.numpy()

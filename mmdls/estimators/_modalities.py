@@ -10,8 +10,8 @@ import pandas as pd
 from sklearn.base import clone
 
 from mmdls.cohort import is_identifier, modalities
-from mmdls.estimators._slices import SliceEncoder
-from mmdls.estimators._tabular import TabularEncoder
+from mmdls.parts import Slot
+from mmdls.registry import encoders
 
 __all__ = ["resolve_modalities"]
 
@@ -19,8 +19,8 @@ __all__ = ["resolve_modalities"]
 def resolve_modalities(
     X: pd.DataFrame,
     choice: Any,
-    image_encoder: Any = None,
-    table_encoder: Any = None,
+    image_encoder: Any = "slices",
+    table_encoder: Any = "table",
     *,
     blocks: Mapping[str, list[str]] | None = None,
 ) -> list[tuple[str, Any, list[str]]]:
@@ -31,8 +31,8 @@ def resolve_modalities(
     X : pandas.DataFrame
     choice : "auto", dict of columns, or list of (name, encoder, columns)
         See :class:`MMDLS`.
-    image_encoder, table_encoder : estimator, default=None
-        The encoders where ``choice`` names none; None means ``SliceEncoder()`` and ``TabularEncoder()``.
+    image_encoder, table_encoder : str or estimator, default="slices" and "table"
+        The encoders where ``choice`` names none.
     blocks : dict of str to list of str, default=None
         What ``"auto"`` means; None finds blocks by the names of the columns.
 
@@ -46,6 +46,10 @@ def resolve_modalities(
     ValueError
         If a column is not there, or there are no features at all.
     """
+
+    def new(encoder: Any) -> Any:
+        return clone(Slot(encoders).resolve(encoder))
+
     if isinstance(choice, Mapping) and choice:
         found = {name: _columns(X, columns, name) for name, columns in choice.items()}
     elif isinstance(choice, str) and choice == "auto":
@@ -57,16 +61,17 @@ def resolve_modalities(
                 "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
                 f"(name, encoder, columns); got {choice!r}."
             )
-        return [(name, clone(encoder), _columns(X, columns, name)) for name, encoder, columns in listed]
+        return [(name, new(encoder), _columns(X, columns, name)) for name, encoder, columns in listed]
     if not found:
         raise ValueError(
             "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
             "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
             f"Columns: {list(X.columns)}."
         )
-    image = SliceEncoder() if image_encoder is None else image_encoder
-    plain = TabularEncoder() if table_encoder is None else table_encoder
-    return [(name, clone(image if _is_image(X[columns[0]]) else plain), columns) for name, columns in found.items()]
+    return [
+        (name, new(image_encoder if _is_image(X[columns[0]]) else table_encoder), columns)
+        for name, columns in found.items()
+    ]
 
 
 def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[str]:

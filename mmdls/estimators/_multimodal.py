@@ -20,24 +20,23 @@ from mmdls.estimators._modalities import resolve_modalities
 from mmdls.estimators._task_answers import TaskAnswers
 from mmdls.estimators._transformer_encoder import as_encoder
 from mmdls.modules import Outputs
+from mmdls.parts import Composed, Slot
+from mmdls.registry import encoders, fusions, ordinal_heads, survival_heads
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
-from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort
 from mmdls.training._inputs import Inputs, refuse_no_numbers, rows_with_values
+from mmdls.training._trainer import Trainer
 
 __all__ = ["Multimodal"]
 
-# Parameters of the network, and of its training.
+# Parameters of the network that have the same name in :func:`mmdls.training._build.build_network`.
 _ARCHITECTURE = (
-    "fusion fusion_params hidden_features class_embedding dropout modality_dropout modality_supervision horizons"
-).split()
-_TRAINING = (
-    "optimizer max_epochs learning_rate weight_decay batch_size patience schedule gradient_clip task_weights verbose"
+    "fusion hidden_features class_embedding dropout modality_dropout unimodal_loss_weight auxiliary_horizons"
 ).split()
 
 
-class Multimodal(TaskAnswers, _BaseComposition):
+class Multimodal(Composed, TaskAnswers, _BaseComposition):
     """What the three estimators share: parameters, fitting, and the way from a table to the network's outputs."""
 
     _parameter_constraints: dict[str, list[Any]] = NETWORK_CONSTRAINTS
@@ -51,67 +50,35 @@ class Multimodal(TaskAnswers, _BaseComposition):
         self,
         modalities: str | Mapping[str, Any] | Sequence[tuple[str, Any, Any]] = "auto",
         *,
-        image_encoder: Any = None,
-        table_encoder: Any = None,
+        image_encoder: Any = "slices",
+        table_encoder: Any = "table",
         fusion: Any = "gated",
-        fusion_params: Mapping[str, Any] | None = None,
-        survival: Any = "cox",
-        survival_params: Mapping[str, Any] | None = None,
-        ordinal: str = "continuation_ratio",
+        survival_head: Any = "cox",
+        ordinal_head: Any = "continuation_ratio",
+        heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
         class_embedding: int = 16,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
-        modality_supervision: float = 1.0,
-        horizons: Sequence[float] = (),
-        task_weights: Mapping[str, float] | None = None,
-        optimizer: str = "adamw",
-        max_epochs: int = 150,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        batch_size: int = 512,
-        micro_batch_size: int | str = "auto",
-        validation_fraction: float = 0.15,
-        patience: int | None = 25,
-        schedule: str | None = "cosine",
-        gradient_clip: float | None = 5.0,
-        precision: str = "float32",
-        compile: bool = False,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        verbose: int = 0,
+        unimodal_loss_weight: float = 1.0,
+        auxiliary_horizons: Sequence[float] = (),
+        trainer: Trainer | None = None,
         random_state: Any = None,
     ):
         self.modalities: Any = modalities
         self.image_encoder = image_encoder
         self.table_encoder = table_encoder
         self.fusion = fusion
-        self.fusion_params = fusion_params
-        self.survival = survival
-        self.survival_params = survival_params
-        self.ordinal = ordinal
+        self.survival_head = survival_head
+        self.ordinal_head = ordinal_head
+        self.heads = heads
         self.hidden_features = hidden_features
         self.class_embedding = class_embedding
         self.dropout = dropout
         self.modality_dropout = modality_dropout
-        self.modality_supervision = modality_supervision
-        self.horizons = horizons
-        self.task_weights = task_weights
-        self.optimizer = optimizer
-        self.max_epochs = max_epochs
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.micro_batch_size = micro_batch_size
-        self.validation_fraction = validation_fraction
-        self.patience = patience
-        self.schedule = schedule
-        self.gradient_clip = gradient_clip
-        self.precision = precision
-        self.compile = compile
-        self.n_jobs = n_jobs
-        self.device = device
-        self.verbose = verbose
+        self.unimodal_loss_weight = unimodal_loss_weight
+        self.auxiliary_horizons = auxiliary_horizons
+        self.trainer = trainer
         self.random_state = random_state
 
     # -- composition, as in ColumnTransformer ---------------------------------------------------------------------
@@ -131,24 +98,34 @@ class Multimodal(TaskAnswers, _BaseComposition):
             (name, encoder, columns) for (name, encoder), (_, _, columns) in zip(encoders, self.modalities, strict=True)
         ]
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Parameters of this estimator and, if deep, of its encoders as ``<modality>__<parameter>``."""
-        return self._get_params("_encoders", deep=deep)
+    def _slots(self) -> dict[str, Slot]:
+        listed = dict.fromkeys((name for name, _ in self._encoders), Slot(encoders))
+        own = self._get_param_names()
+        slots = {
+            "image_encoder": Slot(encoders),
+            "table_encoder": Slot(encoders),
+            "fusion": Slot(fusions, owned=("out_features",)),
+            "survival_head": Slot(survival_heads),
+            "ordinal_head": Slot(ordinal_heads),
+            "trainer": Slot({}, default=Trainer),
+        }
+        return {name: slot for name, slot in slots.items() if name in own} | listed
 
-    def set_params(self, **params: Any) -> "Multimodal":
-        """Set parameters, those of an encoder as ``<modality>__<parameter>``."""
-        self._set_params("_encoders", **params)
-        return self
+    def _held(self, slot: str) -> Any:
+        return dict(self._encoders)[slot] if slot in dict(self._encoders) else super()._held(slot)
+
+    def _hold(self, slot: str, value: Any) -> None:
+        if slot in dict(self._encoders):
+            self._encoders = [(name, value if name == slot else encoder) for name, encoder in self._encoders]
+        else:
+            super()._hold(slot, value)
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {
-            "fusion": optuna.distributions.CategoricalDistribution(["gated", "additive", "concat"]),
             "hidden_features": optuna.distributions.CategoricalDistribution([32, 64, 128]),
             "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
-            "learning_rate": optuna.distributions.FloatDistribution(5e-4, 1e-2, log=True),
-            "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True),
         }
 
     # -- fitting --------------------------------------------------------------------------------------------------
@@ -158,25 +135,25 @@ class Multimodal(TaskAnswers, _BaseComposition):
         self._validate_params()
         name = type(self).__name__
         months = Finite(Real, 0, None, closed="neither")
-        if wrong := [value for value in self.horizons if not months.is_satisfied_by(value)]:
+        if wrong := [value for value in self.auxiliary_horizons if not months.is_satisfied_by(value)]:
             raise InvalidParameterError(
-                f"The 'horizons' parameter of {name} must hold months above 0, such as (12, 36). Got {wrong} in "
-                f"{self.horizons!r} instead."
+                f"The 'auxiliary_horizons' parameter of {name} must hold months above 0, such as (12, 36). Got {wrong} "
+                f"in {self.auxiliary_horizons!r} instead."
             )
-        weight = Finite(Real, 0, None, closed="left")
-        given = self.task_weights or {}
-        if strange := {task: value for task, value in given.items() if not weight.is_satisfied_by(value)}:
-            raise InvalidParameterError(
-                f"The 'task_weights' parameter of {name} must hold numbers of 0 or more. Got {strange} instead."
-            )
+        self._trainer.check()
 
     def _fit(
         self, table: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task], sample_weight: np.ndarray | None
     ) -> None:
         """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
-        if strange := [task for task in self.task_weights or {} if task not in tasks]:
-            raise ValueError(f"task_weights names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
+        kinds = {task.kind for task in tasks.values()}
+        for name, given, known in (
+            ("task_weights", self._trainer.task_weights, {*tasks}),
+            ("heads", self.heads, {*tasks, *kinds}),
+        ):
+            if strange := [task for task in given or {} if task not in known]:
+                raise ValueError(f"{name} names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
         self.tasks_ = tasks
         used = {column for _, _, columns in self.modalities_ for column in columns}
         if not self._plain_input:
@@ -194,21 +171,19 @@ class Multimodal(TaskAnswers, _BaseComposition):
             y,
             tasks,
             architecture=self._architecture(),
-            training={name: getattr(self, name) for name in _TRAINING},
-            compute=self._compute(),
-            validation_fraction=self.validation_fraction,
+            trainer=self._trainer,
             seed=check_random_state(self.random_state).randint(2**31 - 1),
             sample_weight=sample_weight,
         )
         self.history_ = history_table(self.net_)
         for name, encoder, columns in self.modalities_:
             as_encoder(encoder).set_network(self._network.encoders[name], columns)
-        self._fit_answers(forward_cohort(self._network, inputs, self._compute()), y, list(tasks), sample_weight)
+        outputs = forward_cohort(self._network, inputs, self._trainer.compute())
+        self._fit_answers(outputs, y, list(tasks), sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
-        heads = {"survival": self.survival, "ordinal": self.ordinal}
-        params = {"survival": self.survival_params}
-        return {name: getattr(self, name) for name in _ARCHITECTURE} | {"heads": heads, "head_params": params}
+        chosen = {"survival": self.survival_head, "ordinal": self.ordinal_head}
+        return {name: getattr(self, name) for name in _ARCHITECTURE} | {"heads": chosen | dict(self.heads or {})}
 
     def _ignore_untaught(self, inputs: Inputs, y: pd.DataFrame) -> None:
         """A modality that no training patient had was never learned: its weights are random, and it is left aside."""
@@ -302,7 +277,7 @@ class Multimodal(TaskAnswers, _BaseComposition):
             part, encoder = X[columns], as_encoder(transformer)
             if fitting:
                 encoder.fit_preprocessing(part, y, sample_weight)
-            data[name] = encoder.prepare(part, n_jobs=self.n_jobs, verbose=self.verbose)
+            data[name] = encoder.prepare(part, n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
         inputs = Inputs.of(data)
         if not fitting:
             self._leave_aside(inputs)
@@ -334,10 +309,11 @@ class Multimodal(TaskAnswers, _BaseComposition):
     def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
-        return forward_cohort(self._network, inputs, self._compute())
+        return forward_cohort(self._network, inputs, self._trainer.compute())
 
-    def _compute(self) -> Compute:
-        return Compute(self.device, self.precision, self.micro_batch_size, self.compile)
+    @property
+    def _trainer(self) -> Trainer:
+        return Trainer() if self.trainer is None else self.trainer
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
+from mmdls.parts import Part
 from mmdls.tasks import NominalTask, OrdinalTask, SurvivalTask, Task
+from mmdls.training._trainer import Trainer
 
 __all__ = ["CLINICAL", "PET", "RADIOMICS", "load_checkpoint", "published_parameters", "published_tasks"]
 
@@ -62,8 +64,7 @@ def published_parameters() -> dict[str, Any]:
     def slices() -> SliceEncoder:
         return SliceEncoder(
             backbone="conv",
-            pooling="self_attention",
-            pooling_params={"n_heads": 4, "dropout": 0.1},
+            pooling=Part("self_attention", n_heads=4, dropout=0.1),
             embedding_dim=128,
             image_size=224,
             standardize=False,
@@ -81,26 +82,26 @@ def published_parameters() -> dict[str, Any]:
             ("pet", raw(), "pet"),
             ("clinical", raw(), "clinical"),
         ],
-        "fusion": "concat",
-        "fusion_params": {"hidden_features": 256, "dropout": 0.3},
-        "survival": "cox",
-        "survival_params": {"bias": True},
-        "ordinal": "softmax",
+        "fusion": Part("concat", hidden_features=256, dropout=0.3),
+        "survival_head": Part("cox", bias=True),
+        "ordinal_head": "softmax",
         "hidden_features": 128,
         "class_embedding": 32,
         "dropout": 0.3,
         "modality_dropout": 0.0,
-        "modality_supervision": 0.0,
-        "horizons": (12, 36, 60),
-        "optimizer": "adam",
-        "learning_rate": 1e-4,
-        "weight_decay": 1e-5,
-        "batch_size": 4,
-        "max_epochs": 300,
-        "patience": 8,
-        "validation_fraction": 0.25,
-        "schedule": None,
-        "gradient_clip": None,
+        "unimodal_loss_weight": 0.0,
+        "auxiliary_horizons": (12, 36, 60),
+        "trainer": Trainer(
+            optimizer="adam",
+            learning_rate=1e-4,
+            weight_decay=1e-5,
+            batch_size=4,
+            max_epochs=300,
+            patience=8,
+            validation_fraction=0.25,
+            schedule=None,
+            gradient_clip=None,
+        ),
     }
 
 

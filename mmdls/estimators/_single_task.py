@@ -22,6 +22,7 @@ from mmdls.estimators._task_answers import cumulative_hazard
 from mmdls.registry import estimators as estimator_registry
 from mmdls.tasks import NominalTask
 from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
+from mmdls.training._trainer import Trainer
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 
@@ -52,7 +53,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> MultimodalClassifier(max_epochs=30, random_state=0).fit(X, y).score(X, y) > 0.8
+    >>> MultimodalClassifier(trainer=Trainer(max_epochs=30), random_state=0).fit(X, y).score(X, y) > 0.8
     True
     """
 
@@ -67,35 +68,19 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         modalities: str | Sequence[tuple[str, Any, Any]] = "auto",
         *,
         class_weight: Mapping[Any, float] | str | None = None,
-        image_encoder: Any = None,
-        table_encoder: Any = None,
+        image_encoder: Any = "slices",
+        table_encoder: Any = "table",
         fusion: Any = "gated",
-        fusion_params: Mapping[str, Any] | None = None,
-        survival: Any = "cox",
-        survival_params: Mapping[str, Any] | None = None,
-        ordinal: str = "continuation_ratio",
+        survival_head: Any = "cox",
+        ordinal_head: Any = "continuation_ratio",
+        heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
         class_embedding: int = 16,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
-        modality_supervision: float = 1.0,
-        horizons: Sequence[float] = (),
-        task_weights: Mapping[str, float] | None = None,
-        optimizer: str = "adamw",
-        max_epochs: int = 150,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        batch_size: int = 512,
-        micro_batch_size: int | str = "auto",
-        validation_fraction: float = 0.15,
-        patience: int | None = 25,
-        schedule: str | None = "cosine",
-        gradient_clip: float | None = 5.0,
-        precision: str = "float32",
-        compile: bool = False,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        verbose: int = 0,
+        unimodal_loss_weight: float = 1.0,
+        auxiliary_horizons: Sequence[float] = (),
+        trainer: Trainer | None = None,
         random_state: Any = None,
     ):
         super().__init__(
@@ -103,32 +88,16 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
             image_encoder=image_encoder,
             table_encoder=table_encoder,
             fusion=fusion,
-            fusion_params=fusion_params,
-            survival=survival,
-            survival_params=survival_params,
-            ordinal=ordinal,
+            survival_head=survival_head,
+            ordinal_head=ordinal_head,
+            heads=heads,
             hidden_features=hidden_features,
             class_embedding=class_embedding,
             dropout=dropout,
             modality_dropout=modality_dropout,
-            modality_supervision=modality_supervision,
-            horizons=horizons,
-            task_weights=task_weights,
-            optimizer=optimizer,
-            max_epochs=max_epochs,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            micro_batch_size=micro_batch_size,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            schedule=schedule,
-            gradient_clip=gradient_clip,
-            precision=precision,
-            compile=compile,
-            n_jobs=n_jobs,
-            device=device,
-            verbose=verbose,
+            unimodal_loss_weight=unimodal_loss_weight,
+            auxiliary_horizons=auxiliary_horizons,
+            trainer=trainer,
             random_state=random_state,
         )
         self.class_weight = class_weight
@@ -254,7 +223,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     --------
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
-    >>> model = MultimodalSurvival(endpoint="os", max_epochs=2, random_state=0).fit(X, y)
+    >>> model = MultimodalSurvival(endpoint="os", trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     >>> model.predict(X).shape
     (60,)
     """
@@ -266,32 +235,17 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         modalities: str | Mapping[str, Any] | Sequence[tuple[str, Any, Any]] = "auto",
         *,
         endpoint: str | None = None,
-        image_encoder: Any = None,
-        table_encoder: Any = None,
+        image_encoder: Any = "slices",
+        table_encoder: Any = "table",
         fusion: Any = "gated",
-        fusion_params: Mapping[str, Any] | None = None,
-        survival: Any = "cox",
-        survival_params: Mapping[str, Any] | None = None,
+        survival_head: Any = "cox",
+        heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
-        modality_supervision: float = 1.0,
-        horizons: Sequence[float] = (),
-        optimizer: str = "adamw",
-        max_epochs: int = 150,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        batch_size: int = 512,
-        micro_batch_size: int | str = "auto",
-        validation_fraction: float = 0.15,
-        patience: int | None = 25,
-        schedule: str | None = "cosine",
-        gradient_clip: float | None = 5.0,
-        precision: str = "float32",
-        compile: bool = False,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        verbose: int = 0,
+        unimodal_loss_weight: float = 1.0,
+        auxiliary_horizons: Sequence[float] = (),
+        trainer: Trainer | None = None,
         random_state: Any = None,
     ):
         super().__init__(
@@ -299,29 +253,14 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
             image_encoder=image_encoder,
             table_encoder=table_encoder,
             fusion=fusion,
-            fusion_params=fusion_params,
-            survival=survival,
-            survival_params=survival_params,
+            survival_head=survival_head,
+            heads=heads,
             hidden_features=hidden_features,
             dropout=dropout,
             modality_dropout=modality_dropout,
-            modality_supervision=modality_supervision,
-            horizons=horizons,
-            optimizer=optimizer,
-            max_epochs=max_epochs,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            batch_size=batch_size,
-            micro_batch_size=micro_batch_size,
-            validation_fraction=validation_fraction,
-            patience=patience,
-            schedule=schedule,
-            gradient_clip=gradient_clip,
-            precision=precision,
-            compile=compile,
-            n_jobs=n_jobs,
-            device=device,
-            verbose=verbose,
+            unimodal_loss_weight=unimodal_loss_weight,
+            auxiliary_horizons=auxiliary_horizons,
+            trainer=trainer,
             random_state=random_state,
         )
         self.endpoint = endpoint

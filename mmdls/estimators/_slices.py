@@ -1,7 +1,7 @@
 """Slices of CT or PET to an embedding."""
 
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral, Real
+from collections.abc import Callable, Sequence
+from numbers import Real
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -17,17 +17,19 @@ from torch import Tensor
 
 from mmdls.cohort import check_cohort, check_features
 from mmdls.encoders import BagData, Encoder
-from mmdls.estimators._constraints import Finite, count, share
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
+from mmdls.parts import Composed, Part, Slot, build
 from mmdls.registry import backbones, encoders, poolings
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._build import fit_network, make_part
+from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
 from mmdls.training._inference import embed_patients, freeze, standardize_features
 from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
+from mmdls.training._intervals import Finite, count
 from mmdls.training._ranks import is_first_rank
+from mmdls.training._trainer import Trainer
 
 __all__ = ["SliceEncoder"]
 
@@ -61,7 +63,7 @@ class SliceData(BagData):
 
 @encoders.register("slices")
 @estimator_registry.register("slice_encoder")
-class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
+class SliceEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
     """A patient's bag of slices to one embedding, by a backbone shared by all slices and a pooling over them.
 
     As a part of :class:`MMDLS` it is trained end to end with everything else. Alone, in a ``Pipeline`` or a
@@ -70,14 +72,11 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    backbone : str or class, default="conv"
-        A name in ``mmdls.registry.backbones``, or a class that keeps the same contract.
-    backbone_params : dict, default=None
-        Arguments of the backbone, for example ``{"strides": (2, 2)}``.
-    pooling : str or class, default="mean"
-        A name in ``mmdls.registry.poolings``, or a class that keeps the same contract.
-    pooling_params : dict, default=None
-        Arguments of the pooling.
+    backbone : str, class or Part, default="conv"
+        A name in ``mmdls.registry.backbones``, a class that keeps the same contract, or ``Part(name, ...)`` with
+        parameters, for example ``Part("conv", strides=(2, 2))``.
+    pooling : str, class or Part, default="mean"
+        A name in ``mmdls.registry.poolings``, a class that keeps the same contract, or ``Part(name, ...)``.
     embedding_dim : int, default=64
         Width of a slice embedding, and of a patient's.
     image_size : int or (int, int), default=None
@@ -99,20 +98,10 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         The backbone's share of the model's learning rate.
     trainable : bool, default=True
         False leaves the backbone as it was drawn: images are encoded once per fit, not once per epoch.
-    max_epochs : int, default=60
-        Alone only; in :class:`MMDLS` the whole model's training counts, for this parameter and those below.
-    learning_rate : float, default=2e-3
-    batch_size : int, default=512
-        Patients of a step, which are the risk set of a Cox loss.
-    validation_fraction : float, default=0.15
-        Patients held out to stop early; 0 trains for ``max_epochs``.
     memory : str or joblib.Memory, default=None
         Where decoded slices are kept between fits; None keeps them in RAM.
-    n_jobs : int, default=None
-        Workers that decode images.
-    device : {"cpu", "cuda", "auto"}, default="cpu"
-    verbose : int, default=0
-        1 shows progress bars.
+    trainer : Trainer, default=None
+        How it is trained alone; None means ``Trainer()``. In :class:`MMDLS` the trainer of the whole model counts.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -127,7 +116,7 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
     --------
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(30, n_slices=2, image_size=16, return_X_y=True, random_state=0)
-    >>> encoder = SliceEncoder(embedding_dim=8, max_epochs=2, random_state=0)
+    >>> encoder = SliceEncoder(embedding_dim=8, trainer=Trainer(max_epochs=2), random_state=0)
     >>> encoder.fit(X[["lesion_image"]], y).transform(X[["lesion_image"]]).shape
     (30, 8)
     """
@@ -135,10 +124,8 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
     reads = "images"
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "backbone": [str, callable],
-        "backbone_params": [Mapping, None],
-        "pooling": [str, callable],
-        "pooling_params": [Mapping, None],
+        "backbone": [str, callable, Part],
+        "pooling": [str, callable, Part],
         "embedding_dim": [count(1)],
         "image_size": [count(1), tuple, list, None],
         "intensity_range": [tuple, list, None],
@@ -148,14 +135,8 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         "standardize": ["boolean"],
         "backbone_learning_rate": [Finite(Real, 0, None, closed="left")],
         "trainable": ["boolean"],
-        "max_epochs": [count(1)],
-        "learning_rate": [Finite(Real, 0, None, closed="neither")],
-        "batch_size": [count(1)],
-        "validation_fraction": [share()],
         "memory": [str, PathLike, HasMethods(["cache"]), None],
-        "n_jobs": [Integral, None],
-        "device": [str],
-        "verbose": ["verbose"],
+        "trainer": [Trainer, None],
         "random_state": ["random_state"],
     }
 
@@ -163,9 +144,7 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         self,
         *,
         backbone: Any = "conv",
-        backbone_params: Mapping[str, Any] | None = None,
         pooling: Any = "mean",
-        pooling_params: Mapping[str, Any] | None = None,
         embedding_dim: int = 64,
         image_size: int | tuple[int, int] | None = None,
         intensity_range: tuple[float, float] | None = None,
@@ -175,20 +154,12 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         standardize: bool = True,
         backbone_learning_rate: float = 0.2,
         trainable: bool = True,
-        max_epochs: int = 60,
-        learning_rate: float = 2e-3,
-        batch_size: int = 512,
-        validation_fraction: float = 0.15,
         memory: Any = None,
-        n_jobs: int | None = None,
-        device: str = "cpu",
-        verbose: int = 0,
+        trainer: Trainer | None = None,
         random_state: Any = None,
     ):
         self.backbone = backbone
-        self.backbone_params = backbone_params
         self.pooling = pooling
-        self.pooling_params = pooling_params
         self.embedding_dim = embedding_dim
         self.image_size = image_size
         self.intensity_range = intensity_range
@@ -198,22 +169,21 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         self.standardize = standardize
         self.backbone_learning_rate = backbone_learning_rate
         self.trainable = trainable
-        self.max_epochs = max_epochs
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
         self.memory = memory
-        self.n_jobs = n_jobs
-        self.device = device
-        self.verbose = verbose
+        self.trainer = trainer
         self.random_state = random_state
+
+    def _slots(self) -> dict[str, Slot]:
+        return {
+            "backbone": Slot(backbones, owned=("in_channels",)),
+            "pooling": Slot(poolings),
+            "trainer": Slot({}, default=Trainer),
+        }
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {
-            "backbone": optuna.distributions.CategoricalDistribution(["conv", "resnet10"]),
-            "pooling": optuna.distributions.CategoricalDistribution(["mean", "gated_attention"]),
             "embedding_dim": optuna.distributions.CategoricalDistribution([32, 64, 128]),
         }
 
@@ -254,7 +224,7 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
             mask_label=self.mask_label,
             resample_mask=self.resample_mask,
             memory=self.memory,
-            n_jobs=self.n_jobs if self.n_jobs is not None else n_jobs,
+            n_jobs=n_jobs,
             verbose=verbose if is_first_rank() else 0,
         )
         return SliceData(store)
@@ -264,8 +234,8 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         store = data.store
         standardize = self.standardize and store.std > 0
         return SliceNet(
-            make_part(backbones, self.backbone, self.backbone_params, what="backbone_params"),
-            make_part(poolings, self.pooling, self.pooling_params, self.embedding_dim, what="pooling_params"),
+            build(backbones, self.backbone, in_channels=1),
+            build(poolings, self.pooling, self.embedding_dim),
             self.embedding_dim,
             mean=float(store.mean) if standardize else 0.0,
             std=float(store.std) if standardize else 1.0,
@@ -299,11 +269,12 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         SliceEncoder
         """
         self._validate_params()
+        self._trainer.check()
         check_features(X)
         y = outcome_table(y, X.index)
         X, y, sample_weight = counted_rows(X, y, patient_weights(sample_weight, X.index))
         tasks = check_cohort(X, y)
-        data = self.prepare(X, verbose=self.verbose)
+        data = self.prepare(X, n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
         if not data.present.any():
             raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")
         net = fit_network(
@@ -312,31 +283,16 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
             y,
             tasks,
             architecture={
-                "fusion": "concat",
-                "fusion_params": {"hidden_features": 64},
+                "fusion": Part("concat", hidden_features=64),
                 "heads": {},
-                "head_params": {},
                 "hidden_features": 64,
                 "class_embedding": 0,
                 "dropout": 0.1,
                 "modality_dropout": 0.0,
-                "modality_supervision": 0.0,
-                "horizons": (),
+                "unimodal_loss_weight": 0.0,
+                "auxiliary_horizons": (),
             },
-            training={
-                "optimizer": "adamw",
-                "max_epochs": self.max_epochs,
-                "learning_rate": self.learning_rate,
-                "weight_decay": 0.01,
-                "batch_size": self.batch_size,
-                "patience": max(self.max_epochs // 4, 5),
-                "schedule": "cosine",
-                "gradient_clip": 5.0,
-                "task_weights": None,
-                "verbose": self.verbose,
-            },
-            compute=self._compute(),
-            validation_fraction=self.validation_fraction,
+            trainer=self._trainer,
             seed=check_random_state(self.random_state).randint(2**31 - 1),
             sample_weight=sample_weight,
         )
@@ -374,8 +330,9 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         missing = [c for c in self.feature_names_in_ if c not in X.columns]
         if missing:
             raise ValueError(f"X lacks the columns {missing}, which were there in fit. Columns: {list(X.columns)}.")
-        data = self.prepare(X[list(self.feature_names_in_)], verbose=self.verbose)
-        embedding = embed_patients(self.network_, data, self._compute()).double().numpy()
+        columns = list(self.feature_names_in_)
+        data = self.prepare(X[columns], n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
+        embedding = embed_patients(self.network_, data, self._trainer.compute()).double().numpy()
         embedding[~data.present] = np.nan
         return embedding
 
@@ -385,5 +342,6 @@ class SliceEncoder(Encoder, TransformerMixin, BaseEstimator):
         name = str(self.feature_names_in_[0]).removesuffix("_image")
         return np.asarray([f"{name}_embedding_{i:03d}" for i in range(self.embedding_dim)], dtype=object)
 
-    def _compute(self) -> Compute:
-        return Compute(device=self.device)
+    @property
+    def _trainer(self) -> Trainer:
+        return Trainer() if self.trainer is None else self.trainer

@@ -16,13 +16,13 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from mmdls.cohort import refuse_other_tables
 from mmdls.encoders import Encoder, TableData
 from mmdls.estimators._columns import MISSING, UNSEEN, Cells, plain_numbers
-from mmdls.estimators._constraints import share
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
 from mmdls.estimators._transformer_encoder import TransformerEncoder
 from mmdls.modules import TabularNet
 from mmdls.registry import encoders, estimators
 from mmdls.training._inputs import patient_weights
+from mmdls.training._intervals import share
 
 __all__ = ["TabularEncoder"]
 

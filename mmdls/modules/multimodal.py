@@ -120,7 +120,7 @@ class MultimodalNet(nn.Module):
     modality_heads : mapping of str to mapping of str to nn.Module, default=None
         For each modality, one head a task that reads its embedding alone. They are used in training only: without them
         the modality that is learned fastest, often the clinical table, leaves the images nothing to explain.
-    modality_supervision : float, default=0.0
+    unimodal_loss_weight : float, default=0.0
         Weight of the mean loss of these heads.
     horizons : mapping of str to sequence of float, default=None
         By task with event and time, the months at which auxiliary logits of the event by then are trained beside its
@@ -145,7 +145,7 @@ class MultimodalNet(nn.Module):
         dropout: float = 0.3,
         modality_dropout: float = 0.0,
         modality_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
-        modality_supervision: float = 0.0,
+        unimodal_loss_weight: float = 0.0,
         horizons: Mapping[str, Sequence[float]] | None = None,
     ):
         super().__init__()
@@ -156,7 +156,7 @@ class MultimodalNet(nn.Module):
         self.conditioned_heads = NamedModules(conditioned_heads)
         self.modality_dropout = modality_dropout
         self.modality_heads = NamedModules({n: NamedModules(alone) for n, alone in (modality_heads or {}).items()})
-        self.modality_supervision = modality_supervision
+        self.unimodal_loss_weight = unimodal_loss_weight
         self.horizons = {name: tuple(months) for name, months in (horizons or {}).items()}
         width = int(fusion.out_features)
         self.class_embeddings = NamedModules()
@@ -255,12 +255,12 @@ class MultimodalNet(nn.Module):
             event, time = targets[name]
             labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
             found[LossName(name, horizons=True)] = _horizon_loss(logits, labels, sample_weight)
-        if outputs.alone and self.modality_supervision:
+        if outputs.alone and self.unimodal_loss_weight:
             if present is None:
                 raise ValueError(
                     "the heads of single modalities learn from patients who have them; give present (B, M)."
                 )
-            share = self.modality_supervision / len(self.modality_heads)
+            share = self.unimodal_loss_weight / len(self.modality_heads)
             for (name, modality), output in outputs.alone.items():
                 here = known[name] & present[:, self.names.index(modality)]
                 loss = _known_loss(self.modality_heads[modality][name], output, targets[name], here, sample_weight)

@@ -271,6 +271,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "ordinal_heads": check_class_head,
     "survival_heads": check_survival_head,
     "segmentation_nets": check_segmentation_net,
+    "encoders": check_estimator,
     "estimators": check_estimator,
     "tasks": check_task,
 }

@@ -112,10 +112,12 @@ def small_study(
 
 
 def shrunk(estimator: type[BaseEstimator], **values: Any) -> BaseEstimator:
-    """An estimator with its defaults, few epochs, trees and features, and these values where it has such parameters."""
+    """An estimator with its defaults, few epochs and features, and these values where it or its trainer has them."""
     model = estimator()
-    known = model.get_params(deep=False)
-    return model.set_params(**{name: value for name, value in (_SHRUNK | values).items() if name in known})
+    known = model.get_params(deep=True)
+    for name, value in (_SHRUNK | values).items():
+        model.set_params(**{path: value for path in (name, f"trainer__{name}") if path in known})
+    return model
 
 
 def reads_images(model: BaseEstimator) -> bool:

@@ -2,18 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from inspect import Parameter, signature
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from torch import nn
 
 from mmdls.cohort import Task
 from mmdls.encoders import BagData, Encoder
 from mmdls.modules import BagNet, MultimodalNet
+from mmdls.parts import build
 from mmdls.registry import fusions
-from mmdls.training._compute import Compute, seeded
+from mmdls.training._compute import seeded
 from mmdls.training._fit import train
 from mmdls.training._holdout import hold_out
 from mmdls.training._inference import ready_to_predict
@@ -21,21 +20,9 @@ from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet
 from mmdls.training._ranks import Ranks
 from mmdls.training._targets import Targets
+from mmdls.training._trainer import Trainer
 
-__all__ = ["build_network", "fit_network", "make_part"]
-
-
-def make_part(registry: Mapping[str, Any], choice: Any, params: Mapping[str, Any] | None, *args: Any, what: str) -> Any:
-    """Build a registered part by name, or a part given as a class; ``what`` is the parameter that holds ``params``."""
-    kind = choice if callable(choice) else registry[choice]
-    known = signature(kind).parameters
-    unknown = [name for name in params or {} if name not in known]
-    if unknown and not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
-        raise TypeError(
-            f"{what} names {unknown}, which {getattr(kind, '__name__', kind)} does not take; it takes "
-            f"{[name for name in list(known)[len(args) :] if name != 'out_features']}."
-        )
-    return kind(*args, **(params or {}))
+__all__ = ["build_network", "fit_network"]
 
 
 def build_network(
@@ -44,19 +31,30 @@ def build_network(
     tasks: Mapping[str, Task],
     *,
     fusion: Any,
-    fusion_params: Mapping[str, Any] | None,
     heads: Mapping[str, Any],
-    head_params: Mapping[str, Any],
     hidden_features: int,
     class_embedding: int,
     dropout: float,
     modality_dropout: float,
-    modality_supervision: float,
-    horizons: tuple[float, ...],
+    unimodal_loss_weight: float,
+    auxiliary_horizons: tuple[float, ...],
 ) -> MultimodalNet:
     """Assemble the network for a cohort's modalities and tasks; weights are drawn from torch's current state.
 
-    ``heads`` and ``head_params`` are by the name of a task or of its kind; the default of the kind where there is none.
+    Parameters
+    ----------
+    encoders : mapping of str to estimator
+    inputs : Inputs
+    tasks : mapping of str to Task
+    fusion : str, class or Part
+    heads : mapping of str to str, class or Part
+        By the name of a task or of its kind; the default of the kind where there is none.
+    hidden_features, class_embedding, dropout, modality_dropout, unimodal_loss_weight, auxiliary_horizons
+        As in :class:`mmdls.estimators.MMDLS`.
+
+    Returns
+    -------
+    MultimodalNet
     """
     networks: dict[str, Any] = {name: encoder.build(inputs.data[name]) for name, encoder in encoders.items()}
     for name, network in networks.items():
@@ -66,18 +64,15 @@ def build_network(
                 f"{type(inputs.data[name]).__name__}."
             )
     widths = {name: network.out_features for name, network in networks.items()}
-    fused = make_part(
-        fusions, fusion, {"out_features": hidden_features} | dict(fusion_params or {}), widths, what="fusion_params"
-    )
+    fused = build(fusions, fusion, widths, out_features=hidden_features)
 
-    def head(task: Task, width: int) -> nn.Module:
+    def head(task: Task, width: int) -> Any:
         choice = heads.get(task.name, heads.get(task.kind, task.default_head))
-        params = head_params.get(task.name, head_params.get(task.kind))
-        return make_part(task.heads or {}, choice, params, width, *task.head_arguments(), what=f"{task.kind}_params")
+        return build(task.heads or {}, choice, width, *task.head_arguments())
 
     shared = [task for task in tasks.values() if not task.is_conditioned]
     conditioned = [task for task in tasks.values() if task.is_conditioned]
-    supervised = modality_supervision > 0 and len(networks) > 1
+    supervised = unimodal_loss_weight > 0 and len(networks) > 1
     return MultimodalNet(
         networks,
         fused,
@@ -92,8 +87,10 @@ def build_network(
             name: {task.name: head(task, width) for task in tasks.values()}
             for name, width in (widths.items() if supervised else ())
         },
-        modality_supervision=modality_supervision,
-        horizons={task.name: horizons for task in tasks.values() if task.has_horizons and len(horizons)},
+        unimodal_loss_weight=unimodal_loss_weight,
+        horizons={
+            task.name: auxiliary_horizons for task in tasks.values() if task.has_horizons and len(auxiliary_horizons)
+        },
     )
 
 
@@ -104,9 +101,7 @@ def fit_network(
     tasks: Mapping[str, Task],
     *,
     architecture: Mapping[str, Any],
-    training: Mapping[str, Any],
-    compute: Compute,
-    validation_fraction: float,
+    trainer: Trainer,
     seed: int,
     sample_weight: Any = None,
 ) -> CohortNet:
@@ -128,6 +123,7 @@ def fit_network(
             f"n_samples = {len(rows)} is too few, at least 2 are needed."
         )
     with seeded(seed):
+        compute = trainer.compute()
         compute = replace(compute, ranks=Ranks.join(compute.torch_device, seed))
         seed = compute.ranks.seed
         network = build_network(encoders, inputs, tasks, **architecture)
@@ -143,9 +139,9 @@ def fit_network(
             y,
             targets,
             rows,
-            validation_fraction,
+            trainer.validation_fraction,
             horizons=network.horizons,
-            task_weights=training["task_weights"],
+            task_weights=trainer.task_weights,
             seed=seed,
         )
         net = train(
@@ -157,7 +153,7 @@ def fit_network(
             learning_rate_factors={name: encoder.learning_rate_factors() for name, encoder in encoders.items()},
             validation_losses=losses,
             compute=compute,
-            **training,
+            trainer=trainer,
         )
         ready_to_predict(net.module_)
         return net

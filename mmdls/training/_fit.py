@@ -17,9 +17,12 @@ from mmdls.training._inputs import Inputs
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._targets import Targets
+from mmdls.training._trainer import Trainer
 
 __all__ = ["train"]
 
+# Parameters in which processes that train together may differ.
+_OWN = ("callbacks", "compile", "device", "micro_batch_size", "n_jobs", "verbose")
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
@@ -30,25 +33,17 @@ def train(
     rows: np.ndarray,
     validation_rows: np.ndarray,
     *,
-    optimizer: str,
-    max_epochs: int,
-    learning_rate: float,
-    weight_decay: float,
-    batch_size: int,
-    patience: int | None,
-    schedule: str | None,
-    gradient_clip: float | None,
-    task_weights: Mapping[str, float] | None,
+    trainer: Trainer,
     validation_losses: frozenset[LossName],
     learning_rate_factors: Mapping[str, Mapping[str, float]],
     compute: Compute,
-    verbose: int,
 ) -> "CohortNet":
     """Train a network on rows of a cohort; run it inside :func:`seeded`.
 
     Parameters
     ----------
     rows, validation_rows : ndarray of int
+    trainer : Trainer
     validation_losses : frozenset of LossName
         The losses of the validation rows whose sum selects the best epoch.
     learning_rate_factors : mapping of str to mapping of str to float
@@ -59,7 +54,6 @@ def train(
     CohortNet
         The skorch net, with the weights of its best epoch if there are validation rows.
     """
-    given = (optimizer, max_epochs, learning_rate, weight_decay, batch_size, patience, schedule, gradient_clip)
     events, times = targets.event_count(), targets.follow_up()
     compute.ranks.check(
         rows,
@@ -67,26 +61,26 @@ def train(
         *(fact for data in inputs.data.values() for fact in data.facts()),
         *(field for fields in targets.fields.values() for field in fields),
         targets.sample_weight,
-        (*given, task_weights, learning_rate_factors, compute.precision),
+        ({name: value for name, value in trainer.get_params().items() if name not in _OWN}, learning_rate_factors),
         [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
     )
     compute.ranks.broadcast_weights(network)
-    if optimizer not in _OPTIMIZERS:
-        raise ValueError(f"optimizer must be one of {list(_OPTIMIZERS)}; got {optimizer!r}.")
-    callbacks: list[tuple[str, Callback]] = [("task_losses", _TaskLosses())]
-    if schedule == "cosine":
+    callbacks: list[Callback | tuple[str, Callback]] = [("task_losses", _TaskLosses())]
+    if trainer.schedule == "cosine":
         policy = torch.optim.lr_scheduler.CosineAnnealingLR
-        callbacks.append(("schedule", LRScheduler(policy, T_max=max_epochs, eta_min=learning_rate * 0.01)))
-    elif schedule is not None:
-        raise ValueError(f"schedule must be 'cosine' or None; got {schedule!r}.")
-    if gradient_clip is not None:
-        callbacks.append(("clip", GradientNormClipping(gradient_clip)))
-    if verbose and is_first_rank():
+        callbacks.append(
+            ("schedule", LRScheduler(policy, T_max=trainer.max_epochs, eta_min=trainer.learning_rate * 0.01))
+        )
+    if trainer.gradient_clip is not None:
+        callbacks.append(("clip", GradientNormClipping(trainer.gradient_clip)))
+    if trainer.verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
     if len(validation_rows) and current_epoch_callback() and compute.ranks.size == 1:
         callbacks.append(("epoch_callback", _ReportScore(validation_rows)))
-    if len(validation_rows) and patience is not None:
-        callbacks.append(("stop", EarlyStopping(patience=patience, load_best=True, sink=_silent)))
+    callbacks += trainer.callbacks or ()
+    # Last, since it ends the training before the callbacks behind it hear of the epoch.
+    if len(validation_rows) and trainer.patience is not None:
+        callbacks.append(("stop", EarlyStopping(patience=trainer.patience, load_best=True, sink=_silent)))
     channels_last(network)
     if compute.compile:
         for encoder in network.encoders.values():
@@ -95,25 +89,25 @@ def train(
     net = CohortNet(
         network,
         criterion=_WeightedSum,
-        criterion__weights=dict(task_weights or {}),
+        criterion__weights=dict(trainer.task_weights or {}),
         inputs=inputs,
         targets=targets,
         compute=compute,
         validation_losses=validation_losses,
-        optimizer=_OPTIMIZERS[optimizer],
-        optimizer__weight_decay=weight_decay,
+        optimizer=_OPTIMIZERS[trainer.optimizer],
+        optimizer__weight_decay=trainer.weight_decay,
         optimizer__param_groups=[
-            (f"encoders.{state_key(name)}.{pattern}", {"lr": learning_rate * factor})
+            (f"encoders.{state_key(name)}.{pattern}", {"lr": trainer.learning_rate * factor})
             for name, factors in learning_rate_factors.items()
             for pattern, factor in factors.items()
         ],
-        lr=learning_rate,
-        max_epochs=max_epochs,
+        lr=trainer.learning_rate,
+        max_epochs=trainer.max_epochs,
         batch_size=-1,
         iterator_train=_Batches,
         iterator_train__events=events,
         iterator_train__times=times,
-        iterator_train__size=batch_size,
+        iterator_train__size=trainer.batch_size,
         iterator_valid=_Batches,
         iterator_valid__events=events,
         iterator_valid__times=times,

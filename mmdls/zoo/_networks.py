@@ -6,8 +6,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from sklearn.pipeline import Pipeline
 
 from mmdls.estimators import MMDLS, SliceEncoder
+from mmdls.parts import Part
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
+from mmdls.training._trainer import Trainer
 from mmdls.zoo._embedding_search import EmbeddingSearch, FirstFold
 from mmdls.zoo._inputs import SelectInputs
 from mmdls.zoo._late_fusion import LateFusion
@@ -24,18 +26,16 @@ class _Network:
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
         network = MMDLS(
-            image_encoder=SliceEncoder(backbone_params={"channels": (16, 32), "strides": (2, 2)}),
-            batch_size=64,
-            max_epochs=40,
+            image_encoder=SliceEncoder(backbone=Part("conv", channels=(16, 32), strides=(2, 2))),
             dropout=0.2,
-            weight_decay=0.1,
-            validation_fraction=0.0,  # all training rows are learned from, as by the other models
+            # All training rows are learned from, as by the other models.
+            trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
             random_state=0,
         )
         space = {
             "hidden_features": CategoricalDistribution([32, 64]),
             "dropout": FloatDistribution(0.1, 0.6),
-            "weight_decay": FloatDistribution(1e-2, 1.0, log=True),
+            "trainer__weight_decay": FloatDistribution(1e-2, 1.0, log=True),
         }
         return Pipeline([("inputs", SelectInputs(cls.inputs)), ("model", EmbeddingSearch(network, space))])
 
@@ -115,6 +115,6 @@ class PublishedNetwork:
         scales: dict[str, Any] = {f"{block}__scale": "standard" for block in ("radiomics", "pet", "clinical")}
         sizes: dict[str, Any] = {f"{image}__image_size": None for image in ("lesion", "lung")}
         network = MMDLS.published(random_state=0, **scales, **sizes)
-        space = {"learning_rate": FloatDistribution(3e-5, 3e-3, log=True)}
+        space = {"trainer__learning_rate": FloatDistribution(3e-5, 3e-3, log=True)}
         search = OptunaSearch(network, space, cv=FirstFold(), n_trials=3, random_state=0)
         return Pipeline([("inputs", SelectInputs(cls.inputs)), ("model", search)])

@@ -1,0 +1,247 @@
+"""A registered part with parameters of its own, and estimators that are made of such parts."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from inspect import Parameter, signature
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+__all__ = ["Composed", "Part", "Slot", "build"]
+
+
+class Part(BaseEstimator):
+    """A part of a network by name, with the parameters in which it differs from its defaults.
+
+    Wherever a name such as ``"gated"`` may stand, a ``Part`` may stand too; the name alone means ``Part(name)``.
+
+    Parameters
+    ----------
+    name : str or class
+        A name in the registry of the place where it stands, or a class that keeps the same contract.
+    **params
+        Parameters of the part.
+
+    Examples
+    --------
+    >>> part = Part("gated", dropout=0.3)
+    >>> part
+    Part('gated', dropout=0.3)
+    >>> part == Part("gated").set_params(dropout=0.3)
+    True
+    """
+
+    def __init__(self, name: Any, **params: Any):
+        self.name = name
+        self.params = params
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The name, and the parameters that were given."""
+        return {"name": self.name, **self.params}
+
+    def set_params(self, **params: Any) -> "Part":
+        """Set the name or parameters; whether the part has them is checked by the estimator it belongs to."""
+        self.name = params.pop("name", self.name)
+        self.params = self.params | params
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Part) and self.get_params() == other.get_params()
+
+    __hash__ = None  # type: ignore[assignment]  # parts can be changed
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        name = getattr(self.name, "__name__", None) or repr(self.name)
+        return f"Part({', '.join([name, *(f'{key}={value!r}' for key, value in self.params.items())])})"
+
+
+def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) -> Any:
+    """Build a part.
+
+    Parameters
+    ----------
+    registry : mapping of str to class
+    choice : str, class or Part
+    *args, **given
+        What its owner knows, such as widths.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    KeyError
+        If the registry has no such name.
+    ValueError
+        If the part does not take a parameter.
+
+    Examples
+    --------
+    >>> from mmdls.registry import poolings
+    >>> build(poolings, Part("gated_attention", hidden_features=8), 32).score
+    Linear(in_features=8, out_features=1, bias=True)
+    """
+    part = choice if isinstance(choice, Part) else Part(choice)
+    cls = _class_of(registry, part)
+    known = signature(cls).parameters
+    if not _takes_anything(known):
+        _refuse_unknown(part.params, [n for n in _defaults(known) if n not in given], repr(choice))
+    return cls(*args, **{**given, **part.params})
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A parameter of an estimator in which a part, or another estimator, stands.
+
+    Parameters
+    ----------
+    registry : mapping of str to class
+        What names mean.
+    owned : tuple of str, default=()
+        Parameters of parts that the estimator decides.
+    default : callable, default=None
+        Makes what None means.
+    """
+
+    registry: Mapping[str, Any]
+    owned: tuple[str, ...] = ()
+    default: Callable[[], Any] | None = None
+
+    def resolve(self, value: Any) -> Any:
+        """The Part or estimator that a value means."""
+        if value is None and self.default is not None:
+            return self.default()
+        cls = value
+        if isinstance(value, str):
+            cls = self.registry[value]
+        if isinstance(cls, type) and issubclass(cls, BaseEstimator):
+            return cls()
+        return Part(value) if isinstance(value, str) or callable(value) else value
+
+    def parameters(self, value: Any) -> dict[str, Any]:
+        """Parameters of what stands here, those that were not given with their defaults; empty for what is unknown."""
+        if isinstance(value, str) and value not in self.registry:
+            return {}
+        part = self.resolve(value)
+        if isinstance(part, Part):
+            if isinstance(part.name, str) and part.name not in self.registry:
+                return dict(part.params)
+            known = _defaults(signature(_class_of(self.registry, part)).parameters)
+            return {n: default for n, default in known.items() if n not in self.owned} | part.params
+        return part.get_params(deep=True) if hasattr(part, "get_params") else {}
+
+    def changed(self, value: Any, params: Mapping[str, Any], name: str) -> Any:
+        """What stands here once parameters are set; a name becomes the part itself.
+
+        Raises
+        ------
+        ValueError
+            If it has no such parameter.
+        """
+        part = self.resolve(value)
+        owner = f"{name}={value!r}" if isinstance(part, Part) else f"{name} ({type(part).__name__})"
+        if not hasattr(part, "set_params"):
+            raise ValueError(f"{owner} has no parameters; {sorted(params)} cannot be set.")
+        known = self.parameters(part)
+        if not (isinstance(part, Part) and _takes_anything(signature(_class_of(self.registry, part)).parameters)):
+            _refuse_unknown([key.partition("__")[0] for key in params], known, owner)
+        return part.set_params(**params)
+
+
+class Composed:
+    """An estimator with the parameters of its parts as ``<slot>__<parameter>``, also of those that are only named.
+
+    A subclass says by :meth:`_slots` what its slots are.
+    """
+
+    def _slots(self) -> dict[str, Slot]:
+        """The slots, by name."""
+        raise NotImplementedError
+
+    def _held(self, slot: str) -> Any:
+        """What stands in a slot."""
+        return getattr(self, slot)
+
+    def _hold(self, slot: str, value: Any) -> None:
+        """Put something into a slot."""
+        setattr(self, slot, value)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Parameters of this estimator and, if deep, of its parts as ``<slot>__<parameter>``.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+
+        Returns
+        -------
+        dict of str to object
+        """
+        params = super().get_params(deep=False)  # type: ignore[misc]
+        if deep:
+            for name, slot in self._slots().items():
+                params[name] = self._held(name)
+                params |= {f"{name}__{key}": value for key, value in slot.parameters(params[name]).items()}
+        return params
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, those of a part as ``<slot>__<parameter>``.
+
+        Parts are set before their parameters, in whatever order they are given.
+
+        Parameters
+        ----------
+        **params
+
+        Returns
+        -------
+        estimator
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter; the message lists the known ones, the closest first.
+        """
+        own = self.get_params(deep=False)
+        for name in own.keys() & params.keys():
+            setattr(self, name, params[name])
+        slots = self._slots()
+        nested: dict[str, dict[str, Any]] = {}
+        for key, value in params.items():
+            slot, inside, name = key.partition("__")
+            if key in own:
+                continue
+            if slot not in slots:
+                _refuse_unknown([key], {**own, **slots}, type(self).__name__)
+            if inside:
+                nested.setdefault(slot, {})[name] = value
+            else:
+                self._hold(slot, value)
+        for name, values in nested.items():
+            self._hold(name, slots[name].changed(self._held(name), values, name))
+        return self
+
+
+def _class_of(registry: Mapping[str, Any], part: Part) -> Any:
+    return part.name if callable(part.name) else registry[part.name]
+
+
+def _defaults(parameters: Mapping[str, Parameter]) -> dict[str, Any]:
+    """The parameters that have a default, which are those that a user may set."""
+    return {name: p.default for name, p in parameters.items() if p.default is not Parameter.empty}
+
+
+def _takes_anything(parameters: Mapping[str, Parameter]) -> bool:
+    return any(p.kind is Parameter.VAR_KEYWORD for p in parameters.values())
+
+
+def _refuse_unknown(names: Iterable[str], known: Iterable[str], owner: str) -> None:
+    """Raise ValueError for the first name that is not known."""
+    own = {name for name in known if "__" not in name}
+    for name in names:
+        if name not in own:
+            closest = sorted(own, key=lambda one: (-SequenceMatcher(None, one, name).ratio(), one))
+            offered = f"it has {', '.join(map(repr, closest))}" if closest else "it has none"
+            raise ValueError(f"{owner} has no parameter {name!r}; {offered}.")

@@ -1,0 +1,164 @@
+"""How a network is trained: one estimator's worth of parameters, shared by all that train networks of patients."""
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import optuna
+from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import InvalidParameterError, StrOptions
+from skorch.callbacks import Callback
+
+from mmdls.training._compute import Compute
+from mmdls.training._intervals import Finite, count, share
+
+__all__ = ["Trainer"]
+
+
+class Trainer(BaseEstimator):
+    """How a network is trained: optimiser, epochs, early stopping, device.
+
+    Parameters
+    ----------
+    optimizer : {"adamw", "adam"}, default="adamw"
+    max_epochs : int, default=150
+    learning_rate : float, default=3e-3
+    weight_decay : float, default=0.01
+    batch_size : int, default=512
+        Patients of a step, which are the risk set of a Cox loss.
+    micro_batch_size : int or "auto", default="auto"
+        Slices encoded at a time; changes memory and speed, not the result.
+    validation_fraction : float, default=0.15
+        Patients held out, stratified by outcome, to stop early; 0 trains for ``max_epochs``.
+    patience : int, default=25
+        Epochs without a better validation loss before training stops; the best weights are restored. None never stops,
+        and keeps the last.
+    schedule : {"cosine", None}, default="cosine"
+        Of the learning rate.
+    gradient_clip : float, default=5.0
+        Largest norm of the gradient; None does not clip.
+    precision : {"float32", "bf16"}, default="float32"
+        ``"bf16"`` reads images in bfloat16: about twice as fast where processor or GPU knows it.
+    compile : bool, default=False
+        Translate the image backbones with ``torch.compile`` before training.
+    n_jobs : int, default=None
+        Workers that decode images.
+    device : {"cpu", "cuda", "auto"}, default="cpu"
+        Processes that share ``torch.distributed`` train one model together, each on a GPU of its own.
+    verbose : int, default=0
+        1 shows progress bars.
+    task_weights : dict of str to float, default=None
+        Weight of each task's loss; 1 where none is given.
+    callbacks : list of skorch callbacks, or of (name, callback), default=None
+        Called with the net after every batch and epoch, as in skorch; ``skorch.callbacks`` has some that write to
+        MLflow or TensorBoard. They are used as they are: copies of this trainer share them, since a logger may hold a
+        file or a connection open.
+
+    Examples
+    --------
+    >>> from mmdls import MMDLS
+    >>> MMDLS(trainer=Trainer(max_epochs=10)).set_params(trainer__learning_rate=1e-3).trainer
+    Trainer(learning_rate=0.001, max_epochs=10)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "optimizer": [StrOptions({"adamw", "adam"})],
+        "max_epochs": [count(1)],
+        "learning_rate": [Finite(Real, 0, None, closed="neither")],
+        "weight_decay": [Finite(Real, 0, None, closed="left")],
+        "batch_size": [count(1)],
+        "micro_batch_size": [count(1), StrOptions({"auto"})],
+        "validation_fraction": [share()],
+        "patience": [count(1), None],
+        "schedule": [StrOptions({"cosine"}), None],
+        "gradient_clip": [Finite(Real, 0, None, closed="neither"), None],
+        "precision": [StrOptions({"float32", "bf16"})],
+        "compile": ["boolean"],
+        "n_jobs": [Integral, None],
+        "device": [str],
+        "verbose": ["verbose"],
+        "task_weights": [dict, None],
+        "callbacks": [list, tuple, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        optimizer: str = "adamw",
+        max_epochs: int = 150,
+        learning_rate: float = 3e-3,
+        weight_decay: float = 0.01,
+        batch_size: int = 512,
+        micro_batch_size: int | str = "auto",
+        validation_fraction: float = 0.15,
+        patience: int | None = 25,
+        schedule: str | None = "cosine",
+        gradient_clip: float | None = 5.0,
+        precision: str = "float32",
+        compile: bool = False,
+        n_jobs: int | None = None,
+        device: str = "cpu",
+        verbose: int = 0,
+        task_weights: Mapping[str, float] | None = None,
+        callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
+    ):
+        self.optimizer = optimizer
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.micro_batch_size = micro_batch_size
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.schedule = schedule
+        self.gradient_clip = gradient_clip
+        self.precision = precision
+        self.compile = compile
+        self.n_jobs = n_jobs
+        self.device = device
+        self.verbose = verbose
+        self.task_weights = task_weights
+        self.callbacks = callbacks
+
+    def __sklearn_clone__(self) -> "Trainer":
+        return type(self)(**self.get_params(deep=False))
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {
+            "learning_rate": optuna.distributions.FloatDistribution(5e-4, 1e-2, log=True),
+            "weight_decay": optuna.distributions.FloatDistribution(1e-3, 1.0, log=True),
+        }
+
+    def check(self) -> None:
+        """Refuse parameters that cannot be right, by name.
+
+        Raises
+        ------
+        InvalidParameterError
+            If a parameter has a wrong type or value.
+        """
+        self._validate_params()
+        weight = Finite(Real, 0, None, closed="left")
+        given = self.task_weights or {}
+        if strange := {task: value for task, value in given.items() if not weight.is_satisfied_by(value)}:
+            raise InvalidParameterError(
+                f"The 'task_weights' parameter of Trainer must hold numbers of 0 or more. Got {strange} instead."
+            )
+        if others := [one for one in self.callbacks or () if not isinstance(_callback(one), Callback)]:
+            raise InvalidParameterError(
+                "The 'callbacks' parameter of Trainer must hold skorch callbacks, or pairs of a name and a callback. "
+                f"Got {others} instead."
+            )
+
+    def compute(self) -> Compute:
+        """The device and how it is used."""
+        return Compute(self.device, self.precision, self.micro_batch_size, self.compile)
+
+
+def _callback(given: Any) -> Any:
+    """The callback, of one with or without a name."""
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str):
+        return given[1]
+    return given
