@@ -12,6 +12,7 @@ import pandas as pd
 __all__ = [
     "Registry",
     "backbones",
+    "competing_risks_heads",
     "encoders",
     "estimators",
     "fusions",
@@ -19,6 +20,7 @@ __all__ = [
     "nominal_heads",
     "ordinal_heads",
     "poolings",
+    "regression_heads",
     "segmentation_nets",
     "survival_heads",
     "tasks",
@@ -164,6 +166,12 @@ survival_heads = Registry(
 )
 nominal_heads = Registry("nominal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
 ordinal_heads = Registry("ordinal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
+competing_risks_heads = Registry(
+    "competing_risks_heads",
+    "mmdls.modules",
+    ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function", "cumulative_incidence"],
+)
+regression_heads = Registry("regression_heads", "mmdls.modules", ["forward", "prepare", "loss", "value"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 encoders = Registry(
     "encoders", "mmdls.estimators", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]

@@ -9,7 +9,16 @@ from torch import nn
 
 from mmdls import registry, testing
 from mmdls.estimators import ClinicalCox, MultimodalClassifier
-from mmdls.modules import ConcatFusion, ConvBackbone, CoxHead, GatedAttentionPooling, LogisticHazardHead, MeanPooling
+from mmdls.modules import (
+    CauseSpecificCoxHead,
+    ConcatFusion,
+    ConvBackbone,
+    CoxHead,
+    GatedAttentionPooling,
+    LogisticHazardHead,
+    MeanPooling,
+    RegressionHead,
+)
 from mmdls.registry import Registry, estimators
 from mmdls.testing import all_parts, check_part
 from mmdls.testing._parts import _CHECKS
@@ -201,6 +210,38 @@ class ReversedTimeHead(LogisticHazardHead):
         self.times = self.times.flip(0)
 
 
+class SharelessHead(CauseSpecificCoxHead):
+    """One minus the survival of each cause alone."""
+
+    def cumulative_incidence(self, parameters, time):
+        curves = [head.survival_function(parameters[:, [k]], time) for k, head in enumerate(self.causes)]
+        return 1 - torch.stack(curves, dim=1)
+
+
+class SwappedHead(CauseSpecificCoxHead):
+    def risk(self, parameters):
+        return super().risk(parameters)[:, [1, 0, 2]]
+
+
+class FallingIncidenceHead(CauseSpecificCoxHead):
+    def cumulative_incidence(self, parameters, time):
+        found = super().cumulative_incidence(parameters, time)
+        return torch.stack([found[:, 0] + 0.01 * (time > 5) * (time < 6), *found[:, 1:].unbind(1)], 1)
+
+    def survival_function(self, parameters, time):
+        return 1 - self.cumulative_incidence(parameters, time).sum(dim=1)
+
+
+class DoubledHead(RegressionHead):
+    def value(self, parameters):
+        return 2 * super().value(parameters)
+
+
+class UnweightedHead(RegressionHead):
+    def loss(self, parameters, target, sample_weight=None):
+        return super().loss(parameters, target)
+
+
 class LungOnlyNet(nn.Module):
     def __init__(self, in_channels=1):
         super().__init__()
@@ -366,6 +407,15 @@ WRONG = {
         OrderedHead: "order of patients",
         DisconnectedHead: "finite, connected loss",
         ReversedTimeHead: "times must rise",
+    },
+    "competing_risks_head": {
+        SharelessHead: "must sum to 1",
+        SwappedHead: "more events of the cause",
+        FallingIncidenceHead: "must never fall",
+    },
+    "regression_head": {
+        DoubledHead: "in the unit of the target",
+        UnweightedHead: "a weight must count as a repetition",
     },
     "segmentation_net": {
         LungOnlyNet: "expected logits of lung and lesion",

@@ -1,6 +1,7 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
 from mmdls.modules.backbones import ConvBackbone, ResNet10Backbone, ResNet18Backbone
+from mmdls.modules.competing_risks import CauseSpecificCoxHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
 from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
@@ -9,11 +10,13 @@ from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
 from mmdls.modules.multimodal import LossName, MultimodalNet, Outputs
 from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPooling, SelfAttentionPooling
+from mmdls.modules.regression import RegressionHead
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
 __all__ = [
     "AdditiveFusion",
     "BagNet",
+    "CauseSpecificCoxHead",
     "ClassHead",
     "ConcatFusion",
     "ConvBackbone",
@@ -29,6 +32,7 @@ __all__ = [
     "OrdinalHead",
     "Outputs",
     "PublishedSegmentationNet",
+    "RegressionHead",
     "ResNet10Backbone",
     "ResNet18Backbone",
     "SegmentationLoss",

@@ -6,15 +6,19 @@ any estimator a small cohort for each form of outcome that it learns, for tests 
 """
 
 from mmdls.testing._estimators import check_estimator
+from mmdls.testing._heads import (
+    check_class_head,
+    check_competing_risks_head,
+    check_regression_head,
+    check_survival_head,
+)
 from mmdls.testing._parts import (
     all_parts,
     check_backbone,
-    check_class_head,
     check_fusion,
     check_part,
     check_pooling,
     check_segmentation_net,
-    check_survival_head,
 )
 from mmdls.testing._studies import outcome_forms, small_study
 from mmdls.testing._tasks import check_task
@@ -23,10 +27,12 @@ __all__ = [
     "all_parts",
     "check_backbone",
     "check_class_head",
+    "check_competing_risks_head",
     "check_estimator",
     "check_fusion",
     "check_part",
     "check_pooling",
+    "check_regression_head",
     "check_segmentation_net",
     "check_survival_head",
     "check_task",

@@ -1,27 +1,30 @@
 """The contract of each kind of network part, and the check of one registered part whatever its kind."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from optuna.distributions import BaseDistribution
-from torch import Tensor, nn
+from torch import nn
 
 from mmdls import registry
+from mmdls.testing._assertions import close, gradients_reach, no_batch_statistics, seeded, without_dropout
 from mmdls.testing._estimators import check_estimator
+from mmdls.testing._heads import (
+    check_class_head,
+    check_competing_risks_head,
+    check_regression_head,
+    check_survival_head,
+)
 from mmdls.testing._tasks import check_task
 
 __all__ = [
     "all_parts",
     "check_backbone",
-    "check_class_head",
     "check_fusion",
     "check_part",
     "check_pooling",
     "check_segmentation_net",
-    "check_survival_head",
 ]
 
 
@@ -69,22 +72,22 @@ def check_backbone(backbone: Callable[..., nn.Module]) -> None:
     backbone : class or callable
         Called with ``in_channels``, returns the network.
     """
-    with _seeded():
+    with seeded():
         for in_channels in (1, 3):
             net: Any = backbone(in_channels=in_channels)
-            _no_batch_statistics(net)
+            no_batch_statistics(net)
             assert hasattr(net, "out_channels"), "a backbone must have out_channels, the channels of its maps"
             image = torch.randn(3, in_channels, 48, 40)
             for mode in (False, True):
-                _without_dropout(net.train(mode))
+                without_dropout(net.train(mode))
                 maps = net(image)
                 assert isinstance(maps, list | tuple), f"forward must give a list of maps; got {type(maps).__name__}"
                 assert [m.shape[1] for m in maps] == list(net.out_channels), "out_channels must tell the maps' channels"
                 sizes = [m.shape[2] * m.shape[3] for m in maps]
                 assert sizes == sorted(sizes, reverse=True), "feature maps must go from fine to coarse"
                 for together, single in zip(maps, net(image[:1]), strict=True):
-                    _close(together[:1], single, "an image alone must equal itself in a batch", 1e-4)
-        _gradients_reach(net, lambda: net(image)[-1].square().sum())
+                    close(together[:1], single, "an image alone must equal itself in a batch", 1e-4)
+        gradients_reach(net, lambda: net(image)[-1].square().sum())
 
 
 def check_pooling(pooling: Callable[..., nn.Module]) -> None:
@@ -95,9 +98,9 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
     pooling : class or callable
         Called with the width of a slice embedding, returns the network.
     """
-    with _seeded():
+    with seeded():
         net: Any = pooling(16).eval()
-        _no_batch_statistics(net)
+        no_batch_statistics(net)
         counts = torch.tensor([5, 1, 0, 3])
         mask = torch.arange(5) < counts[:, None]
         slices = torch.randn(4, 5, 16)
@@ -107,12 +110,12 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
         assert (pooled[2] == 0).all(), "a patient without slices must get zeros"
         for filler in (1e4, torch.nan, torch.inf):
             dirty = torch.where(mask[..., None], slices, filler)
-            _close(net(dirty, mask), pooled, f"padding with {filler} changed the result")
+            close(net(dirty, mask), pooled, f"padding with {filler} changed the result")
         wide = torch.cat([slices, torch.randn(4, 3, 16)], dim=1)
         wide_mask = torch.cat([mask, torch.zeros(4, 3, dtype=torch.bool)], dim=1)
-        _close(net(wide, wide_mask), pooled, "more padding changed the result")
-        _close(net(slices[3:, :3], mask[3:, :3]), pooled[3:], "a patient alone must equal itself in a batch")
-        _close(net(slices[:, :0], mask[:, :0]), torch.zeros(4, 16), "a batch without any slice must give zeros")
+        close(net(wide, wide_mask), pooled, "more padding changed the result")
+        close(net(slices[3:, :3], mask[3:, :3]), pooled[3:], "a patient alone must equal itself in a batch")
+        close(net(slices[:, :0], mask[:, :0]), torch.zeros(4, 16), "a batch without any slice must give zeros")
         for place in range(3):
             changed = slices.clone()
             changed[3, place] += 1
@@ -121,8 +124,8 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
             weights = net.attention(slices, mask)
             assert weights.shape == mask.shape and (weights >= 0).all(), "weights must be (B, S) and non-negative"
             assert (weights[~mask] == 0).all(), "padded slices must have no weight"
-            _close(weights.sum(dim=1), (counts > 0).float(), "weights must sum to 1 over real slices")
-        _gradients_reach(net, lambda: net(slices, mask).square().sum())
+            close(weights.sum(dim=1), (counts > 0).float(), "weights must sum to 1 over real slices")
+        gradients_reach(net, lambda: net(slices, mask).square().sum())
 
 
 def check_fusion(fusion: Callable[..., nn.Module]) -> None:
@@ -133,9 +136,9 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
     fusion : class or callable
         Called with the modalities' widths and ``out_features``, returns the network.
     """
-    with _seeded():
+    with seeded():
         net: Any = fusion({"ct": 12, "pet": 5, "clinical": 1}, out_features=16).eval()
-        _no_batch_statistics(net)
+        no_batch_statistics(net)
         assert net.out_features == 16, "out_features must be kept"
         embeddings = {"ct": torch.randn(4, 12), "pet": torch.randn(4, 5), "clinical": torch.randn(4, 1)}
         present = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
@@ -145,100 +148,17 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
             dirty = {
                 name: torch.where(present[:, [i]], value, filler) for i, (name, value) in enumerate(embeddings.items())
             }
-            _close(net(dirty, present), fused, "an absent modality changed the result")
+            close(net(dirty, present), fused, "an absent modality changed the result")
         alone = net({name: value[1:2] for name, value in embeddings.items()}, present[1:2])
-        _close(alone, fused[1:2], "a patient alone must equal itself in a batch")
+        close(alone, fused[1:2], "a patient alone must equal itself in a batch")
         for name, value in embeddings.items():
             changed = net(embeddings | {name: value + 1}, present)
             assert not torch.allclose(changed[0], fused[0]), "a present modality must count"
         if hasattr(net, "attention"):
             weights = net.attention(embeddings, present)
             assert weights.shape == present.shape and (weights[~present] == 0).all(), "absent modalities weigh nothing"
-            _close(weights.sum(dim=1)[:3], torch.ones(3), "weights must sum to 1")
-        _gradients_reach(net, lambda: net(embeddings, present).square().sum())
-
-
-def check_class_head(head: Callable[..., nn.Module]) -> None:
-    """Probabilities of classes, and a loss that training lowers; weights repeat patients, their order is nothing.
-
-    Parameters
-    ----------
-    head : class or callable
-        Called with the width of the features and the number of classes, returns the network.
-    """
-    with _seeded():
-        n, n_classes = 60, 3
-        features = torch.randn(n, 8)
-        target = torch.bucketize(features[:, 0].contiguous(), torch.tensor([-0.5, 0.5]))
-        weight = torch.arange(n) % 3 + 0.0
-        net: Any = head(8, n_classes)
-        _no_batch_statistics(net)
-        net.prepare(target, weight)
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
-        first = None
-        for _ in range(150):
-            optimizer.zero_grad()
-            loss = net.loss(net(features), target, None)
-            loss.backward()
-            optimizer.step()
-            first = loss.item() if first is None else first
-        assert loss.item() < first, "training must lower the loss"
-        parameters = net.eval()(features).detach()
-        probabilities = net.probabilities(parameters)
-        assert probabilities.shape == (n, n_classes), f"expected (B, K); got {tuple(probabilities.shape)}"
-        assert (probabilities > 0).all(), "every probability must be above 0"
-        _close(probabilities.sum(dim=1), torch.ones(n), "probabilities must sum to 1")
-        right = (probabilities.argmax(dim=1) == target).float().mean()
-        assert right > 0.6, f"classes that follow a feature must be learned; {right:.0%} are right"
-        rows = torch.repeat_interleave(torch.arange(n), weight.long())
-        rows = rows[torch.randperm(len(rows))]
-        repeated = net.loss(parameters[rows], target[rows], None)
-        _close(net.loss(parameters, target, weight), repeated, "a weight must count as a repetition, in any order")
-
-
-def check_survival_head(head: Callable[..., nn.Module]) -> None:
-    """Permutation-invariant loss, one sign of risk, survival that starts at 1 and never rises.
-
-    Parameters
-    ----------
-    head : class or callable
-        Called with the width of the features, returns the network.
-    """
-    with _seeded():
-        n = 60
-        signal = torch.randn(n)
-        features = torch.cat([signal[:, None], torch.randn(n, 7)], dim=1)
-        time = (torch.distributions.Exponential(torch.exp(signal) / 20).sample() + 0.5).round().clamp(min=1).double()
-        event = torch.rand(n) < 0.7
-        net: Any = head(8)
-        _no_batch_statistics(net)
-        net.prepare(event, time)
-        optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
-        first = None
-        for _ in range(150):
-            optimizer.zero_grad()
-            loss = net.loss(net(features), event, time)
-            loss.backward()
-            optimizer.step()
-            first = loss.item() if first is None else first
-        assert loss.item() < first, "training must lower the loss"
-        parameters = net.eval()(features).detach()
-        order = torch.randperm(n)
-        permuted = net.loss(parameters[order], event[order], time[order])
-        _close(permuted, net.loss(parameters, event, time), "the order of patients changed the loss")
-        silent = net.loss(net(features), torch.zeros(n, dtype=torch.bool), time)
-        assert torch.isfinite(silent) and silent.requires_grad, "no event must give a finite, connected loss"
-        risk = net.risk(parameters)
-        assert risk.shape == (n,), f"risk must have shape ({n},); got {tuple(risk.shape)}"
-        assert np.corrcoef(risk, signal)[0, 1] > 0.5, "higher risk must mean earlier event"
-        net.fit_baseline(parameters, event, time)
-        assert (net.times.diff() > 0).all(), "times must rise"
-        grid = torch.linspace(0, float(time.max()) + 5, 50, dtype=torch.float64)
-        survival = net.survival_function(parameters, grid)
-        assert survival.shape == (n, 50), f"survival must be (B, T); got {tuple(survival.shape)}"
-        _close(survival[:, 0], torch.ones(n), "S(0) must be 1")
-        assert (survival.diff(dim=1) <= 1e-9).all() and (survival >= 0).all(), "survival must never rise"
-        assert np.corrcoef(survival.mean(dim=1), signal)[0, 1] < -0.5, "higher risk must mean lower survival"
+            close(weights.sum(dim=1)[:3], torch.ones(3), "weights must sum to 1")
+        gradients_reach(net, lambda: net(embeddings, present).square().sum())
 
 
 def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
@@ -249,18 +169,18 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
     net : class or callable
         Called with ``in_channels``, returns the network.
     """
-    with _seeded():
+    with seeded():
         model = net(in_channels=1)
-        _no_batch_statistics(model)
+        no_batch_statistics(model)
         image = torch.randn(2, 1, 64, 48)
         for mode in (False, True):
-            _without_dropout(model.train(mode))
+            without_dropout(model.train(mode))
             together, alone = model(image), model(image[:1])
             assert set(together) == {"lung", "lesion"}, f"expected logits of lung and lesion; got {sorted(together)}"
             for name, logits in together.items():
                 assert logits.shape == image.shape, f"{name} must be {tuple(image.shape)}; got {tuple(logits.shape)}"
-                _close(logits[:1], alone[name], "an image alone must equal itself in a batch", 1e-4)
-        _gradients_reach(model, lambda: sum(logits.square().sum() for logits in model(image).values()))
+                close(logits[:1], alone[name], "an image alone must equal itself in a batch", 1e-4)
+        gradients_reach(model, lambda: sum(logits.square().sum() for logits in model(image).values()))
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
@@ -270,46 +190,10 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "nominal_heads": check_class_head,
     "ordinal_heads": check_class_head,
     "survival_heads": check_survival_head,
+    "competing_risks_heads": check_competing_risks_head,
+    "regression_heads": check_regression_head,
     "segmentation_nets": check_segmentation_net,
     "encoders": check_estimator,
     "estimators": check_estimator,
     "tasks": check_task,
 }
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(0)
-        yield
-
-
-def _close(one: Tensor, other: Tensor, what: str, tolerance: float = 1e-5) -> None:
-    one, other = one.detach().double(), other.detach().double()
-    close = one.shape == other.shape and torch.allclose(one, other, rtol=1e-5, atol=tolerance)
-    assert close, f"{what} ({tuple(one.shape)} against {tuple(other.shape)}, or different values)"
-
-
-def _without_dropout(net: nn.Module) -> None:
-    for module in net.modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd):
-            module.eval()
-
-
-def _no_batch_statistics(net: nn.Module) -> None:
-    for name, module in net.named_modules():
-        assert not isinstance(module, nn.modules.batchnorm._BatchNorm), (
-            f"{name} normalises over the batch, so a patient's answer would depend on the others; "
-            "use nn.GroupNorm or no normalisation"
-        )
-
-
-def _gradients_reach(net: nn.Module, loss: Callable[[], Tensor]) -> None:
-    parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    if not parameters:
-        return
-    net.zero_grad()
-    loss().backward()
-    for name, parameter in parameters.items():
-        reached = parameter.grad is not None and torch.isfinite(parameter.grad).all()
-        assert reached, f"the parameter {name} gets no finite gradient"

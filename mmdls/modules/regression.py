@@ -1,0 +1,66 @@
+"""Heads of regression: one number a patient.
+
+Beside ``prepare``, ``forward`` and ``loss`` (see :mod:`mmdls.modules.heads`; the target is the standardised number) a
+head of regression has ``value(parameters) -> (B,)``, the prediction in the same standardised unit.
+"""
+
+import optuna
+from torch import Tensor, nn
+
+from mmdls.modules.heads import weighted_mean
+from mmdls.registry import regression_heads
+
+__all__ = ["RegressionHead"]
+
+
+@regression_heads.register("regression")
+class RegressionHead(nn.Module):
+    """A line of the features, fitted by squared or Huber loss.
+
+    The target is standardised on the training rows by the task, so the loss starts near 1/2 whatever the unit is. The
+    squared loss estimates the mean. The Huber loss is linear for errors above ``delta``, so that a few extreme values
+    have less influence.
+
+    Parameters
+    ----------
+    in_features : int
+    loss : {"squared", "huber"}, default="squared"
+        Half of the squared error, or Huber's loss, which is the same for errors up to ``delta``.
+    delta : float, default=1.0
+        Of the Huber loss, in standard deviations of the training target.
+
+    References
+    ----------
+    .. [1] Huber PJ. Robust estimation of a location parameter. Annals of Mathematical Statistics, 1964.
+    """
+
+    def __init__(self, in_features: int, loss: str = "squared", delta: float = 1.0):
+        super().__init__()
+        if loss not in ("squared", "huber"):
+            raise ValueError(f"loss must be 'squared' or 'huber'; got {loss!r}.")
+        if not delta > 0:
+            raise ValueError(f"delta must be above 0 (standard deviations of the target); got {delta!r}.")
+        self.linear = nn.Linear(in_features, 1)
+        self.delta = float(delta) if loss == "huber" else float("inf")
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """The loss."""
+        return {"loss": optuna.distributions.CategoricalDistribution(["squared", "huber"])}
+
+    def prepare(self, target: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Nothing to prepare."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) -> standardised values (B, 1)."""
+        return self.linear(features)
+
+    def value(self, parameters: Tensor) -> Tensor:
+        """Standardised values (B, 1) -> (B,)."""
+        return parameters[:, 0]
+
+    def loss(self, parameters: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Standardised values (B, 1), targets (B,) -> weighted mean loss."""
+        error = (parameters[:, 0] - target.to(parameters)).abs()
+        inside = error.clamp(max=self.delta)
+        return weighted_mean(inside * (error - inside / 2), sample_weight)
