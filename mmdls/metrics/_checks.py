@@ -113,7 +113,7 @@ def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndar
     return values
 
 
-def check_probabilities(y_proba: Any, name: str = "y_proba", patients: Sequence[Any] | None = None) -> np.ndarray:
+def check_probabilities(y_proba: Any, name: str = "y_proba", patients: Any = None) -> np.ndarray:
     """Class probabilities (n, K) as float64: finite, between 0 and 1, rows that sum to 1.
 
     The sum may differ from 1 by what rounding to two decimals explains. The message names the patients, or the rows if
@@ -201,10 +201,10 @@ def _rows(wrong: Any) -> str:
     return f"{rows[:5].tolist()}{f' and {len(rows) - 5} more' if len(rows) > 5 else ''}"
 
 
-def _where(wrong: np.ndarray, patients: Sequence[Any] | None) -> str:
+def _where(wrong: Any, patients: Any) -> str:
     if patients is None:
         return f"the rows {_rows(wrong)}"
-    named = [patients[row] for row in np.flatnonzero(wrong)]
+    named = np.asarray(patients)[wrong].tolist()
     return f"{len(named)} patients, such as {named[:3]}"
 
 
