@@ -149,7 +149,8 @@ def check_unique(index: pd.Index, table: str) -> None:
     ValueError
         With the ids.
     """
-    unnamed = index.to_frame(name=list(range(index.nlevels))).isna().any(axis=1).to_numpy()
+    levels = [index.get_level_values(level) for level in range(index.nlevels)]
+    unnamed = np.any([level.isna() for level in levels], axis=0)
     if unnamed.any():
         raise ValueError(
             f"{table} has {int(unnamed.sum())} rows without a patient id (a missing value in the index); give "
