@@ -1,8 +1,8 @@
-"""Slices of simulated patients: the lesion close by, and the lung around it.
+"""Slices of simulated patients: the lesion at close range, and the lung around it.
 
-Every number that shows in a slice is listed here. The image factor shows in the lesion's grain and margin
-alone: which share of its (constant) grey variance is fine, and whether its (constant) area has few lobes or
-many spicules.
+All variables that are visible in a slice are listed here. The image factor is visible only in the lesion's grain and
+margin: in the fraction of its (constant) grey variance that is fine, and in whether its (constant) area has few lobes
+or many spicules.
 """
 
 import math
@@ -144,7 +144,7 @@ def _place_in_lung(lusc: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _grain(rng: np.random.Generator, n: int, size: int, fine: np.ndarray | float) -> np.ndarray:
-    """Gaussian grain of unit variance, (n, size, size); ``fine`` is the share of variance in its fine part.
+    """Gaussian grain of unit variance, (n, size, size); ``fine`` is the fraction of variance in its fine part.
 
     Wavelengths scale with the image: the coarse part lies above a fifth of its width, the fine part around a
     tenth.

@@ -72,9 +72,9 @@ def load_cohort(
         groups : Series or None
             The column ``centre``.
         other : DataFrame
-            Columns of the CSV that are neither: never features, since they may tell the outcome.
+            Columns of the CSV that are neither; never features, since they may depend on the outcome.
         report : DataFrame
-            What became of every column of the CSV.
+            How every column of the CSV was used.
         DESCR : str
 
     Raises

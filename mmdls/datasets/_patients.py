@@ -1,4 +1,4 @@
-"""Simulated patients before any outcome: centre, habits, histology, stage, tumour size and uptake."""
+"""Simulated patients at diagnosis: centre, smoking, histology, stage, tumour size and uptake."""
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,9 @@ _MTV_PER_DIAMETER = 2.0
 
 
 def draw_patients(n_patients: int, rng: np.random.Generator, centre_shift: float = 0.0) -> pd.DataFrame:
-    """Draw everything that is true of a patient on the day of diagnosis, seen or unseen.
+    """Draw all observed and latent variables of patients at diagnosis.
 
-    Diameter, SUV and MTV share the tumour burden ``z``; the ``image_factor`` shows in the slices alone.
+    Diameter, SUV and MTV depend on a common tumour burden ``z``; the ``image_factor`` is visible only in the slices.
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ def draw_patients(n_patients: int, rng: np.random.Generator, centre_shift: float
 
 
 def _stage_prior(centre: np.ndarray, centre_shift: float) -> np.ndarray:
-    """Share of the three stages by patient, (n, 3)."""
+    """Probabilities of the three stages by patient, (n, 3)."""
     log_odds = np.log(_STAGE_SHARE) + np.outer(centre_shift * _CENTRE_STAGE_LOG_ODDS[centre], [-0.5, 0.0, 0.5])
-    share = np.exp(log_odds)
-    return share / share.sum(axis=1, keepdims=True)
+    odds = np.exp(log_odds)
+    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def _expected(stage: np.ndarray | int, lusc: np.ndarray | int) -> dict[str, np.ndarray]:

@@ -1,6 +1,6 @@
 """Radiomics of simulated lesions: grey histogram and area of the drawn slices, and noisy correlates.
 
-Texture and margin are left out on purpose: what the image factor changes shows in the slices alone.
+Texture and margin are left out on purpose, so that the image factor can be learned only from the slices.
 """
 
 import numpy as np

@@ -19,12 +19,11 @@ _MODALITIES = ("clinical", "pet", "radiomics", "lesion", "lung")
 _DESCR = """\
 Simulated patients with non-small cell lung cancer
 --------------------------------------------------
-{n_patients} patients of five centres; nobody of them exists. A tumour burden is shared by diameter, SUV and
-MTV; an image factor, which multiplies the hazards of progression and death, shows in grain and margin of the
-lesion's slices alone. Progression, death, and death after progression have Weibull hazards (an illness-death
-model), so that nobody dies before the disease-free time ends. Times are months, rounded up to a tenth.
-`truth` holds what no model may see. Nothing here is evidence about real patients: a good model comes near to
-the truth, it cannot surpass it.
+{n_patients} simulated patients of five centres. Diameter, SUV and MTV depend on a common tumour burden. An image
+factor multiplies the hazards of progression and death, and is visible only in grain and margin of the lesion's
+slices. Progression, death, and death after progression have Weibull hazards (an illness-death model), so that
+disease-free survival never ends after death. Times are months, rounded up to a tenth. `truth` holds variables that
+no model may use. Nothing here is evidence about real patients: it shows how close a model comes to the known truth.
 """
 
 
@@ -46,34 +45,33 @@ def make_nsclc_cohort(
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Simulate a multimodal, multi-centre cohort of patients with non-small cell lung cancer.
 
-    Everything is drawn once. With one seed, patients and outcomes stay the same whatever ``image_signal``,
-    ``n_slices``, ``image_size``, ``n_radiomics``, ``masks``, ``missing``, ``missing_values`` and ``folder``
-    are.
+    With one seed, patients and outcomes are the same for all values of ``image_signal``, ``n_slices``,
+    ``image_size``, ``n_radiomics``, ``masks``, ``missing``, ``missing_values`` and ``folder``.
 
     Parameters
     ----------
     n_patients : int, default=500
     image_signal : float, default=1.0
-        Correlation, 0 to 1, between the prognostic image factor and what the lesion's grain and margin show.
-        At 0 the slices look the same, tell nothing of the factor, and the factor still decides about
-        survival.
+        Correlation, 0 to 1, between the prognostic image factor and the lesion's grain and margin. At 0 the
+        slices look alike and hold no information about the factor, which still changes survival.
     n_slices : int or (int, int), default=(4, 8)
-        Slices of a patient, or the lowest and highest number of them; the same for the lesion and the lung.
+        Slices per patient, or their lowest and highest number; the same for the lesion and the lung.
     image_size : int, default=32
         Height and width of a slice in pixels.
     n_radiomics : int, default=32
         Radiomics columns (the published model has 128): grey histogram and area of the drawn lesion, then
-        noisy correlates of diameter and SUV. None carries the image factor.
+        noisy correlates of diameter and SUV. No column depends on the image factor.
     masks : bool, default=False
         Add ``lung_mask`` and ``lesion_mask``, the pixels of both in ``lung_image``.
     missing : float or dict of str to float, default=0.0
-        Share of patients who lack a whole modality, at random: a number for each of "pet", "radiomics",
-        "lesion" and "lung", or a dictionary by modality, "clinical" included.
+        Fraction of patients who lack a whole modality, at random: one number for each of "pet", "radiomics",
+        "lesion" and "lung", or a dictionary by modality, which may include "clinical".
     missing_values : float, default=0.0
-        Share of single clinical and PET values that are missing, more often in older patients. Age never is.
+        Fraction of single clinical and PET values that are missing, more often in older patients. Age is never
+        missing.
     centre_shift : float, default=0.0
-        How far the centres differ, 1 being a lot: SUV scale (0.85 to 1.2), grey noise, case mix, length of
-        follow-up.
+        Size of the differences between centres; at 1 they are large: SUV scale (0.85 to 1.2), grey noise, case
+        mix, length of follow-up.
     censoring : float, default=1.0
         Rate of censoring; 0 follows everybody to death.
     folder : path-like, default=None
@@ -131,8 +129,8 @@ def make_nsclc_cohort(
     _check_at_least("n_patients", n_patients, 1)
     _check_at_least("image_size", image_size, 8)
     _check_at_least("n_radiomics", n_radiomics, 0)
-    _check_share("image_signal", image_signal)
-    _check_share("missing_values", missing_values)
+    _check_fraction("image_signal", image_signal)
+    _check_fraction("missing_values", missing_values)
     for name, value in (("censoring", censoring), ("centre_shift", centre_shift)):
         if not (np.isfinite(value) and value >= 0):
             raise ValueError(f"{name} must be a number of 0 or more; got {value!r}.")
@@ -181,7 +179,7 @@ def make_nsclc_cohort(
 def _outcomes(
     patients: pd.DataFrame, rng: np.random.Generator, censoring: float, centre_shift: float
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is seen of the outcomes, and what is true of them."""
+    """The observed, censored outcomes, and the true ones."""
     predictors = linear_predictors(patients)
     dfs_time, os_time = draw_times(predictors, rng)
     lost = draw_follow_up(patients["centre"].to_numpy(), rng, censoring, centre_shift)
@@ -274,7 +272,7 @@ def _check_at_least(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be {least} or more; got {value}.")
 
 
-def _check_share(name: str, value: float) -> None:
+def _check_fraction(name: str, value: float) -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie between 0 and 1; got {value!r}.")
 
@@ -285,5 +283,5 @@ def _check_missing(missing: float | Mapping[str, float]) -> dict[str, float]:
     if unknown:
         raise KeyError(f"missing names {unknown}, which are no modalities; choose from {list(_MODALITIES)}.")
     for name, rate in rates.items():
-        _check_share(f"missing[{name!r}]", rate)
+        _check_fraction(f"missing[{name!r}]", rate)
     return rates

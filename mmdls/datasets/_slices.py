@@ -1,4 +1,4 @@
-"""The slices of a cohort's folder: which belong to which patient."""
+"""Assignment of the slices in a cohort's folder to the patients."""
 
 import warnings
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Illness and death of simulated patients: progression, death without it, death after it, and censoring."""
+"""Outcomes of simulated patients: progression, death without it, death after it, and censoring."""
 
 import numpy as np
 import pandas as pd
@@ -43,7 +43,7 @@ def linear_predictors(patients: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def draw_times(predictors: dict[str, np.ndarray], rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the uncensored months to progression or death, and to death, which is never the earlier."""
+    """Draw the uncensored months to progression or death, and to death, which is never earlier."""
     chance = rng.exponential(size=(3, len(predictors["progression"])))
     progression = _months(chance[0], _PROGRESSION, predictors["progression"])
     death = _months(chance[1], _DEATH, predictors["death"])

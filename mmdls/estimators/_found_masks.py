@@ -1,4 +1,4 @@
-"""What was found in the images of a table's patients, as columns of tables."""
+"""Segmentation results of a table's patients as columns of tables."""
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,7 +63,7 @@ def found_table(
 
 
 def warn_of_lost(masks: pd.DataFrame, has_image: pd.Series) -> None:
-    """Name the patients with an image in which a structure was not found."""
+    """Warn of patients with an image in which a structure was not found."""
     for name in masks.columns:
         lost = masks.index[masks[name].isna() & has_image].tolist()
         if lost:

@@ -1,4 +1,4 @@
-"""CT to masks of lung and lesion."""
+"""Segmentation of lung and lesion in CT."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -35,13 +35,13 @@ __all__ = ["LungLesionSegmentor"]
 
 @estimator_registry.register("lung_lesion_segmentor")
 class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
-    """Masks of lung and lesion from CT, learned slice by slice; the first step of a ``Pipeline`` from CT to outcomes.
+    """Segment lung and lesion in CT slices; the first step of a ``Pipeline`` from CT to outcomes.
 
     ``fit`` learns from the columns ``ct_image``, ``lung_mask`` and ``lesion_mask`` of a table of patients. Either mask
-    may be missing for a patient; a structure that no patient has a mask of is not learned and never predicted.
-    ``transform`` adds ``lung_image`` and ``lesion_image``, the surroundings of what was found, for :class:`MMDLS`.
+    may be missing for a patient; a structure without any mask is not learned and never predicted. ``transform`` adds
+    ``lung_image`` and ``lesion_image``, crops around the structures found, for :class:`MMDLS`.
 
-    Images are 8-bit greys or Hounsfield units (HU); what is neither is refused, such as stored values with 1024 added.
+    Images are 8-bit greys or Hounsfield units (HU); other images, such as HU with 1024 added, are refused.
 
     Parameters
     ----------
@@ -54,59 +54,58 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         A file with the state dict of an ImageNet ResNet, as ``torch.save`` writes it, from which the encoder starts.
     image_column : str, default="ct_image"
     image_size : int or (int, int), default=128
-        Slices are brought to this height and width for the network, and masks back to the image's own.
+        Height and width of the network's input; slices are resized to it, and masks back to the image's size.
     context_slices : int, default=0
-        Slices before and after that the network sees as further channels; 0 sees each slice alone.
+        Number of slices before and after each slice that the network gets as further channels.
     intensity_range : (float, float), default=(-1350.0, 150.0)
-        Window in HU that the network sees.
+        Window in HU of the network's input.
     grey_range : (float, float), default=(-1350.0, 150.0)
         HU of the greys 0 and 255 of 8-bit images.
     lung_label, lesion_label : int or sequence of int, default=None
-        Of masks with several values, those that are inside, for example ``(1, 2)`` for both lungs; None takes masks
-        with one value besides 0.
+        The values that are inside, of masks with several values, for example ``(1, 2)`` for both lungs; None expects
+        masks with one value besides 0.
     resample_mask : bool, default=False
-        Bring NIfTI masks with other voxels than their image to those of the image, each the value of the nearest one;
-        False refuses them.
+        Resample NIfTI masks to the voxels of their image, by the nearest neighbour; False refuses masks with other
+        voxels.
     loss : str, default="dice+cross_entropy"
         ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
     foreground_fraction : float, default=0.33
-        Share of slices in a batch that is drawn from those with the rarest structure, on top of chance.
+        Fraction of the slices in a batch that is replaced by random slices with the rarest structure.
     patch_size : int or (int, int), default=None
-        Learn from windows of this size, half of them around the rarest structure of a slice; None takes whole slices.
-        Whole slices are predicted in both cases.
+        Train on windows of this size, half of them around the rarest structure of a slice; None trains on whole slices.
+        Prediction always uses whole slices.
     augment : bool, default=True
         Flip left and right, rotate, zoom, shift; change contrast and brightness; add noise.
     max_epochs : int, default=60
     learning_rate : float, default=4e-3
     weight_decay : float, default=0.01
     batch_size : int, default=16
-        Slices of a step, and slices predicted at a time.
+        Slices per training step, and slices predicted at a time.
     validation_fraction : float, default=0.15
-        Patients held out to stop early, by their mean Dice; 0 trains for ``max_epochs``.
+        Fraction of the patients held out for early stopping by their mean Dice; 0 trains for ``max_epochs``.
     patience : int, default=20
-        Epochs without a better Dice of the validation patients before training stops; the best epoch's weights stay.
-        None never stops, and keeps the last.
+        Epochs without a better validation Dice before training stops; the weights of the best epoch are kept. None
+        trains for ``max_epochs`` and keeps the last weights.
     threshold : float, default=0.5
         Probability above which a pixel is inside.
     test_time_augmentation : bool, default=False
-        Predict the mirrored slice too and take the mean: twice the time.
+        Average the prediction with that of the mirrored slice, which takes twice the time.
     lung_components : int, "auto" or None, default="auto"
-        Keep this many of the largest connected parts in three dimensions; None keeps all. ``"auto"`` keeps two where a
-        file tells that its slices form a volume: NIfTI with voxels at most 10 mm apart and 100 mm or more from the
-        first slice to the last. It keeps all of a folder, an array or a ``.npy`` file, which may hold a few slices that
-        lie far apart and cut a lung into many parts.
+        Keep this many of the largest connected parts in three dimensions; None keeps all. ``"auto"`` keeps two where
+        the slices are known to form a volume: NIfTI with voxels at most 10 mm apart and 100 mm or more from the first
+        slice to the last. It keeps all parts for a folder, an array or a ``.npy`` file, whose slices may lie far apart.
     lesion_components : int or None, default=None
         As ``lung_components``, without ``"auto"``: a patient may have any number of lesions.
     lung_inside_body, lesion_inside_body : bool, default=False
-        Take away what lies outside the body: the largest part above -500 HU of a slice, its holes filled. Needs true HU
-        and slices that show the body's whole outline; a lung that is open to the image's border counts as outside.
-        Slices without any such part are left as they are.
+        Remove mask pixels outside the body, which is the largest part above -500 HU of a slice, with holes filled.
+        Needs true HU and slices that show the whole outline of the body; a lung that touches the image's border counts
+        as outside. Masks of a slice without such a part stay unchanged.
     crop_size : int, default=64
         Height and width of ``lung_image`` and ``lesion_image``.
     crop_margin : float, default=0.2
-        Surroundings kept on each side, as a share of the structure's width.
+        Margin kept on each side, as a fraction of the structure's width.
     keep_image : bool, default=False
-        Whether ``transform`` keeps the CT column, which ``MMDLS(modalities="auto")`` would take as a modality.
+        Whether ``transform`` keeps the CT column, which ``MMDLS(modalities="auto")`` then uses as a modality.
     precision : {"float32", "bf16"}, default="float32"
         ``"bf16"`` computes in mixed precision.
     n_jobs : int, default=None
@@ -120,7 +119,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     ----------
     network_ : torch.nn.Module
     structures_ : list of str
-        Of ``"lung"`` and ``"lesion"``, those that were learned.
+        The structures that were learned: ``"lung"``, ``"lesion"``, or both.
     history_ : pandas.DataFrame
         Losses and the validation patients' Dice, one row an epoch.
     n_features_in_ : int
@@ -327,18 +326,18 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         """
 
         def whole(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray]:
-            pieces = list(self._probabilities(image, patient))
-            return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+            batches = list(self._probabilities(image, patient))
+            return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
         return self._table(X, "probability", whole)
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Add what was found to the table.
+        """Add masks, and crops around the structures found, to the table.
 
         Parameters
         ----------
         X : pandas.DataFrame
-            With the column ``ct_image``; everything else is carried along, but for masks, which are replaced.
+            With the column ``ct_image``; all other columns stay, except masks, which are replaced.
 
         Returns
         -------
@@ -408,7 +407,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         return float(np.mean(scores))
 
     def set_output(self, *, transform: str | None = None) -> "LungLesionSegmentor":
-        """Tables are all this transformer can give.
+        """Set the container of the output; only pandas tables are possible.
 
         Parameters
         ----------
@@ -438,18 +437,18 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             )
 
     def _table(self, X: pd.DataFrame, what: str, find: Any) -> pd.DataFrame:
-        """Found arrays of all patients, one column a structure."""
+        """Results of all patients, one column per structure."""
         check_is_fitted(self, "network_")
         self._check_table(X)
         return found_table(X, self.image_column, self.structures_, what, find, self.verbose)
 
     def _masks(self, image: np.ndarray, patient: Any, contiguous: bool = False) -> dict[str, np.ndarray]:
-        """Masks of one patient, after all rules."""
-        pieces = [
-            {name: found > self.threshold for name, found in piece.items()}
-            for piece in self._probabilities(image, patient)
+        """Masks of one patient, after thresholding and post-processing."""
+        batches = [
+            {name: found > self.threshold for name, found in batch.items()}
+            for batch in self._probabilities(image, patient)
         ]
-        masks = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+        masks = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
         rules = {"lung": self.lung_inside_body, "lesion": self.lesion_inside_body}
         if inside := [mask for name, mask in masks.items() if rules[name]]:
             clip_to_body(inside, (self._hounsfield(picture) for picture in image))
@@ -468,7 +467,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
             for start in range(0, len(image), self.batch_size)
         ]
-        pieces = mask_probabilities(
+        batches = mask_probabilities(
             self.network_,
             torch.cat(small),
             image.shape[1:],
@@ -478,8 +477,8 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
             compute=Compute(device=self.device, precision=self.precision),
             verbose=self.verbose,
         )
-        for piece in pieces:
-            yield {name: piece[:, STRUCTURES.index(name)] for name in self.structures_}
+        for batch in batches:
+            yield {name: batch[:, STRUCTURES.index(name)] for name in self.structures_}
 
     def _read_mask(self, name: str, cell: Any, patient: Any, image_cell: Any, image: np.ndarray) -> np.ndarray:
         """The true mask of a structure, on the voxels of its image."""

@@ -12,7 +12,7 @@ from mmdls.images._nifti import voxel_spacing
 __all__ = ["clip_to_body", "is_volume", "largest_parts"]
 
 _BODY = -500
-# Millimetres from voxel to voxel, and from the first slice to the last: thicker or fewer slices cut a lung into parts.
+# Largest voxel spacing, and least length of the volume, in mm: thicker or fewer slices divide a lung into parts.
 _CONTIGUOUS, _VOLUME = 10, 100
 
 
@@ -36,13 +36,13 @@ def largest_parts(mask: np.ndarray, n: int) -> np.ndarray:
 
 
 def clip_to_body(masks: Sequence[np.ndarray], slices: Iterable[np.ndarray]) -> None:
-    """Take away, in place, what lies outside the body: in each slice the largest part above -500 HU, its holes filled.
+    """Remove, in place, pixels outside the body: in each slice the largest part above -500 HU, with holes filled.
 
     Parameters
     ----------
     masks : sequence of ndarray of shape (S, H, W), bool
     slices : iterable of S ndarray of shape (H, W)
-        In HU. A slice without any such part is left as it is.
+        In HU. Masks of a slice without such a part stay unchanged.
     """
     for number, hounsfield in enumerate(slices):
         found = [mask[number] for mask in masks]
@@ -54,12 +54,12 @@ def clip_to_body(masks: Sequence[np.ndarray], slices: Iterable[np.ndarray]) -> N
 
 
 def is_volume(cell: Any, n_slices: int) -> bool:
-    """Whether an image's file tells that its slices form a volume, in which a lung is one connected part.
+    """Whether an image's slices are known to form a volume, in which a lung is one connected part.
 
     Parameters
     ----------
     cell : path or ndarray
-        See :func:`read_image`; only NIfTI files tell.
+        See :func:`read_image`; only NIfTI files hold the spacing that decides.
     n_slices : int
 
     Returns

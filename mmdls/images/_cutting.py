@@ -12,8 +12,8 @@ def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, sli
     ----------
     mask : ndarray of shape (S, H, W), bool
     margin : float, default=0.1
-        Added on each side, as a share of the square's side. The box ends at the image's border at the latest, where it
-        may be narrower than a square; it holds the whole structure in any case.
+        Added on each side, as a fraction of the square's side. The box is cut at the image's border, where it may be
+        narrower than a square; it always contains the whole structure.
 
     Returns
     -------
@@ -43,7 +43,7 @@ def box_around(mask: np.ndarray, margin: float = 0.1) -> tuple[slice, slice, sli
 
 
 def cut_out(image: np.ndarray, mask: np.ndarray, margin: float = 0.05) -> np.ndarray:
-    """What lies inside a mask, on the square around it; no pixel of the mask is cut off.
+    """The image inside a mask, on the square around the mask; no pixel of the mask is cut off.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray, margin: float = 0.05) -> np.nda
     mask : ndarray of shape (S, H, W), bool
         With something inside.
     margin : float, default=0.05
-        Of the square, as a share of its side.
+        Added on each side, as a fraction of the square's side.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def cut_out(image: np.ndarray, mask: np.ndarray, margin: float = 0.05) -> np.nda
 
 
 def pad_to_square(image: np.ndarray, fill: float) -> np.ndarray:
-    """Rows or columns of one value on both sides, until all slices are squares.
+    """Pad slices on both sides with one value until they are square.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def pad_to_square(image: np.ndarray, fill: float) -> np.ndarray:
 
 
 def _ends(mask: np.ndarray, axis: int) -> tuple[int, int]:
-    """The first and the last place along an axis where something is inside."""
+    """The first and the last position along an axis with a pixel inside the mask."""
     others = tuple(other for other in range(mask.ndim) if other != axis)
     places = np.flatnonzero(mask.any(axis=others))
     return int(places[0]), int(places[-1])

@@ -1,4 +1,4 @@
-"""The files behind a cell: where they are, which kind they are, and in which order slices follow one another."""
+"""The files that a cell of a table names: their paths, their formats, and the order of slices."""
 
 import re
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from typing import Any
 __all__ = ["KINDS", "find_image", "folder_entries", "natural_order", "of_patient", "slice_files"]
 
 KINDS = {".png": "png", ".npy": "npy", ".nii": "nifti", ".gz": "nifti"}
-# What systems and exporters leave beside slices; whatever else is there may be a slice that nobody would miss.
+# Files that systems and exporters leave beside slices. Any other file may be a slice, so it is never skipped silently.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _NOTES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".log"}
 
 
 def of_patient(patient: Any) -> str:
-    """Words for messages: whose image it is."""
+    """`` of patient ...`` for messages; empty without an id."""
     return "" if patient is None else f" of patient {patient!r}"
 
 
@@ -61,7 +61,7 @@ def find_image(cell: str | PathLike, patient: Any = None) -> tuple[Path, str, st
 
 
 def slice_files(folder: Path, source: str) -> list[Path]:
-    """The PNG slices of a folder in natural order; hidden files and notes beside them are passed over.
+    """The PNG slices of a folder in natural order; hidden files and notes beside them are ignored.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def slice_files(folder: Path, source: str) -> list[Path]:
     Raises
     ------
     ValueError
-        If there is no slice, or something else that may belong to the image: a sub-folder, a slice in another format,
-        two slices of the same number.
+        If there is no slice, or anything else that may belong to the image: a sub-folder, a slice in another format,
+        two slices with the same number.
     """
     entries = folder_entries(folder)
     files = [path for path in entries if path.suffix.lower() == ".png" and path.is_file()]
@@ -127,7 +127,7 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
 
 
 def folder_entries(folder: Path) -> list[Path]:
-    """What a folder holds, sorted by name, without hidden files and those of operating systems; nothing if it is none.
+    """The entries of a folder by name, without hidden files and those of operating systems; empty if it is no folder.
 
     Parameters
     ----------
@@ -144,5 +144,5 @@ def folder_entries(folder: Path) -> list[Path]:
 
 
 def _natural_key(name: str) -> tuple:
-    # The pattern has one group: texts and numbers take turns, so that equal places hold equal types.
+    # With one group in the pattern, texts and numbers alternate, so that values of one type are compared.
     return tuple(int(part) if i % 2 else part.lower() for i, part in enumerate(re.split(r"(\d+)", name)))

@@ -1,4 +1,4 @@
-"""A hash of the pixels behind a cell."""
+"""Hashes of the images that the cells of a table name."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ __all__ = ["fingerprint", "fingerprint_columns"]
 
 
 def fingerprint(cell: Any, patient: Any = None) -> str:
-    """A hash of the pixels behind a cell: the same for the same contents, wherever and whenever they were written.
+    """A hash of an image's contents, independent of the place and time of its files.
 
-    Files are read, not decoded: about a second a gigabyte. The slices of a folder count in their order; their names,
-    hidden files and notes beside them do not.
+    Files are read without decoding, which takes about a second per gigabyte. The slices of a folder count in their
+    order; their names, hidden files and notes do not.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def fingerprint(cell: Any, patient: Any = None) -> str:
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        As for :func:`read_image`, as far as the files need not be decoded.
+        As for :func:`read_image`, except for errors that only decoding finds.
 
     Examples
     --------
@@ -57,24 +57,24 @@ def fingerprint(cell: Any, patient: Any = None) -> str:
         digest.update(kind.encode())
         for file in files:
             content = file.read_bytes()
-            # With their lengths, so that the border between two files counts.
+            # With the length of each file, so that the boundary between two files counts.
             digest.update(f" {len(content)} ".encode())
             digest.update(content)
     return digest.hexdigest()
 
 
 def fingerprint_columns(X: Any) -> dict[str, str]:
-    """One hash for each column of images or masks of a table: what stands behind the paths, patient by patient.
+    """One hash for each column of images or masks of a table, from the contents of its files.
 
     Parameters
     ----------
     X : pandas.DataFrame
-        Columns ``*_image`` and ``*_mask`` count; another kind of table has none.
+        Its columns ``*_image`` and ``*_mask`` are hashed; any other object gives no hash.
 
     Returns
     -------
     dict of str to str
-        By column. A cell that cannot be read counts by its kind of error; whoever reads the images says more.
+        By column. A cell that cannot be read counts by the type of its error, which reading the image will raise.
     """
     found = {}
     for column in getattr(X, "columns", ()):

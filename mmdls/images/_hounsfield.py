@@ -1,4 +1,4 @@
-"""Hounsfield units (HU): whether pixels are some, as a window in HU expects, and their greys under a window."""
+"""Hounsfield units (HU): checks that an image is in HU, and its greys under a window."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 
 __all__ = ["check_chest", "check_units", "to_hounsfield", "to_window"]
 
-# Air is near -1000 HU, and every CT of a chest shows some; what is far below it fills the corners of a slice.
+# Every CT of a chest shows air, near -1000 HU; much lower values are padding in the corners of a slice.
 _PADDING, _AIR = -1500, -200
-# Of a body only bone, contrast agent and metal exceed this; with 1024 added, all soft tissue does.
+# In a body only bone, contrast agent and metal exceed this; with 1024 added, all soft tissue does.
 _DENSE = 500
-# A window narrower than this, or without negative values, is none of HU.
+# A narrower window, or one without negative values, is not in HU.
 _NARROWEST = 50
 
 
@@ -37,13 +37,13 @@ def check_chest(image: np.ndarray, patient: Any) -> None:
 
 
 def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient: Any) -> None:
-    """Refuse an image, whole or a part of one, that is not in HU if the window is.
+    """Refuse an image, or a part of one, that is not in HU although the window is.
 
     Parameters
     ----------
     image : ndarray of shape (S, H, W)
     intensity_range : (float, float)
-        A window from a negative value upwards and at least 50 wide is one in HU; nothing is refused under others.
+        A window with a negative lower end and a width of 50 or more is in HU; other windows refuse nothing.
     patient : object
         Id for messages.
 
@@ -70,7 +70,7 @@ def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient
 
 
 def to_hounsfield(image: np.ndarray, grey_range: tuple[float, float]) -> np.ndarray:
-    """8-bit greys in HU; other images are in HU already.
+    """Convert 8-bit greys to HU; other images are in HU already.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def to_hounsfield(image: np.ndarray, grey_range: tuple[float, float]) -> np.ndar
 
 
 def to_window(image: np.ndarray, window: tuple[float, float], grey_range: tuple[float, float]) -> np.ndarray:
-    """The greys that an image in HU, or in 8-bit greys, has under a window.
+    """The greys of an image in HU, or in 8-bit greys, under a window.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reading one patient's mask: one structure, on the pixels of its image."""
+"""Reading one patient's mask of one structure, on the pixels of its image."""
 
 import re
 import warnings
@@ -33,21 +33,21 @@ def read_mask(
     Parameters
     ----------
     cell : path, sequence of paths, or ndarray
-        As for :func:`read_image`, with one value other than 0 inside, or several of which ``label`` chooses.
+        As for :func:`read_image`: 0 outside and one other value inside, or several values, of which ``label`` selects.
     patient : default=None
         Id for messages.
     like : tuple of int, default=None
-        Shape (S, H, W) of the image that it belongs to.
+        Shape (S, H, W) of the image that the mask belongs to.
     image : path, sequence of paths, or ndarray, default=None
-        The image that it belongs to, which is not read. If both are NIfTI files, the mask must lie where the image
-        lies: their voxels of the same index within a tenth of a voxel's shortest side, whatever the order of their
-        axes. If both are folders, the numbers in the names of their slices are compared.
+        The image that the mask belongs to; its pixels are not read. If both are NIfTI files, voxels of the same index
+        must lie within a tenth of a voxel's shortest side, in any order of the axes. If both are folders, the numbers
+        in the names of their slices are compared.
     label : int or sequence of int, default=None
         The values that are inside; all others are outside.
     resample_mask : bool, default=False
-        Bring a NIfTI mask with other voxels to those of its NIfTI image, each the value of the nearest one.
+        Resample a NIfTI mask to the voxels of its NIfTI image, by the nearest neighbour.
     allow_empty : bool, default=False
-        Take a mask without any pixel inside: the structure is known to be absent.
+        Accept a mask without any pixel inside, which means that the structure is absent.
 
     Returns
     -------
@@ -56,8 +56,8 @@ def read_mask(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        As for :func:`read_image`, and if the mask has other pixels than its image, more than one value without a
-        choice, or nothing inside.
+        As for :func:`read_image`, and if the mask does not fit its image, is empty, or holds several values while
+        ``label`` is None.
 
     Warns
     -----
@@ -108,7 +108,7 @@ def _choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
 
 
 def _grid(cell: Any, patient: Any) -> Grid | None:
-    """Where the voxels of a NIfTI file lie; None for other images."""
+    """The positions of a NIfTI file's voxels; None for other images."""
     if not isinstance(cell, (str, PathLike)):
         return None
     path, kind, source = find_image(cell, patient)
@@ -120,7 +120,7 @@ def _on_grid(inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_m
     if mask.is_known != image.is_known:
         lacking = "image" if mask.is_known else "mask"
         raise ValueError(
-            f"the {lacking}{of} has no orientation codes (sform_code = qform_code = 0), so that nobody knows whether "
+            f"the {lacking}{of} has no orientation codes (sform_code = qform_code = 0), so it is not known whether "
             "mask and image lie at the same place. If they have the same voxels, write both with one affine, for "
             "example nibabel.Nifti1Image(mask.dataobj, image.affine)."
         )
@@ -140,7 +140,7 @@ def _on_grid(inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_m
     places = np.argwhere(inside) @ turn[:3, :3].T + turn[:3, 3]
     beyond = ((places < -0.5) | (places > np.array(image.shape) - 0.5)).any(axis=1).sum()
     back = np.linalg.inv(turn)
-    # "grid-constant" goes half a voxel beyond the first and last centre; "constant" would cut the mask there.
+    # "grid-constant" includes the outer half of the border voxels, which "constant" would cut off.
     moved = ndimage.affine_transform(
         inside.astype(np.uint8), back[:3, :3], back[:3, 3], image.shape, order=0, mode="grid-constant", cval=0
     ).astype(bool)
@@ -165,7 +165,7 @@ def _place(grid: Grid) -> str:
 
 
 def _compare_numbers(cell: Any, image: Any, patient: Any) -> None:
-    """Warn if the slices of a mask are numbered otherwise than those of its image."""
+    """Warn if the slices of a mask and of its image have different numbers."""
     numbers = [_numbers(part, patient) for part in (cell, image)]
     if all(numbers) and numbers[0] != numbers[1]:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""NIfTI volumes: in one orientation inside, in their own geometry when masks are written back."""
+"""NIfTI volumes: read in one common orientation, written in the geometry of the original image."""
 
 import struct
 import warnings
@@ -15,15 +15,15 @@ from mmdls._files import whole_file
 
 __all__ = ["Grid", "grid_of", "read_nifti", "voxel_spacing", "write_mask"]
 
-# As radiologists look at slices: columns run to the patient's left, rows to the back, slices to the head.
+# The radiological view: columns run to the patient's left, rows to the back, slices to the head.
 _ORIENTATION = ("L", "P", "S")
-# Grids that lie closer than this share of a voxel's shortest side are one: files round their geometry.
+# Grids that differ by less than this fraction of a voxel's shortest side are equal, since files round their geometry.
 _TOLERANCE = 0.1
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the voxels of a volume lie in the patient, in the order of :func:`read_image`.
+    """The positions of a volume's voxels in the patient, in the axis order of :func:`read_image`.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Grid:
     affine : ndarray of shape (4, 4)
         From (slice, row, column, 1) to millimetres to the patient's right to left, back to front, feet to head.
     is_known : bool
-        False if the file has no orientation codes, and its place in the patient is not known.
+        False if the file has no orientation codes, so that its position in the patient is unknown.
     """
 
     shape: tuple[int, ...]
@@ -57,7 +57,7 @@ class Grid:
 
 
 def grid_of(path: Path, source: str) -> Grid:
-    """Where the voxels of a NIfTI file lie; they are not read.
+    """The positions of a NIfTI file's voxels, without reading the voxels.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def grid_of(path: Path, source: str) -> Grid:
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:
-    """Voxels (S, H, W), turned to the orientation of all images: only by swapping and flipping axes.
+    """Voxels (S, H, W), brought to the common orientation by swapping and flipping axes only.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def read_nifti(path: Path, source: str) -> np.ndarray:
     Warns
     -----
     UserWarning
-        If it does not tell how it lies in the patient.
+        If the file does not state its orientation in the patient.
     """
     volume = _load(path, source)
     try:

@@ -1,4 +1,4 @@
-"""PNG slices: grey values as stored, one size and one bit depth an image."""
+"""PNG slices: grey values as stored; all slices of an image have one size and one bit depth."""
 
 import struct
 import zlib
@@ -74,7 +74,7 @@ def read_png(path: Path, source: str) -> np.ndarray:
     image_module = pillow()
     place = f"{path.name!r} in {source}"
     try:
-        # Other formats would be read by what the file begins with; some of Pillow's readers start programs.
+        # Only PNG: Pillow detects other formats by a file's first bytes, and some of its readers start programs.
         with image_module.open(path, formats=("PNG",)) as image:
             mode, frames = image.mode, getattr(image, "n_frames", 1)
             pixels = np.asarray(image) if mode in _GREY_MODES and frames == 1 else None

@@ -1,4 +1,4 @@
-"""Reading one patient's image: a folder of PNG slices, a .npy file, a NIfTI volume, or an array that is there."""
+"""Reading one patient's image: a folder of PNG slices, a .npy file, a NIfTI volume, or an array in memory."""
 
 import struct
 import tokenize
@@ -17,7 +17,7 @@ from mmdls.images._png import read_png, read_slices
 
 __all__ = ["is_missing", "read_image"]
 
-# An array of three axes whose first two are equal, and large, may have its slices last.
+# A three-dimensional array whose first two axes are equal and at least this long may have its slices last.
 _LARGE = 64
 
 
@@ -40,7 +40,7 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
     cell : path, sequence of paths, or ndarray of shape (S, H, W) or (H, W)
         A folder of PNG slices (8 or 16 bit grey, in natural order of their names), a ``.npy`` file, a NIfTI volume
         (``.nii``, ``.nii.gz``, turned so that columns run to the patient's left, rows to the back and slices to the
-        head), the files of PNG slices in their order, or the slices.
+        head), a list of PNG files in the order of the slices, or the array itself.
     patient : default=None
         Id for messages.
 
@@ -60,7 +60,7 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
     Warns
     -----
     UserWarning
-        If an array may have its slices last, or a NIfTI file does not tell how it lies in the patient.
+        If an array may have its slices last, or a NIfTI file does not state its orientation in the patient.
     """
     if isinstance(cell, np.ndarray):
         image, source = cell, f"the array{of_patient(patient)}"
@@ -79,7 +79,7 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
 
 
 def _checked(image: np.ndarray, source: str) -> np.ndarray:
-    """Pixels (S, H, W) that are finite numbers."""
+    """Check that an image has shape (S, H, W) and finite numbers."""
     if image.ndim == 2:
         image = image[None]
     if image.ndim != 3 or 0 in image.shape:

@@ -1,4 +1,4 @@
-"""What a window of intensities, a size in pixels, and a label may be."""
+"""Validation of windows of intensities, sizes in pixels, and labels of masks."""
 
 import math
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def as_size(size: Any, name: str = "image_size") -> tuple[int, int]:
 
 
 def check_label(label: int | Sequence[int] | None, name: str = "label") -> None:
-    """Refuse what chooses nothing of a mask.
+    """Refuse a label that cannot select pixels of a mask.
 
     Parameters
     ----------

@@ -30,9 +30,9 @@ _FORMAT = 2
 
 
 class SliceStore:
-    """Slices of all patients, one after the other, ready to be gathered.
+    """All slices of all patients, one patient after the other, in one array.
 
-    Make it with :meth:`build`. ``len(store)`` is the number of patients.
+    Built by :meth:`build`. ``len(store)`` is the number of patients.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ class SliceStore:
         images : sequence of n cells
             See :func:`read_image`; None or NaN = missing.
         masks : sequence of n cells, default=None
-            Pixels outside become 0, and the stack is cropped to the square around the mask with a margin of 5%, which
-            is padded where it goes beyond the image. A patient with an image and no mask keeps the image as it is.
+            Pixels outside the mask become 0, and the stack is cropped to the square around the mask with a margin of
+            5%, padded where it extends beyond the image. The image of a patient without a mask stays whole.
         patients : sequence of n ids, default=None
             For messages.
         image_size : int or (int, int), default=None
@@ -101,11 +101,11 @@ class SliceStore:
         dtype : {"auto", "float16", "float32"}, default="auto"
             ``"auto"`` keeps 8-bit greys exactly and others in half precision.
         mask_label : int or sequence of int, default=None
-            Of masks with several values, those that are inside; see :func:`read_mask`.
+            The values that are inside, of masks with several values; see :func:`read_mask`.
         resample_mask : bool, default=False
-            Bring NIfTI masks with other voxels to those of their images; see :func:`read_mask`.
+            Resample NIfTI masks to the voxels of their images; see :func:`read_mask`.
         memory : str or joblib.Memory, default=None
-            Keep the finished store there, memory-mapped, and find it again when contents and settings are the same.
+            A folder that caches the store, memory-mapped; it is reused while contents and settings are the same.
         n_jobs : int, default=None
             Threads that decode.
         verbose : int, default=0
@@ -159,7 +159,7 @@ class SliceStore:
         data = np.empty((counts.sum(), *real[0].shape[1:]), dtype=kind)
         start, total, squares = 0, 0.0, 0.0
         for i, stack in enumerate(real):
-            real[i] = None  # the copy in the store is enough
+            real[i] = None  # free the memory: the store holds a copy
             scaled = stack / np.float32(255) if stack.dtype == np.uint8 else stack
             data[start : start + len(stack)] = stack if exact and dtype == "auto" else scaled
             total += scaled.sum(dtype=np.float64)
@@ -169,7 +169,7 @@ class SliceStore:
         return cls(data, counts, mean, float(np.sqrt(max(squares / data.size - mean**2, 0.0))), key)
 
     def _keep(self, folder: Path) -> "SliceStore":
-        """Write beside the place and move there at once, so that a killed build leaves nothing that looks whole."""
+        """Write to a temporary folder and rename it, so that an interrupted build never looks complete."""
         folder.parent.mkdir(parents=True, exist_ok=True)
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
         try:
@@ -247,7 +247,7 @@ class SliceStore:
 
 
 def _warn_of_partial_masks(images: Sequence[Any], masks: Sequence[Any], patients: Sequence[Any]) -> None:
-    """Some images cut out and others whole are two kinds of images."""
+    """Warn if only some images have a mask, since cropped and whole images differ in kind."""
     has_mask = [not is_missing(mask) for image, mask in zip(images, masks, strict=True) if not is_missing(image)]
     if any(has_mask) and not all(has_mask):
         whole = [

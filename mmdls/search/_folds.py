@@ -1,13 +1,17 @@
-"""What is done in one fold of a trial."""
+"""The folds of a trial: fitting, scoring and pruning."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import joblib
 import numpy as np
+import optuna
 from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
+
+from mmdls.search._pruning import Epochs
 
 SCORER = "scorer_"
 
@@ -27,5 +31,58 @@ def fit_and_score(
 
 
 def cloned(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters of which nothing is shared between trials."""
+    """Copies of parameters, so that trials share no estimators."""
     return {name: clone(value, safe=False) for name, value in params.items()}
+
+
+def cross_validate(
+    trial: optuna.Trial,
+    work: Iterable[tuple[Any, ...]],
+    n_folds: int,
+    objectives: list[str],
+    epochs: Epochs,
+    n_jobs: int | None,
+) -> list[dict[str, float]]:
+    """Run the folds of a trial, record their scores in it, and prune it after a fold where the pruner says so.
+
+    Parameters
+    ----------
+    trial : optuna.Trial
+    work : iterable of tuple
+        The arguments of :func:`fit_and_score`, one tuple a fold.
+    n_folds : int
+    objectives : list of str
+        A trial with several objectives is never pruned: Optuna has no pruner for them.
+    epochs : Epochs
+        Prunes inside a fold.
+    n_jobs : int or None
+        Folds that run at once; only folds that run one after the other can be pruned.
+
+    Returns
+    -------
+    list of dict of str to float
+        Scores by name, one dict a fold.
+
+    Raises
+    ------
+    optuna.TrialPruned
+    """
+    alone = joblib.effective_n_jobs(n_jobs) == 1
+    may_prune = alone and len(objectives) == 1
+    results: Iterable[dict[str, float]]
+    if may_prune:
+        results = (epochs.run(k, fit_and_score, arguments) for k, arguments in enumerate(work))
+    elif alone:
+        results = (fit_and_score(*arguments) for arguments in work)
+    else:
+        results = joblib.Parallel(n_jobs)(joblib.delayed(fit_and_score)(*arguments) for arguments in work)
+    scores: list[dict[str, float]] = []
+    for k, found in enumerate(results):
+        scores.append(found)
+        for name, value in found.items():
+            trial.set_user_attr(f"split{k}_test_{name}", float(value))
+        if may_prune:
+            trial.report(float(np.mean([fold[objectives[0]] for fold in scores])), step=k)
+            if k + 1 < n_folds and trial.should_prune():
+                raise optuna.TrialPruned(f"after fold {k + 1} of {n_folds}")
+    return scores

@@ -1,4 +1,4 @@
-"""Which study a search belongs to."""
+"""Settings in a form that is equal in every process, for the name of a study."""
 
 from collections.abc import Mapping
 from pickle import PicklingError
@@ -10,7 +10,7 @@ import pandas as pd
 
 
 def fingerprint(scoring: Any) -> Any:
-    """Scores as something that is equal in every process; functions that cannot be pickled count by their names."""
+    """Scores in a form that is equal in every process; functions that cannot be pickled are compared by their names."""
     if isinstance(scoring, Mapping):
         return {name: fingerprint(one) for name, one in scoring.items()}
     try:
@@ -20,7 +20,7 @@ def fingerprint(scoring: Any) -> Any:
 
 
 def described(value: Any) -> Any:
-    """A parameter as something that is equal in every process: what an estimator was given, not what it has learned."""
+    """A parameter in a form that is equal in every process: an estimator's parameters, not its fitted attributes."""
     if hasattr(value, "get_params") and not isinstance(value, type):
         return type(value).__qualname__, {n: described(v) for n, v in sorted(value.get_params(deep=False).items())}
     if isinstance(value, Mapping):

@@ -34,7 +34,7 @@ class Epochs:
         self.study_of = study_of
         self.before: list[dict[int, float]] = []
 
-    def watch(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def run(self, fold: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         """Call a function and return its result; raises ``TrialPruned`` if the pruner stops a network trained in it."""
         network = -1
         trials: dict[int, optuna.Trial] = {}

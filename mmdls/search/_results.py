@@ -10,7 +10,7 @@ from mmdls.search._space import Space, drawn
 
 
 def results_table(trials: Sequence[FrozenTrial], space: Space, scores: Sequence[str], n_splits: int) -> dict[str, Any]:
-    """One entry a trial: what was drawn, how it ended, and every score in every fold."""
+    """One entry per trial: the drawn values, how the trial ended, and every score in every fold."""
     params = [drawn(space, trial) for trial in trials]
     names = sorted({name for one in params for name in one})
     table: dict[str, Any] = {
@@ -27,6 +27,6 @@ def results_table(trials: Sequence[FrozenTrial], space: Space, scores: Sequence[
         splits = np.array([[t.user_attrs.get(key, np.nan) for key in keys] for t in trials], dtype=float)
         splits = splits.reshape(len(trials), n_splits)
         table |= dict(zip(keys, splits.T, strict=True))
-        # A trial that was not finished has no mean: fewer folds may only be easier ones.
+        # An unfinished trial has no mean, since the folds that it has run may be the easier ones.
         table[f"mean_test_{name}"], table[f"std_test_{name}"] = splits.mean(axis=1), splits.std(axis=1)
     return table

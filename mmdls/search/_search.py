@@ -1,7 +1,5 @@
 """Search over hyperparameters with Optuna, as a scikit-learn meta-estimator."""
 
-import copy
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -13,7 +11,6 @@ import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import BaseDistribution
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
 from sklearn.metrics import check_scoring
@@ -27,9 +24,9 @@ from sklearn.utils.validation import check_is_fitted, indexable
 
 from mmdls.images import fingerprint_columns
 from mmdls.model_selection import CohortKFold, check_patients_apart
-from mmdls.search._folds import SCORER, cloned, fit_and_score
+from mmdls.search._folds import SCORER, cloned, cross_validate
 from mmdls.search._identity import described, fingerprint
-from mmdls.search._pruning import Epochs, RunningMeanPruner
+from mmdls.search._pruning import Epochs
 from mmdls.search._results import results_table
 from mmdls.search._sampling import Cells, SeededTPE, decides_alone, prepared
 from mmdls.search._space import (
@@ -42,7 +39,8 @@ from mmdls.search._space import (
     held,
     parameters_of,
 )
-from mmdls.search._storage import Storage, opened, quiet
+from mmdls.search._storage import Storage, quiet
+from mmdls.search._studies import create_studies
 from mmdls.search._workers import GIVEN, Trials, active_trials, died
 
 __all__ = ["OptunaSearch"]
@@ -58,61 +56,62 @@ def _best_has(method: str) -> Callable[[Any], bool]:
 class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     """Cross-validated search with Optuna, used as scikit-learn's searches are.
 
-    The folds are drawn once per ``fit`` and are the same for all trials; each ``fit`` has a study of its own, so that a
-    search inside a cross-validation never learns from the rows that are left out. The first trial is the estimator as
-    it was given, unless the space is a callable or the sampler keeps parameters fixed or goes through points that are
-    not the estimator's; values outside the space are drawn.
+    The folds are drawn once per ``fit`` and are the same for all trials. Each ``fit`` has its own study, so that a
+    search inside a cross-validation never learns from the rows left out. The first trial uses the estimator's own
+    parameters, and draws those that lie outside the space. This does not hold if the space is a callable, or if the
+    sampler fixes parameters or evaluates a list of points without these parameters.
 
     Parameters
     ----------
     estimator : estimator
     search_space : dict of str to optuna distribution, or callable, default=None
         A callable takes a ``Trial`` and returns parameters. None asks the estimator and its parts
-        (:func:`search_space_of`). Choices may be anything: ``study_`` keeps those that are not plain or not distinct
-        (1 equals True) as numbered texts, all other places as they were given.
+        (:func:`search_space_of`). Choices may be any objects. ``study_`` stores choices that are not plain or not
+        distinct (1 equals True) as numbered texts; all results hold the choices themselves.
     scoring : str, callable, or dict of str to these, default=None
         Higher is better. None is the estimator's own ``score``.
     objectives : str or sequence of str, default=None
-        Which of several scores are maximised; with more than one the best trials are a Pareto front. None means all.
+        The scores that are maximised; with more than one the best trials form a Pareto front. None means all scores.
     cv : int, splitter or iterable, default=None
         None makes five folds: a :class:`~mmdls.model_selection.CohortKFold` if ``y`` is a table, else scikit-learn's.
     n_trials : int, default=20
-        How many trials the study is to have, whoever runs them; fewer if the sampler has no more points. All processes
-        at work on one study wait for the last trial and end with the same table.
+        The number of trials of the study, over all processes that work on it; fewer if the sampler has fewer points.
+        All these processes wait for the last trial and return the same table.
     timeout : float, default=None
         Seconds after which no new trial starts.
     refit : bool, str or callable, default=True
         Fit the best parameters on all rows. With several objectives say which score decides, or give a function of
         ``cv_results_`` that returns the index of the trial.
     sampler : optuna sampler, default=None
-        None is a seeded TPE sampler. What is given is copied for each ``fit``: for processes that share a study, give
-        one without a seed, or all of them draw the same. Grids (``GridSampler``, ``BruteForceSampler``) are gone
-        through once, each point by one process.
+        None is a seeded TPE sampler. The sampler is copied for each ``fit``. Processes that share a study need a
+        sampler without a seed, otherwise all of them draw the same. Every point of a grid (``GridSampler``,
+        ``BruteForceSampler``) is evaluated once, by one of the processes.
     pruner : optuna pruner, default=None
-        Stops a trial after a fold, by the running mean over its folds; with one objective and without ``n_jobs`` only.
-        None stops, once five trials are complete, those whose mean is below the median of theirs after the same fold.
-        Optuna's own pruners take the best mean that a trial has had, so that an easy first fold protects a bad trial.
+        Stops a trial after a fold, by the mean over its folds so far; only with one objective and without ``n_jobs``.
+        None stops a trial whose mean is below the median of at least five complete trials after the same fold.
+        Optuna's own pruners compare the best mean that a trial has reported, so an easy first fold protects a bad
+        trial.
     epoch_pruner : optuna pruner, default=None
-        Stops a trial inside a fold, after an epoch of the networks of this package, under the same conditions. It sees
-        the score of the patients whom a network holds out (the mean over tasks of AUC and Harrell's C, whatever loss is
-        searched) as a running mean over the folds so far, and compares it with other trials in the same epoch of the
-        same fold. None stops, from the tenth epoch, the worst tenth; ``optuna.pruners.NopPruner()`` nothing.
+        Stops a trial inside a fold, after an epoch of a network of this package, under the same conditions. It compares
+        the score of the network's validation rows (the mean over tasks of AUC and Harrell's C, whatever loss is
+        searched), averaged over the folds so far, with other trials in the same epoch of the same fold. None stops the
+        worst tenth from the tenth epoch on; ``optuna.pruners.NopPruner()`` stops no trial.
     storage : str, path or optuna storage, default=None
-        Where trials are kept: the path of a journal file, a database URL, ``"grpc://host:port"`` of an Optuna proxy, or
-        a storage. None keeps them in memory.
-        The study's name comes from the data (images by their contents), the folds and the settings (not from weights of
-        parts that were fitted before): processes that fit the same work on one study, a search that was stopped goes
-        on, and one on other rows, with other categories or another grid begins anew. A trial whose process died or was
-        stopped is run again with the same parameters, at once if it died on this machine, after five minutes without a
-        sign of life if on another. Passwords in a URL are not shown.
+        Where trials are stored: the path of a journal file, a database URL, ``"grpc://host:port"`` of an Optuna proxy,
+        or a storage. None keeps them in memory.
+        The study's name is derived from the data (images by their contents), the folds and the settings (not from the
+        weights of parts fitted before). Processes with the same data and settings therefore share one study, a search
+        that was stopped is resumed, and a search on other rows, with other categories or another grid starts a new
+        study. A trial whose process died is run again with the same parameters: at once if the process ran on this
+        machine, after five minutes without a heartbeat if it ran on another one. Passwords in a URL are never shown.
     catch : tuple of exception types, default=(FloatingPointError,)
-        Errors of an estimator that count as a failed trial, which is recorded with its message; others stop the search.
+        Errors of an estimator that make a trial fail; the trial keeps the message. Other errors stop the search.
     n_jobs : int, default=None
-        Folds of a trial that run at once, through joblib.
+        Folds of a trial that run at the same time, through joblib.
     verbose : int, default=0
         1 shows a progress bar, 2 also Optuna's lines about studies.
     random_state : int, RandomState instance or None, default=None
-        For the sampler and for folds that are made here.
+        Seeds the sampler and the folds that ``fit`` makes itself.
 
     Attributes
     ----------
@@ -127,8 +126,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         The Pareto front; one trial if there is one objective.
     cv_results_ : dict of arrays
         One entry a trial: ``params``, ``param_<name>``, ``mean_test_<score>``, ``std_test_<score>``,
-        ``split<k>_test_<score>``, ``state``, ``error`` of a failed trial, ``stopped`` (where a pruned one was),
-        ``seconds``.
+        ``split<k>_test_<score>``, ``state``, ``error`` of a failed trial, ``stopped`` (fold and epoch at which a trial
+        was pruned), ``seconds``.
     n_splits_ : int
     scorer_ : dict of str to callable
 
@@ -209,8 +208,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         X : pandas.DataFrame or array of shape (n, ...)
         y : pandas.DataFrame or array of shape (n,), default=None
         **params
-            ``groups`` for the splitter and ``sample_weight`` for the estimator, or whatever metadata routing sends to
-            these and to the scores.
+            ``groups`` for the splitter and ``sample_weight`` for the estimator; with metadata routing, everything that
+            is requested by the estimator, the splitter and the scores.
 
         Returns
         -------
@@ -238,7 +237,22 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         given = self._given(space)
         sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, given, seed)
         with quiet(self.verbose):
-            self.study_, pruners = self._study(seed, sampler, space, objectives, (X, y, folds, routed.estimator.fit))
+            # In memory, every fit has studies of its own; in a storage, fits of the same data and settings share them.
+            label = seed
+            if self.storage is not None:
+                points = sampler.cells if isinstance(sampler, Cells) else choices_of(space)
+                settings = (described(self.estimator), objectives, fingerprint(self.scoring), seed, points)
+                data = (X, y, folds, routed.estimator.fit, fingerprint_columns(X))
+                label = joblib.hash((*data, *settings))[:16]
+            self.study_, epoch_study = create_studies(
+                f"{type(self.estimator).__name__}-{label}",
+                self.storage,
+                sampler,
+                self.pruner,
+                self.epoch_pruner,
+                len(objectives),
+                seed,
+            )
         if given and not self.study_.trials and not decides_alone(sampler):
             self.study_.enqueue_trial(given, user_attrs={"again": GIVEN})
 
@@ -246,7 +260,11 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             start = perf_counter()
             try:
                 chosen = draw(space, trial)
-                scores = self._cross_validate(trial, chosen, X, y, folds, routed, objectives, Epochs(pruners))
+                work = (
+                    (clone(self.estimator).set_params(**cloned(chosen)), X, y, train, test, self.scorer_, routed)
+                    for train, test in folds
+                )
+                scores = cross_validate(trial, work, len(folds), objectives, Epochs(epoch_study), self.n_jobs)
             except optuna.TrialPruned as stopped:
                 trial.set_user_attr("stopped", str(stopped))
                 raise
@@ -273,7 +291,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                     setattr(self, name, getattr(self.best_estimator_, name))
         return self
 
-    # -- the best estimator's answers -----------------------------------------------------------------------------
+    # -- predictions of the best estimator ------------------------------------------------------------------------
 
     @available_if(_best_has("predict"))
     def predict(self, X: Any) -> Any:
@@ -306,7 +324,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         return self._best().transform(X)
 
     def score(self, X: Any, y: Any = None, **params: Any) -> float:
-        """The score that decided, of the best estimator on other rows."""
+        """The score by which the best parameters were chosen, of the best estimator on other rows."""
         scorer = self.scorer_[self._deciding(self._objectives())]
         return scorer(self._best(), X, y, **params)
 
@@ -318,47 +336,13 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     def _best(self) -> Any:
         check_is_fitted(self, "study_")
         if not hasattr(self, "best_estimator_"):
-            raise AttributeError("there is no best_estimator_, since refit=False; fit again with refit.")
+            raise AttributeError("there is no best_estimator_, since refit=False; fit again with refit=True.")
         return self.best_estimator_
 
-    # -- what a trial is ------------------------------------------------------------------------------------------
-
-    def _cross_validate(
-        self,
-        trial: optuna.Trial,
-        chosen: Mapping[str, Any],
-        X: Any,
-        y: Any,
-        folds: list[tuple[np.ndarray, np.ndarray]],
-        routed: Bunch,
-        objectives: list[str],
-        epochs: Epochs,
-    ) -> list[dict[str, float]]:
-        work = (
-            joblib.delayed(fit_and_score)(
-                clone(self.estimator).set_params(**cloned(chosen)), X, y, train, test, self.scorer_, routed
-            )
-            for train, test in folds
-        )
-        scores: list[dict[str, float]] = []
-        alone = joblib.effective_n_jobs(self.n_jobs) == 1
-        may_prune = alone and len(objectives) == 1
-        if alone:
-            results = (epochs.watch(k, f, a) if may_prune else f(*a) for k, (f, a, _) in enumerate(work))
-        else:
-            results = joblib.Parallel(self.n_jobs)(work)
-        for k, found in enumerate(results):
-            scores.append(found)
-            for name, value in found.items():
-                trial.set_user_attr(f"split{k}_test_{name}", float(value))
-            if may_prune:
-                trial.report(float(np.mean([fold[objectives[0]] for fold in scores])), step=k)
-                if k + 1 < len(folds) and trial.should_prune():
-                    raise optuna.TrialPruned(f"after fold {k + 1} of {len(folds)}")
-        return scores
+    # -- the results of a study -----------------------------------------------------------------------------------
 
     def _collect(self, objectives: list[str], space: Space) -> None:
-        """``cv_results_`` and the best of them, from the study."""
+        """Set ``cv_results_`` and the attributes of the best trial from the study."""
         trials = active_trials(self.study_.get_trials(deepcopy=False))
         trials = [trial for trial in trials if trial.state.is_finished() and not died(trial)]
         table = results_table(trials, space, list(self.scorer_), self.n_splits_)
@@ -384,7 +368,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             self.best_score_ = float(table[f"mean_test_{self._deciding(objectives)}"][self.best_index_])
 
     def _given(self, space: Space) -> dict[str, Any]:
-        """What the estimator was given and the space holds, in the codes of the study."""
+        """The estimator's own values of the searched parameters, as far as the space contains them, in codes."""
         if callable(space):
             return {}
         params = self.estimator.get_params(deep=True)
@@ -429,40 +413,6 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if isinstance(y, pd.DataFrame) and (self.cv is None or isinstance(self.cv, int | np.integer)):
             return CohortKFold(5 if self.cv is None else int(self.cv), random_state=seed)
         return check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-
-    def _study(
-        self, seed: int, sampler: Any, space: Space, objectives: list[str], data: tuple[Any, ...]
-    ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
-        """The study, and what makes the studies of epochs beside it, by fold and network."""
-        label = seed
-        if self.storage is not None:
-            parts = (
-                *data,
-                fingerprint_columns(data[0]),
-                described(self.estimator),
-                objectives,
-                fingerprint(self.scoring),
-                seed,
-            )
-            label = joblib.hash((*parts, sampler.cells if isinstance(sampler, Cells) else choices_of(space)))[:16]
-        make = functools.partial(optuna.create_study, storage=opened(self.storage), load_if_exists=True)
-        name = f"{type(self.estimator).__name__}-{label}"
-        epoch_pruner = self.epoch_pruner or optuna.pruners.PercentilePruner(
-            90.0, n_startup_trials=5, n_warmup_steps=10, n_min_trials=5
-        )
-
-        @functools.cache
-        def of_epochs(fold: int, network: int) -> optuna.Study:
-            return make(
-                study_name=f"{name}-fold{fold}-network{network}",
-                sampler=optuna.samplers.RandomSampler(seed),
-                pruner=copy.deepcopy(epoch_pruner),
-                direction="maximize",
-            )
-
-        directions = [StudyDirection.MAXIMIZE] * len(objectives)
-        pruner = RunningMeanPruner() if self.pruner is None else copy.deepcopy(self.pruner)
-        return make(study_name=name, sampler=sampler, pruner=pruner, directions=directions), of_epochs
 
     # -- metadata -------------------------------------------------------------------------------------------------
 

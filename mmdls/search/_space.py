@@ -1,4 +1,4 @@
-"""What a search draws from: distributions by name of a parameter, and how a study keeps what was drawn."""
+"""Search spaces: distributions by the name of a parameter, and the codes by which a study stores drawn values."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Space = dict[str, BaseDistribution] | Callable[[Any], dict[str, Any]]
 
 
 def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
-    """Everything that an estimator and its parts say is worth searching.
+    """The search space of an estimator and its parts, composed from what each declares itself.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     >>> "dropout" in space, "image_encoder__backbone" in space
     (True, True)
     """
-    # Of the class: a search that is searched has a parameter of this name.
+    # Looked up in the class: an OptunaSearch that is itself searched has a parameter of this name.
     space = dict(estimator.search_space()) if hasattr(type(estimator), "search_space") else {}
     for name, part in estimator.get_params(deep=True).items():
         if isinstance(part, BaseEstimator) and hasattr(type(part), "search_space"):
@@ -45,22 +45,22 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
 
 
 def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, BaseDistribution]:
-    """A space, or the estimator's own for None, where every name is a parameter and every value a distribution.
+    """Check that every name of a space is a parameter and every value a distribution; None is the estimator's space.
 
     Raises
     ------
     ValueError
-        If it is empty or names what is no parameter.
+        If the space is empty or a name is no parameter.
     TypeError
         If a value is no distribution.
     """
-    kind = type(estimator).__name__
+    cls = type(estimator).__name__
     own = search_space_of(estimator)
     space = own if space is None else space
     if not space:
         has = "has" if own else "has no"
         raise ValueError(
-            f"search_space is empty, and {kind} {has} search_space() of its own; give search_space={{parameter: "
+            f"search_space is empty, and {cls} {has} search_space() of its own; give search_space={{parameter: "
             f"distribution}}{', or None for its own' if own else ''}."
         )
     wrong = {name: value for name, value in space.items() if not isinstance(value, BaseDistribution)}
@@ -70,17 +70,17 @@ def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, 
         )
     unknown = [name for name in space if name not in estimator.get_params(deep=True)]
     if unknown:
-        raise ValueError(f"search_space names {unknown}, which are no parameters of {kind}.")
+        raise ValueError(f"search_space names {unknown}, which are no parameters of {cls}.")
     return dict(space)
 
 
 class CodedTrial:
-    """A trial for a space that is a function: categories may be anything, as in a space that is a dict.
+    """A trial for a space that is a function: categories may be any objects, as in a space that is a dict.
 
     Attributes
     ----------
     drawn : dict
-        What was drawn, by name.
+        The drawn values by name.
     """
 
     def __init__(self, trial: Any):
@@ -88,7 +88,7 @@ class CodedTrial:
         self.drawn: dict[str, Any] = {}
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """One of the choices, whatever they are."""
+        """Draw one of the choices, which may be any objects."""
         self.drawn[name] = suggest(self._trial, name, CategoricalDistribution(choices))
         return self.drawn[name]
 
@@ -104,7 +104,7 @@ def draw(space: Space, trial: Any) -> dict[str, Any]:
 
 
 def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """What was drawn in a trial that has drawn everything, with choices as they were given."""
+    """The values drawn in a finished trial, with the choices as they were given."""
     if callable(space):
         again = CodedTrial(optuna.trial.FixedTrial(trial.params))
         if trial.state == optuna.trial.TrialState.COMPLETE:
@@ -114,7 +114,7 @@ def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
 
 
 def parameters_of(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
-    """The estimator's parameters in a trial; a space that is a function may have made them of what it drew."""
+    """The estimator's parameters in a trial; a space that is a function may compute them from the drawn values."""
     return draw(space, optuna.trial.FixedTrial(trial.params)) if callable(space) else drawn(space, trial)
 
 
@@ -128,10 +128,10 @@ def suggest(trial: Any, name: str, distribution: BaseDistribution) -> Any:
 
 
 def codes_of(choices: Sequence[Any]) -> tuple[Any, ...]:
-    """What stands for choices in a study.
+    """The codes by which a study stores choices.
 
-    Storages give lists back for tuples, and samplers need choices that can be hashed and that differ: 1 equals True.
-    So choices that are not plain, or not distinct, are kept as texts with their number.
+    Storages return lists for tuples, and samplers need choices that are hashable and distinct (1 equals True). So
+    choices that are not plain or not distinct are stored as texts with their number.
     """
     plain = all(choice is None or type(choice) in (bool, int, float, str) for choice in choices)
     if plain and len(set(choices)) == len(choices):
@@ -145,7 +145,7 @@ def code_in(distribution: BaseDistribution, value: Any) -> Any:
     Raises
     ------
     ValueError
-        If the distribution does not hold it.
+        If the distribution does not contain it.
     """
     if isinstance(distribution, CategoricalDistribution):
         equal = [c for c in distribution.choices if c is value or (type(c) is type(value) and c == value)]
@@ -170,14 +170,14 @@ def held(distribution: BaseDistribution, value: Any) -> bool:
 
 
 def coded(distribution: BaseDistribution) -> BaseDistribution:
-    """A distribution as a study keeps it."""
+    """A distribution as a study stores it."""
     if isinstance(distribution, CategoricalDistribution):
         return CategoricalDistribution(codes_of(distribution.choices))
     return distribution
 
 
 def choices_of(space: Space) -> dict[str, tuple[Any, ...]]:
-    """The choices of a space as a study keeps them; Optuna cannot change them in a study."""
+    """The choices of a space as a study stores them; they are part of its name, since Optuna cannot change them."""
     if callable(space):
         return {}
     return {n: codes_of(d.choices) for n, d in sorted(space.items()) if isinstance(d, CategoricalDistribution)}

@@ -1,4 +1,4 @@
-"""Where a study is kept."""
+"""The storage of a study: a file, a database, a proxy, or memory."""
 
 import logging
 import warnings
@@ -15,7 +15,7 @@ from mmdls._secrets import without_secrets
 
 
 class StorageURL(str):
-    """The URL of a storage, which shows its password nowhere: whoever needs the text itself asks for ``plain``."""
+    """The URL of a storage; printing it hides the password, ``plain`` is the full text."""
 
     def __repr__(self) -> str:
         return repr(str(self))
@@ -33,9 +33,9 @@ class StorageURL(str):
 
 
 class Storage:
-    """A parameter of an estimator that may hold a password: a text is kept as :class:`StorageURL`."""
+    """Descriptor of a parameter that may contain a password: a text is stored as :class:`StorageURL`."""
 
-    def __get__(self, owner: Any, kind: Any = None) -> Any:
+    def __get__(self, owner: Any, cls: Any = None) -> Any:
         if owner is None:
             return self
         return owner.__dict__["storage"]
@@ -46,14 +46,14 @@ class Storage:
 
 
 def opened(storage: Any) -> Any:
-    """Optuna's storage for what was given: a path, a URL, a storage, or None for memory.
+    """Open Optuna's storage for a path, a URL or a storage; None is memory.
 
     Raises
     ------
     ValueError
         If it is an empty text.
     ConnectionError
-        If a storage cannot be opened and the reason that its driver gives holds a password, which is left out.
+        If a storage cannot be opened and the driver's message contains a password, which is left out.
     """
     if storage == "":
         raise ValueError("storage='' names no file; give a path, a URL, a storage of optuna, or None for memory.")
@@ -75,7 +75,7 @@ def opened(storage: Any) -> Any:
 
 @contextmanager
 def quiet(verbose: int) -> Iterator[None]:
-    """Without Optuna's lines about studies, unless they are asked for by ``verbose=2``."""
+    """Silence Optuna's log lines about studies, unless ``verbose`` is 2 or more."""
     logger = logging.getLogger("optuna")
     level = logger.level
     if verbose < 2:

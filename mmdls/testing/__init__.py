@@ -1,4 +1,4 @@
-"""The contract every registered part keeps, as checks that plug-in authors can run on their own.
+"""The contracts of registered parts, as checks that authors of plug-ins can run.
 
 Each check raises ``AssertionError`` with what was broken. ``check_part("backbones", "my_backbone")`` runs the checks of
 one registered part, whatever its kind; the library's own tests run it over every registered name. ``small_study`` gives

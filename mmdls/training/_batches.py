@@ -1,4 +1,4 @@
-"""Batches of patients, each with its share of events and of long and short follow-up."""
+"""Batches of patients with an even distribution of events and of long and short follow-up."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 
 class _Rows(Dataset):
-    """The rows of some patients; everything else is looked up by the net."""
+    """Row numbers as a dataset for skorch; the net itself looks up the data of these rows."""
 
     def __init__(self, rows: np.ndarray):
         self.rows = np.asarray(rows)
@@ -23,10 +23,10 @@ class _Rows(Dataset):
 
 
 class _Batches:
-    """Batches of rows: all at once if they fit, else drawn anew each epoch with events and follow-up spread evenly.
+    """Batches of rows: one batch if all fit, else batches drawn anew each epoch.
 
-    Every patient is seen once an epoch, and each batch holds its share of events and of long and short times, so that
-    each has comparable pairs.
+    Every patient is seen once per epoch. Events, and long and short follow-up times, are distributed evenly over the
+    batches, so that each batch has comparable pairs.
     """
 
     def __init__(self, dataset: _Rows, events: np.ndarray, times: np.ndarray, size: int, **_: Any):
@@ -43,13 +43,13 @@ class _Batches:
         if n_batches == 1:
             yield self.rows, self.rows
             return
-        # Like cards, sorted by events and time and dealt in rounds, each round to the batches in a random order.
+        # Rows sorted by events and time are assigned in rounds: each round gives every batch one row, in random order.
         order = np.lexsort((-self.times[self.rows.numpy()], -self.events[self.rows.numpy()]))
         rounds = [part[torch.randperm(len(part))] for part in self.rows[torch.as_tensor(order)].split(n_batches)]
         if len(rounds[-1]) < n_batches:
-            spread = torch.full((n_batches,), -1)
-            spread[torch.randperm(n_batches)[: len(rounds[-1])]] = rounds[-1]
-            rounds[-1] = spread
+            padded = torch.full((n_batches,), -1)
+            padded[torch.randperm(n_batches)[: len(rounds[-1])]] = rounds[-1]
+            rounds[-1] = padded
         for rows in torch.stack(rounds, dim=1):
             rows = rows[rows >= 0]
             yield rows, rows

@@ -1,4 +1,4 @@
-"""The encoder of a segmentation network starts from weights in a file."""
+"""Initial weights from a file for the encoder of a segmentation network."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Patients held out to find the best epoch, and the losses by which they can tell."""
+"""Validation patients, and the losses on them that select the best epoch."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def hold_out(
     task_weights: Mapping[str, float] | None,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, frozenset[LossName]]:
-    """Divide the training rows, and name the losses that tell something of those held out.
+    """Split off validation rows, and select the losses that are informative on them.
 
     The loss of an endpoint without an event, or of a class task with one class, is zero or falls without end whatever
     is learned: it must not decide which epoch is best. :meth:`mmdls.cohort.Task.uninformative` finds such losses.
@@ -41,7 +41,7 @@ def hold_out(
     rows : ndarray of int
         The rows that can be learned from.
     fraction : float
-        Share that is held out; 0 holds out nobody, and so does a share of less than one patient.
+        Fraction of the rows held out; 0, or less than one patient, holds out nobody.
     horizons : mapping of str to sequence of float
         Months of the auxiliary losses, by task.
     task_weights : mapping of str to float, default=None

@@ -1,4 +1,4 @@
-"""Where pandas meets torch: a cohort's modalities and outcomes as the network reads them."""
+"""Conversion from pandas to torch: a cohort's modalities and outcomes as the network reads them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -71,7 +71,7 @@ def rows_with_values(X: pd.DataFrame) -> np.ndarray:
 
 
 def refuse_no_numbers(X: Any) -> None:
-    """Refuse what cannot be read as an array of numbers: a single column, or words under columns without names.
+    """Refuse input that cannot be read as an array of numbers: a single column, or text in columns without names.
 
     Raises
     ------
@@ -109,16 +109,16 @@ def _is_number(value: Any) -> bool:
 
 
 def outcome_table(y: Any, index: pd.Index, *, by_id: bool = True) -> pd.DataFrame:
-    """A table of outcomes, in the order of the patients, from whatever scikit-learn or scikit-survival users hold.
+    """A table of outcomes, in the order of the patients, from any target of scikit-learn or scikit-survival.
 
     Parameters
     ----------
     y : pandas.DataFrame, pandas.Series, structured array of shape (n,), or labels of shape (n,)
-        What has an index is joined by patient id; arrays go by place.
+        A table or Series is joined by patient id; an array has its rows in the order of the patients.
     index : pandas.Index
         The patients.
     by_id : bool, default=True
-        False if the patients have no ids, since X is an array: all goes by place then.
+        False if the patients have no ids because X is an array; rows are then matched by position.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def outcome_table(y: Any, index: pd.Index, *, by_id: bool = True) -> pd.DataFram
     Raises
     ------
     TypeError, ValueError
-        If ``y`` is None, of another library, of other patients, or of another length.
+        If ``y`` is None, belongs to another library or other patients, or has another length.
     """
     if y is None:
         raise ValueError(
@@ -166,7 +166,7 @@ def endpoint_table(y: Any, index: pd.Index, endpoint: str | None, *, by_id: bool
     Raises
     ------
     ValueError
-        If ``y`` is neither a table nor a structured array, or the table has several endpoints and none is asked for.
+        If ``y`` is neither a table nor a structured array, or has several endpoints and ``endpoint`` is None.
     """
     if y is not None and not isinstance(y, pd.DataFrame):
         refuse_other_tables(y, "y")
@@ -177,7 +177,7 @@ def endpoint_table(y: Any, index: pd.Index, endpoint: str | None, *, by_id: bool
 
 
 def scored_outcome(y: Any, index: pd.Index, endpoint: str, *, by_id: bool = True) -> np.ndarray:
-    """The outcomes of one endpoint to score; a model that was fitted on an array takes the only endpoint of a table."""
+    """The outcomes of one endpoint for scoring; a model fitted on an array uses the only endpoint of a table."""
     unnamed = isinstance(y, pd.DataFrame) and endpoint == "survival" and "survival_time" not in y
     return survival_target(*endpoint_table(y, index, None if unnamed else endpoint, by_id=by_id))
 
@@ -185,7 +185,7 @@ def scored_outcome(y: Any, index: pd.Index, endpoint: str, *, by_id: bool = True
 def counted_rows(
     table: pd.DataFrame, y: pd.DataFrame, sample_weight: np.ndarray | None
 ) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray | None]:
-    """The patients whose weight is above 0, all in one order: one of weight 0 is not there."""
+    """The patients with a weight above 0, in the same order: weight 0 means that a patient is absent."""
     if sample_weight is None or (sample_weight > 0).all():
         return table, y, sample_weight
     counted = sample_weight > 0
@@ -198,7 +198,7 @@ def patient_weights(sample_weight: Any, index: pd.Index, *, by_id: bool = True) 
     Raises
     ------
     ValueError
-        If a weight is negative or missing, or the patients are others.
+        If a weight is negative or missing, or belongs to another patient.
     """
     if sample_weight is None:
         return None

@@ -1,4 +1,4 @@
-"""Images and masks of a table as labelled slices, and the patients that are held out of them."""
+"""Images and masks of a table as labelled slices, and the choice of validation patients."""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -29,18 +29,18 @@ def read_labelled(
     n_jobs: int | None,
     verbose: int,
 ) -> LabelledSlices:
-    """All slices of patients that have an image and a mask.
+    """All slices of patients who have an image and a mask.
 
     Parameters
     ----------
     X : pandas.DataFrame
-        The image's column, and ``<structure>_mask`` as far as they are there.
+        With the image's column, and the columns ``<structure>_mask`` that are known.
     image_column : str
     structures : sequence of K str
     size : (int, int)
-        Height and width that the network sees.
+        Height and width of the network's input.
     window : callable
-        Brings an image to greys, uint8.
+        Converts an image to greys, uint8.
     read_mask : callable
         ``(structure, cell, patient, cell of the image, image) -> mask``.
     n_jobs : int or None
@@ -81,13 +81,13 @@ def read_labelled(
 
 
 def warn_of_absent(slices: LabelledSlices, labels: Mapping[str, Any]) -> None:
-    """Name the structures of which masks are known, none with anything inside.
+    """Warn of structures whose known masks are all empty.
 
     Parameters
     ----------
     slices : LabelledSlices
     labels : dict of str to object
-        The structures, in their order, with the labels that were looked for.
+        The structures, in their order, with the labels that count as inside.
     """
     shown = slices.masks.flatten(2).amax(dim=2).amax(dim=0)
     for k, (name, label) in enumerate(labels.items()):
@@ -100,7 +100,7 @@ def warn_of_absent(slices: LabelledSlices, labels: Mapping[str, Any]) -> None:
 
 
 def hold_out(slices: LabelledSlices, fraction: float, rng: np.random.RandomState) -> np.ndarray:
-    """Patients for validation: a share of those whose masks are all known as far as there are any."""
+    """Validation patients, chosen among those with the most known masks."""
     n_patients = int(slices.patients[-1]) + 1
     wanted = min(round(n_patients * fraction), n_patients - 1)
     if fraction > 0 and wanted == 0 and n_patients > 3:
@@ -108,6 +108,6 @@ def hold_out(slices: LabelledSlices, fraction: float, rng: np.random.RandomState
     first = torch.searchsorted(slices.patients, torch.arange(n_patients))
     n_known = slices.known[first].sum(dim=1).numpy()
     order = np.lexsort((rng.permutation(n_patients), -n_known))
-    # Half at random, so that patients with a single mask are not all in training.
+    # A random half of twice as many, so that not every patient with complete masks is taken from training.
     best = order[: max(2 * wanted, 1)]
     return rng.permutation(best)[:wanted]

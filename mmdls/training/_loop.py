@@ -9,10 +9,11 @@ __all__ = ["TrainingLoop"]
 
 
 class TrainingLoop(NeuralNet):
-    """skorch's loop, but Ctrl-C ends the whole program's work, not just this training.
+    """skorch's loop, but Ctrl-C raises KeyboardInterrupt instead of ending only this training.
 
-    skorch takes an interrupt as "enough epochs" and returns a net; a search or a cross-validation around it would go on
-    with a model that had fewer epochs than the others. Its early stopping interrupts in the same way, and is let be.
+    skorch treats an interrupt as the end of training and returns the net; a search or a cross-validation around it
+    would continue with a model trained for fewer epochs than the others. skorch's early stopping uses the same
+    interrupt, and still ends training normally.
     """
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> "TrainingLoop":

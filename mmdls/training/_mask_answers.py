@@ -34,7 +34,7 @@ def mask_probabilities(
     slices : Tensor of shape (S, h, w), uint8
         At the size that the network sees.
     size : (int, int)
-        Height H and width W of the answers.
+        Height H and width W of the result.
     context_slices, batch_size : int
     test_time_augmentation : bool
         Take the mean with the mirrored slice.
@@ -58,7 +58,7 @@ def mask_probabilities(
                 found = _sigmoids(network, batch)
                 if test_time_augmentation:
                     found = (found + _sigmoids(network, batch.flip(-1)).flip(-1)) / 2
-                # Between sigmoids a threshold of 1/2 would move; between logits it stays on the edge.
+                # Interpolating logits, not probabilities, keeps the contour at probability 1/2 in place.
                 logits = torch.logit(found, eps=1e-6)
                 full = functional.interpolate(logits, size, mode="bilinear").sigmoid()
             bar.update(len(rows))

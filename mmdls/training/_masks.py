@@ -1,4 +1,4 @@
-"""Learning masks slice by slice: labelled slices, batches with augmentation, and skorch's loop over them."""
+"""Training of segmentation networks: labelled slices, batches with augmentation, and skorch's loop over them."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -30,11 +30,11 @@ class LabelledSlices:
     images : Tensor of shape (N, H, W), uint8
         The window of intensities, 0 to 255.
     masks : Tensor of shape (N, K, H, W), uint8
-        Share of each pixel inside each of K structures, 0 to 255.
+        Fraction of each pixel inside each of K structures, scaled to 0 to 255.
     known : Tensor of shape (N, K), bool
         Masks that are known.
     patients : Tensor of shape (N,), int64
-        Rising numbers.
+        The patient's number of each slice, in ascending order.
     """
 
     images: Tensor
@@ -80,11 +80,11 @@ class Augmentation:
     rotation : float, default=15.0
         Largest angle in degrees.
     zoom : float, default=0.15
-        Largest change of size, as a share.
+        Largest change of size, as a fraction.
     shift : float, default=0.1
-        Largest shift, as a share of the image.
+        Largest shift, as a fraction of the image.
     contrast, brightness, noise : float, default=0.15, 0.05 and 0.02
-        Spreads, as shares of the window of intensities.
+        Largest change of contrast and brightness, and standard deviation of the noise, as fractions of the window.
     """
 
     flip: float = 0.5
@@ -99,25 +99,25 @@ class Augmentation:
         """Images (n, C, H, W) and masks (n, K, H, W), each slice with draws of its own."""
         n, device = len(images), images.device
 
-        def spread(width: float, *shape: int) -> Tensor:
+        def uniform(width: float, *shape: int) -> Tensor:
             return ((torch.rand(n, *shape) * 2 - 1) * width).to(device)
 
-        angle, scale = torch.deg2rad(spread(self.rotation)), 1 + spread(self.zoom)
+        angle, scale = torch.deg2rad(uniform(self.rotation)), 1 + uniform(self.zoom)
         mirror = torch.where(torch.rand(n) < self.flip, -1.0, 1.0).to(device)
         height, width = images.shape[-2:]
-        # The grid runs from -1 to 1 along both edges: without their ratio a turned oblong would be sheared.
-        rows = torch.stack([angle.cos() * mirror, -angle.sin() * height / width, spread(2 * self.shift)], dim=1)
-        columns = torch.stack([angle.sin() * mirror * width / height, angle.cos(), spread(2 * self.shift)], dim=1)
+        # The grid runs from -1 to 1 along both edges: without their ratio, rotation would shear an oblong image.
+        rows = torch.stack([angle.cos() * mirror, -angle.sin() * height / width, uniform(2 * self.shift)], dim=1)
+        columns = torch.stack([angle.sin() * mirror * width / height, angle.cos(), uniform(2 * self.shift)], dim=1)
         turn = torch.stack([rows, columns], dim=1) * scale[:, None, None]
         grid = functional.affine_grid(turn, [n, 1, height, width], align_corners=False)
         images = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
         masks = functional.grid_sample(masks, grid, padding_mode="border", align_corners=False)
-        images = images * (1 + spread(self.contrast, 1, 1, 1)) + spread(self.brightness, 1, 1, 1)
+        images = images * (1 + uniform(self.contrast, 1, 1, 1)) + uniform(self.brightness, 1, 1, 1)
         return images + self.noise * torch.randn(images.shape).to(device), masks
 
 
 class _Batches:
-    """Batches of slices: in their order, or drawn anew each epoch with a share that shows a lesion."""
+    """Batches of slices: in their order, or drawn anew each epoch with more slices that show the rarest structure."""
 
     def __init__(
         self,
@@ -141,7 +141,7 @@ class _Batches:
         self.foreground_fraction = foreground_fraction
         self.patch_size = patch_size
         self.augmentation = augmentation
-        # The rarest structure that shows anywhere: the lesion where lesions are known, else the lung.
+        # The rarest structure that is visible in any slice: the lesion if lesion masks are known, else the lung.
         shown = (slices.masks[self.rows] > 127).flatten(2).any(dim=2) & slices.known[self.rows]
         counts = shown.sum(dim=0)
         rare = int(torch.where(counts > 0, counts, len(self.rows) + 1).argmin())
@@ -157,8 +157,8 @@ class _Batches:
             if len(self.foreground):
                 swapped = torch.rand(len(rows)) < self.foreground_fraction
                 rows[swapped] = self.foreground[torch.randint(len(self.foreground), (int(swapped.sum()),))]
-        for piece in rows.split(self.size):
-            images, masks, known, patients = self.slices.take(piece, self.context_slices, self.device)
+        for batch in rows.split(self.size):
+            images, masks, known, patients = self.slices.take(batch, self.context_slices, self.device)
             if self.augmentation is not None:
                 images, masks = self.augmentation(images, masks)
             if self.patch_size is not None:
@@ -249,14 +249,14 @@ class _ValidationDice(Callback):
 
 
 def _warm_cosine(steps: int) -> Callable[[int], float]:
-    """A share of the learning rate for every step: up over the first twentieth, then down to a hundredth."""
+    """Learning-rate factor by step: a linear rise over the first twentieth, then a cosine down to a hundredth."""
     warm = max(steps // 20, 1)
 
-    def share(step: int) -> float:
+    def factor(step: int) -> float:
         cosine = 0.505 + 0.495 * math.cos(math.pi * min(step / steps, 1.0))
         return min((step + 1) / warm, 1.0) * cosine
 
-    return share
+    return factor
 
 
 def train_masks(

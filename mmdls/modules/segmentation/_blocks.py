@@ -1,4 +1,4 @@
-"""What segmentation networks share: padding to a multiple, convolutions, attention."""
+"""Building blocks of segmentation networks: padding to a multiple, convolutions, attention."""
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -51,7 +51,7 @@ class Attention(nn.Module):
             raise ValueError(f"the channels must be a multiple of n_heads; got {channels} channels, {n_heads} heads.")
         self.n_heads = n_heads
         self.query = nn.Linear(channels, channels)
-        # A bias of the keys adds the same to all scores of a query, which the softmax takes out again.
+        # No bias: a bias of the keys adds the same number to all scores of a query, and the softmax cancels it.
         self.key = nn.Linear(channels, channels, bias=False)
         self.value = nn.Linear(channels, channels)
         self.out = nn.Linear(channels, channels)

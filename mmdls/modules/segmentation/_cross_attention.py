@@ -94,8 +94,8 @@ class CrossAttentionUNet(PaddedNet):
         super().__init__()
         if backbone_params is None:
             backbone_params = {"width": 16} if backbone in ("resnet10", "resnet18") else {}
-        kind = backbone if callable(backbone) else backbones[backbone]
-        self.encoder = kind(in_channels=in_channels, **backbone_params)
+        cls = backbone if callable(backbone) else backbones[backbone]
+        self.encoder = cls(in_channels=in_channels, **backbone_params)
         strides = _strides(self.encoder, in_channels)
         widths = [min(channels, max_channels) for channels in self.encoder.out_channels]
         self.detail: nn.Module | None = None

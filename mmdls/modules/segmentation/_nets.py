@@ -40,8 +40,8 @@ def make_segmentation_net(choice: Any, in_channels: int = 1, **params: Any) -> n
     """
     if isinstance(choice, str) and choice.startswith("monai:"):
         return MonaiNet(choice.removeprefix("monai:"), in_channels=in_channels, **params)
-    kind = choice if callable(choice) else segmentation_nets[choice]
-    return kind(in_channels=in_channels, **params)
+    cls = choice if callable(choice) else segmentation_nets[choice]
+    return cls(in_channels=in_channels, **params)
 
 
 @segmentation_nets.register("unet")
