@@ -1,7 +1,8 @@
-"""Scores of right-censored predictions against the truth, which a simulated cohort knows.
+"""Scores of predictions for right-censored outcomes, compared with the known truth of a simulated cohort.
 
-``python -m benchmarks.known_truth`` prints, for each horizon, what the same predictions score when patients censored
-before it count as events, are left out, or are made up for by weights, beside their score on the uncensored outcomes.
+``python -m benchmarks.known_truth`` prints, for each horizon, the scores of the same predictions on the uncensored
+outcomes, and on the censored ones when patients censored before the horizon count as events, are left out, or are
+replaced by inverse-probability weights.
 """
 
 import argparse
@@ -24,7 +25,7 @@ __all__ = ["measure"]
 
 
 def measure(n_patients: int = 10_000, endpoint: str = "os", random_state: int = 0) -> pd.DataFrame:
-    """Mean risk, Brier score and AUC of the true survival probabilities, by horizon and by what is done with censoring.
+    """Mean risk, Brier score and AUC of the true survival probabilities, by horizon and treatment of censoring.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ def measure(n_patients: int = 10_000, endpoint: str = "os", random_state: int = 
     Returns
     -------
     pandas.DataFrame
-        Rows by horizon and way; columns observed_risk, brier, auc.
+        Rows by horizon and treatment of censoring; columns observed_risk, brier, auc.
     """
     cohort = make_nsclc_cohort(n_patients, n_slices=1, image_size=8, n_radiomics=1, random_state=random_state)
     y = survival_target(cohort.target, endpoint)

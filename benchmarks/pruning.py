@@ -1,9 +1,9 @@
-"""What pruning saves in a search, and what it costs.
+"""The time that pruning saves in a search, and its effect on the score of the best model.
 
-``python -m benchmarks.pruning`` searches a multimodal model on the tables of simulated patients, cross-validated, with
-the same trials in the same order until something is stopped: without pruning, with pruning after folds, after epochs,
-and both (the default of :class:`~mmdls.search.OptunaSearch`). For each it prints the processor time, as a share of the
-search without pruning beside it, and the score of the refitted best model on patients that no search has met.
+``python -m benchmarks.pruning`` searches a multimodal model on the tables of simulated patients by cross-validation.
+All searches run the same trials in the same order until one is stopped: without pruning, with pruning after folds,
+after epochs, and both (the default of :class:`~mmdls.search.OptunaSearch`). For each search it prints the processor
+time, as a fraction of the search without pruning, and the score of the refitted best model on new patients.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch
 
-__all__ = ["ARMS", "measure"]
+__all__ = ["STRATEGIES", "measure"]
 
 _NEVER = optuna.pruners.NopPruner()
 _MEDIAN = optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=10, n_min_trials=5)
-ARMS = {
+STRATEGIES = {
     "nothing": {"pruner": _NEVER, "epoch_pruner": _NEVER},
     "after folds": {"epoch_pruner": _NEVER},
     "after epochs": {"pruner": _NEVER},
@@ -45,24 +45,24 @@ def measure(
     Parameters
     ----------
     n_patients, n_test : int
-        To search on, and to score the best model on.
+        Patients for the search, and new patients for the score of the best model.
     n_trials : int, default=30
     seeds : tuple of int, default=(0, 1, 2)
-        Of cohorts and searches.
+        Seeds of cohorts and searches.
     max_epochs : int, default=150
 
     Returns
     -------
     pandas.DataFrame
-        One row a seed and arm: stopped trials, cv_score and test_score (mean over tasks of AUC and C-index), processor
-        seconds and their share of those of the search without pruning.
+        One row per seed and strategy: stopped trials, cv_score and test_score (mean over tasks of AUC and C-index),
+        processor seconds, and these as a fraction of the search without pruning.
     """
     rows = []
     for seed in tqdm(seeds, unit="seed"):
         cohort = make_nsclc_cohort(n_patients + n_test, n_slices=1, image_size=8, random_state=seed)
         X = cohort.data[[c for c in cohort.data if c.startswith(("clinical_", "pet_", "radiomics_"))]]
         y, learned, new = cohort.target, slice(0, n_patients), slice(n_patients, None)
-        for arm, pruners in tqdm(ARMS.items(), unit="search", leave=False):
+        for strategy, pruners in tqdm(STRATEGIES.items(), unit="search", leave=False):
             search = OptunaSearch(
                 MMDLS(trainer=Trainer(max_epochs=max_epochs), random_state=seed),
                 cv=CohortKFold(3, random_state=seed),
@@ -77,10 +77,10 @@ def measure(
             best = MMDLS(trainer=Trainer(max_epochs=max_epochs), random_state=seed).set_params(**search.best_params_)
             test_score = best.fit(X[learned], y[learned]).score(X[new], y[new])
             stopped = (pd.Series(search.cv_results_["state"]) == "PRUNED").sum()
-            rows.append((seed, arm, int(stopped), search.best_score_, test_score, seconds))
+            rows.append((seed, strategy, int(stopped), search.best_score_, test_score, seconds))
     table = pd.DataFrame(rows, columns=["seed", "pruned", "stopped", "cv_score", "test_score", "seconds"])
     whole = table[table["pruned"] == "nothing"].set_index("seed")["seconds"]
-    return table.assign(share=table["seconds"] / table["seed"].map(whole))
+    return table.assign(fraction=table["seconds"] / table["seed"].map(whole))
 
 
 def main(argv: list[str] | None = None) -> None:

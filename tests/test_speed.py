@@ -10,7 +10,7 @@ from mmdls.modules import cox_loss
 
 
 def holds(device, megabytes, seconds=0.0):
-    """An arm of known memory and time."""
+    """An variant of known memory and time."""
     import time
 
     def step():
@@ -22,11 +22,11 @@ def holds(device, megabytes, seconds=0.0):
 
 
 def test_arms_are_measured_in_processes_of_their_own():
-    arms = {
-        "small": _measuring.Arm(holds, {"megabytes": 1}),
-        "large": _measuring.Arm(holds, {"megabytes": 300, "seconds": 0.2}),
+    variants = {
+        "small": _measuring.Variant(holds, {"megabytes": 1}),
+        "large": _measuring.Variant(holds, {"megabytes": 300, "seconds": 0.2}),
     }
-    found = _measuring.measure(arms, repeats=2, device="cpu", threads=1)
+    found = _measuring.measure(variants, repeats=2, device="cpu", threads=1)
     assert 250 < found["large"].peak - found["small"].peak < 350
     assert 250 < found["large"].added < 350 and found["small"].added < 50
     assert len(found["large"].seconds) == 2 and min(found["large"].seconds) >= 0.2

@@ -35,7 +35,7 @@ def table():
         index=[f"P{i:02d}" for i in range(40)],
     )
     X.loc[X.index[::7], "clinical_diameter"] = np.nan
-    X.loc[X.index[3::9], "clinical_sex"] = None
+    X.loc[X.index[3::9], "clinical_sex"] = np.nan
     return X
 
 
@@ -408,7 +408,7 @@ def test_codes_with_leading_zeros_stay_apart():
         (np.array([[1], [2], None], dtype=object), r"holds a list, \[1\]"),
         (np.array([b"F", b"M", None], dtype=object), "holds a bytes, b'F'"),
         ([1 + 2j, 3.0, 4.0], "holds a complex"),
-        (np.array([10**400, 1, 2], dtype=object), "infinite in rows"),
+        (pd.Series([10**400, 1, 2], dtype=object), "infinite in rows"),
     ],
 )
 def test_what_is_no_number_and_no_category_is_refused(values, told):

@@ -1,8 +1,8 @@
-"""Speed and memory of images, training and losses, each measured beside what it is compared with.
+"""Speed and memory of images, training and losses, measured side by side with other implementations.
 
 ``python -m benchmarks.speed`` runs everything (``--quick``: small and in minutes), ``--device cuda`` on a GPU,
-``--reference PATH`` also against a clone of the published repository. Every arm of a comparison is a process of its
-own; the arms take turns, so that a machine that slows down slows all of them; a row gives the median of the ratios of
+``--reference PATH`` also against a clone of the published repository. Every variant of a comparison is a process of its
+own. The variants run in turns, so that a slower machine slows all of them. A row gives the median of the ratios of
 neighbouring turns and each process's peak memory. The table is written to ``benchmarks/results/speed.md``.
 """
 
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="small sizes: shows that it runs, not how fast it is")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--reference", type=Path, help="a clone of the published repository, to run beside")
-    parser.add_argument("--repeats", type=int, help="turns of each arm (default: 5; quick: 2)")
+    parser.add_argument("--repeats", type=int, help="turns of each variant (default: 5; quick: 2)")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="default: all cores")
     parser.add_argument("--compile", action="store_true", help="also with torch.compile")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), help="some sections only")

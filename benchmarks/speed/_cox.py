@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.speed._measuring import Arm, Step, compared, difference
+from benchmarks.speed._measuring import Step, Variant, compared, difference
 from benchmarks.speed._report import Report
 from mmdls.modules import cox_loss
 from mmdls.modules.losses import CoxRiskSet
@@ -76,7 +76,7 @@ def cox_losses(options: argparse.Namespace, say: Report) -> None:
         hows.append("torchsurv")
     for exponent in (2, 3, 4) if options.quick else (2, 3, 4, 5, 6):
         n = 10**exponent
-        found = say.measure({how: Arm(cox, {"how": how, "n": n}) for how in hows}, repeats=max(say.repeats, 7))
+        found = say.measure({how: Variant(cox, {"how": how, "n": n}) for how in hows}, repeats=max(say.repeats, 7))
         job = f"Cox loss with ties (Efron) and gradient, n = {n:,}"
         if "torchsurv" in hows:
             note = difference(found["ours"].answer, found["torchsurv"].answer)

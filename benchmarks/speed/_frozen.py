@@ -6,7 +6,7 @@ import tempfile
 import numpy as np
 import optuna
 
-from benchmarks.speed._measuring import Arm, Step, compared, difference
+from benchmarks.speed._measuring import Step, Variant, compared, difference
 from benchmarks.speed._report import Report
 from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
@@ -47,12 +47,12 @@ def frozen_search(options: argparse.Namespace, say: Report) -> None:
     if not options.quick:
         size = {"n": 60, "size": 64, "trials": 8, "epochs": 8}
     with tempfile.TemporaryDirectory() as root:
-        arms = {
-            "frozen, memory": Arm(searches, {**size, "memory": root, "trainable": False}),
-            "frozen": Arm(searches, {**size, "memory": None, "trainable": False}),
-            "end to end": Arm(searches, {**size, "memory": None, "trainable": True}),
+        variants = {
+            "frozen, memory": Variant(searches, {**size, "memory": root, "trainable": False}),
+            "frozen": Variant(searches, {**size, "memory": None, "trainable": False}),
+            "end to end": Variant(searches, {**size, "memory": None, "trainable": True}),
         }
-        found = say.measure(arms, repeats=1 if options.quick else 2)
+        found = say.measure(variants, repeats=1 if options.quick else 2)
     job = f"search of {size['trials']} trials x {size['epochs']} epochs, {size['n']} patients, {size['size']}^2"
     note = difference(found["frozen, memory"].answer, found["frozen"].answer)
     say.row(compared("f", job, "frozen, memory", "frozen", found, note="scores " + note))

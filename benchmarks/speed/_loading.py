@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.speed._measuring import Arm, Step, compared, difference
+from benchmarks.speed._measuring import Step, Variant, compared, difference
 from benchmarks.speed._report import Report
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
@@ -76,8 +76,10 @@ def data_loading(options: argparse.Namespace, say: Report) -> None:
         (root / "memory").mkdir()
         folders = _write_folders(root / "images", n, slices, size)
         hows = ("later epochs", "second fit", "first", "decoding")
-        arms = {how: Arm(loads, {"how": how, "folders": folders, "memory": str(root / "memory")}) for how in hows}
-        found = say.measure(arms)
+        variants = {
+            how: Variant(loads, {"how": how, "folders": folders, "memory": str(root / "memory")}) for how in hows
+        }
+        found = say.measure(variants)
         job = f"loading {n} patients x {slices} PNG slices of {size}^2"
         for how, least in (("later epochs", 20), ("second fit", None), ("first", None)):
             note = difference(found[how].answer, found["decoding"].answer)

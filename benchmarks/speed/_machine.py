@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed._measuring import Arm, Step
+from benchmarks.speed._measuring import Step, Variant
 from benchmarks.speed._network import ours_trains, plain_trains
 from benchmarks.speed._report import Report
 from mmdls import Trainer
@@ -51,11 +51,11 @@ def machine_share(options: argparse.Namespace, say: Report) -> None:
     n = 1024 if options.quick else 3072
     flops = _flops_a_pixel() * 2 * size["n_patients"] * size["n_slices"] * size["size"] ** 2
     for precision in ("float32", "bf16"):
-        arms = {
-            "training": Arm(ours_trains, {**size, "precision": precision}),
-            "matrix product": Arm(multiplies, {"n": n, "precision": precision}),
+        variants = {
+            "training": Variant(ours_trains, {**size, "precision": precision}),
+            "matrix product": Variant(multiplies, {"n": n, "precision": precision}),
         }
-        found = say.measure(arms)
+        found = say.measure(variants)
         ours = flops / found["training"].median
         machine = 2 * n**3 / found["matrix product"].median
         say.line(

@@ -1,4 +1,4 @@
-"""Arms of a comparison, measured in processes of their own that take turns."""
+"""Variants of a job, measured in processes of their own that run in turns."""
 
 import multiprocessing
 import resource
@@ -18,10 +18,10 @@ Step = Callable[[], Any]
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way to do a job: ``prepare(device=..., **settings)`` gives the step that is timed.
+class Variant:
+    """One way to do a job: ``prepare(device=..., **settings)`` returns the step that is timed.
 
-    Whatever the step returns on its first call is its answer, by which arms are compared.
+    The result of the step's first call is compared between variants.
     """
 
     prepare: Callable[..., Step]
@@ -30,8 +30,8 @@ class Arm:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of an arm: seconds of every repeat, peak memory (MB) of its process, the part of it that the steps
-    added, and the first answer.
+    """Measurements of a variant: seconds of every repeat, peak memory (MB) of its process, the part of it that the
+    steps added, and the result of the first call.
     """
 
     seconds: list[float]
@@ -45,21 +45,21 @@ class Measured:
         return statistics.median(self.seconds)
 
 
-def measure(arms: Mapping[str, Arm], repeats: int, device: str, threads: int) -> dict[str, Measured]:
-    """Run arms side by side: each in a process, one step of each in turn, the first turn uncounted."""
+def measure(variants: Mapping[str, Variant], repeats: int, device: str, threads: int) -> dict[str, Measured]:
+    """Run variants side by side: each in its own process, one step of each in turn, without counting the first turn."""
     context = multiprocessing.get_context("spawn")
     workers = {}
     try:
-        for name, arm in arms.items():
+        for name, variant in variants.items():
             here, there = context.Pipe()
-            process = context.Process(target=_serve, args=(there, arm, device, threads), daemon=True)
+            process = context.Process(target=_serve, args=(there, variant, device, threads), daemon=True)
             process.start()
             there.close()
             workers[name] = process, here
         for _, here in workers.values():
             here.recv()
         answers = {name: _ask(here, "answer") for name, (_, here) in workers.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in arms}
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(repeats):
             for name, (_, here) in workers.items():
                 seconds[name].append(_ask(here, "time"))
@@ -68,7 +68,7 @@ def measure(arms: Mapping[str, Arm], repeats: int, device: str, threads: int) ->
         for process, here in workers.values():
             here.close()
             process.join(timeout=10)
-    return {name: Measured(seconds[name], *memory[name], answers[name]) for name in arms}
+    return {name: Measured(seconds[name], *memory[name], answers[name]) for name in variants}
 
 
 def _ask(connection: Any, question: str) -> Any:
@@ -76,11 +76,11 @@ def _ask(connection: Any, question: str) -> Any:
     return connection.recv()
 
 
-def _serve(connection: Any, arm: Arm, device: str, threads: int) -> None:
+def _serve(connection: Any, variant: Variant, device: str, threads: int) -> None:
     """The worker's side."""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(threads)
-    step = arm.prepare(device=device, **arm.settings)
+    step = variant.prepare(device=device, **variant.settings)
     before = _resident(reset=True, device=device)
     connection.send("ready")
     while True:
@@ -127,7 +127,7 @@ def _proc_status(name: str) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: one job, two arms, their ratio."""
+    """A line of the table: one job, two variants, their ratio."""
 
     section: str
     job: str
@@ -184,7 +184,7 @@ def seconds_text(value: float) -> str:
 def compared(
     section: str, job: str, ours: str, other: str, found: Mapping[str, Measured], least: float | None = None, note=""
 ) -> Row:
-    """A row whose goal is a least ratio."""
+    """A row with a goal for the least ratio."""
     row = Row(section, job, ours, other, found, note=note)
     if least is None:
         return row
@@ -192,7 +192,7 @@ def compared(
 
 
 def difference(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> str:
-    """By how much two answers differ: the length of the difference by the length of the answer, all parts together."""
+    """The relative difference of two results: norm of the difference over norm of the result, over all arrays."""
     apart, size = (
         np.sqrt(sum(float(np.square(part, dtype=np.float64).sum()) for part in parts))
         for parts in ([a[name] - b[name] for name in b], b.values())

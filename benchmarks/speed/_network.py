@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from benchmarks.speed._measuring import Arm, Step, compared, difference, seconds_text
+from benchmarks.speed._measuring import Step, Variant, compared, difference, seconds_text
 from benchmarks.speed._report import Report
 from mmdls import MMDLS
 from mmdls.encoders import ModalityData, TableData
@@ -299,16 +299,16 @@ def published_network(options: argparse.Namespace, say: Report) -> None:
         ("a", f"inference, {what}", ours_predicts, plain_predicts, reference_predicts, (3.5, 4.0)),
         ("b", f"training step, {what}", ours_trains, plain_trains, reference_trains, (3.5, 3.5)),
     ):
-        arms = {"float32": Arm(ours, size), "bf16": Arm(ours, {**size, "precision": "bf16"})}
+        variants = {"float32": Variant(ours, size), "bf16": Variant(ours, {**size, "precision": "bf16"})}
         if options.compile:
-            arms["compile"] = Arm(ours, {**size, "compile": True})
-        arms["plain loop"] = Arm(plain, size)
+            variants["compile"] = Variant(ours, {**size, "compile": True})
+        variants["plain loop"] = Variant(plain, size)
         if options.reference:
-            arms["published code"] = Arm(reference, {**size, "path": str(options.reference)})
-        found = say.measure(arms)
+            variants["published code"] = Variant(reference, {**size, "path": str(options.reference)})
+        found = say.measure(variants)
         base = found["plain loop"]
         for name, goal in (("float32", least[0]), ("bf16", least[1]), ("compile", None)):
-            if name in arms:
+            if name in variants:
                 note = difference(found[name].answer, base.answer)
                 say.row(compared(section, job, name, "plain loop", found, None if options.quick else goal, note))
         if options.reference:
@@ -328,8 +328,10 @@ def published_network(options: argparse.Namespace, say: Report) -> None:
             )
     stack = {**size, "n_patients": 1}
     for train, goals in ((False, (2.7, 4.0)), (True, (2.1, 3.5))):
-        arms = {how: Arm(encodes_stack, {**stack, "how": how, "train": train}) for how in ("float32", "bf16", "plain")}
-        found = say.measure(arms)
+        variants = {
+            how: Variant(encodes_stack, {**stack, "how": how, "train": train}) for how in ("float32", "bf16", "plain")
+        }
+        found = say.measure(variants)
         how_far = "with gradients" if train else "forward"
         job = f"one encoder, {size['n_slices']} slices x {size['size']}^2, {how_far}"
         for how, goal in zip(("float32", "bf16"), goals, strict=True):
@@ -337,7 +339,7 @@ def published_network(options: argparse.Namespace, say: Report) -> None:
             # The goals of bf16 are for the whole network; a stack alone is shown beside them.
             least = None if options.quick or how == "bf16" else goal
             say.row(compared("b" if train else "a", job, how, "plain", found, least, note))
-    found = say.measure({"cut": Arm(ours_trains, size), "micro-batches": Arm(uncut_trains, size)})
+    found = say.measure({"cut": Variant(ours_trains, size), "micro-batches": Variant(uncut_trains, size)})
     say.row(
         compared("b", "cut at the embeddings against micro-batches without it", "cut", "micro-batches", found, 1 / 1.5)
     )
@@ -347,8 +349,8 @@ def flat_memory(options: argparse.Namespace, say: Report) -> None:
     """Row (b): memory as the batch grows."""
     size = {"n_slices": 2, "size": 64 if options.quick else 112}
     sizes = (4, 32, 128) if options.quick else (4, 32, 128, 512)
-    arms = {f"{n}": Arm(ours_trains, {**size, "n_patients": n}) for n in sizes}
-    found = say.measure(arms, repeats=1)
+    variants = {f"{n}": Variant(ours_trains, {**size, "n_patients": n}) for n in sizes}
+    found = say.measure(variants, repeats=1)
     cells = ", ".join(f"{name}: {m.added:,.0f} MB" for name, m in found.items())
     say.line(
         f"(b) Memory that a training step adds, by batch_size ({size['n_slices']} slices of {size['size']}^2 in two "
@@ -362,12 +364,12 @@ def padding(options: argparse.Namespace, say: Report) -> None:
     counts = np.linspace(5, 30, n).round().astype(int)
     even = np.full(n, counts.sum() // n)
     even[: counts.sum() - even.sum()] += 1
-    arms = {
-        "5 to 30 slices": Arm(ours_trains, {"n_patients": n, "n_slices": counts, "size": size}),
-        "padded to 30": Arm(ours_trains, {"n_patients": n, "n_slices": 30, "size": size}),
-        "same slices, equal counts": Arm(ours_trains, {"n_patients": n, "n_slices": even, "size": size}),
+    variants = {
+        "5 to 30 slices": Variant(ours_trains, {"n_patients": n, "n_slices": counts, "size": size}),
+        "padded to 30": Variant(ours_trains, {"n_patients": n, "n_slices": 30, "size": size}),
+        "same slices, equal counts": Variant(ours_trains, {"n_patients": n, "n_slices": even, "size": size}),
     }
-    found = say.measure(arms)
+    found = say.measure(variants)
     job = f"epoch of {n} patients, {size}^2"
     ideal = 30 * n / counts.sum()
     note = f"{ideal:.2f} times as many slices when padded"
@@ -391,9 +393,9 @@ def straight_lines(options: argparse.Namespace, say: Report) -> None:
         ("n_slices", "slices a patient", (1, 2, 4, 8)),
         ("size", "pixels a side", (1, 2, 3)),
     ):
-        arms = {str(base[name] * k): Arm(ours_trains, {**base, name: base[name] * k}) for k in factors}
-        found = say.measure(arms)
-        amounts = np.array([float(k) for k in arms]) ** (2 if name == "size" else 1)
+        variants = {str(base[name] * k): Variant(ours_trains, {**base, name: base[name] * k}) for k in factors}
+        found = say.measure(variants)
+        amounts = np.array([float(k) for k in variants]) ** (2 if name == "size" else 1)
         seconds = np.array([m.median for m in found.values()])
         slope = np.polyfit(np.log(amounts), np.log(seconds), 1)[0]
         cells = ", ".join(f"{k}: {seconds_text(m.median)} s" for k, m in found.items())

@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.speed._measuring import HEADER, Arm, Measured, Row, measure
+from benchmarks.speed._measuring import HEADER, Measured, Row, Variant, measure
 from mmdls._files import whole_file
 
 
 class Report:
-    """Collects rows and lines, shows them as they come, and writes them down after every section."""
+    """Collects rows and lines, prints each at once, and writes all of them after every section."""
 
     def __init__(self, options: argparse.Namespace):
         self.options, self.repeats = options, options.repeats
@@ -23,9 +23,9 @@ class Report:
         self.lines: list[str] = []
         self.tables: list[tuple[str, pd.DataFrame]] = []
 
-    def measure(self, arms: Mapping[str, Arm], repeats: int | None = None) -> dict[str, Measured]:
+    def measure(self, variants: Mapping[str, Variant], repeats: int | None = None) -> dict[str, Measured]:
         """See :func:`measure`."""
-        return measure(arms, repeats or self.repeats, self.options.device, self.options.threads)
+        return measure(variants, repeats or self.repeats, self.options.device, self.options.threads)
 
     def row(self, row: Row) -> None:
         """Add a row."""
@@ -53,9 +53,9 @@ class Report:
             f"Again: `python -m benchmarks.speed{' --quick' if options.quick else ''}"
             f"{' --reference PATH' if options.reference else ''}`.",
             "",
-            "Arms of a row ran in processes of their own and took turns; the ratio is the median over turns, with the "
-            "range in brackets. Peak memory is that of the whole process, Python and torch included. What each row "
-            "measures is told in `docs/speed.md`.",
+            "Both variants of a row ran in processes of their own, in turns; the ratio is the median over turns, with "
+            "the range in brackets. Peak memory is that of the whole process, Python and torch included. "
+            "`docs/speed.md` explains what each row measures.",
             "",
             *_markdown(HEADER, [row.cells() for row in self.rows]),
             "",
