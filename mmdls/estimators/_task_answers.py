@@ -57,6 +57,7 @@ class TaskAnswers:
 
     # -- fitting ------------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def _fit_answers(
         self, outputs: Outputs, y: pd.DataFrame, names: Sequence[str], sample_weight: np.ndarray | None
     ) -> None:
@@ -67,36 +68,36 @@ class TaskAnswers:
             counted &= sample_weight > 0
         rows = np.flatnonzero(counted)
         weight = None if sample_weight is None else sample_weight[rows]
-        for name, task in self.tasks_.items():
+        answers = {name: task.answer(self._head(name), outputs.tasks[name]) for name, task in self.tasks_.items()}
+        for name, values in answers.items():
             # No training row teaches the network what to answer for a patient of whom nothing is known.
-            answers = task.answer(self._head(name), outputs.tasks[name][rows]).numpy()
-            self._average[name] = torch.as_tensor(np.average(answers, axis=0, weights=weight))
+            self._average[name] = torch.as_tensor(np.average(values[rows].numpy(), axis=0, weights=weight))
         targets = Targets.from_table(y, {name: self.tasks_[name] for name in names}, sample_weight)
         for name, task in targets.tasks.items():
             known = targets.learnable_rows(name, rows)
-            head, parameters = self._head(name), outputs.tasks[name][known]
+            head = self._head(name)
             known_weight = None if targets.sample_weight is None else targets.sample_weight[known]
-            task.fit_head(head, parameters, [field[known] for field in targets.fields[name]], known_weight)
+            task.fit_head(head, answers[name][known], [field[known] for field in targets.fields[name]], known_weight)
             if task.is_censored:
                 outcome = targets.outcomes[name]
                 self.training_outcomes_[name] = outcome[task.known(outcome)]
             if name in self._endpoints:
                 self._times[name] = head.times.numpy()
-                risk = task.summary(task.predictions(head, task.answer(head, parameters), _NO_TIMES, np.inf))
+                risk = task.summary(task.predictions(head, answers[name][known], _NO_TIMES, np.inf))
                 self.risk_cutpoints_[name] = fit_cutpoints(risk, known_weight, endpoint=name, stacklevel=5)
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
+    @torch.no_grad()
     def _predictions(
         self, outputs: Outputs, name: str, times: np.ndarray = _NO_TIMES, end: float = np.inf
     ) -> pd.DataFrame:
         """The columns that are predicted for a task; see :meth:`mmdls.cohort.Task.predictions`."""
         task, head = self.tasks_[name], self._head(name)
-        with torch.no_grad():
-            answers = task.answer(head, outputs.tasks[name])
-            if name in self._average:
-                answers = torch.where(outputs.unknown[:, None], self._average[name], answers)
-            return task.predictions(head, answers, times, end)
+        answers = task.answer(head, outputs.tasks[name])
+        if name in self._average:
+            answers = torch.where(outputs.unknown[:, None], self._average[name], answers)
+        return task.predictions(head, answers, times, end)
 
     def _summary(self, outputs: Outputs, name: str) -> Any:
         """A label, a risk or a value of each patient."""
@@ -105,7 +106,8 @@ class TaskAnswers:
     def _task_score(self, outputs: Outputs, name: str, outcome: np.ndarray) -> float:
         """The score of a task on the patients whose outcome is known."""
         known = self.tasks_[name].known(outcome)
-        return self.tasks_[name].score(outcome[known], self._predictions(outputs, name)[known])
+        predictions = self._predictions(outputs, name)[known].reset_index(drop=True)
+        return self.tasks_[name].score(outcome[known], predictions)
 
     def predict_tasks(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
         """Everything that is predicted, from one pass through the network; what :mod:`mmdls.evaluation` reads.

@@ -13,10 +13,10 @@ _CALLBACK: ContextVar[Callable[[int, float], None] | None] = ContextVar("epoch_c
 def epoch_callback(callback: Callable[[int, float], None] | None) -> Iterator[None]:
     """Call a function after every epoch of the networks that are trained inside this context.
 
-    The score is the mean over tasks of ROC AUC and Harrell's C of the validation rows. Unlike a loss, it keeps its
-    scale when losses and their weights are searched. An exception raised by the callback ends the training. The
-    callback is not called for networks without validation rows, nor for those trained by several processes or in
-    another thread.
+    The score is the mean over tasks of their scores on the validation rows, such as ROC AUC and Harrell's C. Unlike a
+    loss, it keeps its scale when losses and their weights are searched. An exception raised by the callback ends the
+    training. The callback is not called for networks without validation rows, nor for those trained by several
+    processes or in another thread.
 
     Parameters
     ----------
@@ -25,12 +25,12 @@ def epoch_callback(callback: Callable[[int, float], None] | None) -> Iterator[No
 
     Examples
     --------
-    >>> from mmdls import MMDLS
+    >>> from mmdls import MMDLS, Trainer
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
     >>> epochs = []
     >>> with epoch_callback(lambda epoch, score: epochs.append(epoch)):
-    ...     model = MMDLS(max_epochs=2, random_state=0).fit(X, y)
+    ...     model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     >>> epochs
     [1, 2]
     """
