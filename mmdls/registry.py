@@ -1,5 +1,6 @@
 """Named parts: every backbone, pooling, fusion, head, segmentation network, estimator and model is an entry here."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cached_property
@@ -129,6 +130,24 @@ class Registry(Mapping):
                 f"(package {entry.dist.name if entry.dist else 'unknown'}), which cannot be imported: {error!r}. "
                 "Repair or uninstall that package."
             ) from error
+
+    def available(self) -> dict[str, Any]:
+        """Every part that can be imported, by name, for those who ask all of them.
+
+        Warns
+        -----
+        UserWarning
+            Of a plug-in that cannot be imported or has the name of another part; it is left out.
+        """
+        parts = {}
+        for name in self:
+            try:
+                parts[name] = self[name]
+            except (ImportError, TypeError, ValueError) as error:
+                warnings.warn(f"{error} It is left out.", stacklevel=3)
+                if name in self._parts:
+                    parts[name] = self._parts[name]
+        return parts
 
     def __contains__(self, name: object) -> bool:
         return name in self._plugins or name in self._parts

@@ -79,10 +79,10 @@ assert {"conv", "resnet18", "tiny"} <= {*backbones}, list(backbones)
 assert "tiny" in backbones and len(backbones) == len([*backbones]) and "tiny" in repr(backbones)
 assert backbones["conv"].__name__ == "ConvBackbone"
 row = backbones.table().loc["tiny"]
-assert list(row) == ["mmdls_tinybackbone:TinyBackbone", "(plug-in, not loaded)"], list(row)
-assert "mmdls_tinybackbone" not in sys.modules
+assert list(row) == ["mmdls_example:TinyBackbone", "(plug-in, not loaded)"], list(row)
+assert "mmdls_example" not in sys.modules
 part = backbones["tiny"]
-assert "mmdls_tinybackbone" in sys.modules and part.__name__ == "TinyBackbone"
+assert "mmdls_example" in sys.modules and part.__name__ == "TinyBackbone"
 assert backbones.table().loc["tiny", "about"] == "Two strided convolutions with group normalisation."
 assert backbones["tiny"] is part
 """,
@@ -101,7 +101,7 @@ X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, return_X_y=True, random_
 lesion = ("lesion", SliceEncoder(backbone=Part("tiny", width=4)), ["lesion_image"])
 model = MMDLS([lesion], trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
 nets = [type(module).__module__ for module in model.net_.module_.modules()]
-assert "mmdls_tinybackbone" in nets, nets
+assert "mmdls_example" in nets, nets
 assert model.predict(X).notna().all(axis=None)
 """,
     )
@@ -109,7 +109,7 @@ assert model.predict(X).notna().all(axis=None)
 
 def test_the_example_plugin_passes_its_own_test(site):
     output = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE))
-    assert "2 passed" in output
+    assert "4 passed" in output
 
 
 def test_broken_and_colliding_packages_hurt_only_those_who_use_them(site, tmp_path):
@@ -141,6 +141,18 @@ else:
     raise AssertionError("a taken name went unnoticed")
 """,
     )
+
+
+def test_who_asks_all_parts_leaves_broken_and_colliding_packages_out_with_a_warning(packages):
+    folder, parts = packages
+    offer(folder, "some-broken", "import a_module_that_is_not_there\n", broken="Net")
+    offer(folder, "some-greedy", NET, conv="Net")
+    with pytest.warns(UserWarning, match="left out") as told:
+        found = parts.available()
+    assert list(found) == ["conv"] and found["conv"].__module__ == "some_home"
+    assert {"some-broken", "some_greedy"} <= {
+        word for w in told for word in ("some-broken", "some_greedy") if word in str(w.message)
+    }
 
 
 # -- taken names ---------------------------------------------------------------------------------------------------

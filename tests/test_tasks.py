@@ -40,7 +40,7 @@ def test_a_column_that_two_kinds_claim_is_refused_with_both(y, monkeypatch):
     kinds = Registry("tasks", "mmdls.tasks")
     for kind in (CountTask, SurvivalTask, OrdinalTask, NominalTask):
         kinds.register(kind.kind)(kind)
-    monkeypatch.setattr("mmdls.cohort._schema._KINDS", kinds)
+    monkeypatch.setattr("mmdls.cohort._schema.tasks", kinds)
     with pytest.raises(ValueError, match="'os_event'.*two tasks: count .* survival"):
         find_tasks(y)
 
@@ -92,6 +92,6 @@ class HeadlessTask(NominalTask):
 def test_the_check_names_what_is_wrong(kind, defect, monkeypatch):
     kinds = Registry("tasks", "mmdls.tasks")
     kinds.register("nominal")(kind)
-    monkeypatch.setattr("mmdls.cohort._schema._KINDS", kinds)
+    monkeypatch.setattr("mmdls.cohort._schema.tasks", kinds)
     with pytest.raises(AssertionError, match=defect):
         check_task(kind)

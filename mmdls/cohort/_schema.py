@@ -1,7 +1,7 @@
 """The meaning of a cohort's columns by their names: blocks of features, images, tasks."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,6 @@ from mmdls.cohort._task import Task
 from mmdls.registry import tasks
 
 __all__ = ["find_tasks", "modalities", "warn_unused"]
-
-_KINDS: Mapping[str, type[Task]] = tasks
 
 
 def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
@@ -124,7 +122,8 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     if repeated:
         raise ValueError(f"y has the columns {repeated[:5]} more than once; give every column its own name.")
     claimed: dict[str, Task] = {}
-    for kind in (_KINDS[name] for name in _KINDS if name != "nominal"):
+    kinds: dict[str, type[Task]] = tasks.available()
+    for kind in (kinds[name] for name in kinds if name != "nominal"):
         for task in kind.find(y):
             for column in task.columns:
                 other = claimed.setdefault(column, task)
@@ -134,14 +133,14 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
                         f"{task.kind} {list(task.columns)}. Drop or rename the columns of one of them."
                     )
     left = [column for column in y.columns if column not in claimed]
-    _refuse_halves(left, y)
-    claimed |= {task.columns[0]: task for task in _KINDS["nominal"].find(y[left])}
+    _refuse_halves(left, y, kinds.values())
+    claimed |= {task.columns[0]: task for task in kinds["nominal"].find(y[left])}
     return {claimed[column].name: claimed[column] for column in y.columns}
 
 
-def _refuse_halves(left: Sequence[str], y: pd.DataFrame) -> None:
+def _refuse_halves(left: Sequence[str], y: pd.DataFrame, kinds: Iterable[type[Task]]) -> None:
     """Refuse columns with the suffix of a kind of task of several columns that lack the others."""
-    pairs = [kind for kind in _KINDS.values() if len(kind.suffixes) > 1]
+    pairs = [kind for kind in kinds if len(kind.suffixes) > 1]
     for column in left:
         name, _, suffix = column.rpartition("_")
         lacking = [

@@ -115,7 +115,7 @@ class Task:
         -------
         pandas.DataFrame of shape (n_patients, n_columns)
         """
-        values = rng.normal(size=n_patients)
+        values = rng.exponential(3, n_patients).round(1)
         values[::7] = np.nan
         return pd.DataFrame({f"task_{suffix}": values for suffix in cls.suffixes})
 

@@ -10,7 +10,7 @@ import pandas as pd
 from mmdls.cohort import align_rows, find_tasks, id_places
 from mmdls.cohort._classes import plain_value
 from mmdls.evaluation._predict import check_horizons
-from mmdls.registry import tasks as kinds_of_tasks
+from mmdls.registry import tasks
 from mmdls.tasks import Settings
 
 __all__ = [
@@ -81,7 +81,7 @@ def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, cl
 
 def metric_names() -> list[str]:
     """The metrics of every kind of task, each once; those of single classes and thresholds are not among them."""
-    return list(dict.fromkeys(metric for kind in kinds_of_tasks.values() for metric in kind.metrics))
+    return list(dict.fromkeys(metric for kind in tasks.available().values() for metric in kind.metrics))
 
 
 def check_names(asked: Sequence[str] | None) -> None:
