@@ -181,7 +181,7 @@ class Deep:
 
     def _model(self, **parameters: Any) -> MMDLS:
         encoder = SliceEncoder(
-            backbone=Part("conv", channels=(16, 32), strides=self.settings.strides),
+            backbone=Part("conv", width=16, strides=self.settings.strides),
             max_slices=self.settings.max_slices,
             image_size=self.settings.image_size,
         )

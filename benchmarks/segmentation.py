@@ -302,7 +302,7 @@ class TrueMasks(TransformerMixin, BaseEstimator):
 def pipeline(n_patients: int, max_epochs: int) -> None:
     """Prognosis from masks found by a segmentor that is fitted in every fold, or frozen, or from true masks."""
     X, y = simulated_ct(n_patients, 7)
-    image = SliceEncoder(backbone=Part("conv", channels=(16, 32), strides=(2, 2)))
+    image = SliceEncoder(backbone=Part("conv", width=16, strides=(2, 2)))
     segmentor = LungLesionSegmentor(image_size=96, max_epochs=20, random_state=0)
     frozen = FrozenEstimator(
         LungLesionSegmentor(image_size=96, max_epochs=60, random_state=0).fit(simulated_ct(120, 8)[0])

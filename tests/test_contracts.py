@@ -63,7 +63,8 @@ class HomemadeBatchNormBackbone(ConvBackbone):
 
 class CoarseToFineBackbone(ConvBackbone):
     def __init__(self, in_channels=1):
-        super().__init__(in_channels, channels=(4, 4), strides=(2, 2))
+        super().__init__(in_channels, width=4, strides=(2, 2))
+        self.out_channels.reverse()
 
     def forward(self, image):
         return super().forward(image)[::-1]

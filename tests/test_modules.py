@@ -169,7 +169,7 @@ def _net(**kwargs):
     from mmdls.modules import ConvBackbone
 
     encoders = {
-        "ct": SliceNet(ConvBackbone(channels=(4, 8)), MeanPooling(8), 8),
+        "ct": SliceNet(ConvBackbone(width=4), MeanPooling(8), 8),
         "pet": TabularNet(3, (6,)),
     }
     return MultimodalNet(

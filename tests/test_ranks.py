@@ -67,7 +67,7 @@ def step(batch, **settings):
     """Loss and gradients of one step over some patients in double precision; dropout everywhere but in the encoders."""
     X, y = simulate()
     encoders = {
-        name: SliceEncoder(pooling=pooling, embedding_dim=8, backbone=Part("conv", channels=(4, 6), strides=(2, 1)))
+        name: SliceEncoder(pooling=pooling, embedding_dim=8, backbone=Part("conv", width=4, strides=(2, 1)))
         for name, pooling in (("lesion", "gated_attention"), ("lung", "self_attention"))
     }
     with double_precision(), torch.random.fork_rng():

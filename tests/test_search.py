@@ -340,7 +340,7 @@ def test_a_multimodal_model_is_searched_on_a_cohort(cohort):
         "fusion": CategoricalDistribution(["gated", "concat"]),
         "image_encoder__pooling": CategoricalDistribution(["mean", "max"]),
     }
-    encoder = SliceEncoder(backbone=Part("conv", channels=(4,), strides=(2,)), embedding_dim=8)
+    encoder = SliceEncoder(backbone=Part("conv", width=4, strides=(2,)), embedding_dim=8)
     search = OptunaSearch(
         MMDLS(image_encoder=encoder, trainer=Trainer(max_epochs=2, validation_fraction=0.0), random_state=0),
         space,

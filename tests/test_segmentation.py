@@ -52,7 +52,7 @@ def test_any_size_is_padded_inside(name, size):
 
 @pytest.mark.parametrize("backbone", ["conv", "resnet10", "resnet18"])
 def test_the_default_network_stands_on_any_backbone(backbone):
-    params = {"conv": {"channels": (8, 16), "strides": (1, 2)}}.get(backbone, {"width": 8})
+    params = {"conv": {"width": 8, "strides": (1, 2)}}.get(backbone, {"width": 8})
     net = CrossAttentionUNet(backbone=backbone, backbone_params=params)
     sizes = [m.shape[-1] for m in net.pyramid(torch.rand(1, 1, 64, 64))]
     assert sizes[0] == 64 and sizes == sorted(sizes, reverse=True)
@@ -215,7 +215,7 @@ def test_a_misspelt_loss_is_refused():
 
 def test_a_monai_network_by_name():
     pytest.importorskip("monai")
-    net = make_segmentation_net("monai:UNet", in_channels=2, channels=(4, 8), strides=(2,)).eval()
+    net = make_segmentation_net("monai:UNet", in_channels=2, width=4, strides=(2,)).eval()
     assert net(torch.rand(1, 2, 37, 40))["lesion"].shape == (1, 1, 37, 40)
     with pytest.raises(KeyError, match="has no 'UNett'"):
         make_segmentation_net("monai:UNett")
@@ -525,7 +525,7 @@ def test_transform_adds_crops_and_masks_and_reports_what_is_not_found(segmentor,
 def test_a_pipeline_from_ct_to_outcomes_is_fitted_cross_validated_and_predicts(frozen, segmentor):
     X, y = ct_cohort(24, n_slices=2, seed=2)
     first = FrozenEstimator(segmentor) if frozen else LungLesionSegmentor(image_size=32, max_epochs=2, random_state=0)
-    image = SliceEncoder(backbone=Part("conv", channels=(4, 8), strides=(2, 2)), embedding_dim=8)
+    image = SliceEncoder(backbone=Part("conv", width=4, strides=(2, 2)), embedding_dim=8)
     pipeline = make_pipeline(first, MMDLS(image_encoder=image, trainer=Trainer(max_epochs=2), random_state=0))
     scores = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
     assert np.isfinite(scores).all()

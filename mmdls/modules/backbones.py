@@ -22,10 +22,11 @@ class ConvBackbone(nn.Module):
     Parameters
     ----------
     in_channels : int, default=1
-    channels : sequence of int, default=(32, 64)
-        Output channels of each convolution.
+    width : int, default=32
+        Output channels of the first convolution; each further one has twice as many as the one before.
     strides : sequence of int, default=(1, 1)
-        Stride of each convolution. Strides of 2 cost a quarter each and suit small slices.
+        Stride of each convolution, which also says how many there are. Strides of 2 cost a quarter each and suit small
+        slices.
 
     References
     ----------
@@ -33,16 +34,19 @@ class ConvBackbone(nn.Module):
        cancer. Nature Communications, 2026.
     """
 
-    def __init__(self, in_channels: int = 1, channels: Sequence[int] = (32, 64), strides: Sequence[int] = (1, 1)):
+    def __init__(self, in_channels: int = 1, width: int = 32, strides: Sequence[int] = (1, 1)):
         super().__init__()
-        if len(channels) != len(strides):
-            raise ValueError(f"channels and strides must have one entry a layer; got {channels} and {strides}.")
-        widths = [in_channels, *channels]
+        self.out_channels = [width * 2**layer for layer in range(len(strides))]
+        before = [in_channels, *self.out_channels[:-1]]
         self.layers = nn.ModuleList(
-            nn.Conv2d(width, after, 3, stride=stride, padding=1)
-            for width, after, stride in zip(widths[:-1], channels, strides, strict=True)
+            nn.Conv2d(*channels, 3, stride=stride, padding=1)
+            for *channels, stride in zip(before, self.out_channels, strides, strict=True)
         )
-        self.out_channels = list(channels)
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {"width": optuna.distributions.CategoricalDistribution([8, 16, 32])}
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) -> one feature map a layer."""

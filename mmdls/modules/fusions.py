@@ -93,10 +93,11 @@ class AdditiveFusion(nn.Module):
         self.names = tuple(widths)
         self.scales = {name: input_scale / width for name, width in widths.items()}
         self.maps = NamedModules({name: nn.Linear(width, out_features) for name, width in widths.items()})
-        self.stand_ins = NamedModules({name: nn.Linear(out_features, len(widths) * out_features) for name in widths})
-        for stand_in in self.stand_ins.values():
-            nn.init.zeros_(stand_in.weight)
-            nn.init.zeros_(stand_in.bias)
+        maps = {name: nn.Linear(out_features, len(widths) * out_features) for name in widths}
+        self.imputation_maps = NamedModules(maps)
+        for each in self.imputation_maps.values():
+            nn.init.zeros_(each.weight)
+            nn.init.zeros_(each.bias)
         self.dropout = nn.Dropout(dropout)
         self.out_features = out_features
 
@@ -104,9 +105,10 @@ class AdditiveFusion(nn.Module):
         """Embeddings {name: (B, D_name)}, present (B, M) -> what each modality adds (B, M, out_features)."""
         shown = [embeddings[name].masked_fill(~present[:, [i]], 0.0) for i, name in enumerate(self.names)]
         own = [self.maps[name](shown[i] * self.scales[name]) for i, name in enumerate(self.names)]
-        told = [self.stand_ins[name](own[i]).unflatten(1, (len(self.names), -1)) for i, name in enumerate(self.names)]
+        maps = [self.imputation_maps[name] for name in self.names]
+        imputed = [one(summand).unflatten(1, (len(maps), -1)) for one, summand in zip(maps, own, strict=True)]
         absent = (~present).to(own[0])
-        summands = torch.stack(own, dim=1) + torch.einsum("bmad,ba->bmd", torch.stack(told, dim=1), absent)
+        summands = torch.stack(own, dim=1) + torch.einsum("bmad,ba->bmd", torch.stack(imputed, dim=1), absent)
         return summands * present[:, :, None]
 
     def attention(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ class _Network:
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
         network = MMDLS(
-            image_encoder=SliceEncoder(backbone=Part("conv", channels=(16, 32), strides=(2, 2))),
+            image_encoder=SliceEncoder(backbone=Part("conv", width=16, strides=(2, 2))),
             dropout=0.2,
             # All training rows are learned from, as by the other models.
             trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
