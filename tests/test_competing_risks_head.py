@@ -143,6 +143,15 @@ def test_the_risk_follows_the_incidence_not_the_hazard():
     torch.testing.assert_close(head.risk(parameters), lost, rtol=0, atol=0.02)
 
 
+def test_the_risk_is_known_before_the_baseline_is_fitted():
+    signal, causes, time = tensors()
+    head = CauseSpecificCoxHead(1, 2)
+    head.prepare(causes, time)
+    parameters = torch.stack([signal, torch.zeros(200)], dim=1)
+    risk = head.risk(parameters)[torch.argsort(signal)]
+    assert (risk[:, 0].diff() > 0).all() and (risk[:, 1].diff() < 0).all()
+
+
 def test_blocks_of_patients_are_the_whole(monkeypatch):
     head, parameters, _, time = fitted()
     whole = head.cumulative_incidence(parameters, time.unique())

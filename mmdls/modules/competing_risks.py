@@ -55,7 +55,8 @@ class CauseSpecificCoxHead(nn.Module):
         self.causes = nn.ModuleList(CoxHead(in_features, ties) for _ in range(n_causes))
 
     def prepare(self, cause: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Nothing to prepare."""
+        """Start from the baseline hazards of patients who are all alike, so that risks are known during training."""
+        self.fit_baseline(time.new_zeros(len(time), len(self.causes)), cause, time, sample_weight)
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, D) -> log hazards (B, K)."""
@@ -81,7 +82,7 @@ class CauseSpecificCoxHead(nn.Module):
 
     @property
     def times(self) -> Tensor | None:
-        """The different times of the training rows (T,); None before :meth:`fit_baseline`."""
+        """The different times of the training rows (T,); None before :meth:`prepare`."""
         return self._heads()[0].times
 
     def risk(self, parameters: Tensor) -> Tensor:

@@ -3,6 +3,18 @@
 from mmdls.cohort import Task
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._classes import NominalTask, OrdinalTask
+from mmdls.tasks._competing_risks import CompetingRisksTask
+from mmdls.tasks._regression import RegressionTask
 from mmdls.tasks._survival import SurvivalTask
 
-__all__ = ["Case", "NominalTask", "OrdinalTask", "Settings", "Statistic", "SurvivalTask", "Task"]
+__all__ = [
+    "Case",
+    "CompetingRisksTask",
+    "NominalTask",
+    "OrdinalTask",
+    "RegressionTask",
+    "Settings",
+    "Statistic",
+    "SurvivalTask",
+    "Task",
+]
