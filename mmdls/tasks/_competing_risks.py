@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -198,10 +198,9 @@ class CompetingRisksTask(Task):
 
     def score(self, outcome: np.ndarray, predictions: pd.DataFrame) -> float:
         """Mean of Wolbers' C over causes, of those for which it is defined."""
+        codes, time = outcome["cause"], outcome["time"]
         found = [
-            metrics.concordance_index_cause(
-                outcome["cause"], outcome["time"], predictions[f"risk_{cause}"].to_numpy(), cause=cause
-            )
+            float(metrics.concordance_index_cause(codes, time, predictions[f"risk_{cause}"].to_numpy(), cause=cause))
             for cause in self.classes
         ]
         return float(np.nanmean(found)) if np.isfinite(found).any() else float("nan")
@@ -240,7 +239,13 @@ class CompetingRisksTask(Task):
                 if (match := _COLUMN.fullmatch(column)) and match["incidence"] == str(cause)
             }
             incidence = case.predicted[[months[t] for t in sorted(months)]].set_axis(sorted(months), axis=1)
-            counted = case.n, int((case.outcome["cause"] == cause).sum())
+            counted = _counted(case, cause)
             for statistic in cause_statistics(case, settings, cause, incidence):
                 name = f"{statistic.metric}_cause{cause}"
-                yield replace(statistic, metric=name, counted=lambda counted=counted: counted)
+                yield replace(statistic, metric=name, counted=counted)
+
+
+def _counted(case: Case, cause: int) -> Callable[[], tuple[int, int]]:
+    """Patients, and events of one cause."""
+    sizes = case.n, int((case.outcome["cause"] == cause).sum())
+    return lambda: sizes
