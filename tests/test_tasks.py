@@ -27,7 +27,7 @@ def test_tasks_are_found_in_the_order_of_the_columns(y):
 
 
 def test_half_of_an_endpoint_is_refused_with_what_is_missing(y):
-    with pytest.raises(ValueError, match="'os_time' without 'os_event'.*survival"):
+    with pytest.raises(ValueError, match=r"'os_time' without .*'os_event' \(survival\)"):
         find_tasks(y.drop(columns="os_event"))
 
 
