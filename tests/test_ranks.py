@@ -35,7 +35,7 @@ def double_precision():
     torch.set_default_dtype(torch.float64)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("mmdls.estimators._multimodal.Compute", Double)
+            patch.setattr("mmdls.training._trainer.Compute", Double)
             yield
     finally:
         torch.set_default_dtype(torch.float32)

@@ -437,3 +437,20 @@ def test_blocks_and_tasks_may_be_called_what_modules_are_called():
         assert model.predict_proba(X, "T.stage").shape == (40, 3)
         again = pickle.loads(pickle.dumps(model))
         np.testing.assert_array_equal(again.predict_proba(X, "type"), model.predict_proba(X, "type"))
+
+
+def test_predictions_are_arrays_that_the_caller_may_change(cohort):
+    X, y = cohort
+    X = X.filter(like="clinical_")
+    model = quick(MMDLS).fit(X, y)
+    label = quick(MultimodalClassifier).fit(X, y["subtype"])
+    death = quick(MultimodalSurvival, endpoint="os").fit(X, y)
+    for answer in (
+        model.predict_proba(X, "stage"),
+        model.predict_survival_function(X, "os", return_array=True),
+        model.transform(X),
+        label.predict_proba(X),
+        death.predict(X),
+        death.predict_cumulative_hazard_function(X, return_array=True),
+    ):
+        assert answer.flags.writeable

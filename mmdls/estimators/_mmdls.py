@@ -73,7 +73,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Weight of the loss of auxiliary heads that read one modality each; 0 turns them off. They keep a modality that
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
     auxiliary_horizons : tuple of float, default=()
-        Months of auxiliary event-by-then losses; patients censored before are left out of them.
+        Months of auxiliary losses, of the event by then; patients censored before are left out of them.
     trainer : Trainer, default=None
         How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None
@@ -104,6 +104,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
 
     Examples
     --------
+    >>> from mmdls import Trainer
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
     >>> model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
@@ -245,7 +246,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """Probabilities of a class task, (n_patients, n_classes), columns in the order of ``classes_[task]``."""
         check_is_fitted(self, "net_")
         self._check_offered(task, self._class_tasks)
-        return self._predictions(self._outputs(X), task).to_numpy()
+        return self._predictions(self._outputs(X), task).to_numpy(copy=True)
 
     def predict_survival_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
         """Survival functions of an endpoint.

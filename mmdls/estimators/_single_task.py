@@ -165,7 +165,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (n_samples, n_classes), columns in the order of ``classes_``."""
-        return self._predictions(self._outputs(X), "label").to_numpy()
+        return self._predictions(self._outputs(X), "label").to_numpy(copy=True)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each sample, (n_samples,)."""
@@ -296,7 +296,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Risk, higher = earlier event, (n_patients,)."""
         outputs = self._outputs(X)
-        return self._summary(outputs, self._name)
+        return np.array(self._summary(outputs, self._name))
 
     def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Survival functions.

@@ -151,7 +151,7 @@ class TaskAnswers:
                 "call fit_baselines(X, y) with patients of known outcome first."
             )
         times = self._times[name]
-        values = transform(self._predictions(self._outputs(X), name, times)[list(times)].to_numpy())
+        values = transform(self._predictions(self._outputs(X), name, times)[list(times)].to_numpy(copy=True))
         if return_array:
             return values
         start = float(transform(np.ones(1))[0])
