@@ -1,9 +1,10 @@
 """The main job: does a multimodal model predict better than clinical variables or images alone?
 
 ``python -m benchmarks.compare`` runs it on a simulated cohort whose truth is known, ``--cohort r01`` on 209 real
-patients, ``--cohort PATH`` on a folder in the published layout. Each arm is tuned with the same number of Optuna trials
-on the training rows of each fold only; what is printed, stored and drawn are predictions for patients that no part of
-the fold's models has seen. A run that was stopped, or killed, goes on where it was.
+patients, ``--cohort PATH`` on a folder in the published layout. The models are those of :mod:`mmdls.zoo`, each tuned
+with the same number of Optuna trials on the training rows of each fold only; what is printed, stored and drawn are
+predictions for patients that no part of the fold's models has seen. A run that was stopped, or killed, goes on where it
+was. :func:`mmdls.compare_models` does the same in a session, without a folder and shares.
 """
 
 import argparse
@@ -11,15 +12,16 @@ import hashlib
 import json
 import time
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from benchmarks import controls
-from benchmarks.arms import BASELINE, Settings, offered
 from benchmarks.cohorts import load_r01
 from benchmarks.designs import Split, centres_left_out, external_patients, folds_of_patients
+from benchmarks.models import MULTIMODAL, QUICK, Settings, offered
 from benchmarks.runs import begin, finish, manifest, run, unfinished
 from benchmarks.tables import (
     against_others,
@@ -37,8 +39,8 @@ from mmdls._files import whole_file
 from mmdls.audit import audit_folds, audit_tables
 from mmdls.cohort import find_tasks, modalities
 from mmdls.datasets import load_cohort, make_nsclc_cohort
-
-QUICK = (BASELINE, "radiomics Cox", "imaging-only", "multimodal")
+from mmdls.registry import models as registered
+from mmdls.zoo._inputs import columns_of
 
 
 def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:
@@ -90,7 +92,7 @@ def divide(
 
 
 def count_as_known(names: list[str], X: pd.DataFrame, y: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Outcomes and columns that are known when the prediction is made become clinical features of all arms."""
+    """Outcomes and columns that are known when the prediction is made become clinical features of all models."""
     for name in names:
         if name not in y and name not in X:
             raise SystemExit(f"--known {name}: there is no such column; there are {[*y.columns, *X.columns][:30]}.")
@@ -98,6 +100,23 @@ def count_as_known(names: list[str], X: pd.DataFrame, y: pd.DataFrame) -> tuple[
         column = column.astype(object).where(column.notna(), None)
         X = X.drop(columns=name, errors="ignore").assign(**{f"clinical_{name}": column})
     return X, y
+
+
+def chosen(models: str, X: pd.DataFrame) -> list[str]:
+    """The names of the models to compare; a model whose inputs the cohort lacks is refused."""
+    able = offered(X)
+    if models in ("all", "quick"):
+        return able if models == "all" else [name for name in QUICK if name in able]
+    names = [name.strip() for name in models.split(",")]
+    for name in names:
+        if name not in registered:
+            close = get_close_matches(name, list(registered), n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise SystemExit(f"no model is called {name}; {hint}mmdls.list_models() lists them.")
+        lacking = [each for each in registered[name].inputs if not columns_of(X, each)]
+        if lacking:
+            raise SystemExit(f"{name} needs {' and '.join(lacking)}, which this cohort lacks; it allows {able}.")
+    return names
 
 
 def _without_masks(X: pd.DataFrame) -> pd.DataFrame:
@@ -115,13 +134,13 @@ def main(argv: list[str] | None = None) -> None:
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
-    parser.add_argument("--arms", default="quick", help="'quick', 'all', or names separated by commas")
-    parser.add_argument("--champion", default="multimodal", help="the arm that is held against each other one")
+    parser.add_argument("--models", default="quick", help="'quick', 'all', or names separated by commas")
+    parser.add_argument("--reference", default=MULTIMODAL, help="the model that each other one is compared with")
     parser.add_argument(
         "--controls",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="control arms, and a trial of whether an arm peeks (default: yes)",
+        help="control models, and a test of whether a model leaks (default: yes)",
     )
     parser.add_argument("--design", choices=("folds", "centres"), default="folds", help="who is left out")
     parser.add_argument("--external", help="a folder, or a centre, that is never trained on and is predicted once")
@@ -130,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--trials", type=int, default=6, help="Optuna trials of each arm and fold")
+    parser.add_argument("--trials", type=int, default=6, help="Optuna trials of each model and fold")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
@@ -152,15 +171,9 @@ def main(argv: list[str] | None = None) -> None:
     X, y, splits = divide(options, X, y, centres)
     X, y = count_as_known(options.known, X, y)
 
-    arms = offered(X, settings)
-    names = list(arms) if options.arms == "all" else [name for name in QUICK if name in arms]
-    if options.arms not in ("all", "quick"):
-        names = [name.strip() for name in options.arms.split(",")]
-        unknown = [name for name in names if name not in arms]
-        if unknown:
-            raise SystemExit(f"no arms {unknown} for this cohort; there are {list(arms)}.")
+    names = chosen(options.models, X)
     if options.controls:
-        names += [name for name in controls.offered(X, settings)]
+        names += controls.offered(X)
 
     identity = manifest(X, y, splits, settings)
     short = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:8]
@@ -176,11 +189,11 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
     findings = [audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits], X)]
     if options.controls and (options.share is None or options.share[0] == 1):
-        tried = [name for name in names if name not in ("published", *controls.NAMES)]
-        # A quick look at every arm in every run; a harder search for leaks is one call of audit_procedure.
+        tried = [name for name in names if name not in ("published_network", *controls.NAMES)]
+        # A quick look at every model in every run; a harder search for leaks is one call of audit_procedure.
         few = {"n_permutations": 4, "n_halves": 2}
         rows = splits[0].train, splits[0].test
-        findings.append(controls.audit_arms(tried, X, y, *rows, settings, options.workers, **few))
+        findings.append(controls.audit_models(tried, X, y, *rows, settings, options.workers, **few))
     findings = pd.concat(findings)
     if options.share is None:
         with whole_file(out / "audit.csv") as path:
@@ -201,18 +214,18 @@ def main(argv: list[str] | None = None) -> None:
         table.to_csv(path, index=False)
     with whole_file(out / "predictions.csv") as path:
         per_patient(answers).to_csv(path)
-    is_control = table["arm"].isin(controls.NAMES)
+    is_control = table["model"].isin(controls.NAMES)
     print("\n" + show(table[~is_control]))
     if oracle is not None:
         efficiency = gain_over_chance(answers, y, oracle)
         with whole_file(out / "efficiency.csv") as path:
             efficiency.to_csv(path, index=False)
-        print(show_oracle(efficiency, options.champion))
+        print(show_oracle(efficiency, options.reference))
     if is_control.any():
         print("\n" + show_controls(table[is_control]))
     rivals = {name: answers[name] for name in answers if name not in controls.NAMES}
-    if options.champion in rivals and len(rivals) > 1:
-        against = against_others(rivals, y, options.champion)
+    if options.reference in rivals and len(rivals) > 1:
+        against = against_others(rivals, y, options.reference)
         with whole_file(out / "against.csv") as path:
             against.to_csv(path, index=False)
         if len(rivals) > len(QUICK):

@@ -1,12 +1,12 @@
-"""Controls: arms that show what a benchmark would find if there were nothing to find, or nothing but a shortcut.
+"""Controls: models that show what a benchmark would find if there were nothing to find, or nothing but a shortcut.
 
-With permuted labels every arm must be at chance. A centre-only model shows how much the centre alone tells, a
+With permuted labels every model must be at chance. A centre-only model shows how much the centre alone predicts, a
 volume-only model how much of the image is tumour size, and images with shuffled pixels how much is brightness.
-:func:`audit_arms` tries out whether an arm learns from the patients left out.
+:func:`audit_models` tests whether a model learns from the patients left out.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,108 +14,122 @@ import joblib
 import numpy as np
 import optuna
 import pandas as pd
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import Pipeline
 
-from benchmarks.arms import Answers, Classical, Deep, Settings, images_only
-from benchmarks.arms import offered as arms_offered
+from benchmarks.designs import Split
+from benchmarks.folds import left_out
+from benchmarks.models import MULTIMODAL, Settings, with_budget
+from benchmarks.models import build as build_model
+from mmdls import create
 from mmdls.audit import audit_procedure
 from mmdls.images import is_missing, read_image
+from mmdls.zoo._inputs import columns_of
+from mmdls.zoo._tables import tuned_linear
 
-__all__ = ["NAMES", "CentreOnly", "PermutedLabels", "ShuffledPixels", "VolumeOnly", "audit_arms", "offered"]
+__all__ = ["NAMES", "OneColumn", "PermuteRows", "ShufflePixels", "audit_models", "build", "offered"]
 
 NAMES = ("permuted labels", "centre-only", "volume-only", "shuffled pixels")
 
 
-class PermutedLabels(Deep):
-    """The multimodal model on patients who carry one another's features, in training and when left out.
+class _Change(TransformerMixin, BaseEstimator):
+    """A change of the table that learns nothing."""
 
-    Exchanging features is exchanging labels, only that the answers can be held against the labels as they stand.
+    def fit(self, X: pd.DataFrame, y: Any = None) -> "_Change":
+        """Learn nothing."""
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class PermuteRows(_Change):
+    """Patients carry one another's features, in training and when left out.
+
+    Exchanging features is exchanging labels, only that the predictions can be scored with the labels as they stand.
     """
 
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "PermutedLabels":
-        """Fit with the features of training rows in another order."""
-        return super().fit(self._exchanged(X), y)
+    def __init__(self, random_state: int = 0):
+        self.random_state = random_state
 
-    def predict(self, X: pd.DataFrame) -> Answers:
-        """One table a task."""
-        return super().predict(self._exchanged(X))
-
-    def _exchanged(self, X: pd.DataFrame) -> pd.DataFrame:
-        order = np.random.default_rng(self.settings.seed).permutation(len(X))
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The rows in another order, under the same ids."""
+        order = np.random.default_rng(self.random_state).permutation(len(X))
         return X.iloc[order].set_axis(X.index)
 
 
-class _OneColumn(Classical):
-    """A classical model of one column that is made from the cohort."""
+class OneColumn(_Change):
+    """Nothing but one column, as a block of its own."""
 
-    def __init__(self, settings: Settings):
-        super().__init__(("control",), "cox", settings)
+    def __init__(self, columns: Sequence[str]):
+        self.columns = columns
 
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "_OneColumn":
-        """Fit on the column."""
-        return super().fit(self._column(X), y)
-
-    def predict(self, X: pd.DataFrame) -> Answers:
-        """One table a task."""
-        return super().predict(self._column(X))
-
-    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
-        raise NotImplementedError
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The first of the columns that is there."""
+        column = X[_first(X, self.columns)]
+        numbers = pd.api.types.is_numeric_dtype(column)
+        return pd.DataFrame({"control_column": column if numbers else column.astype(object)})
 
 
-class CentreOnly(_OneColumn):
-    """Nothing but the centre, or the part of the collection that a patient comes from."""
+class ShufflePixels(_Change):
+    """Images only, with pixels shuffled inside each slice: greys stay, what they show is gone."""
 
-    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
-        name = "centre" if "centre" in X.columns else "collection"
-        return pd.DataFrame({"control_centre": X[name].astype(object)})
+    def __init__(self, random_state: int = 0):
+        self.random_state = random_state
 
-
-class VolumeOnly(_OneColumn):
-    """Nothing but the size of the tumour: its volume in PET, else its diameter."""
-
-    @staticmethod
-    def column(X: pd.DataFrame) -> str | None:
-        """The column that holds the size."""
-        return next((c for c in ("pet_mtv", "clinical_diameter") if c in X.columns), None)
-
-    def _column(self, X: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"control_size": X[self.column(X)]})
+    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
+        """The image columns, shuffled."""
+        rng, images = np.random.default_rng(self.random_state), columns_of(X, "images")
+        return pd.DataFrame({c: pd.Series([_shuffle(cell, rng) for cell in X[c]], X.index, object) for c in images})
 
 
-class ShuffledPixels(Deep):
-    """The imaging model on images whose pixels are shuffled inside each slice: greys stay, what they show is gone."""
-
-    def __init__(self, settings: Settings):
-        super().__init__(settings, images_only)
-
-    def fit(self, X: pd.DataFrame, y: pd.DataFrame) -> "ShuffledPixels":
-        """Fit on shuffled images."""
-        return super().fit(self._shuffled(X), y)
-
-    def predict(self, X: pd.DataFrame) -> Answers:
-        """One table a task."""
-        return super().predict(self._shuffled(X))
-
-    def _shuffled(self, X: pd.DataFrame) -> pd.DataFrame:
-        rng = np.random.default_rng(self.settings.seed)
-        return pd.DataFrame(
-            {c: pd.Series([_shuffle(cell, rng) for cell in X[c]], X.index, object) for c in images_only(X)}
-        )
+_CENTRE = ("centre", "collection")
+_SIZE = ("pet_mtv", "clinical_diameter")  # the tumour's volume in PET, else its diameter
 
 
-def offered(X: pd.DataFrame, settings: Settings) -> dict[str, Callable[[], Any]]:
-    """The controls that a cohort allows, by name, as functions that make them."""
-    found: dict[str, Callable[[], Any]] = {"permuted labels": lambda: PermutedLabels(settings)}
-    if X.filter(items=["centre", "collection"]).nunique().max() > 1:
-        found["centre-only"] = lambda: CentreOnly(settings)
-    if VolumeOnly.column(X) is not None:
-        found["volume-only"] = lambda: VolumeOnly(settings)
-    if images_only(X):
-        found["shuffled pixels"] = lambda: ShuffledPixels(settings)
+def _first(X: pd.DataFrame, columns: Sequence[str]) -> str | None:
+    return next((c for c in columns if c in X.columns), None)
+
+
+def offered(X: pd.DataFrame) -> list[str]:
+    """The controls that a cohort allows."""
+    centre, found = _first(X, _CENTRE), ["permuted labels"]
+    if centre is not None and X[centre].nunique() > 1:
+        found.append("centre-only")
+    if _first(X, _SIZE) is not None:
+        found.append("volume-only")
+    if columns_of(X, "images"):
+        found.append("shuffled pixels")
     return found
 
 
-def audit_arms(
+def build(name: str, settings: Settings) -> Any:
+    """A control, or a registered model, with the budget of the benchmark.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`NAMES`, or as :func:`mmdls.list_models` shows it.
+    settings : Settings
+
+    Returns
+    -------
+    estimator
+        Unfitted.
+    """
+    if name not in NAMES:
+        return build_model(name, settings)
+    steps: dict[str, tuple[Any, Any]] = {
+        "permuted labels": (PermuteRows(), lambda: create(MULTIMODAL)),
+        "centre-only": (OneColumn(_CENTRE), lambda: tuned_linear(("control",))),
+        "volume-only": (OneColumn(_SIZE), lambda: tuned_linear(("control",))),
+        "shuffled pixels": (ShufflePixels(), lambda: create("imaging_network")),
+    }
+    change, model = steps[name]
+    return with_budget(Pipeline([("change", change), ("model", model())]), settings)
+
+
+def audit_models(
     names: Sequence[str],
     X: pd.DataFrame,
     y: pd.DataFrame,
@@ -125,33 +139,34 @@ def audit_arms(
     workers: int = 1,
     **options: Any,
 ) -> pd.DataFrame:
-    """Try every arm out with :func:`mmdls.audit.audit_procedure`, on some patients and the smallest budget.
+    """Test every model with :func:`mmdls.audit.audit_procedure`, on some patients and the smallest budget.
 
     The options are those of that function.
 
     Returns
     -------
     pandas.DataFrame
-        One row a check: check, passed, detail, which names the arms that failed.
+        One row a check: check, passed, detail, which names the models that failed.
     """
     X, y = X.iloc[np.r_[train[:90], test[:30]]], y.iloc[np.r_[train[:90], test[:30]]]
     n_train, least = min(len(train), 90), replace(settings, trials=1, epochs=1, journal=None)
     parallel = joblib.Parallel(n_jobs=min(workers, len(names)))
-    found = parallel(joblib.delayed(_audit_arm)(name, X, y, n_train, least, options) for name in names)
-    table = pd.concat([one.assign(arm=name) for name, one in zip(names, found, strict=True)])
+    found = parallel(joblib.delayed(_audit_model)(name, X, y, n_train, least, options) for name in names)
+    table = pd.concat([one.assign(model=name) for name, one in zip(names, found, strict=True)])
     rows = []
     for check, part in table.groupby("check", sort=False):
         bad = part[~part["passed"]]
-        rows.append((check, len(bad) == 0, "; ".join(f"{arm}: {why}" for arm, why in bad[["arm", "detail"]].values)))
+        rows.append(
+            (check, len(bad) == 0, "; ".join(f"{model}: {why}" for model, why in bad[["model", "detail"]].values))
+        )
     return pd.DataFrame(rows, columns=["check", "passed", "detail"])
 
 
-def _audit_arm(
+def _audit_model(
     name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settings: Settings, options: dict[str, Any]
 ) -> pd.DataFrame:
-    def procedure(X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> Answers:
-        arm = (arms_offered(X, settings) | offered(X, settings))[name]()
-        return arm.fit(X.iloc[train], y.iloc[train]).predict(X.iloc[test])
+    def procedure(X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> dict[str, pd.DataFrame]:
+        return left_out(build(name, settings), name, Split("audit", 0, train, test), X, y)[0]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():

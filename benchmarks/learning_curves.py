@@ -1,9 +1,9 @@
-"""How each arm improves with the number of patients it learns from, and what limits it: encoder, labels or patients.
+"""How each model improves with the number of patients it learns from, and what limits it: encoder, labels or patients.
 
-``python -m benchmarks.learning_curves`` trains the benchmarked arms on nested parts of a simulated cohort and tests
+``python -m benchmarks.learning_curves`` trains the benchmarked models on nested parts of a simulated cohort and tests
 all of them on the same further patients. Two curves know more than any model may: a Cox model of the clinical and PET
 variables *and the true image factor* (what a perfect image encoder would allow at that number of patients), and the
-oracle, which knows every patient's true risk. The distance from an arm to the first is what its encoder misses, the
+oracle, which knows every patient's true risk. The distance from a model to the first is what its encoder misses, the
 distance from the first to the oracle is what too few patients and outcomes cost.
 """
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.arms import BASELINE, Settings
 from benchmarks.designs import Split
+from benchmarks.models import BASELINE, MULTIMODAL, Settings
 from benchmarks.runs import begin, manifest, run, unfinished
 from benchmarks.tables import survival_scores
 from mmdls._files import whole_file
@@ -24,7 +24,7 @@ from mmdls.datasets import make_nsclc_cohort
 
 __all__ = ["PERFECT", "draw", "learning_curves"]
 
-ARMS = (BASELINE, "clinical + PET", "imaging-only", "multimodal")
+MODELS = (BASELINE, "clinical_pet_linear", "imaging_network", MULTIMODAL)
 PERFECT = "perfect encoder"
 
 
@@ -40,12 +40,12 @@ def learning_curves(
     settings: Settings,
     out: Path,
     *,
-    arms: tuple[str, ...] = ARMS,
+    models: tuple[str, ...] = MODELS,
     image_signal: float = 1.0,
     workers: int = 2,
     n_resamples: int = 500,
 ) -> pd.DataFrame:
-    """One row an endpoint, arm and number of patients: C-index, interval, share of the oracle's gain over chance.
+    """One row an endpoint, model and number of patients: C-index, interval, share of the oracle's gain over chance.
 
     What is finished is stored in ``out`` and not run again.
     """
@@ -54,13 +54,13 @@ def learning_curves(
     )
     X, y, splits = cohort.data, cohort.target, nested_splits(sizes, n_test)
     begin(out, manifest(X, y, splits, settings), fresh=False)
-    answers = run(list(arms), X, y, splits, settings, out, workers)
-    # In a table of its own, so that no other arm meets the truth.
+    answers = run(list(models), X, y, splits, settings, out, workers)
+    # In a table of its own, so that no other model meets the truth.
     told = X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
     told = told.assign(clinical_image_factor=cohort.truth["image_factor"])
     (out / "told").mkdir(exist_ok=True)
-    if not unfinished(arms, splits, out):  # or somebody has pressed Ctrl-C
-        for told_answers in run(["clinical + PET"], told, y, splits, settings, out / "told", workers).values():
+    if not unfinished(models, splits, out):  # or somebody has pressed Ctrl-C
+        for told_answers in run(["clinical_pet_linear"], told, y, splits, settings, out / "told", workers).values():
             answers[PERFECT] = told_answers
 
     rows = []
@@ -74,7 +74,7 @@ def learning_curves(
                 if len(table):
                     value, low, high = survival_scores(endpoint, table["risk"], y, n_resamples)
                     rows.append((endpoint, name, size, value, low, high, best[0], (value - 0.5) / (best[0] - 0.5)))
-    columns = ["task", "arm", "patients", "concordance_index", "low", "high", "oracle", "of_the_oracle"]
+    columns = ["task", "model", "patients", "concordance_index", "low", "high", "oracle", "of_the_oracle"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -90,7 +90,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     figure, axes = plt.subplots(1, len(endpoints), figsize=size, squeeze=False, sharey=True, layout="constrained")
     for ax, endpoint in zip(axes[0], endpoints, strict=True):
         own = table[table["task"] == endpoint]
-        for name, curve in own.groupby("arm", sort=False):
+        for name, curve in own.groupby("model", sort=False):
             style = {"color": "0.35", "linestyle": "--"} if name == PERFECT else {}
             (line,) = ax.plot(curve["patients"], curve["concordance_index"], marker="o", label=name, **style)
             ax.fill_between(curve["patients"], curve["low"], curve["high"], color=line.get_color(), alpha=0.08, lw=0)
@@ -110,11 +110,11 @@ def draw(table: pd.DataFrame, path: Path) -> None:
 
 
 def show(table: pd.DataFrame) -> str:
-    """C-index by arm and number of patients."""
+    """C-index by model and number of patients."""
     lines = []
     for endpoint, own in table.groupby("task", sort=False):
-        wide = own.pivot(index="arm", columns="patients", values="concordance_index")
-        wide = wide.loc[list(dict.fromkeys(own["arm"]))].rename_axis(index=None, columns=None)
+        wide = own.pivot(index="model", columns="patients", values="concordance_index")
+        wide = wide.loc[list(dict.fromkeys(own["model"]))].rename_axis(index=None, columns=None)
         lines.append(f"{endpoint.upper()}, C-index by patients to learn from; oracle {own['oracle'].iloc[0]:.3f}")
         lines.append(wide.to_string(float_format=lambda value: f"{value:.3f}"))
     return "\n".join(lines)
@@ -127,9 +127,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 400, 1000, 2000, 4000])
     parser.add_argument("--test-patients", type=int, default=1000)
-    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--image-signal", type=float, default=1.0)
-    parser.add_argument("--trials", type=int, default=3, help="Optuna trials of each arm and size")
+    parser.add_argument("--trials", type=int, default=3, help="Optuna trials of each model and size")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> None:
         options.test_patients,
         Settings(options.trials, options.epochs, options.seed),
         options.out,
-        arms=tuple(options.arms),
+        models=tuple(options.models),
         image_signal=options.image_signal,
         workers=options.workers,
     )

@@ -1,4 +1,4 @@
-"""Runs that survive whatever stops them: every arm on every split, each fit stored as soon as it is finished.
+"""Runs that survive whatever stops them: every model on every split, each fit stored as soon as it is finished.
 
 Several processes, on one machine or on many that see the same folder, may do a share of one run each.
 """
@@ -10,7 +10,6 @@ import platform
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -25,12 +24,12 @@ from tqdm.auto import tqdm
 
 import mmdls
 from benchmarks import controls
-from benchmarks.arms import Settings, offered
 from benchmarks.designs import Split
+from benchmarks.folds import left_out
+from benchmarks.models import Settings
 from mmdls._files import partial_path, to_disk, whole_file
 from mmdls._secrets import without_secrets
 from mmdls.cohort import find_tasks
-from mmdls.metrics import UndefinedMetricWarning
 from mmdls.report import data_hash, image_hash
 
 __all__ = ["begin", "finish", "manifest", "run", "run_fold", "unfinished"]
@@ -39,23 +38,12 @@ __all__ = ["begin", "finish", "manifest", "run", "run_fold", "unfinished"]
 def run_fold(
     name: str, split: Split, X: pd.DataFrame, y: pd.DataFrame, settings: Settings, folder: Path | None = None
 ) -> tuple[str, Split, dict[str, pd.DataFrame], dict[str, Any]]:
-    """Tune and fit one arm on one split's training rows, predict the rows left out, and store both.
+    """Tune and fit one model on one split's training rows, predict the rows left out, and store both.
 
     What is stored appears all at once, so that a killed run leaves whole folders only.
     """
-    start = time.perf_counter()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    arm = (offered(X, settings) | controls.offered(X, settings))[name]()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "[0-9]+ of [0-9]+ patients have none of the modalities")
-        warnings.filterwarnings("ignore", "the columns .* have no value in any")
-        warnings.filterwarnings("ignore", "cross-validation chose a penalty")
-        warnings.filterwarnings("ignore", "The columns? .* of X (is|are) not used")  # centre, treatment
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.simplefilter("ignore", UndefinedMetricWarning)  # of a score in a small part held out
-        arm.fit(X.iloc[split.train], y.iloc[split.train])
-        answers = arm.predict(X.iloc[split.test])
-    note = {"seconds": round(time.perf_counter() - start, 1), **arm.chosen}
+    answers, note = left_out(controls.build(name, settings), name, split, X, y)
     answers = {task: table.rename_axis("patient") for task, table in answers.items()}
     for table in answers.values():
         table.insert(0, "fold", split.name)
@@ -100,24 +88,24 @@ def run(
     workers: int = 2,
     share: tuple[int, int] = (1, 1),
 ) -> dict[str, dict[str, pd.DataFrame]]:
-    """Run every arm on every split; what is stored already is read, what finishes is stored at once.
+    """Run every model on every split; what is stored already is read, what finishes is stored at once.
 
     Parameters
     ----------
     share : (int, int), default=(1, 1)
-        ``(2, 5)`` does the second of five shares, which together are the run; each has folds of every arm.
+        ``(2, 5)`` does the second of five shares, which together are the run; each has folds of every model.
 
     Returns
     -------
     dict of str to dict of str to pandas.DataFrame
-        For each arm and task, the answers for the patients left out in the splits that are finished.
+        For each model and task, the predictions for the patients left out in the splits that are finished.
     """
     jobs, answers, chosen = [], {}, []
 
     def keep(name: str, split: Split, found: Mapping[str, pd.DataFrame], note: Mapping[str, Any]) -> None:
         for task, table in found.items():
             answers.setdefault(name, {}).setdefault(task, []).append(table.assign(repeat=split.repeat))
-        chosen.append({"arm": name, "fold": split.name, **note})
+        chosen.append({"model": name, "fold": split.name, **note})
         with whole_file(out / "chosen.csv") as path:
             pd.DataFrame(chosen).to_csv(path, index=False)
 
@@ -135,7 +123,7 @@ def run(
         print(f"{len(chosen)} of {len(fits)} fits were finished before; {len(jobs)} are left.")
     parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator_unordered")
     try:
-        with tqdm(total=len(jobs), desc="folds x arms", unit="fit", file=sys.stderr) as bar:
+        with tqdm(total=len(jobs), desc="folds x models", unit="fit", file=sys.stderr) as bar:
             for name, split, found, note in parallel(joblib.delayed(run_fold)(*job) for job in jobs):
                 keep(name, split, found, note)
                 bar.set_postfix_str(f"{name}, fold {split.name}: {note['seconds']:.0f} s")
@@ -162,11 +150,11 @@ def unfinished(names: Sequence[str], splits: Sequence[Split], out: Path) -> int:
 def _share(names: Sequence[str], splits: Sequence[Split], i: int = 1, n: int = 1) -> list[tuple[str, Split]]:
     """The fits of share i of n, split by split, so that what a stopped run has finished can be compared.
 
-    Slow arms come first, and are dealt out one by one, so that shares take about the same time.
+    Slow models come first, and are dealt out one by one, so that shares take about the same time.
     """
     fits = [(name, split) for split in splits for name in reversed(names)]
-    by_arm = sorted(range(len(fits)), key=lambda fit: fit % len(names))
-    return [fits[fit] for fit in sorted(by_arm[i - 1 :: n])]
+    by_model = sorted(range(len(fits)), key=lambda fit: fit % len(names))
+    return [fits[fit] for fit in sorted(by_model[i - 1 :: n])]
 
 
 def _folder(out: Path, name: str, split: Split) -> Path:

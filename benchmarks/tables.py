@@ -1,4 +1,4 @@
-"""Tables and figures of the benchmark, from the answers that its arms gave for patients left out."""
+"""Tables and figures of the benchmark, from the answers that its models gave for patients left out."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from benchmarks.arms import BASELINE
+from benchmarks.models import BASELINE
 from mmdls._files import whole_file
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions
@@ -34,7 +34,7 @@ SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
 
 
 def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baseline: str = BASELINE) -> pd.DataFrame:
-    """One row an arm and task: the metric with its interval, and the difference to the baseline.
+    """One row a model and task: the metric with its interval, and the difference to the baseline.
 
     Each metric is a mean over folds, since risks of different folds come from different models, and over repeats; an
     interval is that of one repeat, on average.
@@ -51,7 +51,7 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
         if name != baseline and baseline in answers:
             against = _difference(tables, answers[baseline], y, n_resamples).set_index("task")
         for row in scores[scores["metric"].isin(SHOWN)].itertuples():
-            new = {"task": row.task, "arm": name, "metric": row.metric, "value": row.value, "low": row.low}
+            new = {"task": row.task, "model": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
             if against is not None and row.task in against.index:
                 other = against.loc[row.task]
@@ -61,29 +61,42 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
     return _in_order(pd.DataFrame(rows), y)
 
 
-def against_others(answers: Answers, y: pd.DataFrame, champion: str, n_resamples: int | None = None) -> pd.DataFrame:
-    """One arm minus each other one, by task, on the same patients and resamples; one p-value is corrected for all.
+def against_others(answers: Answers, y: pd.DataFrame, reference: str, n_resamples: int | None = None) -> pd.DataFrame:
+    """One model minus each other one, by task, on the same patients and resamples; one p-value is corrected for all.
 
     A bootstrap of B resamples gives no p-value below 2 / (B + 1). ``n_resamples=None`` takes 100 for each comparison
     and 1,000 at least, so that the correction for many comparisons cannot by itself hide all of them.
     """
     rows = []
-    others = [name for name in answers if name != champion]
+    others = [name for name in answers if name != reference]
     if n_resamples is None:
         n_resamples = max(1000, 100 * len(others) * len(find_tasks(y)))
     for name in others:
-        difference = _difference(answers[champion], answers[name], y, n_resamples)
-        rows.append(difference.assign(arm=champion, against=name))
-    columns = ["task", "arm", "against", "metric", "first", "second", "difference", "low", "high", "p", "n", "n_events"]
+        difference = _difference(answers[reference], answers[name], y, n_resamples)
+        rows.append(difference.assign(model=reference, against=name))
+    columns = [
+        "task",
+        "model",
+        "against",
+        "metric",
+        "first",
+        "second",
+        "difference",
+        "low",
+        "high",
+        "p",
+        "n",
+        "n_events",
+    ]
     table = pd.concat(rows)[columns]
     table.insert(10, "p_holm", holm_correction(table["p"]))
     return _in_order(table, y)
 
 
 def show_against(table: pd.DataFrame) -> str:
-    """The differences as text that fits a terminal of 80 columns."""
+    """The differences as text that fits a terminal of 100 columns."""
     width = max(13, table["against"].str.len().max())
-    lines = [f"{'task':8} {table['arm'].iloc[0] + ' minus':{width + 6}}         difference [95% interval]   p (Holm)"]
+    lines = [f"{'task':8} {table['model'].iloc[0] + ' minus':{width + 6}}         difference [95% interval]   p (Holm)"]
     previous = None
     for row in table.to_dict("records"):
         name = row["task"] if row["task"] != previous else ""
@@ -96,13 +109,13 @@ def show_against(table: pd.DataFrame) -> str:
 
 
 def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
-    """The table as text that fits a terminal of 80 columns."""
-    width = max(13, table["arm"].str.len().max())
-    lines = [f"{'task':8} {'arm':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
+    """The table as text that fits a terminal of 100 columns."""
+    width = max(13, table["model"].str.len().max())
+    lines = [f"{'task':8} {'model':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
     previous = None
     for row in table.to_dict("records"):
         label = SHOWN[row["metric"]]
-        line = f"{row['task'] if row['task'] != previous else '':8} {row['arm']:{width}} {label:7} "
+        line = f"{row['task'] if row['task'] != previous else '':8} {row['model']:{width}} {label:7} "
         line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         if np.isfinite(row.get("difference", np.nan)):
             line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
@@ -112,7 +125,7 @@ def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
 
 
 def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
-    """Kaplan-Meier curves by the risk groups that each arm learned on its training folds, of the first repeat."""
+    """Kaplan-Meier curves by the risk groups that each model learned on its training folds, of the first repeat."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -146,7 +159,7 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
 
 
 def gain_over_chance(answers: Answers, y: pd.DataFrame, truth: pd.DataFrame, n_resamples: int = 1000) -> pd.DataFrame:
-    """Which share of the oracle's gain in C-index over chance, and over the baseline, each arm reaches.
+    """Which share of the oracle's gain in C-index over chance, and over the baseline, each model reaches.
 
     Parameters
     ----------
@@ -155,12 +168,12 @@ def gain_over_chance(answers: Answers, y: pd.DataFrame, truth: pd.DataFrame, n_r
     truth : pandas.DataFrame
         The true risks, ``<endpoint>_risk``.
     n_resamples : int, default=1000
-        All risks meet the same resamples of the patients whom all arms answered, inside the same folds.
+        All risks meet the same resamples of the patients whom all models answered, inside the same folds.
 
     Returns
     -------
     pandas.DataFrame
-        Columns task, arm, concordance_index, oracle, of_the_oracle, of_the_gap_to_the_oracle, low, high: the interval
+        Columns task, model, concordance_index, oracle, of_the_oracle, of_the_gap_to_the_oracle, low, high: the interval
         of the last share, that of one repeat on average. It is NaN where the baseline reaches the oracle in 2.5% of
         the resamples: the share is then without bounds.
     """
@@ -187,12 +200,21 @@ def gain_over_chance(answers: Answers, y: pd.DataFrame, truth: pd.DataFrame, n_r
             found.append(pd.DataFrame(draws))
         for name in answers if found else ():
             rows.append((endpoint, name, *np.mean([_shares(draws, name) for draws in found], axis=0)))
-    columns = ["task", "arm", "concordance_index", "oracle", "of_the_oracle", "of_the_gap_to_the_oracle", "low", "high"]
+    columns = [
+        "task",
+        "model",
+        "concordance_index",
+        "oracle",
+        "of_the_oracle",
+        "of_the_gap_to_the_oracle",
+        "low",
+        "high",
+    ]
     return _in_order(pd.DataFrame(rows, columns=columns), y)
 
 
 def _shares(draws: pd.DataFrame, name: str) -> list[float]:
-    """C-index of an arm and of the oracle, the arm's shares and the interval of the second.
+    """C-index of a model and of the oracle, the model's shares and the interval of the second.
 
     The first row is that of the cohort, the others are those of the resamples.
     """
@@ -204,15 +226,15 @@ def _shares(draws: pd.DataFrame, name: str) -> list[float]:
     return [draws[name].iloc[0], oracle.iloc[0], of_oracle.iloc[0], of_gap.iloc[0], *interval]
 
 
-def show_oracle(efficiency: pd.DataFrame, champion: str) -> str:
-    """What nobody can surpass, and how far one arm is on the way from the baseline to it."""
+def show_oracle(efficiency: pd.DataFrame, reference: str) -> str:
+    """What nobody can surpass, and how far one model is on the way from the baseline to it."""
     lines = []
     for task, own in efficiency.groupby("task", sort=False):
         line = f"{task:8} {'oracle':13} C-index {own['oracle'].iloc[0]:.3f}   "
-        row = own[own["arm"] == champion]
-        if len(row) and champion != BASELINE and np.isfinite(row["of_the_gap_to_the_oracle"].iloc[0]):
+        row = own[own["model"] == reference]
+        if len(row) and reference != BASELINE and np.isfinite(row["of_the_gap_to_the_oracle"].iloc[0]):
             share, low, high = (100 * row[c].iloc[0] for c in ("of_the_gap_to_the_oracle", "low", "high"))
-            line += f"{champion}: {share:.0f}% [{low:.0f}, {high:.0f}] of the way"
+            line += f"{reference}: {share:.0f}% [{low:.0f}, {high:.0f}] of the way"
         lines.append(line.rstrip())
     return "\n".join(lines)
 
@@ -230,9 +252,9 @@ def show_controls(table: pd.DataFrame) -> str:
     table = table.assign(p=np.where(away.isna() | error.isna(), np.nan, p_values))
     table["p"] = holm_correction(table["p"])
     tasks = list(dict.fromkeys(table["task"]))
-    width = max(13, table["arm"].str.len().max())
+    width = max(13, table["model"].str.len().max())
     lines = [f"{'control':{width}} " + " ".join(f"{task:>8}" for task in tasks)]
-    for name, own in table.groupby("arm", sort=False):
+    for name, own in table.groupby("model", sort=False):
         own, cells = own.set_index("task"), []
         for task in tasks:
             value, p = own.loc[task, ["value", "p"]].astype(float)
@@ -242,7 +264,7 @@ def show_controls(table: pd.DataFrame) -> str:
 
 
 def per_patient(answers: Answers) -> pd.DataFrame:
-    """Every answer of every arm for every patient, one row a patient and repeat."""
+    """Every answer of every model for every patient, one row a patient and repeat."""
     parts = {}
     for name, tables in answers.items():
         for task, table in tables.items():
@@ -272,14 +294,14 @@ def _predictions(
 
 
 def _repeats(tables: Mapping[str, pd.DataFrame]) -> list[int]:
-    """The repeats for which an arm answered every task."""
+    """The repeats for which a model answered every task."""
     return sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
 
 
 def _difference(
     first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame], y: pd.DataFrame, n_resamples: int
 ) -> pd.DataFrame:
-    """One arm minus another on the same patients and resamples, the mean over the repeats that both finished.
+    """One model minus another on the same patients and resamples, the mean over the repeats that both finished.
 
     The p-value of several repeats, which are not independent, is twice their mean [1]_.
 

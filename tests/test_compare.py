@@ -15,13 +15,15 @@ from sklearn.metrics import roc_auc_score
 
 from benchmarks import compare as job
 from benchmarks import runs
-from benchmarks.arms import mean_auc
 from benchmarks.designs import Split, folds_of_patients
+from benchmarks.folds import left_out
+from benchmarks.models import BASELINE
 from benchmarks.tables import gain_over_chance, show_controls, show_oracle, tabulate
+from mmdls import ClinicalCox
 from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index
-from mmdls.model_selection import stratified_holdout
+from mmdls.zoo import OneModelPerTask
 
 QUICK = job.Settings(trials=1, epochs=2)
 NAMES = list(job.QUICK)
@@ -44,20 +46,20 @@ def finished(small, splits, tmp_path_factory):
     return runs.run(NAMES, *small, splits, QUICK, out, workers=1), out
 
 
-def test_every_patient_is_predicted_once_by_every_arm(small, finished):
+def test_every_patient_is_predicted_once_by_every_model(small, finished):
     X, y = small
     answers, out = finished
-    assert list(answers) == ["clinical-only", "radiomics Cox", "imaging-only", "multimodal"]
+    assert list(answers) == NAMES
     for tables in answers.values():
         assert set(tables) == set(find_tasks(y))
         for table in tables.values():
             assert sorted(table.index) == sorted(X.index)
             assert table.drop(columns=[c for c in table if c.startswith("survival_")]).notna().all().all()
-    assert len(list((out / "folds").glob("*/*.csv"))) == 4 * 2 * len(find_tasks(y))
+    assert len(list((out / "folds").glob("*/*.csv"))) == 5 * 2 * len(find_tasks(y))
     chosen = pd.read_csv(out / "chosen.csv")
-    assert len(chosen) == 8 and chosen["seconds"].gt(0).all()
+    assert len(chosen) == 10 and chosen["seconds"].gt(0).all()
     wide = job.per_patient(answers)
-    assert len(wide) == len(X) and "multimodal/os/risk" in wide
+    assert len(wide) == len(X) and "multimodal_network/os/risk" in wide
 
 
 def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, monkeypatch):
@@ -71,36 +73,36 @@ def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, mon
             )
 
 
-def test_the_table_fits_a_terminal_and_compares_with_clinical_only(small, finished):
+def test_the_table_fits_a_terminal_and_compares_with_the_baseline(small, finished):
     _, y = small
     answers, _ = finished
     table = job.tabulate(answers, y, n_resamples=50)
-    assert len(table) == 4 * len(find_tasks(y))
-    others = table[table["arm"] != job.BASELINE]
-    baseline = table[table["arm"] == job.BASELINE].set_index("task")["value"]
+    assert len(table) == 5 * len(find_tasks(y))
+    others = table[table["model"] != BASELINE]
+    baseline = table[table["model"] == BASELINE].set_index("task")["value"]
     np.testing.assert_allclose(others["difference"], others["value"] - others["task"].map(baseline))
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     shown = job.show(table)
-    assert all(len(line) <= 80 for line in shown.splitlines())
-    assert shown.count("multimodal") == len(find_tasks(y))
+    assert all(len(line) <= 100 for line in shown.splitlines())
+    assert shown.count("multimodal_network") == len(find_tasks(y))
 
 
-def test_one_arm_is_held_against_each_other_one(small, finished):
+def test_one_model_is_held_against_each_other_one(small, finished):
     _, y = small
     answers, _ = finished
-    against = job.against_others(answers, y, "multimodal", n_resamples=50)
-    assert len(against) == 3 * len(find_tasks(y)) and set(against["against"]) == set(NAMES) - {"multimodal"}
+    against = job.against_others(answers, y, "multimodal_network", n_resamples=50)
+    assert len(against) == 4 * len(find_tasks(y)) and set(against["against"]) == set(NAMES) - {"multimodal_network"}
     np.testing.assert_allclose(against["difference"], against["first"] - against["second"])
-    values = job.tabulate(answers, y, n_resamples=0).set_index(["task", "arm"])["value"]
+    values = job.tabulate(answers, y, n_resamples=0).set_index(["task", "model"])["value"]
     np.testing.assert_allclose(
-        against["second"], [values[task, arm] for task, arm in against[["task", "against"]].values]
+        against["second"], [values[task, model] for task, model in against[["task", "against"]].values]
     )
     assert (against["p_holm"] >= against["p"]).all()
-    assert all(len(line) <= 80 for line in job.show_against(against).splitlines())
+    assert all(len(line) <= 100 for line in job.show_against(against).splitlines())
 
 
 def test_many_comparisons_do_not_hide_what_differs_in_every_resample():
-    """Thirty arms that toss a coin against one that knows the truth."""
+    """Thirty models that toss a coin against one that knows the truth."""
     cohort = make_nsclc_cohort(80, n_slices=1, image_size=8, random_state=0)
     y, rng = cohort.target[["os_time", "os_event"]], np.random.default_rng(0)
 
@@ -119,43 +121,44 @@ def test_the_figure_is_drawn(small, finished, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("arm", ["clinical-only", "multimodal"])
-def test_outcomes_of_left_out_patients_change_nothing(small, splits, arm):
+@pytest.mark.parametrize("model", ["clinical_linear", "multimodal_network"])
+def test_outcomes_of_left_out_patients_change_nothing(small, splits, model):
     X, y = small
     test = splits[0].test
     changed = y.copy()
     order = np.random.default_rng(0).permutation(test)
     changed.iloc[test] = y.iloc[order]
     assert not changed.equals(y)
-    _, _, before, _ = runs.run_fold(arm, splits[0], X, y, QUICK)
-    _, _, after, _ = runs.run_fold(arm, splits[0], X, changed, QUICK)
+    _, _, before, _ = runs.run_fold(model, splits[0], X, y, QUICK)
+    _, _, after, _ = runs.run_fold(model, splits[0], X, changed, QUICK)
     for task, table in before.items():
         pd.testing.assert_frame_equal(table, after[task])
 
 
-def test_an_arm_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, monkeypatch):
-    class Peeks(job.offered(*small[:1], QUICK)["PET Cox"]().__class__):
-        def predict(self, X):
-            answers = super().predict(X)
-            answers["os"]["risk"] = answers["os"]["risk"].rank(pct=True)
-            return answers
+class RanksItsTestSet(ClinicalCox):
+    """A Cox model whose risks depend on who else is predicted."""
 
+    def predict(self, X):
+        return pd.Series(super().predict(X)).rank(pct=True).to_numpy()
+
+
+def test_a_model_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, monkeypatch):
     X, y = small
-    real = job.controls.arms_offered
-    monkeypatch.setattr(
-        job.controls, "arms_offered", lambda *a: {**real(*a), "peeks": lambda: Peeks(("pet",), "cox", QUICK)}
-    )
+    real = job.controls.build
+    leaks = OneModelPerTask([("survival", RanksItsTestSet())])
+    monkeypatch.setattr(job.controls, "build", lambda name, s: leaks if name == "leaks" else real(name, s))
+    y = y[["dfs_time", "dfs_event", "os_time", "os_event"]]
     few = {"n_permutations": 1, "n_halves": 1}
-    found = job.controls.audit_arms(["PET Cox", "peeks"], X, y, splits[0].train, splits[0].test, QUICK, **few)
+    found = job.controls.audit_models(["pet_linear", "leaks"], X, y, splits[0].train, splits[0].test, QUICK, **few)
     assert found["passed"].tolist() == [True, True, False]
-    assert found["detail"].iloc[2].startswith("peeks: os: risk changed") and "PET Cox" not in found["detail"].iloc[2]
+    assert found["detail"].iloc[2].startswith("leaks: ") and "pet_linear" not in found["detail"].iloc[2]
 
 
 @pytest.mark.slow
-def test_every_arm_passes_the_audit(small, splits):
+def test_every_model_passes_the_audit(small, splits):
     X, y = small
-    names = [n for n in job.offered(X, QUICK) if n != "published"]
-    found = job.controls.audit_arms(names, X, y, splits[0].train, splits[0].test, QUICK)
+    names = [n for n in job.offered(X) if n != "published_network"]
+    found = job.controls.audit_models(names, X, y, splits[0].train, splits[0].test, QUICK)
     assert found[~found["passed"]].empty, found.to_dict("records")
 
 
@@ -179,15 +182,14 @@ def known_cohort():
         ("volume-only", "os", "stage"),
         ("permuted labels", None, "stage"),
         ("shuffled pixels", None, "subtype"),
-        ("imaging-only", "subtype", "stage"),
+        ("imaging_network", "subtype", "stage"),
     ],
 )
 def test_a_control_finds_its_own_shortcut_only(control, finds, misses):
     X, y = known_cohort()
     settings = job.Settings(trials=1, epochs=20)
-    arm = {**job.offered(X, settings), **job.controls.offered(X, settings)}[control]()
-    train, test = np.arange(60), np.arange(60, 100)
-    answers = arm.fit(X.iloc[train], y.iloc[train]).predict(X.iloc[test])
+    test = np.arange(60, 100)
+    answers, _ = left_out(job.controls.build(control, settings), control, Split("0", 0, np.arange(60), test), X, y)
 
     def score(task):
         if task == "os":
@@ -209,13 +211,13 @@ def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monk
         return real(name, *arguments)
 
     monkeypatch.setattr(runs, "run_fold", interrupted)
-    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    answers = runs.run(["clinical_linear", "pet_linear"], X, y, splits, QUICK, tmp_path, workers=1)
     assert "Interrupted. 2 of 4 fits are finished" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "chosen.csv")) == 2
     table = job.tabulate(answers, y, n_resamples=20)
-    assert set(table["arm"]) == {"clinical-only", "PET Cox"}
+    assert set(table["model"]) == {"clinical_linear", "pet_linear"}
     assert (table["n"] < len(y)).all()
-    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    answers = runs.run(["clinical_linear", "pet_linear"], X, y, splits, QUICK, tmp_path, workers=1)
     assert "2 of 4 fits were finished before; 2 are left" in capsys.readouterr().out
     assert (job.tabulate(answers, y, n_resamples=20)["n"] > table["n"].max()).all()
 
@@ -223,7 +225,7 @@ def test_an_interrupted_run_keeps_what_is_finished(small, splits, tmp_path, monk
 def test_repeats_are_averaged(small, tmp_path):
     X, y = small
     splits = list(folds_of_patients(X, y, n_folds=2, n_repeats=2, seed=0))
-    answers = runs.run(["clinical-only", "PET Cox"], X, y, splits, QUICK, tmp_path, workers=1)
+    answers = runs.run(["clinical_linear", "pet_linear"], X, y, splits, QUICK, tmp_path, workers=1)
     one, two = (
         job.tabulate({n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, 20)
         for r in (0, 1)
@@ -234,22 +236,22 @@ def test_repeats_are_averaged(small, tmp_path):
     assert len(job.per_patient(answers)) == 2 * len(X)
     each = [
         job.against_others(
-            {n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, "PET Cox", 20
+            {n: {t: d[d["repeat"] == r] for t, d in a.items()} for n, a in answers.items()}, y, "pet_linear", 20
         )["p"]
         for r in (0, 1)
     ]
-    both = job.against_others(answers, y, "PET Cox", 20)["p"]
+    both = job.against_others(answers, y, "pet_linear", 20)["p"]
     np.testing.assert_allclose(both, np.minimum(each[0] + each[1], 1))  # not their mean, which is no p-value
 
 
-def test_every_arm_and_control_answers(small, tmp_path):
+def test_every_model_and_control_answers(small, tmp_path):
     X, y = small
     train = np.arange(0, 40)
     split = Split("0.0", 0, train, np.setdiff1d(np.arange(len(X)), train))
-    every = {**job.offered(X, QUICK), **job.controls.offered(X, QUICK)}
-    assert {"clinical coxnet", "clinical forest", "clinical boosting", "PET Cox", "late fusion"} <= set(every)
-    assert set(job.controls.NAMES) <= set(every)
-    for name in set(every) - set(NAMES) - {"published"}:
+    every = {*job.offered(X), *job.controls.offered(X)}
+    assert {"clinical_elastic_net", "clinical_forest", "clinical_boosting", "pet_linear", "late_fusion"} <= every
+    assert set(job.controls.NAMES) <= every
+    for name in every - set(NAMES) - {"published_network"}:
         _, _, answers, note = runs.run_fold(name, split, X, y, QUICK)
         for task, table in answers.items():
             assert list(table.index) == list(X.index[split.test]), (name, task)
@@ -258,50 +260,20 @@ def test_every_arm_and_control_answers(small, tmp_path):
         assert note["seconds"] > 0
 
 
-def test_a_class_that_a_part_lacks_does_not_end_the_search():
-    class Model:
-        classes_ = np.array(["I-II", "III", "IV"])
-
-        def predict_proba(self, X):
-            return X
-
-    answers = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.65, 0.25, 0.1]])
-    truth = pd.Series(["I-II", "I-II", "III", "III"])
-    assert mean_auc(Model(), answers, truth) == 0.75
-    truth.iloc[2] = "IV"
-    assert mean_auc(Model(), answers, truth) == pytest.approx((3 / 4 + 1 / 3 + 1 / 2) / 3)
-
-
-def test_late_fusion_survives_a_class_that_its_first_part_lacks(small, monkeypatch):
-    X, y = small
-    kept, held = stratified_holdout(y, 0.3, random_state=0)
-    y = y.assign(stage=y["stage"].astype(str))
-    y.iloc[kept, y.columns.get_loc("stage")] = np.where(np.arange(len(kept)) % 2, "I-II", "III")
-    y.iloc[held, y.columns.get_loc("stage")] = np.array(["I-II", "III", "IV"])[np.arange(len(held)) % 3]
-
-    def divide(part, *arguments, **options):
-        return (kept, held) if len(part) == len(y) else stratified_holdout(part, *arguments, **options)
-
-    monkeypatch.setattr("benchmarks.arms.stratified_holdout", divide)
-    answers = job.offered(X, QUICK)["late fusion"]().fit(X, y).predict(X)
-    np.testing.assert_allclose(answers["stage"].sum(axis=1), 1)
-    assert list(answers["stage"]) == ["I-II", "III", "IV"]
-
-
 def test_a_centre_name_may_hold_a_slash(small, tmp_path):
     X, y = small
     half = np.arange(len(X)) < len(X) // 2
     split = Split("Essen / Mitte", 0, np.flatnonzero(half), np.flatnonzero(~half))
     for _ in range(2):  # the second reads what the first has stored
-        answers = runs.run(["PET Cox"], X, y, [split], QUICK, tmp_path, workers=1)
-    assert set(answers["PET Cox"]["os"]["fold"]) == {"Essen / Mitte"}
+        answers = runs.run(["pet_linear"], X, y, [split], QUICK, tmp_path, workers=1)
+    assert set(answers["pet_linear"]["os"]["fold"]) == {"Essen / Mitte"}
 
 
 def test_a_worker_that_outlived_its_run_does_not_end_the_next(small, splits, tmp_path):
     X, y = small
-    folder = tmp_path / "PET_Cox-0.0"
-    first = runs.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
-    second = runs.run_fold("PET Cox", splits[0], X, y, QUICK, folder)
+    folder = tmp_path / "pet_linear-0.0"
+    first = runs.run_fold("pet_linear", splits[0], X, y, QUICK, folder)
+    second = runs.run_fold("pet_linear", splits[0], X, y, QUICK, folder)
     assert first[2]["os"].equals(second[2]["os"]) and [p.name for p in tmp_path.iterdir()] == [folder.name]
 
 
@@ -328,7 +300,7 @@ QUICKEST = ["--patients", "60", "--trials", "1", "--folds", "2", "--workers", "1
 
 
 def test_shares_are_together_the_whole_run(tmp_path, capsys):
-    options = [*QUICKEST, "--arms", "clinical-only,PET Cox", "--champion", "PET Cox"]
+    options = [*QUICKEST, "--models", "clinical_linear,pet_linear", "--reference", "pet_linear"]
     for share in ("1/2", "2/2"):
         job.main([*options, "--out", str(tmp_path / "shared"), "--share", share])
         stored = len(list((tmp_path / "shared").glob("folds/*/chosen.json")))
@@ -343,7 +315,7 @@ def test_shares_are_together_the_whole_run(tmp_path, capsys):
     assert not list((tmp_path / "shared").rglob("*.unfinished"))
 
 
-def test_shares_take_each_fit_once_and_folds_of_every_arm():
+def test_shares_take_each_fit_once_and_folds_of_every_model():
     nothing = np.arange(0)
     splits, names = [Split(f"0.{k}", 0, nothing, nothing) for k in range(5)], list("abcdefg")
     for n in (1, 2, 3, 5, 8):
@@ -379,26 +351,26 @@ def known_risks():
         return {"os": pd.concat([table.assign(repeat=k) for k, table in enumerate(tables)])}
 
     risk = truth["os_risk"].to_numpy()
-    answers = {job.BASELINE: says(noise), "half": says(risk / risk.std() + noise), "knows": says(10 * risk)}
+    answers = {BASELINE: says(noise), "half": says(risk / risk.std() + noise), "knows": says(10 * risk)}
     for own in answers.values():
-        own["os"]["fold"] = answers[job.BASELINE]["os"]["fold"].to_numpy()
+        own["os"]["fold"] = answers[BASELINE]["os"]["fold"].to_numpy()
     return answers, y, truth
 
 
 def test_the_share_of_the_oracles_gain_and_its_interval(known_risks):
     answers, y, truth = known_risks
-    found = gain_over_chance(answers, y, truth, n_resamples=200).set_index("arm")
+    found = gain_over_chance(answers, y, truth, n_resamples=200).set_index("model")
     np.testing.assert_allclose(found.loc["knows", ["of_the_oracle", "of_the_gap_to_the_oracle", "low", "high"]], 1)
-    np.testing.assert_allclose(found.loc[job.BASELINE, ["of_the_gap_to_the_oracle", "low", "high"]], 0)
+    np.testing.assert_allclose(found.loc[BASELINE, ["of_the_gap_to_the_oracle", "low", "high"]], 0)
     half = found.loc["half"]
     assert 0.2 < half["low"] < half["of_the_gap_to_the_oracle"] < half["high"] < 1
-    values = tabulate(answers, y, n_resamples=0).set_index("arm")["value"]
+    values = tabulate(answers, y, n_resamples=0).set_index("model")["value"]
     np.testing.assert_allclose(found["concordance_index"], values[found.index])
     by_hand = []
     for k in (0, 1):
         one = {name: {"os": own["os"][own["os"]["repeat"] == k]} for name, own in answers.items()}
-        value = tabulate(one, y, n_resamples=0).set_index("arm")["value"]
-        by_hand.append((value["half"] - value[job.BASELINE]) / (value["knows"] - value[job.BASELINE]))
+        value = tabulate(one, y, n_resamples=0).set_index("model")["value"]
+        by_hand.append((value["half"] - value[BASELINE]) / (value["knows"] - value[BASELINE]))
     assert half["of_the_gap_to_the_oracle"] == pytest.approx(np.mean(by_hand)) and by_hand[0] != by_hand[1]
     shown = show_oracle(found.reset_index(), "half")
     assert f"half: {100 * np.mean(by_hand):.0f}% [" in shown and len(shown) <= 80
@@ -408,7 +380,7 @@ def test_a_share_without_bounds_has_no_interval(known_risks):
     answers, y, truth = known_risks
     one = {name: {"os": own["os"][own["os"]["repeat"] == 0]} for name, own in answers.items()}
     good = one["knows"]["os"].assign(risk=lambda t: t["risk"] + np.resize([0.5, -0.5], len(t)))
-    found = gain_over_chance({job.BASELINE: {"os": good}, "half": one["half"]}, y, truth, n_resamples=200)
+    found = gain_over_chance({BASELINE: {"os": good}, "half": one["half"]}, y, truth, n_resamples=200)
     assert found[["low", "high"]].isna().all(axis=None) and found["of_the_gap_to_the_oracle"].notna().all()
     assert gain_over_chance({"half": one["half"]}, y, truth, 20)["of_the_gap_to_the_oracle"].isna().all()
 
@@ -416,12 +388,12 @@ def test_a_share_without_bounds_has_no_interval(known_risks):
 def test_controls_are_one_line_each_and_starred_where_they_find_something():
     rows = [("os", "permuted labels", 0.51, 0.47, 0.55), ("stage", "permuted labels", 0.53, 0.501, 0.56)]
     rows += [("os", "centre-only", 0.44, 0.40, 0.49), ("stage", "centre-only", 0.5, 0.5, 0.5)]
-    shown = show_controls(pd.DataFrame(rows, columns=["task", "arm", "value", "low", "high"]))
+    shown = show_controls(pd.DataFrame(rows, columns=["task", "model", "value", "low", "high"]))
     assert [line.split() for line in shown.splitlines()[1:3]] == [
         ["permuted", "labels", "0.510", "0.530"],  # alone it would have a star: its interval excludes .500
         ["centre-only", "0.440*", "0.500"],
     ]
-    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert all(len(line) <= 100 for line in shown.splitlines())
 
 
 def test_another_folder_is_external(tmp_path):
@@ -439,8 +411,8 @@ def test_another_folder_is_external(tmp_path):
     assert set(split.train) == set(range(12))
 
 
-def test_folds_do_not_depend_on_what_an_arm_may_know(small):
-    """Strata of outcomes and a feature would repeat their chance association in every fold, for the arm to find."""
+def test_folds_do_not_depend_on_what_a_model_may_know(small):
+    """Strata of outcomes and a feature would repeat their chance association in every fold, for the model to find."""
     X, y = small
     rng = np.random.default_rng(0)
     options = SimpleNamespace(external=None, design="folds", folds=3, repeats=1, seed=0, known=["stage"])
@@ -465,8 +437,8 @@ def test_a_centre_that_means_nothing_predicts_nothing():
         cohort = make_nsclc_cohort(450, n_slices=1, image_size=8, n_radiomics=1, random_state=seed)
         X, y, found = cohort.data, cohort.target[["os_time", "os_event", "subtype"]], []
         for split in folds_of_patients(X, cohort.target, 3, 1, seed):
-            arm = job.controls.CentreOnly(job.Settings(trials=1, seed=seed))
-            answers = arm.fit(X.iloc[split.train], y.iloc[split.train]).predict(X.iloc[split.test])
+            model = job.controls.build("centre-only", job.Settings(trials=1, seed=seed))
+            answers, _ = left_out(model, "centre-only", split, X, y)
             seen = y.iloc[split.test]
             area = roc_auc_score(seen["subtype"] == "LUSC", answers["subtype"]["LUSC"])
             found.append((concordance_index(seen["os_event"], seen["os_time"], answers["os"]["risk"]), area))
@@ -528,8 +500,8 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
         "1",
         "--folds",
         "2",
-        "--arms",
-        "clinical-only,PET Cox,imaging-only",
+        "--models",
+        "clinical_linear,pet_linear,imaging_network",
         "--no-controls",
         "--out",
     ]
@@ -552,9 +524,9 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     job.main(["--cohort", str(tmp_path / "cohort"), *options])
     printed = capsys.readouterr().out
-    assert "60 patients" in printed and "multimodal" in printed and "oracle" not in printed
+    assert "60 patients" in printed and "multimodal_network" in printed and "oracle" not in printed
     assert all(f"\n{control} " in printed for control in job.controls.NAMES)  # run with every benchmark
-    assert all(len(line) <= 80 for line in printed.splitlines() if "results" not in line and "/" not in line)
+    assert all(len(line) <= 100 for line in printed.splitlines() if "results" not in line and "/" not in line)
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {
         *(
@@ -581,12 +553,12 @@ def test_each_centre_is_left_out_and_the_report_is_written(tmp_path, capsys):
         "--workers",
         "1",
         "--no-controls",
-        "--arms",
-        "clinical-only,PET Cox",
+        "--models",
+        "clinical_linear,pet_linear",
     ]
     job.main([*options, "--design", "centres", "--centre-shift", "1", "--report", "--out", str(tmp_path)])
     folds = pd.read_csv(tmp_path / "predictions.csv", index_col="patient")["fold"]
     assert len(folds) == 80 and set(folds) == {f"without-{centre}" for centre in "ABCDE"}
     report = (tmp_path / "report.html").read_text()
-    assert "PET Cox" in report and "clinical-only" in report
+    assert "pet_linear" in report and "clinical_linear" in report
     assert "report.html" in capsys.readouterr().out

@@ -23,8 +23,10 @@ from mmdls.model_selection import CohortKFold
 from mmdls.registry import Registry, models, tasks
 from mmdls.report import report
 from mmdls.zoo import EmbeddingSearch, LateFusion, OneModelPerTask, SelectInputs
+from mmdls.zoo._embedding_search import FirstFold
 from mmdls.zoo._folds import splits_of
 from mmdls.zoo._inputs import columns_of, missing_inputs
+from mmdls.zoo._tables import mean_auc
 
 
 @pytest.fixture(scope="module")
@@ -337,3 +339,30 @@ def test_a_network_is_tuned_on_embeddings_and_fused_late(small):
     assert set(found.predictions["late"]) == {"subtype", "os"}
     assert set(found.risk_groups.columns) == {("network", "os"), ("late", "os")}
     assert {"imaging: dropout"} <= set(found.fits.set_index("model").loc["late", "chosen"].iloc[0])
+
+
+def test_a_network_that_is_fused_late_may_lack_a_class_in_its_first_part(tables, monkeypatch):
+    X, y = tables
+    y = y[["stage"]].assign(stage=y["stage"].astype(str))
+    kept, held = np.arange(60), np.arange(60, 90)
+    monkeypatch.setattr(FirstFold, "split", lambda *arguments: iter([(kept, held)]))
+    y.iloc[kept, 0] = np.where(np.arange(len(kept)) % 2, "I-II", "III")
+    y.iloc[held, 0] = np.array(["I-II", "III", "IV"])[np.arange(len(held)) % 3]
+    late = LateFusion([("only", OneModelPerTask([("nominal", DummyClassifier())]))])
+    told = late.fit(X, y).predict_tasks(X, [])["stage"]
+    np.testing.assert_allclose(told.sum(axis=1), 1)
+    assert list(told) == ["I-II", "III", "IV"]
+
+
+def test_a_class_that_a_part_lacks_does_not_end_the_search():
+    class Model:
+        classes_ = np.array(["I-II", "III", "IV"])
+
+        def predict_proba(self, X):
+            return X
+
+    answers = np.array([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.65, 0.25, 0.1]])
+    truth = pd.Series(["I-II", "I-II", "III", "III"])
+    assert mean_auc(Model(), answers, truth) == 0.75
+    truth.iloc[2] = "IV"
+    assert mean_auc(Model(), answers, truth) == pytest.approx((3 / 4 + 1 / 3 + 1 / 2) / 3)

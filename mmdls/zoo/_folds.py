@@ -190,5 +190,6 @@ def _group_names(n: int) -> list[str]:
 
 
 def _chosen(fitted: Any) -> dict[str, Any]:
-    last = fitted.steps[-1][1] if hasattr(fitted, "steps") else fitted
-    return dict(getattr(last, "best_params_", {}))
+    while hasattr(fitted, "steps"):
+        fitted = fitted.steps[-1][1]
+    return dict(getattr(fitted, "best_params_", {}))
