@@ -6,9 +6,9 @@ from difflib import SequenceMatcher
 from inspect import Parameter, signature
 from typing import Any
 
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
-__all__ = ["Composed", "Part", "Slot", "build"]
+__all__ = ["Composed", "Part", "Slot", "build", "name_of"]
 
 
 class Part(BaseEstimator):
@@ -54,6 +54,15 @@ class Part(BaseEstimator):
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         name = getattr(self.name, "__name__", None) or repr(self.name)
         return f"Part({', '.join([name, *(f'{key}={value!r}' for key, value in self.params.items())])})"
+
+
+def name_of(value: Any) -> str:
+    """The name of what may stand in a slot: of a registered part its name, of others that of their class."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Part):
+        return name_of(value.name)
+    return value.__name__ if isinstance(value, type) else type(value).__name__
 
 
 def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) -> Any:
@@ -103,11 +112,14 @@ class Slot:
         Parameters of parts that the estimator decides.
     default : callable, default=None
         Makes what None means.
+    used : bool, default=True
+        Whether the estimator reads it as it is set; a search leaves others out.
     """
 
     registry: Mapping[str, Any]
     owned: tuple[str, ...] = ()
     default: Callable[[], Any] | None = None
+    used: bool = True
 
     def resolve(self, value: Any) -> Any:
         """The Part or estimator that a value means."""
@@ -132,6 +144,23 @@ class Slot:
             return {n: default for n, default in known.items() if n not in self.owned} | part.params
         return part.get_params(deep=True) if hasattr(part, "get_params") else {}
 
+    def choices(self, value: Any) -> list[Any]:
+        """What a search tries here: what stands here, and the registered parts that may take its place.
+
+        A class with an attribute ``searched = False`` is tried only where it stands already. Encoders take the place of
+        those that read the same, by their attribute ``reads``.
+        """
+        part = self.resolve(value)
+        cls = _class_of(self.registry, part) if isinstance(part, Part) else type(part)
+        offered = {
+            name: other
+            for name, other in self.registry.items()
+            if getattr(other, "searched", True) and getattr(other, "reads", None) == getattr(cls, "reads", None)
+        }
+        if isinstance(value, str):
+            return sorted({value, *offered})
+        return [value, *(name for name, other in offered.items() if other is not cls)]
+
     def changed(self, value: Any, params: Mapping[str, Any], name: str) -> Any:
         """What stands here once parameters are set; a name becomes the part itself.
 
@@ -147,7 +176,8 @@ class Slot:
         known = self.parameters(part)
         if not (isinstance(part, Part) and _takes_anything(signature(_class_of(self.registry, part)).parameters)):
             _refuse_unknown([key.partition("__")[0] for key in params], known, owner)
-        return part.set_params(**params)
+        # Parts may be shared, as a choice of a search is; estimators are changed in place, as in scikit-learn.
+        return (clone(part) if isinstance(part, Part) else part).set_params(**params)
 
 
 class Composed:

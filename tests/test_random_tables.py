@@ -87,7 +87,7 @@ MODELS = {
     "logistic": Model(_logistic, "label", rows=True, columns=True, weights=False),
     "mmdls": Model(lambda name: MMDLS(class_embedding=2, **NETWORK), "all", tolerance=1e-5),
     "survival net": Model(lambda name: MultimodalSurvival(endpoint=name, **NETWORK), "os", tolerance=1e-5),
-    "classifier": Model(lambda name: MultimodalClassifier(class_embedding=2, **NETWORK), "label", tolerance=1e-5),
+    "classifier": Model(lambda name: MultimodalClassifier(**NETWORK), "label", tolerance=1e-5),
 }
 N_COHORTS = 4
 

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import InvalidParameterError
+from sklearn.utils._repr_html.estimator import _VisualBlock
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
@@ -102,8 +103,8 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         listed = dict.fromkeys((name for name, _ in self._encoders), Slot(encoders))
         own = self._get_param_names()
         slots = {
-            "image_encoder": Slot(encoders),
-            "table_encoder": Slot(encoders),
+            "image_encoder": Slot(encoders, used=not listed),
+            "table_encoder": Slot(encoders, used=not listed),
             "fusion": Slot(fusions, owned=("out_features",)),
             "survival_head": Slot(survival_heads),
             "ordinal_head": Slot(ordinal_heads),
@@ -113,6 +114,16 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
 
     def _held(self, slot: str) -> Any:
         return dict(self._encoders)[slot] if slot in dict(self._encoders) else super()._held(slot)
+
+    def _sk_visual_block_(self) -> _VisualBlock:
+        listed = getattr(self, "modalities_", self.modalities)
+        if isinstance(listed, str):
+            listed = [(name, getattr(self, name), listed) for name in ("image_encoder", "table_encoder")]
+        elif isinstance(listed, Mapping):
+            listed = [(name, "auto", columns) for name, columns in listed.items()]
+        names, found, columns = zip(*listed, strict=True)
+        blocks = [encoder if encoder == "auto" else Slot(encoders).resolve(encoder) for encoder in found]
+        return _VisualBlock("parallel", blocks, names=names, name_details=columns, dash_wrapped=False)
 
     def _hold(self, slot: str, value: Any) -> None:
         if slot in dict(self._encoders):

@@ -31,7 +31,8 @@ __all__ = ["MultimodalClassifier", "MultimodalSurvival"]
 class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
     """One label from several modalities: :class:`MMDLS` as a scikit-learn classifier.
 
-    X is a table of patients or a plain numeric array. The parameters are those of :class:`MMDLS`, and:
+    X is a table of patients or a plain numeric array. The parameters are those of :class:`MMDLS` without those
+    of endpoints and of ordered tasks, and:
 
     Parameters
     ----------
@@ -71,15 +72,11 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         image_encoder: Any = "slices",
         table_encoder: Any = "table",
         fusion: Any = "gated",
-        survival_head: Any = "cox",
-        ordinal_head: Any = "continuation_ratio",
         heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
-        class_embedding: int = 16,
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
-        auxiliary_horizons: Sequence[float] = (),
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):
@@ -88,15 +85,11 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
             image_encoder=image_encoder,
             table_encoder=table_encoder,
             fusion=fusion,
-            survival_head=survival_head,
-            ordinal_head=ordinal_head,
             heads=heads,
             hidden_features=hidden_features,
-            class_embedding=class_embedding,
             dropout=dropout,
             modality_dropout=modality_dropout,
             unimodal_loss_weight=unimodal_loss_weight,
-            auxiliary_horizons=auxiliary_horizons,
             trainer=trainer,
             random_state=random_state,
         )

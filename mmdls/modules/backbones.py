@@ -146,6 +146,7 @@ class ResNet18Backbone(_ResNetBackbone):
     """
 
     blocks = (2, 2, 2, 2)
+    searched = False  # takes long, and small cohorts rarely repay it
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

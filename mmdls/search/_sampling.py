@@ -1,7 +1,6 @@
 """Samplers: the default one, and replacements for those of Optuna that cannot be shared by several processes."""
 
 import copy
-import itertools
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -10,7 +9,8 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from mmdls.search._space import Space, code_in, coded, codes_of
+from mmdls.search._composition import is_active, ordered
+from mmdls.search._space import Space, choice_of, code_in, coded, codes_of
 from mmdls.search._workers import active_trials
 
 
@@ -118,8 +118,7 @@ def _cells(sampler: Any, space: Space, seed: int) -> list[dict[str, Any]] | None
     elif isinstance(sampler, optuna.samplers.GridSampler):
         cells = [dict(zip(sampler._param_names, point, strict=True)) for point in sampler._all_grids]
     elif isinstance(sampler, optuna.samplers.BruteForceSampler) and not callable(space):
-        values = [_values(name, distribution) for name, distribution in space.items()]
-        cells = [dict(zip(space, point, strict=True)) for point in itertools.product(*values)]
+        cells = _grid(space)
         cells = [cells[k] for k in np.random.default_rng(seed).permutation(len(cells))]
     else:
         return None
@@ -128,9 +127,34 @@ def _cells(sampler: Any, space: Space, seed: int) -> list[dict[str, Any]] | None
     unknown = [name for name in cells[0] if name not in space]
     if unknown:
         raise ValueError(f"the sampler names {unknown}, which are not in search_space: {list(space)}.")
-    kept = {name: coded(distribution) for name, distribution in space.items()}
-    points = [{name: _code(name, cell, distribution) for name, distribution in kept.items()} for cell in cells]
-    return list({tuple(point.values()): point for point in points}.values())
+    points = [_point(cell, space) for cell in cells]
+    return list({tuple(point.items()): point for point in points}.values())
+
+
+def _grid(space: Mapping[str, BaseDistribution]) -> list[dict[str, Any]]:
+    """All points of a space, in codes; a parameter of a part only where the part is chosen."""
+    cells: list[dict[str, Any]] = [{}]
+    for name in ordered(space):
+        values = _values(name, space[name])
+        cells = [
+            {**cell, **more}
+            for cell in cells
+            for more in ([{name: value} for value in values] if is_active(space, name, _decoded(cell, space)) else [{}])
+        ]
+    return cells
+
+
+def _point(cell: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """The codes of a cell's values, of those that belong to the parts that it chooses."""
+    point: dict[str, Any] = {}
+    for name in ordered(space):
+        if is_active(space, name, _decoded(point, space)):
+            point[name] = _code(name, cell, coded(space[name]))
+    return point
+
+
+def _decoded(point: Mapping[str, Any], space: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    return {name: choice_of(space[name], code) for name, code in point.items()}
 
 
 def _values(name: str, distribution: BaseDistribution) -> list[Any]:

@@ -33,10 +33,8 @@ from mmdls.search._space import (
     Space,
     checked_space,
     choices_of,
-    code_in,
-    coded,
     draw,
-    held,
+    given,
     parameters_of,
 )
 from mmdls.search._storage import Storage, quiet
@@ -234,8 +232,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         splitter = self._splitter(y, seed)
         folds = list(splitter.split(X, y, **routed.splitter.split))
         self.n_splits_ = len(folds)
-        given = self._given(space)
-        sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, given, seed)
+        start = given(space, self.estimator)
+        sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, start, seed)
         with quiet(self.verbose):
             # In memory, every fit has studies of its own; in a storage, fits of the same data and settings share them.
             label = seed
@@ -253,8 +251,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 len(objectives),
                 seed,
             )
-        if given and not self.study_.trials and not decides_alone(sampler):
-            self.study_.enqueue_trial(given, user_attrs={"again": GIVEN})
+        if start and not self.study_.trials and not decides_alone(sampler):
+            self.study_.enqueue_trial(start, user_attrs={"again": GIVEN})
 
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
@@ -363,16 +361,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         else:
             return
         trial = trials[self.best_index_]
-        self.best_params_ = parameters_of(space, trial)
+        self.best_params_ = cloned(parameters_of(space, trial))
         if not callable(self.refit):
             self.best_score_ = float(table[f"mean_test_{self._deciding(objectives)}"][self.best_index_])
-
-    def _given(self, space: Space) -> dict[str, Any]:
-        """The estimator's own values of the searched parameters, as far as the space contains them, in codes."""
-        if callable(space):
-            return {}
-        params = self.estimator.get_params(deep=True)
-        return {n: code_in(coded(d), params[n]) for n, d in space.items() if held(d, params[n])}
 
     # -- parameters -----------------------------------------------------------------------------------------------
 

@@ -7,41 +7,13 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from sklearn.base import BaseEstimator
+from sklearn.base import clone
 
+from mmdls.parts import name_of
+from mmdls.search._composition import conditions, is_active, ordered, parameter_of, search_space_of
 from mmdls.search._identity import described
 
-__all__ = ["search_space_of"]
-
 Space = dict[str, BaseDistribution] | Callable[[Any], dict[str, Any]]
-
-
-def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
-    """The search space of an estimator and its parts, composed from what each declares itself.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A part that is a parameter, a step or a modality counts as ``<name>__<parameter>``.
-
-    Returns
-    -------
-    dict of str to optuna distribution
-        Empty if nothing has a ``search_space()``.
-
-    Examples
-    --------
-    >>> from mmdls import MMDLS, SliceEncoder
-    >>> space = search_space_of(MMDLS(image_encoder=SliceEncoder()))
-    >>> "dropout" in space, "image_encoder__backbone" in space
-    (True, True)
-    """
-    # Looked up in the class: an OptunaSearch that is itself searched has a parameter of this name.
-    space = dict(estimator.search_space()) if hasattr(type(estimator), "search_space") else {}
-    for name, part in estimator.get_params(deep=True).items():
-        if isinstance(part, BaseEstimator) and hasattr(type(part), "search_space"):
-            space |= {f"{name}__{parameter}": values for parameter, values in part.search_space().items()}
-    return space
 
 
 def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, BaseDistribution]:
@@ -68,10 +40,32 @@ def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, 
         raise TypeError(
             f"search_space needs optuna distributions, such as FloatDistribution(0, 1) of optuna; got {wrong}."
         )
-    unknown = [name for name in space if name not in estimator.get_params(deep=True)]
+    models: dict[str, Any] = {}  # parameters of the estimator with the parts that a name asks for
+    unknown = []
+    for name in space:
+        parts = {parameter_of(space, choice): _chosen(space[choice], part) for choice, part in conditions(space, name)}
+        key = repr(parts)
+        if key not in models:
+            models[key] = clone(estimator).set_params(**parts).get_params(deep=True)
+        if parameter_of(space, name) not in models[key]:
+            unknown.append(name)
     if unknown:
         raise ValueError(f"search_space names {unknown}, which are no parameters of {cls}.")
     return dict(space)
+
+
+def _chosen(distribution: Any, part: str) -> Any:
+    """The choice of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    for choice in distribution.choices:
+        if name_of(choice) == part:
+            return choice
+    raise ValueError(f"search_space asks for [{part}], which is not among the choices {distribution.choices}.")
 
 
 class CodedTrial:
@@ -100,7 +94,11 @@ def draw(space: Space, trial: Any) -> dict[str, Any]:
     """The parameters of a trial."""
     if callable(space):
         return space(CodedTrial(trial))
-    return {name: suggest(trial, name, distribution) for name, distribution in space.items()}
+    chosen: dict[str, Any] = {}
+    for name in ordered(space):
+        if is_active(space, name, chosen):
+            chosen[name] = suggest(trial, name, space[name])
+    return {parameter_of(space, name): value for name, value in chosen.items()}
 
 
 def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
@@ -110,7 +108,9 @@ def drawn(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         if trial.state == optuna.trial.TrialState.COMPLETE:
             space(again)
         return {**trial.params, **again.drawn}
-    return {n: _choice(space[n], value) if n in space else value for n, value in trial.params.items()}
+    return {
+        parameter_of(space, n): choice_of(space[n], value) if n in space else value for n, value in trial.params.items()
+    }
 
 
 def parameters_of(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def parameters_of(space: Space, trial: optuna.trial.FrozenTrial) -> dict[str, An
 def suggest(trial: Any, name: str, distribution: BaseDistribution) -> Any:
     """Let a trial draw from a distribution."""
     if isinstance(distribution, CategoricalDistribution):
-        return _choice(distribution, trial.suggest_categorical(name, codes_of(distribution.choices)))
+        return choice_of(distribution, trial.suggest_categorical(name, codes_of(distribution.choices)))
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     suggest_number = trial.suggest_int if isinstance(distribution, IntDistribution) else trial.suggest_float
     return suggest_number(name, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
@@ -137,6 +137,19 @@ def codes_of(choices: Sequence[Any]) -> tuple[Any, ...]:
     if plain and len(set(choices)) == len(choices):
         return tuple(choices)
     return tuple(f"{number}: {_text(choice)}" for number, choice in enumerate(choices))
+
+
+def given(space: Space, estimator: Any) -> dict[str, Any]:
+    """What an estimator was given and a space holds, in the codes of the study."""
+    if callable(space):
+        return {}
+    params = estimator.get_params(deep=True)
+    found: dict[str, Any] = {}
+    for name in ordered(space):
+        parameter = parameter_of(space, name)
+        if is_active(space, name, found) and parameter in params and held(space[name], params[parameter]):
+            found[name] = params[parameter]
+    return {name: code_in(coded(space[name]), value) for name, value in found.items()}
 
 
 def code_in(distribution: BaseDistribution, value: Any) -> Any:
@@ -183,7 +196,8 @@ def choices_of(space: Space) -> dict[str, tuple[Any, ...]]:
     return {n: codes_of(d.choices) for n, d in sorted(space.items()) if isinstance(d, CategoricalDistribution)}
 
 
-def _choice(distribution: BaseDistribution, code: Any) -> Any:
+def choice_of(distribution: BaseDistribution, code: Any) -> Any:
+    """What a code stands for."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices[int(coded(distribution).to_internal_repr(code))]
     return code
