@@ -57,7 +57,22 @@ class Part(BaseEstimator):
 
 
 def name_of(value: Any) -> str:
-    """The name of what may stand in a slot: of a registered part its name, of others that of their class."""
+    """The name of what may stand in a slot.
+
+    Parameters
+    ----------
+    value : str, class, Part or estimator
+
+    Returns
+    -------
+    str
+        A name as it is, that of a Part, or that of the class.
+
+    Examples
+    --------
+    >>> name_of("gated"), name_of(Part("gated", dropout=0.3)), name_of(Part)
+    ('gated', 'gated', 'Part')
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, Part):
