@@ -8,6 +8,8 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
+from mmdls.registry import Registry
+
 __all__ = ["Composed", "Part", "Slot", "build", "name_of"]
 
 
@@ -167,9 +169,10 @@ class Slot:
         """
         part = self.resolve(value)
         cls = _class_of(self.registry, part) if isinstance(part, Part) else type(part)
+        available = self.registry.available() if isinstance(self.registry, Registry) else self.registry
         offered = {
             name: other
-            for name, other in self.registry.items()
+            for name, other in available.items()
             if getattr(other, "searched", True) and getattr(other, "reads", None) == getattr(cls, "reads", None)
         }
         if isinstance(value, str):

@@ -218,7 +218,7 @@ def new_pooling():
 def test_a_new_part_is_found_by_a_search_that_does_not_name_it(new_pooling):
     X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, return_X_y=True, random_state=0)
     X, y = X[["lesion_image", "clinical_age"]], y[["os_time", "os_event"]]
-    encoder = SliceEncoder(backbone=Part("conv", channels=(4,), strides=(4,)), embedding_dim=8)
+    encoder = SliceEncoder(backbone=Part("conv", width=4, strides=(4,)), embedding_dim=8)
     model = MMDLS(image_encoder=encoder, random_state=0)
     model.set_params(trainer__max_epochs=1, trainer__validation_fraction=0.0)
     path = f"image_encoder__pooling[{new_pooling}]__factor"
