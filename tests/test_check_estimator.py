@@ -90,7 +90,7 @@ class SliceEncoder(shelf.SliceEncoder):
         return pd.DataFrame({"row_image": [np.resize(row, (1, 8, 8)) for row in np.arctan(X) / np.pi + 0.5]})
 
     def fit(self, X, y, sample_weight=None):
-        self.encoder_ = shelf.SliceEncoder(**self.get_params()).fit(self._slices(X), y, sample_weight)
+        self.encoder_ = shelf.SliceEncoder(**self.get_params(deep=False)).fit(self._slices(X), y, sample_weight)
         return self
 
     def transform(self, X):

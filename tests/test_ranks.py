@@ -45,7 +45,7 @@ class NoisyBackbone(backbones["conv"]):
     """Draws random numbers in training, and counts its calls in a buffer as batch normalisation does."""
 
     def __init__(self, in_channels=1):
-        super().__init__(in_channels, (4, 6), (2, 1))
+        super().__init__(in_channels, width=4, strides=(2, 1))
         self.register_buffer("calls", torch.zeros(1))
 
     def forward(self, image):

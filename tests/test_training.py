@@ -30,7 +30,7 @@ class DropoutBackbone(backbones["conv"]):
     """A backbone that draws random numbers in training."""
 
     def __init__(self, in_channels=1):
-        super().__init__(in_channels, (4, 6), (2, 1))
+        super().__init__(in_channels, width=4, strides=(2, 1))
 
     def forward(self, image):
         return [torch.nn.functional.dropout(m, 0.3, self.training) for m in super().forward(image)]
