@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from mmdls.cohort import align_rows, check_target, find_tasks, modalities
+from mmdls.cohort import align_rows, cell_kind, check_target, find_tasks, modalities
 
 __all__ = ["audit_folds", "audit_procedure", "audit_tables"]
 
@@ -40,7 +40,7 @@ def audit_tables(X: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """
     y = align_rows(y, X.index, "y")
     check_target(y)
-    features = [c for columns in modalities(X).values() for c in columns if not c.endswith("_image")]
+    features = [c for columns in modalities(X).values() for c in columns if cell_kind(c) is None]
     rows = [
         _row(
             "a feature that is an outcome", [f"{c} determines {task}" for c, task in _outcome_features(X[features], y)]
@@ -248,12 +248,12 @@ def _standardised(X: pd.DataFrame) -> Iterator[str]:
 def _near_duplicates(X: pd.DataFrame) -> Iterator[tuple[Any, Any, str]]:
     """Pairs of rows with the same image file, or with the same numbers in all columns."""
     for columns in modalities(X).values():
-        if columns[0].endswith("_image"):
+        if cell_kind(columns[0]) is not None:
             paths = X[columns[0]].map(
                 lambda cell: str(cell) if isinstance(cell, str) or hasattr(cell, "__fspath__") else None
             )
             yield from _equal(paths.dropna().to_frame(), "the same image file")
-    numbers = X[[c for columns in modalities(X).values() for c in columns if not c.endswith("_image")]]
+    numbers = X[[c for columns in modalities(X).values() for c in columns if cell_kind(c) is None]]
     numbers = numbers.select_dtypes("number")
     numbers = numbers.loc[:, numbers.nunique() > len(numbers) / 4]  # counts and codes are equal by chance
     if numbers.shape[1] >= 3:

@@ -7,6 +7,7 @@ from sksurv.util import Surv
 
 from mmdls.cohort import (
     align_rows,
+    cell_columns,
     check_cohort,
     check_features,
     class_codes,
@@ -58,8 +59,24 @@ def test_masks_ids_and_plain_columns_are_never_features():
 
 
 def test_an_image_and_a_block_of_one_name_are_refused():
-    with pytest.raises(ValueError, match="both an image and a block of numbers called .*lesion"):
+    with pytest.raises(ValueError, match="both images or vectors and a block of numbers called .*lesion"):
         modalities(pd.DataFrame(columns=["lesion_image", "lesion_volume"]))
+
+
+def test_vectors_are_a_modality_by_the_name_of_their_column():
+    X = pd.DataFrame(columns=["path_vectors", "ct_image", "clinical_age", "centre"])
+    assert modalities(X) == {"path": ["path_vectors"], "ct": ["ct_image"], "clinical": ["clinical_age"]}
+    assert cell_columns(X) == ["path_vectors", "ct_image"] and cell_columns(None) == []
+    with pytest.raises(ValueError, match="'ct_image' and 'ct_vectors' of X would both be the modality 'ct'"):
+        modalities(pd.DataFrame(columns=["ct_image", "ct_vectors"]))
+    with pytest.raises(ValueError, match="both images or vectors and a block of numbers called .*path"):
+        modalities(pd.DataFrame(columns=["path_vectors", "path_grade"]))
+
+
+def test_free_text_is_no_identifier_but_a_feature_that_models_refuse():
+    X = pd.DataFrame({"clinical_report": [f"Mass of {i} mm in the upper lobe." for i in range(20)]})
+    assert modalities(X) == {"clinical": ["clinical_report"]}
+    assert modalities(X.replace(r"Mass of (\d+).*", r"P\1", regex=True)) == {}
 
 
 @pytest.mark.parametrize(

@@ -562,7 +562,7 @@ def test_blocks_take_what_they_name():
         ({"blocks": {"clinical": ["id"]}}, ValueError, "asked for twice"),
         ({"blocks": {"pet_ct": ["age"]}}, ValueError, "one word of letters"),
         ({"blocks": {"clinical": "zz*"}}, KeyError, "no column that fits"),
-        ({"blocks": {"clinical": {"lung_image": "age"}}}, ValueError, "names an image"),
+        ({"blocks": {"clinical": {"lung_image": "age"}}}, ValueError, "names images or vectors"),
         ({"carry": "follow_up_x"}, ValueError, "would be a feature of the block"),
         ({"codes": {"nobody": {1: 2}}}, KeyError, "which codes names"),
         ({"codes": {"age": 3}}, TypeError, "must give a meaning for each value"),
@@ -733,6 +733,20 @@ def test_every_column_is_accounted_for():
     for text in (repr(cohort), cohort._repr_html_()):
         for name in frame:
             assert name in text
+
+
+def test_vectors_are_carried_and_free_text_is_left_out_with_a_hint():
+    frame = table(clinical_report=[f"Solid mass of {i} mm, no effusion seen." for i in range(5)])
+    vectors = [np.ones((2, 3)), None, "slide.npy", np.zeros((1, 3)), np.nan]
+    frame["slide_vectors"] = pd.Series(vectors, index=frame.index, dtype=object)
+    cohort = read(frame)
+    assert cohort.report.loc["slide_vectors", ["role", "n_missing"]].tolist() == ["vectors", 2]
+    assert cohort.X["slide_vectors"].tolist()[::2] == [vectors[0], "slide.npy", None]
+    assert (
+        "free text; embed it, and give the vectors as clinical_report_vectors"
+        in cohort.report.loc["clinical_report", "changes"]
+    )
+    assert modalities(cohort.X) == {"slide": ["slide_vectors"]}
     X, y = cohort
     assert X is cohort.X and y is cohort.y
 

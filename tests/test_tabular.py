@@ -429,6 +429,34 @@ def test_ids_and_free_text_are_refused_and_many_categories_said():
         TabularEncoder().fit(pd.DataFrame({"clinical_centre": [f"centre {i}" for i in range(15)] * 2}))
 
 
+REPORTS = [f"Solid mass of {i} mm in the right upper lobe, no effusion." for i in range(12)]
+LABELS = {
+    "shared, however long": ["squamous cell carcinoma, not otherwise specified (keratinising)", "adenocarcinoma"] * 6,
+    "few words": [f"right upper lobe {i}" for i in range(12)],
+    "half of them shared": [*REPORTS[:5], *["no mass in any lobe, no effusion"] * 7],
+    "words and gaps": ["lobectomy", None, "wedge resection", "lobectomy", None, "pneumonectomy"] * 2,
+}
+
+
+@pytest.mark.parametrize("reports", [REPORTS, [*REPORTS[:8], None, "", *REPORTS[:2]], REPORTS[:5]])
+def test_free_text_is_refused_and_says_how_to_give_it(reports):
+    X = pd.DataFrame({"clinical_report": reports, "clinical_age": np.arange(len(reports), dtype=float)})
+    message = "'clinical_report' holds free text, such as 'Solid mass .* column 'clinical_report_vectors' with arrays"
+    with pytest.raises(ValueError, match=message):
+        TabularEncoder().fit(X)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        TabularEncoder().fit(X.astype({"clinical_report": "category"}))
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+def test_labels_are_no_free_text(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoder = TabularEncoder().fit(pd.DataFrame({"clinical_label": labels}))
+    assert len(encoder.categories_["clinical_label"]) == len({label for label in labels if label})
+
+
 def test_doubtful_categories_are_said():
     X = pd.DataFrame({"clinical_sex": ["Male", "male", "nan", "female"]})
     with pytest.warns(UserWarning) as caught:

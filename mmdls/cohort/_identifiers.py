@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pandas as pd
 
-__all__ = ["is_identifier", "is_identifier_name"]
+__all__ = ["is_free_text", "is_identifier", "is_identifier_name"]
 
 _NAME = re.compile(r"(^|[^a-z0-9])((patient|case|study|subject|person|hospital)?id|pid|mrn|uid|uuid)$")
 _FEWEST = 10
+_FEWEST_TEXTS = 5
+_WORDS = 5
 
 
 def is_identifier_name(name: str) -> bool:
@@ -33,8 +35,8 @@ def is_identifier(column: pd.Series) -> bool:
     -------
     bool
         True for the name of an identifier, unless the values have fractions; for texts that are not numbers and are all
-        different; for whole numbers that are consecutive and all different. With fewer than 10 values only the name
-        counts.
+        different, unless they are free text; for whole numbers that are consecutive and all different. With fewer than
+        10 values only the name counts.
 
     Examples
     --------
@@ -61,4 +63,29 @@ def is_identifier(column: pd.Series) -> bool:
     numbers = pd.to_numeric(known.astype(object).str.strip().str.replace(",", "."), errors="coerce").dropna()
     if len(numbers) > len(known) / 2:
         return len(numbers) == len(known) and bool((numbers % 1 == 0).all()) and is_identifier(numbers.astype(np.int64))
-    return True
+    return not is_free_text(column)
+
+
+def is_free_text(column: pd.Series) -> bool:
+    """Whether a column holds sentences: texts of which most are different, and most of at least five words.
+
+    Labels of few words ("right upper lobe"), longer labels that patients share, and columns with a categorical dtype
+    are categories. With fewer than 5 values, nothing is called free text.
+
+    Parameters
+    ----------
+    column : pandas.Series of shape (n_patients,)
+
+    Examples
+    --------
+    >>> is_free_text(pd.Series([f"Mass of {i} mm in the right upper lobe." for i in range(20)]))
+    True
+    >>> is_free_text(pd.Series(["squamous cell carcinoma, not otherwise specified", "adenocarcinoma"] * 10))
+    False
+    """
+    if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(column.dtype):
+        return False
+    texts = [cell for cell in column if isinstance(cell, str) and cell.strip()]
+    if len(texts) < _FEWEST_TEXTS:
+        return False
+    return len(set(texts)) > len(texts) / 2 and float(np.median([len(text.split()) for text in texts])) >= _WORDS

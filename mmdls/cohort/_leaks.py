@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._mistaken import as_numbers
@@ -78,7 +79,7 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
     UserWarning
         If a column determines the label of every patient, by other values.
     """
-    columns = [c for c in X.columns if not str(c).endswith(("_image", "_mask")) and not is_identifier(X[c])]
+    columns = [c for c in X.columns if cell_kind(c) is None and not is_identifier(X[c])]
     if not columns:
         return
     ranked = [_codes(X[column]) for column in columns]

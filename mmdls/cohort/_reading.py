@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._checks import check_cohort
 from mmdls.cohort._cohort import Cohort
 from mmdls.cohort._columns import Column, read_labels
 from mmdls.cohort._files import read_table
 from mmdls.cohort._follow_up import looks_like_durations
+from mmdls.cohort._identifiers import is_free_text
 from mmdls.cohort._numbers import read_numbers
 from mmdls.cohort._reading_outcomes import read_outcomes
 from mmdls.cohort._roles import Outcome, Roles, name_key
@@ -73,7 +75,8 @@ def read_cohort(
         ``{"clinical": {"age": "Age at diagnosis"}}`` with new names. Columns become ``<block>_<name>`` in lower case.
         Other blocks are found by the names of their columns: ``clinical_*``, ``pet_*``, ``radiomics_*``, the names of
         PyRadiomics (``original_*``, ``wavelet-*``, ``log-sigma-*``: block ``radiomics``, spelling unchanged;
-        ``diagnostics_*`` is dropped), and images (``*_image``, ``*_mask``).
+        ``diagnostics_*`` is dropped), images (``*_image``, ``*_mask``) and bags of vectors
+        (``*_vectors``).
     units : mapping of str to str or str, default=None
         "days", "weeks", "months" or "years", by endpoint or column. Needed where neither the column's name
         ("OS_MONTHS", "days_to_death") nor its cells (durations) state the unit. A month has 30.4375 days.
@@ -210,6 +213,8 @@ def _read_features(
         known = [label for label in labels if label is not None]
         if column.found and column.roles == ["block radiomics"]:
             column.leave_out("text, where radiomics are numbers")
+        elif column.found and is_free_text(pd.Series(known, dtype=object)):
+            column.leave_out(f"free text; embed it, and give the vectors as {column.name}_vectors")
         elif column.found and len(known) > 10 and len(set(known)) == len(known):
             column.leave_out("a different text for every patient, as an id has")
         else:
@@ -218,7 +223,7 @@ def _read_features(
             asked = bool(known) and (column.is_category or column.codes is not None)
             columns[name] = text.astype("category") if asked else text
     for column in roles.columns.values():
-        if column.roles == ["image"]:
+        if column.became and cell_kind(column.became[0]) is not None:
             cells = pd.Series(index=roles.ids, dtype=object)
             cells[:] = [None if missing else cell for missing, cell in zip(column.empty, column.cells, strict=True)]
             columns[column.became[0]] = cells

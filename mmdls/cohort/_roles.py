@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._columns import Column, key_of
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._files import RawTable, read_ids
@@ -268,8 +269,8 @@ class Roles:
             if _DIAGNOSTICS.fullmatch(key):
                 column.roles.append("dropped")
                 column.note("diagnostics of PyRadiomics, no features")
-            elif key.endswith(("_image", "_mask")):
-                column.roles.append("image")
+            elif (kind := cell_kind(key)) is not None:
+                column.roles.append("image" if kind in ("images", "masks") else kind)
                 column.became.append(key)
             else:
                 block = "radiomics" if _PYRADIOMICS.fullmatch(key) else key.partition("_")[0]
@@ -289,9 +290,9 @@ class Roles:
                 f"{self.raw.source} gives {[new]} twice under different names ({features[new].name!r} and "
                 f"{column.name!r}); keep one column of each."
             )
-        if new.endswith(("_image", "_mask")):
+        if cell_kind(new) is not None:
             raise ValueError(
-                f"column {column.name!r} would be {new!r} in X, which names an image; give it another name."
+                f"column {column.name!r} would be {new!r} in X, which names images or vectors; give it another name."
             )
         features[new] = column
         column.became.append(new)

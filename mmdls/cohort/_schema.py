@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmdls.cohort._cells import cell_kind, modality_name
 from mmdls.cohort._identifiers import is_identifier
 from mmdls.cohort._task import Task
 from mmdls.registry import tasks
@@ -16,10 +17,11 @@ __all__ = ["find_tasks", "modalities", "warn_unused"]
 def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     """Find the modalities of a table of patients by the names of its columns.
 
-    ``<name>_image`` is an image modality called ``<name>``; columns ``<block>_*`` are one tabular modality called
-    ``<block>``; ``*_mask`` columns, columns without an underscore and identifiers are carried along, never features.
-    An identifier has the name of one (``*_id``, ``*_mrn``), or a value of its own for each patient: text, or whole
-    numbers that count the rows.
+    ``<name>_image`` is an image modality called ``<name>``, and ``<name>_vectors`` one of bags of vectors (so is
+    ``<name>_<encoder>`` for an installed encoder that reads such columns); columns ``<block>_*`` are one tabular
+    modality called ``<block>``; ``*_mask`` columns, columns without an underscore and identifiers are carried along,
+    never features. An identifier has the name of one (``*_id``, ``*_mrn``), or a value of its own for each patient:
+    text, or whole numbers that count the rows.
 
     Parameters
     ----------
@@ -28,7 +30,7 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Columns of each modality, image modalities first, both in the order of the table.
+        Columns of each modality, those of a single column first, both in the order of the table.
 
     Examples
     --------
@@ -37,22 +39,29 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     >>> modalities(X)
     {'lesion': ['lesion_image'], 'clinical': ['clinical_age', 'clinical_sex']}
     """
-    images: dict[str, list[str]] = {}
+    single: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
     for column in X.columns:
-        if not isinstance(column, str) or column.endswith("_mask"):
+        kind = cell_kind(column)
+        if not isinstance(column, str) or kind == "masks":
             continue
-        if column.endswith("_image"):
-            images[column.removesuffix("_image")] = [column]
+        if kind is not None:
+            other = single.setdefault(modality_name(column), [column])
+            if other != [column]:
+                raise ValueError(
+                    f"the columns {other[0]!r} and {column!r} of X would both be the modality "
+                    f"{modality_name(column)!r}. Rename one of the two."
+                )
         elif "_" in column.strip("_") and not is_identifier(X[column]):
             blocks.setdefault(column.partition("_")[0], []).append(column)
-    both = sorted(images.keys() & blocks.keys())
+    both = sorted(single.keys() & blocks.keys())
     if both:
         raise ValueError(
-            f"X has both an image and a block of numbers called {both}: columns {[blocks[name] for name in both]}. "
-            "Rename one of the two, for example 'lesion_volume' to 'lesionshape_volume'."
+            f"X has both images or vectors and a block of numbers called {both}: columns "
+            f"{[blocks[name] for name in both]}. Rename one of the two, for example 'lesion_volume' to "
+            "'lesionshape_volume'."
         )
-    return images | blocks
+    return single | blocks
 
 
 def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: int = 3) -> None:

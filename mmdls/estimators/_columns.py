@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import is_date
+from mmdls.cohort import is_date, is_free_text
 
 __all__ = ["MISSING", "UNSEEN", "Cells", "plain_numbers"]
 
@@ -193,12 +193,20 @@ class Cells:
         Raises
         ------
         ValueError
-            If nearly all cells hold another text, as ids and free text do.
+            If the cells hold free text, or nearly all of them another text, as ids do.
         """
         by_key: dict[str, list[int]] = {}
         for value in self.present:
             by_key.setdefault(self.keys[value], []).append(value)
         n = (self.codes >= 0).sum()
+        texts = pd.Series([self.labels[code] for code in self.codes if code >= 0], dtype=object)
+        if not self.is_category and is_free_text(texts):
+            raise ValueError(
+                f"column {self.name!r} holds free text, such as {texts.iloc[0]!r:.80}, which is no category. Embed the "
+                "text with a language model of your choice, one vector a text or a sentence, and give the vectors as a "
+                f"column {f'{self.name}_vectors'!r} with arrays of shape (K, D); or drop the column. "
+                f"X[{self.name!r}].astype('category') uses it as it is."
+            )
         if not self.is_category and len(by_key) >= max(_MANY_TEXTS, 0.9 * n):
             raise ValueError(
                 f"column {self.name!r} holds {len(by_key)} different texts in {n} rows, such as "

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from mmdls.cohort import is_identifier, modalities
+from mmdls.cohort import cell_kind, is_identifier, modalities
 from mmdls.parts import Slot
 from mmdls.registry import encoders
 
@@ -86,7 +86,7 @@ def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[s
         if columns in X.columns:
             return [columns]
         found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
-        found = [c for c in found if not c.endswith(("_image", "_mask")) and not is_identifier(X[c])]
+        found = [c for c in found if cell_kind(c) is None and not is_identifier(X[c])]
         if not found:
             raise ValueError(
                 f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.functions import StepFunction
 
 from mmdls.cohort import (
+    cell_kind,
     check_cohort,
     check_features,
     modalities,
@@ -140,7 +141,7 @@ class TabularSurvival(BaseEstimator):
         check_features(X)
         if reset:
             found = modalities(X)
-            tables = [block for block, columns in found.items() if not columns[0].endswith("_image")]
+            tables = [block for block, columns in found.items() if cell_kind(columns[0]) is None]
             blocks = tables if isinstance(self.blocks, str) else list(self.blocks)
             missing = [block for block in blocks if block not in found]
             images = [block for block in blocks if block in found and block not in tables]
@@ -158,7 +159,7 @@ class TabularSurvival(BaseEstimator):
             self.feature_names_in_ = np.asarray(columns, dtype=object)
             self.n_features_in_ = len(columns)
             standard = {c for block in ("clinical", "pet", "radiomics") for c in found.get(block, ())}
-            carried = [c for c in X.columns if c not in standard and not str(c).endswith(("_image", "_mask"))]
+            carried = [c for c in X.columns if c not in standard and cell_kind(c) is None]
             unused = [c for c in carried if c not in columns]
             warn_unused(X, unused, f"This model reads the blocks {blocks}.", stacklevel=4)
         gone = [c for c in self.feature_names_in_ if c not in X.columns]

@@ -63,13 +63,14 @@ def fingerprint(cell: Any, patient: Any = None) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_columns(X: Any) -> dict[str, str]:
-    """One hash for each column of images or masks of a table, from the contents of its files.
+def fingerprint_columns(X: Any, columns: Sequence[str]) -> dict[str, str]:
+    """One hash for each of some columns of images, masks or vectors of a table, from the contents of its files.
 
     Parameters
     ----------
     X : pandas.DataFrame
-        Its columns ``*_image`` and ``*_mask`` are hashed; any other object gives no hash.
+    columns : sequence of str
+        Those that are hashed.
 
     Returns
     -------
@@ -77,15 +78,14 @@ def fingerprint_columns(X: Any) -> dict[str, str]:
         By column. A cell that cannot be read counts by the type of its error, which reading the image will raise.
     """
     found = {}
-    for column in getattr(X, "columns", ()):
-        if str(column).endswith(("_image", "_mask")):
-            digest = hashlib.blake2b(digest_size=16)
-            for patient, cell in X[column].items():
-                try:
-                    digest.update(fingerprint(cell, patient).encode())
-                except (OSError, TypeError, ValueError) as error:
-                    digest.update(type(error).__name__.encode())
-            found[str(column)] = digest.hexdigest()
+    for column in columns:
+        digest = hashlib.blake2b(digest_size=16)
+        for patient, cell in X[column].items():
+            try:
+                digest.update(fingerprint(cell, patient).encode())
+            except (OSError, TypeError, ValueError) as error:
+                digest.update(type(error).__name__.encode())
+        found[str(column)] = digest.hexdigest()
     return found
 
 

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort import cell_columns
 from mmdls.images import fingerprint_columns
 
 _PACKAGES = ("mmdls", "numpy", "scipy", "pandas", "scikit-learn", "scikit-survival", "torch", "skorch", "matplotlib")
@@ -36,7 +37,7 @@ def data_hash(table: pd.DataFrame) -> str:
 
 
 def image_hash(X: pd.DataFrame) -> str:
-    """SHA-256 of the images and masks of a table, files by their contents; "" without such columns.
+    """SHA-256 of the images, masks and vectors of a table, files by their contents; "" without such columns.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def image_hash(X: pd.DataFrame) -> str:
     -------
     str
     """
-    found = fingerprint_columns(X)
+    found = fingerprint_columns(X, cell_columns(X))
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
 
 

@@ -8,6 +8,9 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from mmdls.cohort import cell_columns
+from mmdls.images import fingerprint_columns
+
 
 def fingerprint(scoring: Any) -> Any:
     """Scores in a form that is equal in every process; functions that cannot be pickled are compared by their names."""
@@ -17,6 +20,11 @@ def fingerprint(scoring: Any) -> Any:
         return joblib.hash(scoring)
     except (PicklingError, AttributeError, TypeError):
         return getattr(scoring, "__qualname__", type(scoring).__qualname__)
+
+
+def fingerprint_cells(X: Any) -> dict[str, str]:
+    """What stands behind the columns of images, masks and vectors of a table, by column; see fingerprint_columns."""
+    return fingerprint_columns(X, cell_columns(X))
 
 
 def described(value: Any) -> Any:

@@ -22,10 +22,9 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, indexable
 
-from mmdls.images import fingerprint_columns
 from mmdls.model_selection import CohortKFold, check_patients_apart
 from mmdls.search._folds import SCORER, cloned, cross_validate
-from mmdls.search._identity import described, fingerprint
+from mmdls.search._identity import described, fingerprint, fingerprint_cells
 from mmdls.search._pruning import Epochs
 from mmdls.search._results import results_table
 from mmdls.search._sampling import Cells, SeededTPE, decides_alone, prepared
@@ -240,7 +239,7 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             if self.storage is not None:
                 points = sampler.cells if isinstance(sampler, Cells) else choices_of(space)
                 settings = (described(self.estimator), objectives, fingerprint(self.scoring), seed, points)
-                data = (X, y, folds, routed.estimator.fit, fingerprint_columns(X))
+                data = (X, y, folds, routed.estimator.fit, fingerprint_cells(X))
                 label = joblib.hash((*data, *settings))[:16]
             self.study_, epoch_study = create_studies(
                 f"{type(self.estimator).__name__}-{label}",

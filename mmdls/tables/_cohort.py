@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import align_rows, find_tasks
+from mmdls.cohort import align_rows, cell_kind, find_tasks
 
 __all__ = ["describe_cohort", "levels"]
 
@@ -40,8 +40,7 @@ def describe_cohort(
     '70 [65, 75]'
     """
     if columns is None:
-        skipped = ("_image", "_mask")
-        columns = [c for c in X.columns if not str(c).endswith(skipped) and not str(c).startswith("radiomics_")]
+        columns = [c for c in X.columns if cell_kind(c) is None and not str(c).startswith("radiomics_")]
     parts: dict[str, Any] = {"all": np.ones(len(X), dtype=bool)}
     y = align_rows(y, X.index, "y")
     by = align_rows(by, X.index, "by")

@@ -14,6 +14,7 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.base import BaseEstimator, clone, is_classifier
 
+from mmdls.cohort import cell_columns
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.testing._studies import is_array, readable, shrunk
 
@@ -43,7 +44,7 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
         answer = _answers(fitted, X)
         again = _answers(clone(model).fit(X, target), X)
         assert repr(fitted.get_params()) == parameters, "fit must not change parameters"
-        pd.testing.assert_frame_equal(X.drop(columns=_images(X)), X_before.drop(columns=_images(X)))
+        pd.testing.assert_frame_equal(X.drop(columns=cell_columns(X)), X_before.drop(columns=cell_columns(X)))
         pd.testing.assert_frame_equal(y, y_before)
         for library, moved in _moved(state):
             assert not moved, f"{library}'s global random state was moved"
@@ -79,10 +80,6 @@ def _check_curves(model: BaseEstimator, X: pd.DataFrame) -> None:
     assert (np.diff(hazard) >= -1e-9).all() and (hazard >= 0).all(), "the cumulative hazard must never fall"
     alike = spearmanr(survival.mean(axis=1), hazard.mean(axis=1)).statistic
     assert alike < -0.5, "who has the higher cumulative hazard must have the lower survival"
-
-
-def _images(X: pd.DataFrame) -> list[str]:
-    return [c for c in X.columns if str(c).endswith(("_image", "_mask"))]
 
 
 def _random_state() -> dict[str, Any]:

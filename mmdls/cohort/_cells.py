@@ -1,0 +1,61 @@
+"""What a cell of a column holds, by the name of the column: an image, vectors, or what a plug-in reads."""
+
+from typing import Any
+
+from mmdls.registry import encoders
+
+__all__ = ["cell_columns", "cell_kind", "modality_name"]
+
+_ENDINGS = {"_image": "images", "_mask": "masks", "_vectors": "vectors"}
+
+
+def cell_kind(column: Any) -> str | None:
+    """What each cell of a column holds, if it is more than a number or a category.
+
+    Columns end in ``_image``, ``_mask``, ``_vectors``, or in the name of an installed encoder that reads them.
+
+    Parameters
+    ----------
+    column : object
+        Name of a column.
+
+    Returns
+    -------
+    {"images", "masks", "vectors"}, the name of an encoder, or None
+
+    Examples
+    --------
+    >>> [cell_kind(name) for name in ("ct_image", "lung_mask", "slide_vectors", "clinical_age", 7)]
+    ['images', 'masks', 'vectors', None, None]
+    """
+    if not isinstance(column, str):
+        return None
+    for ending, kind in _ENDINGS.items():
+        if column.endswith(ending):
+            return kind
+    word = column.rpartition("_")[2]
+    # A table is read by its block; and a plug-in is imported only for a column that ends with its name.
+    if word != "table" and word in encoders.known() and getattr(encoders[word], "reads", None) == word:
+        return word
+    return None
+
+
+def cell_columns(X: Any) -> list[str]:
+    """The columns of a table whose cells hold more than a number or a category; none of another kind of table.
+
+    Parameters
+    ----------
+    X : object
+    """
+    return [column for column in getattr(X, "columns", ()) if cell_kind(column) is not None]
+
+
+def modality_name(column: str) -> str:
+    """The modality of a column with an ending.
+
+    Examples
+    --------
+    >>> modality_name("lung_lesion_image")
+    'lung_lesion'
+    """
+    return column.rpartition("_")[0]
