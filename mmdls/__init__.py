@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mmdls import audit as audit
     from mmdls import cohort as cohort
     from mmdls import datasets as datasets
+    from mmdls import encoders as encoders
     from mmdls import estimators as estimators
     from mmdls import evaluation as evaluation
     from mmdls import images as images
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import SurvivalForest as SurvivalForest
     from mmdls.estimators import TabularEncoder as TabularEncoder
     from mmdls.estimators import VarianceFilter as VarianceFilter
+    from mmdls.estimators import VectorBagEncoder as VectorBagEncoder
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.parts import Part as Part
@@ -54,6 +56,7 @@ _MODULES = (
     "audit",
     "cohort",
     "datasets",
+    "encoders",
     "estimators",
     "evaluation",
     "images",
@@ -78,6 +81,7 @@ _HOME = {
     "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",
     "VarianceFilter": "mmdls.estimators",
+    "VectorBagEncoder": "mmdls.estimators",
     "CorrelationFilter": "mmdls.estimators",
     "ClinicalCox": "mmdls.estimators",
     "RadiomicsCox": "mmdls.estimators",

@@ -34,7 +34,7 @@ class ModalityData:
     """
 
     def __init__(self, present: np.ndarray):
-        self.present = np.asarray(present, dtype=bool)
+        self.present = np.array(present, dtype=bool)
 
     def __len__(self) -> int:
         return len(self.present)

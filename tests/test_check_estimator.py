@@ -17,6 +17,7 @@ from sksurv.util import Surv
 
 import mmdls.estimators as shelf
 from mmdls import Part, Trainer
+from mmdls.estimators._bag_encoder import BagEncoder
 from mmdls.registry import estimators
 
 
@@ -101,6 +102,25 @@ class SliceEncoder(shelf.SliceEncoder):
         return self.encoder_.get_feature_names_out()
 
 
+class VectorBagEncoder(shelf.VectorBagEncoder):
+    """Rows of numbers as bags of one vector each."""
+
+    def _bags(self, X, **how):
+        return pd.DataFrame({"row_vectors": list(validate_data(self, X, dtype=np.float32, **how))})
+
+    def fit(self, X, y, sample_weight=None):
+        self.encoder_ = shelf.VectorBagEncoder(**self.get_params(deep=False))
+        self.encoder_.fit(self._bags(X), y, sample_weight)
+        return self
+
+    def transform(self, X):
+        check_is_fitted(self)
+        return self.encoder_.transform(self._bags(X, reset=False))
+
+    def get_feature_names_out(self, input_features=None):
+        return self.encoder_.get_feature_names_out()
+
+
 SMALL = {"trainer__max_epochs": 2, "n_estimators": 5, "random_state": 0}
 LEARNED = {
     "trainer__max_epochs": 40,
@@ -126,6 +146,7 @@ SHELLS = {
     "multimodal_survival": MultimodalSurvival,
     "mmdls": MMDLS,
     "slice_encoder": SliceEncoder,
+    "vector_bag_encoder": VectorBagEncoder,
 }
 # Reads volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks it.
 VOLUMES_ONLY = {"lung_lesion_segmentor"}
@@ -141,13 +162,13 @@ ROUNDING = "a float32 convolution rounds at 1e-6, depending on the slices beside
 
 def expected_failures(model):
     failures = {}
-    if isinstance(model, shelf.MMDLS | shelf.MultimodalClassifier | shelf.MultimodalSurvival | shelf.SliceEncoder):
+    if isinstance(model, shelf.MMDLS | shelf.MultimodalClassifier | shelf.MultimodalSurvival | BagEncoder):
         failures["check_sample_weight_equivalence_on_dense_data"] = WEIGHTS
     if isinstance(model, shelf.ClinicalCox | shelf.RadiomicsCox):
         failures["check_sample_weight_equivalence_on_dense_data"] = TIES
     if isinstance(model, shelf.SurvivalForest):
         failures["check_sample_weight_equivalence_on_dense_data"] = DRAWS
-    if isinstance(model, shelf.SliceEncoder):
+    if isinstance(model, BagEncoder):
         failures["check_methods_subset_invariance"] = ROUNDING
     return failures
 

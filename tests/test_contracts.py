@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from mmdls import registry, testing
+from mmdls import encoders, registry, testing
 from mmdls.estimators import ClinicalCox, MultimodalClassifier
 from mmdls.modules import (
     CauseSpecificCoxHead,
@@ -18,6 +18,7 @@ from mmdls.modules import (
     LogisticHazardHead,
     MeanPooling,
     RegressionHead,
+    TabularNet,
 )
 from mmdls.registry import Registry, estimators
 from mmdls.testing import all_parts, check_part
@@ -40,6 +41,17 @@ def test_the_registries_hold_what_is_promised():
         estimators
     )
     assert {"clinical_cox", "radiomics_cox", "coxnet", "survival_forest", "survival_boosting"} <= set(estimators)
+
+
+class AgeEncoder(encoders.Encoder, BaseEstimator):
+    """The first number of a table, and a right encoder."""
+
+    def prepare(self, X, *, n_jobs=None, verbose=0):
+        ages = X.select_dtypes("number").iloc[:, :1]
+        return encoders.TableData(ages.fillna(0).to_numpy() / 100, ages.notna().to_numpy()[:, 0])
+
+    def build(self, data):
+        return TabularNet(1, (4,))
 
 
 # -- wrong parts, each with one defect that its check must name ---------------------------------------------------
@@ -374,6 +386,45 @@ class ShiftingClassifier(MultimodalClassifier):
         return self.classes_[np.arange(len(X)) % 2]
 
 
+class CrowdEncoder(AgeEncoder):
+    """Numbers less the mean of the batch."""
+
+    def build(self, data):
+        class Net(TabularNet):
+            def forward(self, features):
+                return super().forward(features - features.mean(dim=0))
+
+        return Net(1, (4,))
+
+
+class ConstantEncoder(AgeEncoder):
+    """The same number for all."""
+
+    def prepare(self, X, *, n_jobs=None, verbose=0):
+        return encoders.TableData(np.ones((len(X), 1)), super().prepare(X).present)
+
+
+class GapEncoder(AgeEncoder):
+    """NaN where nothing is known."""
+
+    def prepare(self, X, *, n_jobs=None, verbose=0):
+        data = super().prepare(X)
+        data.table[0] = torch.nan
+        data.present[0] = False
+        return data
+
+
+class AbsentEncoder(AgeEncoder):
+    """Finds nobody."""
+
+    def prepare(self, X, *, n_jobs=None, verbose=0):
+        return encoders.TableData(np.ones((len(X), 1)), np.zeros(len(X)))
+
+
+class StrangeEncoder(BaseEstimator):
+    """No encoder."""
+
+
 WRONG = {
     "backbone": {
         BatchNormBackbone: "norm normalises over the batch",
@@ -418,6 +469,13 @@ WRONG = {
         DoubledHead: "in the unit of the target",
         UnweightedHead: "a weight must count as a repetition",
     },
+    "encoder": {
+        CrowdEncoder: "alone must equal itself",
+        ConstantEncoder: "same embedding",
+        GapEncoder: "must be finite",
+        AbsentEncoder: "nobody has the modality",
+        StrangeEncoder: "must derive from",
+    },
     "segmentation_net": {
         LungOnlyNet: "expected logits of lung and lesion",
         SmallMaskNet: "lung must be",
@@ -456,6 +514,7 @@ def test_a_wrong_part_is_caught_and_told_why(kind, part, message):
         ("backbone", DropoutBackbone),
         ("segmentation_net", SegmentationNet),
         ("estimator", Encoder),
+        ("encoder", AgeEncoder),
     ],
 )
 def test_a_right_part_passes(kind, part):

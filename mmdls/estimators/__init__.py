@@ -9,6 +9,7 @@ from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurviv
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._trees import SurvivalBoosting, SurvivalForest
+from mmdls.estimators._vectors import VectorBagEncoder
 
 __all__ = [
     "MMDLS",
@@ -24,4 +25,5 @@ __all__ = [
     "SurvivalForest",
     "TabularEncoder",
     "VarianceFilter",
+    "VectorBagEncoder",
 ]

@@ -68,9 +68,11 @@ def resolve_modalities(
             "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
             f"Columns: {list(X.columns)}."
         )
+    chosen = {"images": image_encoder, "table": table_encoder}
     return [
-        (name, new(image_encoder if _is_image(X[columns[0]]) else table_encoder), columns)
+        (name, new(chosen.get(kind, kind)), columns)
         for name, columns in found.items()
+        for kind in (_content(X[columns[0]]),)
     ]
 
 
@@ -103,8 +105,8 @@ def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[s
     return list(columns)
 
 
-def _is_image(column: pd.Series) -> bool:
-    """Whether a column holds images: by its name, or since its first cell is an array of slices or a file.
+def _content(column: pd.Series) -> str:
+    """What a column holds, by its name; under another name, an array of slices or a file is an image.
 
     Parameters
     ----------
@@ -112,12 +114,13 @@ def _is_image(column: pd.Series) -> bool:
 
     Returns
     -------
-    bool
+    str
+        ``"images"``, ``"table"``, or the name of the encoder that reads it.
     """
-    if str(column.name).endswith("_image"):
-        return True
+    kind = cell_kind(column.name)
+    if kind not in (None, "masks"):
+        return kind
     known = column.dropna()
     first: Any = known.iloc[0] if len(known) else None
-    if isinstance(first, str | PathLike):
-        return Path(first).exists()
-    return np.ndim(first) >= 2
+    is_file = isinstance(first, str | PathLike) and Path(first).exists()
+    return "images" if is_file or np.ndim(first) >= 2 else "table"

@@ -9,24 +9,18 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from mmdls.cohort import check_cohort, check_features
-from mmdls.encoders import BagData, Encoder
+from mmdls.encoders import BagData
+from mmdls.estimators._bag_encoder import BagEncoder
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
-from mmdls.parts import Composed, Part, Slot, build
+from mmdls.parts import Part, Slot, build
 from mmdls.registry import backbones, encoders, poolings
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._build import fit_network
-from mmdls.training._callbacks import history_table
 from mmdls.training._compute import Compute
-from mmdls.training._inference import embed_patients, freeze, standardize_features
-from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
+from mmdls.training._inference import freeze, standardize_features
 from mmdls.training._intervals import Finite, count
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._trainer import Trainer
@@ -63,7 +57,7 @@ class SliceData(BagData):
 
 @encoders.register("slices")
 @estimator_registry.register("slice_encoder")
-class SliceEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
+class SliceEncoder(BagEncoder):
     """A patient's bag of slices to one embedding, by a backbone shared by all slices and a pooling over them.
 
     As a part of :class:`MMDLS` it is trained end to end with everything else. Alone, in a ``Pipeline`` or a
@@ -187,10 +181,6 @@ class SliceEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
             "embedding_dim": optuna.distributions.CategoricalDistribution([32, 64, 128]),
         }
 
-    def fit_preprocessing(self, X: pd.DataFrame, y: Any = None, sample_weight: np.ndarray | None = None) -> None:
-        """Check the parameters; everything is learned by the network."""
-        self._validate_params()
-
     def prepare(self, X: pd.DataFrame, *, n_jobs: int | None = None, verbose: int = 0) -> SliceData:
         """Read, window and resize the slices of all patients.
 
@@ -252,96 +242,3 @@ class SliceEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
     def learning_rate_factors(self) -> dict[str, float]:
         """The backbone learns at its own share of the learning rate."""
         return {"backbone.*": self.backbone_learning_rate}
-
-    def fit(self, X: pd.DataFrame, y: Any, sample_weight: Any = None) -> "SliceEncoder":
-        """Train with heads for the outcomes in y.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame of shape (n_patients, 1 or 2)
-            One ``*_image`` column, and a ``*_mask`` column to crop to if there is one.
-        y : pandas.DataFrame, structured array, or array of shape (n_patients,)
-            A table of outcomes, a survival target, or labels.
-        sample_weight : array of shape (n_patients,), default=None
-
-        Returns
-        -------
-        SliceEncoder
-        """
-        self._validate_params()
-        self._trainer.check()
-        check_features(X)
-        y = outcome_table(y, X.index)
-        X, y, sample_weight = counted_rows(X, y, patient_weights(sample_weight, X.index))
-        tasks = check_cohort(X, y)
-        data = self.prepare(X, n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
-        if not data.present.any():
-            raise ValueError(f"column {X.columns[0]!r} holds no image at all; nothing can be learned from it.")
-        net = fit_network(
-            {"slices": self},
-            Inputs.of({"slices": data}),
-            y,
-            tasks,
-            architecture={
-                "fusion": Part("concat", hidden_features=64),
-                "heads": {},
-                "hidden_features": 64,
-                "class_embedding": 0,
-                "dropout": 0.1,
-                "modality_dropout": 0.0,
-                "unimodal_loss_weight": 0.0,
-                "auxiliary_horizons": (),
-            },
-            trainer=self._trainer,
-            seed=check_random_state(self.random_state).randint(2**31 - 1),
-            sample_weight=sample_weight,
-        )
-        self.history_ = history_table(net)
-        self.set_network(net.module_.encoders["slices"], X.columns)
-        return self
-
-    def set_network(self, network: SliceNet, columns: Sequence[str]) -> None:
-        """Become fitted with a network that was trained elsewhere.
-
-        Parameters
-        ----------
-        network : mmdls.modules.SliceNet
-        columns : sequence of str
-            The columns it reads.
-        """
-        self.network_ = network
-        self.feature_names_in_ = np.asarray(columns, dtype=object)
-        self.n_features_in_ = len(self.feature_names_in_)
-
-    def transform(self, X: pd.DataFrame) -> np.ndarray:
-        """Embed patients.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame of shape (n_patients, n_features_in_)
-
-        Returns
-        -------
-        ndarray of shape (n_patients, embedding_dim)
-            NaN for a patient without images.
-        """
-        check_is_fitted(self, "network_")
-        check_features(X)
-        missing = [c for c in self.feature_names_in_ if c not in X.columns]
-        if missing:
-            raise ValueError(f"X lacks the columns {missing}, which were there in fit. Columns: {list(X.columns)}.")
-        columns = list(self.feature_names_in_)
-        data = self.prepare(X[columns], n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
-        embedding = embed_patients(self.network_, data, self._trainer.compute()).double().numpy()
-        embedding[~data.present] = np.nan
-        return embedding
-
-    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
-        """Names of the embedding's columns."""
-        check_is_fitted(self, "network_")
-        name = str(self.feature_names_in_[0]).removesuffix("_image")
-        return np.asarray([f"{name}_embedding_{i:03d}" for i in range(self.embedding_dim)], dtype=object)
-
-    @property
-    def _trainer(self) -> Trainer:
-        return Trainer() if self.trainer is None else self.trainer

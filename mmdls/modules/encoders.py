@@ -129,20 +129,20 @@ class Standardize(nn.Module):
 
     Parameters
     ----------
-    mean, scale : Tensor of shape (D,)
-        What is subtracted, and what it is then divided by.
+    mean, factor : Tensor of shape (D,)
+        What is subtracted, and what the difference is multiplied by.
     """
 
-    def __init__(self, mean: Tensor, scale: Tensor):
+    def __init__(self, mean: Tensor, factor: Tensor):
         super().__init__()
         self.mean: Tensor
-        self.scale: Tensor
+        self.factor: Tensor
         self.register_buffer("mean", mean)
-        self.register_buffer("scale", scale)
+        self.register_buffer("factor", factor)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Vectors (k, D) -> the same, standardised."""
-        return (vectors - self.mean) / self.scale
+        return (vectors - self.mean) * self.factor
 
 
 class _HalfSum(torch.autograd.Function):

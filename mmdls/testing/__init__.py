@@ -5,6 +5,7 @@ one registered part, whatever its kind; the library's own tests run it over ever
 any estimator a small cohort for each form of outcome that it learns, for tests of what it is used for afterwards.
 """
 
+from mmdls.testing._encoders import check_encoder
 from mmdls.testing._estimators import check_estimator
 from mmdls.testing._heads import (
     check_class_head,
@@ -28,6 +29,7 @@ __all__ = [
     "check_backbone",
     "check_class_head",
     "check_competing_risks_head",
+    "check_encoder",
     "check_estimator",
     "check_fusion",
     "check_part",

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmdls import registry
 from mmdls.testing._assertions import close, gradients_reach, no_batch_statistics, seeded, without_dropout
+from mmdls.testing._encoders import check_encoder
 from mmdls.testing._estimators import check_estimator
 from mmdls.testing._heads import (
     check_class_head,
@@ -193,7 +194,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "competing_risks_heads": check_competing_risks_head,
     "regression_heads": check_regression_head,
     "segmentation_nets": check_segmentation_net,
-    "encoders": check_estimator,
+    "encoders": check_encoder,
     "estimators": check_estimator,
     "tasks": check_task,
 }

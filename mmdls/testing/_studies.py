@@ -134,8 +134,11 @@ def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
     """The part of a simulated cohort that an estimator reads."""
     if finds_masks(model):
         return _masked(X)
-    if getattr(model, "reads", None) == "images":  # encodes one image column
+    reads = getattr(model, "reads", None)
+    if reads == "images":  # encodes one image column
         return X[["lesion_image"]]
+    if reads == "vectors":  # encodes one column of vectors: here the rows of the slices
+        return pd.DataFrame({"lesion_vectors": X["lesion_image"].map(_rows_of_slices)})
     if not hasattr(model, "predict"):  # encodes a table
         return X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
     return X
@@ -144,6 +147,10 @@ def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
 def is_array(cell: Any) -> bool:
     """Whether a cell holds an image."""
     return isinstance(cell, np.ndarray)
+
+
+def _rows_of_slices(image: Any) -> Any:
+    return image.reshape(-1, image.shape[-1]) / 255 if is_array(image) else None
 
 
 def _masked(X: pd.DataFrame) -> pd.DataFrame:
