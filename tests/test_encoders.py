@@ -88,8 +88,7 @@ def test_an_encoder_with_columns_of_its_own_joins_the_modalities(reports):
 def test_an_encoder_of_another_package_keeps_the_contract_on_its_own_columns(reports):
     X, _ = reports
     check_encoder(ReportEncoder, X[["ct_report"]])
-    with pytest.raises(AssertionError, match=r"nothing called 'report'; call check_encoder\(ReportEncoder, X\)"):
-        check_encoder(ReportEncoder)
+    check_encoder(ReportEncoder)
 
 
 def test_without_the_encoder_the_column_is_no_modality():

@@ -26,8 +26,8 @@ def check_encoder(encoder: type, X: pd.DataFrame | None = None) -> None:
     encoder : class
         Built with its defaults.
     X : pandas.DataFrame of shape (48, n_columns), default=None
-        What it reads, missing for some patients and there for most; None takes a simulated cohort, which has what is
-        read by ``"images"``, ``"table"`` and ``"vectors"``.
+        What it reads, missing for some patients and there for most. None takes images, a table or vectors of a
+        simulated cohort, and short texts for an encoder that reads columns of its own.
 
     Raises
     ------
@@ -44,10 +44,7 @@ def check_encoder(encoder: type, X: pd.DataFrame | None = None) -> None:
     y = y[["subtype"]]
     part: Any = shrunk(encoder)
     if X is None:
-        assert encoder.reads in ("images", "table", "vectors"), (
-            f"a simulated cohort has nothing called {encoder.reads!r}; call check_encoder({encoder.__name__}, X)"
-        )
-        X = readable(cohort, part)
+        X = readable(cohort, part) if encoder.reads in ("images", "table", "vectors") else _texts(encoder.reads)
         X = X[[column for column in X.columns if column.split("_")[0] == X.columns[0].split("_")[0]]]
     X = X.set_axis(y.index)
     with warnings.catch_warnings(), seeded():
@@ -55,6 +52,12 @@ def check_encoder(encoder: type, X: pd.DataFrame | None = None) -> None:
         part.fit_preprocessing(X, y, None)
         _check_network(part, X)
         _check_model(encoder, X, y)
+
+
+def _texts(reads: str) -> pd.DataFrame:
+    words = np.random.default_rng(0).choice(["mass", "nodule", "lobe", "upper", "left", "effusion"], (48, 8))
+    texts = pd.Series([" ".join(row) for row in words], dtype=object)
+    return texts.where(texts.index % 5 != 0, None).to_frame(f"own_{reads}")
 
 
 def _check_network(encoder: Any, X: pd.DataFrame) -> None:
