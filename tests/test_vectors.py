@@ -230,7 +230,7 @@ def test_vectors_and_images_are_modalities_side_by_side():
     X, y = simulate(40)
     rng = np.random.default_rng(0)
     X["ct_image"] = [rng.random((2, 8, 8)).astype(np.float32) for _ in range(len(X))]
-    backbone = Part("conv", channels=(4,), strides=(2,))
+    backbone = Part("conv", width=4, strides=(2,))
     encoder = SliceEncoder(backbone=backbone, pooling="gated_attention", embedding_dim=4)
     model = MMDLS(image_encoder=encoder, trainer=QUICK, random_state=0).fit(X, y)
     assert {"slide_vectors", "ct_slices"} <= set(model.attention(X))
