@@ -53,6 +53,14 @@ def cell_columns(X: Any) -> list[str]:
 def modality_name(column: str) -> str:
     """The modality of a column with an ending.
 
+    Parameters
+    ----------
+    column : str
+
+    Returns
+    -------
+    str
+
     Examples
     --------
     >>> modality_name("lung_lesion_image")
