@@ -107,6 +107,35 @@ assert model.predict(X).notna().all(axis=None)
     )
 
 
+def test_a_search_finds_the_parts_of_an_installed_plugin_unasked(site):
+    run(
+        site,
+        "-c",
+        """
+import numpy as np
+from mmdls import MMDLS, OptunaSearch, Trainer
+from mmdls.cohort import find_tasks
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.search import search_space_of
+
+X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, return_X_y=True, random_state=0)
+rng = np.random.default_rng(0)
+X = X[["lesion_image"]].assign(ct_report=rng.choice(["one nodule", "many nodules"], len(X)))
+y = y[["subtype"]].assign(nodules_count=rng.poisson(3, len(X)))
+assert find_tasks(y)["nodules"].kind == "count"
+model = MMDLS(trainer=Trainer(max_epochs=1), random_state=0)
+space = search_space_of(model)
+(name,) = [name for name in space if name.endswith("backbone")]
+assert "tiny" in space[name].choices and any("[tiny]__width" in each for each in space), list(space)
+search = OptunaSearch(model, n_trials=12, cv=2, random_state=0).fit(X, y)
+tried = {value for key in search.cv_results_ if key.endswith("backbone") for value in search.cv_results_[key]}
+assert "tiny" in tried, tried
+encoders = {part: type(encoder).__name__ for part, encoder, _ in search.best_estimator_.modalities_}
+assert encoders == {"lesion": "SliceEncoder", "ct": "ReportEncoder"}, encoders
+""",
+    )
+
+
 def test_the_example_plugin_passes_its_own_test(site):
     output = run(site, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(EXAMPLE))
     assert "4 passed" in output
