@@ -50,18 +50,30 @@ def read_outcomes(
     """
     columns: dict[str, Any] = {}
     for outcome in outcomes:
-        if outcome.kind == "endpoint":
-            time, event = _read_endpoint(outcome, numbers, roles)
-            columns[f"{outcome.name}_time"] = time
-            columns[f"{outcome.name}_event"] = event if np.isnan(event).any() else event.astype(bool)
-        else:
-            read = read_ordered if outcome.kind == "ordinal" else read_classes
-            columns[outcome.name] = read(outcome.columns["label"], outcome.name, outcome.levels)
+        columns |= _READERS[outcome.role](outcome, numbers, roles)
     y = pd.DataFrame(columns, index=roles.ids)
     for outcome in outcomes:
-        if outcome.kind == "endpoint" and outcome.name in _BEFORE_DEATH and "os_time" in y:
+        if outcome.name in _BEFORE_DEATH and {f"{outcome.name}_time", "os_time"} <= set(y):
             y = _reconcile(y, outcome, relapse_after_death)
     return y
+
+
+def _class_column(outcome: Outcome, numbers: _Numbers, roles: Roles) -> dict[str, Any]:
+    return {outcome.name: read_classes(outcome.columns["label"], outcome.name, outcome.levels)}
+
+
+def _ordinal_column(outcome: Outcome, numbers: _Numbers, roles: Roles) -> dict[str, Any]:
+    return {outcome.name: read_ordered(outcome.columns["label"], outcome.name, outcome.levels)}
+
+
+def _endpoint_columns(outcome: Outcome, numbers: _Numbers, roles: Roles) -> dict[str, Any]:
+    time, event = _read_endpoint(outcome, numbers, roles)
+    status = event if np.isnan(event).any() else event.astype(bool)
+    return {f"{outcome.name}_time": time, f"{outcome.name}_event": status}
+
+
+# By the role of an outcome: its columns of y
+_READERS = {"class": _class_column, "ordinal": _ordinal_column, "endpoint": _endpoint_columns}
 
 
 def _read_endpoint(outcome: Outcome, numbers: _Numbers, roles: Roles) -> tuple[np.ndarray, np.ndarray]:

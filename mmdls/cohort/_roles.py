@@ -31,10 +31,13 @@ _UNITS = ("days", "weeks", "months", "years")
 
 @dataclass
 class Outcome:
-    """One endpoint or task, with its columns by their part, such as ``"time"`` or ``"label"``."""
+    """One outcome that is asked for; its role is ``"class"``, ``"ordinal"`` or ``"endpoint"``.
+
+    Its columns stand by their part, such as ``"time"`` or ``"label"``.
+    """
 
     name: str
-    kind: str
+    role: str
     columns: dict[str, Column]
     unit: str | None = None
     levels: Sequence[Any] | None = None
@@ -42,7 +45,7 @@ class Outcome:
     @property
     def status_of(self) -> tuple[str, ...]:
         """The name of the endpoint, if it has a status column."""
-        return (self.name,) if self.kind == "endpoint" and "event" in self.columns else ()
+        return (self.name,) if "event" in self.columns else ()
 
 
 @dataclass
@@ -137,14 +140,13 @@ class Roles:
 
     def claim_outcomes(self, endpoints: Any, classes: Any, ordinal: Any, units: Any) -> list[Outcome]:
         """Endpoints and tasks, in the order class, ordinal, endpoint."""
-        for kind, asked in (("class", classes), ("ordinal", ordinal)):
-            label = "classes" if kind == "class" else kind
-            for task, spec in _as_mapping(asked, label).items():
-                name, levels = _column_and_levels(_named(task, label), spec)
-                column = self.columns[self.find(name, label)]
-                self._take(column, f"{kind} {task}")
+        for role, parameter, asked in (("class", "classes", classes), ("ordinal", "ordinal", ordinal)):
+            for task, spec in _as_mapping(asked, parameter).items():
+                name, levels = _column_and_levels(_named(task, parameter), spec)
+                column = self.columns[self.find(name, parameter)]
+                self._take(column, f"{role} {task}")
                 column.became.append(task)
-                self.taken.append(Outcome(task, kind, {"label": column}, levels=levels))
+                self.taken.append(Outcome(task, role, {"label": column}, levels=levels))
         asked = self._found_endpoints() if endpoints is None else _as_mapping(endpoints, "endpoints")
         if isinstance(units, str):
             units = dict.fromkeys(asked, units)

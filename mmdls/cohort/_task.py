@@ -55,6 +55,11 @@ class Task:
         Names of the metrics of :meth:`statistics`, except those of single classes and thresholds.
     main_metric : str
         The metric that stands for the task where there is room for one.
+    chance_level : float
+        The main metric of a model without information; above 0 only for a main metric between 0 and 1.
+    compared_metrics, added_metrics : tuple of str
+        The few metrics by which a report compares two models, and by which a table of growing models says what each
+        adds; every one is a test. Empty for the main metric alone.
     scores : dict of str to (sign, needs_curves)
         Metrics that are scorers of scikit-learn: ``1`` if higher is better, else ``-1``; whether predictions at times
         are needed.
@@ -77,6 +82,9 @@ class Task:
     default_head: ClassVar[str] = ""
     metrics: ClassVar[tuple[str, ...]] = ()
     main_metric: ClassVar[str] = ""
+    chance_level: ClassVar[float] = 0.5
+    compared_metrics: ClassVar[tuple[str, ...]] = ()
+    added_metrics: ClassVar[tuple[str, ...]] = ()
     scores: ClassVar[Mapping[str, tuple[int, bool]]] = {}
 
     # -- which columns of y are such a task ---------------------------------------------------------------------------
@@ -349,7 +357,8 @@ class Task:
         outcome : ndarray of shape (n,)
             Of patients whose outcome is known.
         predictions : mapping of str to DataFrame
-            By model, for these patients, as :meth:`read_predictions` gives them.
+            By model, for these patients, as :meth:`read_predictions` gives them; a categorical column ``group`` holds
+            the risk groups of a model that has some.
         settings : mmdls.tasks.FigureSettings
 
         Yields
@@ -358,7 +367,7 @@ class Task:
         """
         return iter(())
 
-    def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
+    def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray] | None:
         """Likelihood-ratio statistic of a regression of the outcome on the predictions of models, and coefficients.
 
         Parameters
@@ -366,12 +375,13 @@ class Task:
         outcome : ndarray of shape (n,)
             All known.
         scores : sequence of DataFrame
-            Predictions of one or two models.
+            Predictions of one or two models, as :meth:`read_predictions` gives them.
 
         Returns
         -------
         statistic : float
-            Twice the gain in log-likelihood over no predictor; NaN if there is no such regression for this kind.
+            Twice the gain in log-likelihood over no predictor.
         coefficients : ndarray of shape (n_models,)
+            NaN without a finite maximum. Instead of both None, if there is no such regression for this kind.
         """
-        return float("nan"), np.full(len(scores), np.nan)
+        return None

@@ -31,6 +31,7 @@ _NAMES = {
     "log_likelihood": "Log-likelihood per patient",
     "d_calibration_p": "D-calibration, p",
     "auc": "AUC",
+    "r2": "R²",
     "log_loss": "Log loss",
 }
 
@@ -87,6 +88,9 @@ def p_value(value: float) -> str:
 def metric_name(metric: str) -> str:
     if metric.startswith("auc_"):
         return f"AUC, {metric.removeprefix('auc_')} against the rest"
+    metric, _, cause = metric.partition("_cause")
+    if cause:
+        return f"{metric_name(metric)}, cause {cause}"
     return _NAMES.get(metric, metric.replace("_", " ").capitalize())
 
 

@@ -12,8 +12,6 @@ from mmdls.evaluation import compare_predictions
 from mmdls.report._html import cell, figure, html_list, html_table, metric_name, number, p_value
 from mmdls.report._study import Study
 
-_PLANNED = ("concordance_index", "cumulative_dynamic_auc", "integrated_brier_score", "auc", "log_loss")
-
 
 def cohort(study: Study) -> str:
     by = study.split if study.split is not None else study.centre
@@ -72,12 +70,14 @@ def comparison(study: Study) -> str:
         f"<p>Differences to <b>{html.escape(study.names[0])}</b> on the same resamples; p by DeLong's test for AUC, "
         "otherwise by the paired bootstrap, corrected by Holm within each table.</p>"
     )
+    few = [metric for task in study.tasks.values() for metric in task.compared_metrics or (task.main_metric,)]
+    metrics = list(dict.fromkeys(few))
     for name in study.names[1:]:
         if not set(study.predictions[name]) & set(study.predictions[study.names[0]]):
             text += f"<p>{html.escape(name)} answers no task of {html.escape(study.names[0])}.</p>"
             continue
         table = compare_predictions(
-            study.predictions[name], study.predictions[study.names[0]], study.y, metrics=_PLANNED, **study.options
+            study.predictions[name], study.predictions[study.names[0]], study.y, metrics=metrics, **study.options
         )
         frame = pd.DataFrame(
             {
@@ -127,12 +127,15 @@ def heterogeneity(study: Study) -> str:
         text += f"<h3>By centre: {html.escape(name)}</h3><div class='figures'>"
         for (task, metric), own in table.groupby(["task", "metric"], sort=False):
             own = own[own["group"] != "all"]
-            pooled = tables.random_effects_summary(own["value"], own["low"], own["high"])
-            label = f"{metric_name(metric)}, {task}"
-            drawn: dict[str, Any] = {"label": "level", "pooled": pooled, "reference": 0.5, "xlabel": label}
+            label, caption = f"{metric_name(metric)}, {task}", "centres"
+            chance = study.tasks[task].chance_level
+            drawn: dict[str, Any] = {"label": "level", "reference": chance, "xlabel": label}
+            if chance > 0:  # the mean is one of log odds, of a metric between 0 and 1
+                drawn["pooled"] = tables.random_effects_summary(own["value"], own["low"], own["high"])
+                caption += ", random-effects mean (diamond), 95 % prediction interval of a new centre (line)"
             text += figure(
                 partial(plotting.forest, own, **drawn),
-                f"{label}: centres, random-effects mean (diamond), 95 % prediction interval of a new centre (line).",
+                f"{label}: {caption}.",
                 (7.5, 1.3 + 0.34 * (len(own) + 1)),
             )
         text += "</div>"

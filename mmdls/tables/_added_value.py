@@ -5,25 +5,21 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import log_softmax
 from scipy.stats import chi2
 
-from mmdls import metrics
-from mmdls.cohort import align_rows, class_codes, find_tasks, survival_target
+from mmdls.cohort import Task, align_rows, check_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions
 from mmdls.evaluation._checks import check_names
 from mmdls.metrics import holm_correction
 
 __all__ = ["added_value"]
 
-_ROUNDS = 50
-
 
 def added_value(
     models: Mapping[str, Mapping[str, Any]],
     y: pd.DataFrame,
     *,
-    metrics: Sequence[str] = ("concordance_index", "integrated_brier_score", "integrated_ipa", "auc"),
+    metrics: Sequence[str] | None = None,
     external: bool = False,
     **options: Any,
 ) -> pd.DataFrame:
@@ -35,7 +31,9 @@ def added_value(
         From the smallest to the largest, for example stage, clinical, with PET, with images; each as in
         :func:`mmdls.evaluation.evaluate_predictions`, for patients on whom no model was fitted.
     y : pandas.DataFrame
-    metrics : sequence of str
+    metrics : sequence of str, default=None
+        Names as in the table of :func:`mmdls.evaluation.evaluate`. None means few of each kind of task: of an endpoint
+        ``concordance_index``, ``integrated_brier_score`` and ``integrated_ipa``, of a class task ``auc``.
     external : bool, default=False
         True states that no model and no choice between models used these patients, as in an external cohort. Only then
         likelihood-ratio tests are given. Out-of-fold scores of cross-validation are not external: each comes from a
@@ -71,6 +69,10 @@ def added_value(
     2    all   likelihood_ratio  0.65
     """
     check_names(metrics)
+    tasks = check_target(y, list(dict.fromkeys(task for predictions in models.values() for task in predictions)))
+    if metrics is None:
+        few = [name for task in tasks.values() for name in task.added_metrics or (task.main_metric,)]
+        metrics = list(dict.fromkeys(few))
     names, rows = list(models), []
     first = evaluate_predictions(models[names[0]], y, **{**options, "n_resamples": 0})
     for row in first[first["metric"].isin(metrics)].to_dict("records"):
@@ -80,9 +82,9 @@ def added_value(
         table = table.rename(columns={"first": "value", "difference": "gain"})
         rows += [{**row, "model": name} for row in table.to_dict("records")]
         for task in (task for task in models[name] if external and task in models[before]):
-            rows.append(
-                {"task": task, "model": name, **_likelihood_ratio(models[before][task], models[name][task], y, task)}
-            )
+            row = _likelihood_ratio(models[before][task], models[name][task], y, tasks[task])
+            if row is not None:
+                rows.append({"task": task, "model": name, **row})
     columns = ["task", "model", "metric", "horizon", "value", "gain", "low", "high", "p", "p_holm", "n", "note"]
     table = pd.DataFrame(rows).reindex(columns=columns)
     order = list(dict.fromkeys(table["task"]))
@@ -94,39 +96,26 @@ def added_value(
     return table
 
 
-def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> dict[str, Any]:
-    """Likelihood ratio of adding the larger model's score to the smaller's, with non-negative coefficients."""
+def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: Task) -> dict[str, Any] | None:
+    """Likelihood ratio of adding the larger model's score to the smaller's, with non-negative coefficients.
+
+    None for a kind of task that has no such regression.
+    """
     index = smaller.index.intersection(larger.index)
-    smaller, larger, y = smaller.loc[index], larger.loc[index], align_rows(y, index, "y")
-    row: dict[str, Any] = {"metric": "likelihood_ratio", "note": ""}
-    kind = find_tasks(y)[task]
-    if kind.kind == "survival":
-        outcome = survival_target(y, task)
-        known = ~np.isnan(outcome["time"])
-        risks = [(t if isinstance(t, pd.Series) else t["risk"]).to_numpy(np.float64)[known] for t in (smaller, larger)]
-
-        def statistic(scores: list[np.ndarray]) -> tuple[float, np.ndarray]:
-            fit = metrics.cox_regression(outcome["event"][known], outcome["time"][known], np.column_stack(scores))
-            return 2 * (fit.log_likelihood - fit.null_log_likelihood), fit.coefficients
-
-        scores = risks
-    else:
-        known = y[task].notna().to_numpy()
-        present, labels = np.unique(class_codes(y.loc[known, task], kind.classes), return_inverse=True)
-        if len(present) < 2:
-            return row | {"note": "only one class"}
-        classes = [kind.classes[code] for code in present]
-        # By position: a list of booleans would select columns as a mask.
-        places = [[list(table.columns).index(label) for label in classes] for table in (smaller, larger)]
-        scores = [
-            _log_odds(table.loc[known].iloc[:, own]) for table, own in zip((smaller, larger), places, strict=True)
-        ]
-
-        def statistic(scores: list[np.ndarray]) -> tuple[float, np.ndarray]:
-            return _logistic_statistic(np.stack(scores, axis=2), labels)
-
-    row["n"] = int(known.sum())
-    (one, first), (two, second), (both, slopes) = (statistic(s) for s in (scores[:1], scores[1:], scores))
+    y = align_rows(y, index, "y")
+    tables = [table.to_frame("risk") if isinstance(table, pd.Series) else table for table in (smaller, larger)]
+    read = [task.read_predictions(table.loc[index], y) for table in tables]
+    task = read[0][0]  # with the classes of the models
+    outcome = task.outcome(y)
+    known = task.known(outcome)
+    outcome, scores = outcome[known], [table.loc[known] for _, table in read]
+    row: dict[str, Any] = {"metric": "likelihood_ratio", "n": int(known.sum()), "note": ""}
+    if reason := task.uninformative(outcome):
+        return row | {"note": reason}
+    fits = [fit for chosen in (scores[:1], scores[1:], scores) if (fit := task.association(outcome, chosen))]
+    if not fits:
+        return None
+    (one, first), (two, second), (both, slopes) = fits
     one, two = one * (first[0] > 0), two * (second[0] > 0)
     if not np.isfinite([one, two, both, *slopes]).all() or both <= 0:
         return row | {"note": "the two scores are equal, or the regression has no finite maximum"}
@@ -137,44 +126,3 @@ def _likelihood_ratio(smaller: Any, larger: Any, y: pd.DataFrame, task: str) -> 
     # Under the null hypothesis a non-negative coefficient is 0 with probability one half.
     p = 0.5 * float(chi2.sf(added, 1)) if added > 0 else 1.0
     return row | {"value": added, "gain": (two - one) / both if both > 0 else 0.0, "p": p, "note": note}
-
-
-def _log_odds(probability: pd.DataFrame) -> np.ndarray:
-    """Log odds of every class against the first, (n, K)."""
-    values = np.log(np.clip(probability.to_numpy(np.float64), 1e-6, 1.0))
-    return values - values[:, :1]
-
-
-def _logistic_statistic(scores: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
-    """Twice the gain in log-likelihood over the class frequencies, and the coefficient of each of the scores.
-
-    A multinomial regression with an intercept a class and one coefficient a score, which are log odds (n, K, m); NaN
-    without a finite maximum.
-    """
-    n, n_classes, n_scores = scores.shape
-    constants = np.broadcast_to(np.eye(n_classes)[:, 1:], (n, n_classes, n_classes - 1))
-    design = np.concatenate([constants, scores], axis=2)
-    frequency = np.bincount(labels, minlength=n_classes) / n
-    chosen = design[np.arange(n), labels]
-
-    def likelihood(beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        log_p = log_softmax(design @ beta, axis=1)
-        p = np.exp(log_p)
-        mean = np.einsum("nk,nkp->np", p, design)
-        information = np.einsum("nk,nkp,nkq->pq", p, design, design) - mean.T @ mean
-        return float(log_p[np.arange(n), labels].sum()), (chosen - mean).sum(axis=0), information
-
-    beta = np.r_[np.log(frequency[1:] / frequency[0]), np.zeros(n_scores)]
-    value, gradient, information = likelihood(beta)
-    null = value
-    for _ in range(_ROUNDS):
-        if np.linalg.cond(information) > 1e10:
-            return 2 * (value - null), np.full(n_scores, np.nan)
-        step = np.linalg.solve(information, gradient)
-        while likelihood(beta + step)[0] < value - 1e-9 * abs(value) and np.abs(step).max() > 1e-12:
-            step = step / 2
-        beta = beta + step
-        value, gradient, information = likelihood(beta)
-        if np.abs(step).max() < 1e-8:
-            return 2 * (value - null), beta[-n_scores:]
-    return 2 * (value - null), np.full(n_scores, np.nan)

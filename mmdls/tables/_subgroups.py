@@ -23,7 +23,7 @@ def subgroups(
     y: pd.DataFrame,
     groups: pd.DataFrame,
     *,
-    metrics: Sequence[str] = ("concordance_index", "auc"),
+    metrics: Sequence[str] | None = None,
     min_patients: int = 20,
     min_events: int = 10,
     **options: Any,
@@ -37,7 +37,9 @@ def subgroups(
     groups : pandas.DataFrame
         One column a grouping (sex, age, smoking, centre, stage, treatment, ...), joined by patient id. Numbers with
         more than five values are divided at their median. A patient without a value is in no level of the grouping.
-    metrics : sequence of str, default=("concordance_index", "auc")
+    metrics : sequence of str, default=None
+        Names as in the table of :func:`mmdls.evaluation.evaluate`; None means the main one of each kind of task:
+        ``concordance_index`` of an endpoint, ``auc`` of a class task.
     min_patients, min_events : int, default=20 and 10
         Smaller subgroups show neither values nor counts. For a class task, ``min_events`` is the smallest number of
         patients in each class.
@@ -73,6 +75,10 @@ def subgroups(
         else:
             tables += [(name, str(value), values == value) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []
+    if metrics is None:
+        metrics = list(dict.fromkeys(task.main_metric for task in tasks.values()))
+    # Of groups that are too small the names of the metrics are shown: those of all patients, if they are enough.
+    given = {name: set(task.metrics) for name, task in tasks.items()}
     for group, level, member in tables:
         inside = groups.index[np.asarray(member, dtype=bool)]
         for task, predicted in predictions.items():
@@ -81,11 +87,13 @@ def subgroups(
             chosen = predicted.loc[predicted.index.isin(inside)]
             outcome = tasks[task].outcome(y.loc[chosen.index])
             if tasks[task].known(outcome).sum() < min_patients or tasks[task].effective_size(outcome) < min_events:
-                kinds = [m for m in metrics if (m == "auc") != (tasks[task].kind == "survival")]
+                shown = [name for name in metrics if name in given[task]]
                 note = _SUPPRESSED.format(min_patients, min_events)
-                rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in kinds]
+                rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in shown]
                 continue
             table = evaluate_predictions({task: chosen}, y, **options)
+            if group == "all":
+                given[task] = set(table["metric"])
             table = table[table["metric"].isin(metrics)]
             rows += [{"group": group, "level": level, **row} for row in table.to_dict("records")]
     columns = ["group", "level", "task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]

@@ -1,7 +1,7 @@
 """Class tasks: labels without an order, and ordered ones such as the stage."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,8 +12,10 @@ from mmdls.cohort import Task, class_codes, class_labels
 from mmdls.metrics import auc_score
 from mmdls.metrics._checks import check_probabilities
 from mmdls.registry import nominal_heads, ordinal_heads, tasks
+from mmdls.tasks._association import logistic_association
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._class_statistics import class_statistics
+from mmdls.tasks._figures import Figure, FigureSettings, class_figures
 from mmdls.tasks._reading import class_probabilities
 
 __all__ = ["NominalTask", "OrdinalTask"]
@@ -39,6 +41,7 @@ class NominalTask(Task):
     heads = nominal_heads
     default_head = "softmax"
     main_metric = "auc"
+    compared_metrics = ("auc", "log_loss")
     metrics: ClassVar[tuple[str, ...]] = (
         "auc",
         "average_precision",
@@ -166,6 +169,17 @@ class NominalTask(Task):
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, calibration and error of the probabilities."""
         return class_statistics(case, settings)
+
+    def figures(
+        self, outcome: np.ndarray, predictions: Mapping[str, pd.DataFrame], settings: FigureSettings
+    ) -> Iterator[Figure]:
+        """ROC, precision-recall and calibration of the classes."""
+        return class_figures(self.name, self.classes, outcome, predictions, settings)
+
+    def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
+        """Multinomial logistic regression on the log odds, among the classes that there are."""
+        present, labels = np.unique(outcome, return_inverse=True)
+        return logistic_association(labels, [table.to_numpy()[:, present] for table in scores])
 
 
 @tasks.register("ordinal")

@@ -1,6 +1,6 @@
 """Right-censored endpoints: time and event of one kind, such as overall survival."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from mmdls.cohort import Task
 from mmdls.cohort._endpoints import endpoint_numbers, warn_if_implausible
 from mmdls.metrics import concordance_index, median_follow_up, tied_times
 from mmdls.registry import survival_heads, tasks
+from mmdls.tasks._association import cox_association
 from mmdls.tasks._case import Case, Settings, Statistic
+from mmdls.tasks._figures import Figure, FigureSettings, survival_figures
 from mmdls.tasks._reading import risk_and_survival
 from mmdls.tasks._survival_statistics import survival_statistics
 
@@ -43,6 +45,8 @@ class SurvivalTask(Task):
     heads = survival_heads
     default_head = "cox"
     main_metric = "concordance_index"
+    compared_metrics = ("concordance_index", "cumulative_dynamic_auc", "integrated_brier_score")
+    added_metrics = ("concordance_index", "integrated_brier_score", "integrated_ipa")
     metrics = (
         "concordance_index",
         "concordance_index_ipcw",
@@ -177,3 +181,14 @@ class SurvivalTask(Task):
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, calibration and error, with weights for censoring."""
         return survival_statistics(case, settings)
+
+    def figures(
+        self, outcome: np.ndarray, predictions: Mapping[str, pd.DataFrame], settings: FigureSettings
+    ) -> Iterator[Figure]:
+        """Risk groups, and discrimination, error, calibration and net benefit over time."""
+        return survival_figures(self.name, outcome, predictions, settings)
+
+    def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
+        """Cox regression on the risks."""
+        risks = np.column_stack([table["risk"].to_numpy() for table in scores])
+        return cox_association(outcome["event"], outcome["time"], risks)
