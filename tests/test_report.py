@@ -20,6 +20,7 @@ from mmdls import OptunaSearch, metrics
 from mmdls.estimators import ClinicalCox
 from mmdls.report import data_hash, image_hash, report
 from mmdls.report._tripod import ITEMS
+from mmdls.tasks import Figure, RegressionTask
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 
@@ -251,6 +252,56 @@ def test_boolean_labels_are_labels():
     model = LogisticRegression().fit(X[["clinical_age"]], y["relapse"])
     text = report({"logistic": model}, X[["clinical_age"]], y, n_resamples=5)
     assert "relapse: True against the rest, ROC." in text
+
+
+def other_kinds(n=160):
+    """A number and an endpoint with two causes, predicted by two models."""
+    _, X, y = make_study(n)
+    rng, fev = np.random.default_rng(3), 2 + X["clinical_age"] / 50
+    y = pd.DataFrame({"fev_value": fev, "death_time": y["os_time"], "death_cause": y["os_event"]})
+    y.loc[::3, "death_cause"] *= 2
+    y.loc[:4] = np.nan
+    models = {}
+    for name, noise in (("poor", 1.0), ("good", 0.1)):
+        table = pd.DataFrame({"risk_1": -y["death_time"].fillna(0), "risk_2": rng.normal(size=n)})
+        for months in (12, 36):
+            table[f"incidence_1_{months}"], table[f"incidence_2_{months}"] = months / 100, months / 200
+        models[name] = {"fev": pd.DataFrame({"value": fev + noise * rng.normal(size=n)}), "death": table}
+    return models, X, y
+
+
+def test_numbers_and_competing_risks_are_reported():
+    models, X, y = other_kinds()
+    text = report(models, X, y, n_resamples=20, horizons=(12, 36))
+    page = Page(text)
+    # Rows of performance and comparison, and two of the added value: one a model
+    names = {
+        "Mean absolute error": 2,
+        "Integrated Brier score, cause 2": 4,
+        "Integrated prediction accuracy, cause 1": 3,
+    }
+    for words, n in names.items():
+        assert page.cells.count(words) == n, words
+    assert "Wolbers' C, cause 2" in page.cells and "R²" in page.cells
+    by_centre = re.findall("<figcaption>(.*?)</figcaption>", text)
+    assert "R², fev: centres." in by_centre  # it may be negative: no mean of log odds
+    assert any(caption.startswith("Wolbers&#x27; C, cause 1, death: centres, random-eff") for caption in by_centre)
+
+
+def test_a_kind_of_task_says_which_figures_it_has(monkeypatch):
+    models, X, y = other_kinds(60)
+    models = {name: {"fev": answers["fev"]} for name, answers in models.items()}
+    seen = {}
+
+    def figures(task, outcome, predictions, settings):
+        seen.update(outcome=outcome, predictions=predictions, settings=settings)
+        yield Figure("calibration", (outcome > 3, {"good": outcome / 9}), "Large & small.", {"n_bins": 2}, (3, 3))
+
+    monkeypatch.setattr(RegressionTask, "figures", figures)
+    text = report(models, X, y[["fev_value"]], n_resamples=20, horizons=(12,), by=None)
+    assert text.count("<figcaption>Large &amp; small.</figcaption>") == 1
+    assert len(seen["outcome"]) == 55 and seen["settings"].horizons == (12,) and seen["settings"].n_resamples == 20
+    pd.testing.assert_frame_equal(seen["predictions"]["good"], models["good"]["fev"].loc[5:])
 
 
 def test_a_report_that_cannot_be_written_leaves_the_one_before(tmp_path, monkeypatch):

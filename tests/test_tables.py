@@ -227,6 +227,22 @@ def test_the_likelihood_ratio_of_three_classes_has_one_coefficient_a_model():
     assert worse["gain"] < 0
 
 
+def test_numbers_have_subgroups_and_an_added_value_without_a_likelihood_ratio(cohort):
+    X, _, _ = cohort
+    rng = np.random.default_rng(5)
+    truth = rng.normal(size=240)
+    y = pd.DataFrame({"fev_value": truth}, X.index)
+    models = {
+        k: {"fev": pd.DataFrame({"value": truth + s * rng.normal(size=240)}, X.index)}
+        for k, s in (("a", 1), ("b", 0.1))
+    }
+    table = added_value(models, y, external=True, n_resamples=20, horizons=())
+    assert list(table["metric"]) == ["r2", "r2"] and table["gain"].iloc[-1] > 0.5
+    table = subgroups(models["b"], y, X[["centre"]], n_resamples=0, horizons=())
+    assert list(table["level"]) == ["all", "A", "B", "C"] and set(table["metric"]) == {"r2"}
+    assert table["value"].iloc[:3].min() > 0.9 and "suppressed" in table["note"].iloc[-1]
+
+
 def test_tables_join_by_patient_id(cohort):
     X, y, models = cohort
     shuffled = np.random.default_rng(7).permutation(len(X))

@@ -30,8 +30,7 @@ def _task_figures(study: Study, task: Task) -> Iterator[str]:
     predictions = {}
     for name, table in answers.items():
         table = (table.to_frame("risk") if isinstance(table, pd.Series) else table).loc[known]
-        # With the classes of the model.
-        task, predictions[name] = task.read_predictions(table, study.y.loc[known])
+        _, predictions[name] = task.read_predictions(table, study.y.loc[known])
         if "group" in table.columns and not task.has_classes:
             kind = pd.CategoricalDtype(tables.levels(table["group"]), ordered=True)
             predictions[name] = predictions[name].assign(group=table["group"].astype(kind))

@@ -34,6 +34,8 @@ _NAMES = {
     "r2": "R²",
     "log_loss": "Log loss",
 }
+# Metrics that have another name among competing risks
+_CAUSE_NAMES = {"concordance_index": "Wolbers' C", "concordance_index_ipcw": "Wolbers' C, weighted for censoring"}
 
 
 def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
@@ -90,7 +92,7 @@ def metric_name(metric: str) -> str:
         return f"AUC, {metric.removeprefix('auc_')} against the rest"
     metric, _, cause = metric.partition("_cause")
     if cause:
-        return f"{metric_name(metric)}, cause {cause}"
+        return f"{_CAUSE_NAMES.get(metric) or metric_name(metric)}, cause {cause}"
     return _NAMES.get(metric, metric.replace("_", " ").capitalize())
 
 

@@ -23,6 +23,11 @@ _MOST_CAUSES = 5
 _COLUMN = re.compile(r"risk_(?P<risk>[1-9])|incidence_(?P<incidence>[1-9])_(?P<months>\d+(\.\d+)?)")
 
 
+def _of_every_cause(*names: str) -> tuple[str, ...]:
+    """The names of metrics of as many causes as there can be."""
+    return tuple(f"{name}_cause{cause}" for cause in range(1, _MOST_CAUSES + 1) for name in names)
+
+
 @tasks.register("competing_risks")
 @dataclass(frozen=True)
 class CompetingRisksTask(Task):
@@ -48,7 +53,9 @@ class CompetingRisksTask(Task):
     heads = competing_risks_heads
     default_head = "cause_specific_cox"
     main_metric = "concordance_index_cause1"
-    metrics = tuple(f"{name}_cause{cause}" for cause in range(1, _MOST_CAUSES + 1) for name in CAUSE_METRICS)
+    compared_metrics = _of_every_cause("concordance_index", "cumulative_dynamic_auc", "integrated_brier_score")
+    added_metrics = _of_every_cause("concordance_index", "integrated_brier_score", "integrated_ipa")
+    metrics = _of_every_cause(*CAUSE_METRICS)
     scores = {
         "concordance_index_cause1": (1, False),
         "concordance_index_ipcw_cause1": (1, False),

@@ -48,6 +48,8 @@ class RegressionTask(Task):
     heads = regression_heads
     default_head = "regression"
     main_metric = "r2"
+    chance_level = 0.0
+    compared_metrics = ("r2", "mean_absolute_error")
     metrics = tuple(_METRICS)
     scores = {
         "r2": (1, False),
