@@ -110,6 +110,13 @@ def test_heads_of_tasks_that_are_not_there_are_refused():
         MMDLS(heads={"dfs": "cox"}).fit(X, ENDPOINT)
 
 
+def test_a_head_of_a_kind_that_y_does_not_have_is_not_needed():
+    X = pd.DataFrame({"clinical_age": np.arange(20.0)})
+    y = pd.DataFrame({"sex": ["f", "m"] * 10})
+    model = MMDLS(heads={"regression": "regression"}, trainer=Trainer(max_epochs=1), random_state=0)
+    assert list(model.fit(X, y).tasks_) == ["sex"]
+
+
 @pytest.mark.parametrize(
     ("model", "known"),
     [

@@ -23,6 +23,7 @@ from mmdls.estimators._transformer_encoder import as_encoder
 from mmdls.modules import Outputs
 from mmdls.parts import Composed, Slot
 from mmdls.registry import encoders, fusions, ordinal_heads, survival_heads
+from mmdls.registry import tasks as task_kinds
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._inference import forward_cohort
@@ -158,10 +159,9 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
     ) -> None:
         """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
-        kinds = {task.kind for task in tasks.values()}
         for name, given, known in (
             ("task_weights", self._trainer.task_weights, {*tasks}),
-            ("heads", self.heads, {*tasks, *kinds}),
+            ("heads", self.heads, {*tasks, *task_kinds}),
         ):
             if strange := [task for task in given or {} if task not in known]:
                 raise ValueError(f"{name} names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
