@@ -184,7 +184,7 @@ def main(argv: list[str] | None = None) -> None:
     events = ", ".join(
         f"{int(y[f'{t.name}_event'].sum())} {t.name.upper()} events"
         for t in find_tasks(y).values()
-        if t.kind == "survival"
+        if t.estimator_type == "survival"
     )
     print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
     findings = [audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits], X)]
@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> None:
             against.to_csv(path, index=False)
         if len(rivals) > len(QUICK):
             print("\n" + show_against(against))
-    last = [task.name for task in find_tasks(y).values() if task.kind == "survival"][-1]
+    last = [task.name for task in find_tasks(y).values() if task.estimator_type == "survival"][-1]
     draw(rivals, y, last, out / "kaplan_meier.png")
     if options.report:
         write_report(answers, X, y, identity, out / "report.html")

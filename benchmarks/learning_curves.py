@@ -65,7 +65,7 @@ def learning_curves(
 
     rows = []
     test = X.index[splits[0].test]
-    for endpoint in [task.name for task in find_tasks(y).values() if task.kind == "survival"]:
+    for endpoint in [task.name for task in find_tasks(y).values() if task.estimator_type == "survival"]:
         best = survival_scores(endpoint, cohort.truth.loc[test, f"{endpoint}_risk"], y, n_resamples)
         for name, tables in answers.items():
             for size in sizes:

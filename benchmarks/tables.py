@@ -178,7 +178,9 @@ def gain_over_chance(answers: Answers, y: pd.DataFrame, truth: pd.DataFrame, n_r
         the resamples: the share is then without bounds.
     """
     tasks, rows = find_tasks(y), []
-    for endpoint in [name for name, task in tasks.items() if task.kind == "survival" and f"{name}_risk" in truth]:
+    for endpoint in [
+        name for name, task in tasks.items() if task.estimator_type == "survival" and f"{name}_risk" in truth
+    ]:
         found = []
         for repeat in sorted(set.intersection(*(set(_repeats(tables)) for tables in answers.values()))):
             tables = {name: own[endpoint][own[endpoint]["repeat"] == repeat] for name, own in answers.items()}
@@ -284,7 +286,7 @@ def _predictions(
     for task, table in tables.items():
         table = table[table["repeat"] == repeat]
         folds[table.index] = table["fold"]
-        if tasks[task].kind == "survival":
+        if not tasks[task].has_classes:
             numbers = [c for c in table if c.startswith("survival_")]
             curves = table[numbers].set_axis([float(c.removeprefix("survival_")) for c in numbers], axis=1)
             predictions[task] = pd.concat([table[["risk"]], curves], axis=1)

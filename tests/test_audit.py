@@ -157,7 +157,7 @@ def test_a_procedure_that_peeks_is_caught(Xy, procedure, caught):
     assert set(failed(audit_procedure(procedure, *Xy, train, test))) == caught
 
 
-def test_the_multimodal_model_does_not_peek(Xy):
+def test_the_multimodal_model_does_not_leak(Xy):
     def procedure(X, y, train, test):
         model = MMDLS(trainer=Trainer(max_epochs=2), random_state=0).fit(X.iloc[train], y.iloc[train])
         answers = model.predict(X.iloc[test])

@@ -67,3 +67,11 @@ def test_type_checkers_see_what_loads_on_first_use():
 def test_links_lead_somewhere(page):
     targets = re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
     assert not [target for target in targets if not target.startswith("http") and not (page.parent / target).exists()]
+
+
+@pytest.mark.slow
+def test_a_type_checker_infers_the_class_of_a_public_name(tmp_path):
+    (tmp_path / "editor.py").write_text("from mmdls import MMDLS\n\nreveal_type(MMDLS().fit)\n")
+    api = pytest.importorskip("mypy.api")
+    shown, errors, _ = api.run(["--follow-imports=silent", "--cache-dir", str(tmp_path), str(tmp_path / "editor.py")])
+    assert "-> mmdls.estimators._mmdls.MMDLS" in shown, shown + errors

@@ -39,8 +39,8 @@ class ConvBackbone(nn.Module):
         self.out_channels = [width * 2**layer for layer in range(len(strides))]
         before = [in_channels, *self.out_channels[:-1]]
         self.layers = nn.ModuleList(
-            nn.Conv2d(*channels, 3, stride=stride, padding=1)
-            for *channels, stride in zip(before, self.out_channels, strides, strict=True)
+            nn.Conv2d(entering, leaving, 3, stride=stride, padding=1)
+            for entering, leaving, stride in zip(before, self.out_channels, strides, strict=True)
         )
 
     @staticmethod

@@ -13,6 +13,7 @@ from mmdls.testing._heads import (
     check_regression_head,
     check_survival_head,
 )
+from mmdls.testing._models import check_model
 from mmdls.testing._parts import (
     all_parts,
     check_backbone,
@@ -32,6 +33,7 @@ __all__ = [
     "check_encoder",
     "check_estimator",
     "check_fusion",
+    "check_model",
     "check_part",
     "check_pooling",
     "check_regression_head",

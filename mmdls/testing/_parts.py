@@ -17,6 +17,7 @@ from mmdls.testing._heads import (
     check_regression_head,
     check_survival_head,
 )
+from mmdls.testing._models import check_model
 from mmdls.testing._tasks import check_task
 
 __all__ = [
@@ -196,5 +197,6 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "segmentation_nets": check_segmentation_net,
     "encoders": check_encoder,
     "estimators": check_estimator,
+    "models": check_model,
     "tasks": check_task,
 }
