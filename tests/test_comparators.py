@@ -15,7 +15,7 @@ from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalFore
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_censored
 
-from mmdls import CorrelationFilter, VarianceFilter
+from mmdls import MMDLS, CorrelationFilter, Trainer, VarianceFilter
 from mmdls.cohort import survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
@@ -182,12 +182,12 @@ def test_patients_of_unknown_outcome_teach_nothing(parts, kind):
 def test_columns_are_those_of_the_blocks_in_any_order(parts, kind):
     X_train, X_test, y_train, _ = parts
     model = quick(kind).fit(X_train, y_train)
-    expected = [c for name in model.blocks for c in X_train.columns if c.startswith(f"{name}_")]
+    expected = [c for name in np.ravel(model.columns) for c in X_train.columns if c.startswith(f"{name}_")]
     assert model.feature_names_in_.tolist() == expected
     assert model.n_features_in_ == len(expected)
     risk = model.predict(X_test)
     np.testing.assert_array_equal(model.predict(X_test[X_test.columns[::-1]].assign(extra_1=1.0)), risk)
-    pet = quick(kind, blocks=("pet",)).fit(X_train, y_train)
+    pet = quick(kind, columns="pet").fit(X_train, y_train)
     assert all(name.startswith("pet_") for name in pet.feature_names_in_)
 
 
@@ -196,8 +196,8 @@ def test_tables_and_structured_arrays_and_plain_arrays_agree(parts, kind):
     X_train, X_test, y_train, _ = parts
     numbers = block(X_train, "radiomics").columns
     outcome = survival_target(y_train, "os")
-    from_table = quick(kind, blocks=("radiomics",)).fit(X_train, y_train)
-    from_structured = quick(kind, blocks=("radiomics",)).fit(X_train, outcome)
+    from_table = quick(kind, columns="radiomics").fit(X_train, y_train)
+    from_structured = quick(kind, columns="radiomics").fit(X_train, outcome)
     from_array = quick(kind).fit(X_train[numbers].to_numpy(), outcome)
     risk = from_table.predict(X_test)
     np.testing.assert_array_equal(from_structured.predict(X_test), risk)
@@ -209,15 +209,29 @@ def test_tables_and_structured_arrays_and_plain_arrays_agree(parts, kind):
         np.testing.assert_array_equal(from_table.predict(X_test[numbers].to_numpy()), risk)
 
 
+def test_columns_are_given_by_their_names_or_by_those_of_blocks(parts):
+    X_train, _, y_train, _ = parts
+    model = quick(ClinicalCox, columns=["pet_mtv", "clinical", "pet"]).fit(X_train, y_train)
+    blocks = {name: [c for c in X_train if c.startswith(f"{name}_")] for name in ("clinical", "pet")}
+    rest = [c for c in blocks["pet"] if c != "pet_mtv"]
+    assert list(model.feature_names_in_) == ["pet_mtv", *blocks["clinical"], *rest]
+    network = MMDLS({"both": ["clinical", "pet_mtv"]}, trainer=Trainer(max_epochs=1), random_state=0)
+    assert network.fit(X_train, y_train).modalities_[0][2] == [*blocks["clinical"], "pet_mtv"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_errors_say_what_to_do(parts, kind):
     X_train, X_test, y_train, _ = parts
     model = quick(kind)
-    name = model.blocks[0]
-    with pytest.raises(ValueError, match=rf"reads the blocks .* no columns \['{name}_\*'.*Columns: \['lesion_image'"):
+    name = np.ravel(model.columns)[0]
+    with pytest.raises(
+        ValueError, match=rf"asks for \['{name}'.* nor columns \['{name}_\*'.*Columns: \['lesion_image'"
+    ):
         model.fit(X_train[["lesion_image", "centre"]], y_train)
-    with pytest.raises(ValueError, match=r"no columns \['lesion_\*'\] of numbers"):
-        quick(kind, blocks=("lesion",)).fit(X_train, y_train)
+    with pytest.raises(ValueError, match=r"nor columns \['lesion_\*'\] of numbers"):
+        quick(kind, columns=["lesion"]).fit(X_train, y_train)
+    with pytest.raises(ValueError, match=r"\['lesion_image'\] hold something else"):
+        quick(kind, columns=["clinical", "lesion_image"]).fit(X_train, y_train)
     with pytest.raises(ValueError, match="y holds 2 endpoints"):
         quick(kind, endpoint=None).fit(X_train, y_train)
     with pytest.raises(KeyError, match="no endpoint or task 'pfs'"):
@@ -271,7 +285,7 @@ def test_noise_alone_leaves_no_column_and_says_so():
     X = pd.DataFrame(rng.normal(size=(60, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
     y = pd.DataFrame({"os_time": rng.exponential(20, 60), "os_event": 1})
     with pytest.warns(UserWarning, match="leaves no column: all risks are equal") as caught:
-        model = CoxNet(blocks=("clinical",), n_alphas=2, random_state=4).fit(X, y)
+        model = CoxNet(columns="clinical", n_alphas=2, random_state=4).fit(X, y)
     assert [w.filename for w in caught] == [__file__] * 2
     assert "hold 1 different values among 60 training patients" in str(caught[0].message)
     assert np.ptp(model.predict(X)) == 0
@@ -514,9 +528,9 @@ def test_cut_points_of_weights_are_those_of_repetitions(risk, scale, seed):
 @pytest.mark.parametrize(
     ("kind", "params"),
     [
-        (ClinicalCox, {"blocks": "clinical"}),
-        (ClinicalCox, {"blocks": ()}),
-        (ClinicalCox, {"blocks": [3]}),
+        (ClinicalCox, {"columns": 3}),
+        (ClinicalCox, {"columns": ()}),
+        (ClinicalCox, {"columns": [3]}),
         (ClinicalCox, {"endpoint": 3}),
         (ClinicalCox, {"alpha": -1.0}),
         (ClinicalCox, {"alpha": np.nan}),

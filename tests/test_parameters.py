@@ -131,5 +131,5 @@ def test_parameters_that_a_part_does_not_take_are_named_with_those_it_takes(mode
 
 
 def test_the_columns_of_a_modality_are_names():
-    with pytest.raises(ValueError, match="modalities must give the columns of 'clinical' as a name or a list of names"):
+    with pytest.raises(ValueError, match="modality 'clinical' needs the names of columns or blocks"):
         MMDLS(modalities={"clinical": 1}, trainer=Trainer(max_epochs=1)).fit(X, ENDPOINT)

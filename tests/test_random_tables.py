@@ -78,10 +78,10 @@ def _logistic(endpoint: str) -> Any:
 
 
 MODELS = {
-    "cox": Model(lambda name: ClinicalCox(endpoint=name, blocks=BLOCKS), "os", rows=True, columns=True),
-    "splines": Model(lambda name: ClinicalCox(endpoint=name, blocks=BLOCKS, spline_knots=3), "os", True, True),
-    "radiomics": Model(lambda name: RadiomicsCox(endpoint=name, blocks=BLOCKS), "os", rows=True, columns=True),
-    "coxnet": Model(lambda name: CoxNet(endpoint=name, blocks=BLOCKS, alpha=0.03), "os", rows=True, weights=False),
+    "cox": Model(lambda name: ClinicalCox(endpoint=name, columns=BLOCKS), "os", rows=True, columns=True),
+    "splines": Model(lambda name: ClinicalCox(endpoint=name, columns=BLOCKS, spline_knots=3), "os", True, True),
+    "radiomics": Model(lambda name: RadiomicsCox(endpoint=name, columns=BLOCKS), "os", rows=True, columns=True),
+    "coxnet": Model(lambda name: CoxNet(endpoint=name, columns=BLOCKS, alpha=0.03), "os", rows=True, weights=False),
     "forest": Model(lambda name: SurvivalForest(endpoint=name, **FOREST), "os"),
     "boosting": Model(lambda name: SurvivalBoosting(endpoint=name, **FOREST), "os", weights=False),
     "logistic": Model(_logistic, "label", rows=True, columns=True, weights=False),

@@ -64,7 +64,7 @@ def compared(*arguments, **options):
 
 @pytest.fixture(scope="module")
 def found(tables):
-    given = {"age": make_pipeline(SelectInputs(["clinical"]), ClinicalCox()), "all": ClinicalCox(blocks="all")}
+    given = {"age": make_pipeline(SelectInputs(["clinical"]), ClinicalCox()), "all": ClinicalCox(columns="all")}
     return compared({**given, "memory": Memory()}, *tables, reference="age")
 
 
@@ -145,12 +145,12 @@ def test_selected_inputs(small):
 
 def test_all_blocks_of_a_comparator(tables):
     X, y = tables
-    model = ClinicalCox(blocks="all", endpoint="os").fit(X, y)
+    model = ClinicalCox(columns="all", endpoint="os").fit(X, y)
     assert list(model.feature_names_in_) == list(X.columns)
     with pytest.raises(ValueError, match="reads all blocks of numbers or categories, and X has none"):
-        ClinicalCox(blocks="all", endpoint="os").fit(X[[]].assign(centre="A"), y)
+        ClinicalCox(columns="all", endpoint="os").fit(X[[]].assign(centre="A"), y)
     with pytest.raises(ValueError, match="or be 'all'"):
-        ClinicalCox(blocks=(), endpoint="os").fit(X, y)
+        ClinicalCox(columns=(), endpoint="os").fit(X, y)
 
 
 # -- one model a task --------------------------------------------------------------------------------------------------

@@ -26,8 +26,9 @@ class ClinicalCox(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str or "all", default=("clinical",)
-        Blocks of columns to use, such as ``("clinical", "pet")``; ``"all"`` is every block of numbers or categories.
+    columns : str or sequence of str, default="clinical"
+        Names of columns, or of blocks: ``"clinical"`` means the columns ``clinical_*``; ``"all"`` is every block of
+        numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     alpha : float, default=1.0
@@ -59,13 +60,13 @@ class ClinicalCox(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] | str = ("clinical",),
+        columns: Sequence[str] | str = "clinical",
         endpoint: str | None = None,
         alpha: float = 1.0,
         spline_knots: int | None = None,
         ties: str = "efron",
     ):
-        self.blocks = blocks
+        self.columns = columns
         self.endpoint = endpoint
         self.alpha = alpha
         self.spline_knots = spline_knots
@@ -119,8 +120,9 @@ class RadiomicsCox(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str or "all", default=("radiomics",)
-        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
+    columns : str or sequence of str, default="radiomics"
+        Names of columns, or of blocks: ``"clinical"`` means the columns ``clinical_*``; ``"all"`` is every block of
+        numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     min_variance : float, default=1e-8
@@ -145,14 +147,14 @@ class RadiomicsCox(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] | str = ("radiomics",),
+        columns: Sequence[str] | str = "radiomics",
         endpoint: str | None = None,
         min_variance: float = 1e-8,
         max_correlation: float = 0.95,
         alpha: float = 0.1,
         ties: str = "efron",
     ):
-        self.blocks = blocks
+        self.columns = columns
         self.endpoint = endpoint
         self.min_variance = min_variance
         self.max_correlation = max_correlation

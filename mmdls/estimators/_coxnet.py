@@ -29,8 +29,9 @@ class CoxNet(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
-        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
+    columns : str or sequence of str, default=("clinical", "pet", "radiomics")
+        Names of columns, or of blocks: ``"clinical"`` means the columns ``clinical_*``; ``"all"`` is every block of
+        numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     l1_ratio : float, default=0.5
@@ -62,7 +63,7 @@ class CoxNet(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
+        columns: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         l1_ratio: float = 0.5,
         alpha: float | str = "cv",
@@ -70,7 +71,7 @@ class CoxNet(TabularSurvival):
         cv: int = 4,
         random_state: Any = None,
     ):
-        self.blocks = blocks
+        self.columns = columns
         self.endpoint = endpoint
         self.l1_ratio = l1_ratio
         self.alpha = alpha

@@ -1,6 +1,6 @@
 """From the columns of a table to the modalities of a model, each with its encoder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from mmdls.cohort import cell_kind, is_identifier, modalities
+from mmdls.cohort import cell_kind, modalities
+from mmdls.estimators._selection import select_columns
 from mmdls.parts import Slot
 from mmdls.registry import encoders
 
@@ -51,7 +52,7 @@ def resolve_modalities(
         return clone(Slot(encoders).resolve(encoder))
 
     if isinstance(choice, Mapping) and choice:
-        found = {name: _columns(X, columns, name) for name, columns in choice.items()}
+        found = {name: select_columns(X, columns, f"modality {name!r}") for name, columns in choice.items()}
     elif isinstance(choice, str) and choice == "auto":
         found = dict(modalities(X) if blocks is None else blocks)
     else:
@@ -61,7 +62,9 @@ def resolve_modalities(
                 "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
                 f"(name, encoder, columns); got {choice!r}."
             )
-        return [(name, new(encoder), _columns(X, columns, name)) for name, encoder, columns in listed]
+        return [
+            (name, new(encoder), select_columns(X, columns, f"modality {name!r}")) for name, encoder, columns in listed
+        ]
     if not found:
         raise ValueError(
             "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
@@ -74,35 +77,6 @@ def resolve_modalities(
         for name, columns in found.items()
         for kind in (_content(X[columns[0]]),)
     ]
-
-
-def _columns(X: pd.DataFrame, columns: str | Sequence[str], name: str) -> list[str]:
-    """The columns of a modality: given one by one, or as the name of a column or of a block.
-
-    Raises
-    ------
-    ValueError
-        If a column is not there.
-    """
-    if isinstance(columns, str):
-        if columns in X.columns:
-            return [columns]
-        found = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{columns}_")]
-        found = [c for c in found if cell_kind(c) is None and not is_identifier(X[c])]
-        if not found:
-            raise ValueError(
-                f"modality {name!r} asks for {columns!r}, but X has neither this column nor columns '{columns}_*'. "
-                f"Columns: {list(X.columns)}."
-            )
-        return found
-    if not isinstance(columns, Sequence | np.ndarray | pd.Index):
-        raise ValueError(f"modalities must give the columns of {name!r} as a name or a list of names; got {columns!r}.")
-    missing = [c for c in columns if c not in X.columns]
-    if missing or not len(columns):
-        raise ValueError(
-            f"modality {name!r} asks for the columns {list(columns)}; X lacks {missing}. Columns: {list(X.columns)}."
-        )
-    return list(columns)
 
 
 def _content(column: pd.Series) -> str:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 from sksurv.functions import StepFunction
 
@@ -21,6 +20,7 @@ from mmdls.cohort import (
     warn_unused,
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
+from mmdls.estimators._selection import select_columns
 from mmdls.metrics import concordance_index, tied_times
 from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
@@ -28,10 +28,10 @@ __all__ = ["TabularSurvival"]
 
 
 class TabularSurvival(BaseEstimator):
-    """One endpoint from some blocks of a cohort; subclasses say which pipeline is fitted."""
+    """One endpoint from some columns of a cohort; subclasses say which pipeline is fitted."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "blocks": [list, tuple, np.ndarray, StrOptions({"all"})],
+        "columns": [str, list, tuple, np.ndarray],
         "endpoint": [str, None],
     }
     # Why a subclass takes no weights.
@@ -46,7 +46,7 @@ class TabularSurvival(BaseEstimator):
         Parameters
         ----------
         X : pandas.DataFrame or array of shape (n_patients, n_features)
-            A table of patients, of which the columns of ``blocks`` are used, or a plain numeric array.
+            A table of patients, of which ``columns`` are used, or a plain numeric array.
         y : pandas.DataFrame or structured array of shape (n_patients,)
             A table that holds the endpoint, or scikit-survival's target.
         sample_weight : array or Series of shape (n_patients,), default=None
@@ -68,9 +68,10 @@ class TabularSurvival(BaseEstimator):
             If the tertiles of the training risks leave a risk group without patients.
         """
         self._validate_params()
-        if not len(self.blocks) or any(not isinstance(block, str) for block in self.blocks):
+        if not len(self.columns) or any(not isinstance(name, str) for name in self.columns):
             raise ValueError(
-                f"blocks must hold names of blocks, such as ('clinical',), or be 'all'; got {self.blocks!r}."
+                f"columns must hold names of columns or blocks, such as ['clinical', 'pet_suvmax'], or be 'all'; got "
+                f"{self.columns!r}."
             )
         if sample_weight is not None and self._unweighted:
             raise ValueError(
@@ -118,8 +119,8 @@ class TabularSurvival(BaseEstimator):
         refuse_other_tables(X, "X")
         if reset and isinstance(X, pd.DataFrame) and X.shape[1] == 0:
             raise ValueError(
-                f"X has 0 feature(s), and a minimum of 1 is required; {type(self).__name__} reads the blocks "
-                f"{self.blocks}. mmdls.cohort.read_cohort takes features from blocks={{'clinical': [...]}}."
+                f"X has 0 feature(s), and a minimum of 1 is required; {type(self).__name__} reads "
+                f"{self.columns!r}. mmdls.cohort.read_cohort takes features from blocks={{'clinical': [...]}}."
             )
         named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
         if not named or not (reset or hasattr(self, "feature_names_in_")):
@@ -140,28 +141,13 @@ class TabularSurvival(BaseEstimator):
             return pd.DataFrame(values, columns=names, index=index)
         check_features(X)
         if reset:
-            found = modalities(X)
-            tables = [block for block, columns in found.items() if cell_kind(columns[0]) is None]
-            blocks = tables if isinstance(self.blocks, str) else list(self.blocks)
-            missing = [block for block in blocks if block not in found]
-            images = [block for block in blocks if block in found and block not in tables]
-            if not blocks:
-                raise ValueError(
-                    f"{type(self).__name__} reads all blocks of numbers or categories, and X has none. Columns: "
-                    f"{list(X.columns)[:30]}."
-                )
-            if missing or images:
-                raise ValueError(
-                    f"{type(self).__name__} reads the blocks {blocks}, but X has no columns "
-                    f"{[f'{b}_*' for b in missing + images]} of numbers or categories. Columns: {list(X.columns)[:30]}."
-                )
-            columns = [column for block in blocks for column in found[block]]
+            columns, found = self._select(X), modalities(X)
             self.feature_names_in_ = np.asarray(columns, dtype=object)
             self.n_features_in_ = len(columns)
             standard = {c for block in ("clinical", "pet", "radiomics") for c in found.get(block, ())}
             carried = [c for c in X.columns if c not in standard and cell_kind(c) is None]
             unused = [c for c in carried if c not in columns]
-            warn_unused(X, unused, f"This model reads the blocks {blocks}.", stacklevel=4)
+            warn_unused(X, unused, f"This model reads {self.columns!r}.", stacklevel=4)
         gone = [c for c in self.feature_names_in_ if c not in X.columns]
         if gone:
             raise ValueError(
@@ -176,6 +162,20 @@ class TabularSurvival(BaseEstimator):
                 stacklevel=4,
             )
         return features
+
+    def _select(self, X: pd.DataFrame) -> list[str]:
+        """The columns that are read; those of images, masks and vectors are refused."""
+        name = type(self).__name__
+        if isinstance(self.columns, str) and self.columns == "all":
+            blocks = [columns for columns in modalities(X).values() if cell_kind(columns[0]) is None]
+            if not blocks:
+                shown = list(X.columns)[:30]
+                raise ValueError(f"{name} reads all blocks of numbers or categories, and X has none. Columns: {shown}.")
+            return [column for columns in blocks for column in columns]
+        columns = select_columns(X, self.columns, name)
+        if cells := [column for column in columns if cell_kind(column) is not None]:
+            raise ValueError(f"{name} reads numbers and categories; {cells} hold something else. Leave them out.")
+        return columns
 
     def predict(self, X: Any) -> np.ndarray:
         """Risk, higher = earlier event, (n_patients,)."""

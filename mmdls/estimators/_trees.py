@@ -23,8 +23,9 @@ class SurvivalForest(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
-        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
+    columns : str or sequence of str, default=("clinical", "pet", "radiomics")
+        Names of columns, or of blocks: ``"clinical"`` means the columns ``clinical_*``; ``"all"`` is every block of
+        numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     n_estimators : int, default=200
@@ -49,7 +50,7 @@ class SurvivalForest(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
+        columns: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         n_estimators: int = 200,
         min_samples_leaf: int = 10,
@@ -57,7 +58,7 @@ class SurvivalForest(TabularSurvival):
         n_jobs: int | None = None,
         random_state: Any = None,
     ):
-        self.blocks = blocks
+        self.columns = columns
         self.endpoint = endpoint
         self.n_estimators = n_estimators
         self.min_samples_leaf = min_samples_leaf
@@ -104,8 +105,9 @@ class SurvivalBoosting(TabularSurvival):
 
     Parameters
     ----------
-    blocks : sequence of str or "all", default=("clinical", "pet", "radiomics")
-        Blocks of columns to use; ``"all"`` is every block of numbers or categories.
+    columns : str or sequence of str, default=("clinical", "pet", "radiomics")
+        Names of columns, or of blocks: ``"clinical"`` means the columns ``clinical_*``; ``"all"`` is every block of
+        numbers or categories.
     endpoint : str, default=None
         Which endpoint of a table; None if it has only one.
     n_estimators : int, default=150
@@ -130,7 +132,7 @@ class SurvivalBoosting(TabularSurvival):
     def __init__(
         self,
         *,
-        blocks: Sequence[str] | str = ("clinical", "pet", "radiomics"),
+        columns: Sequence[str] | str = ("clinical", "pet", "radiomics"),
         endpoint: str | None = None,
         n_estimators: int = 150,
         learning_rate: float = 0.05,
@@ -138,7 +140,7 @@ class SurvivalBoosting(TabularSurvival):
         subsample: float = 0.7,
         random_state: Any = None,
     ):
-        self.blocks = blocks
+        self.columns = columns
         self.endpoint = endpoint
         self.n_estimators = n_estimators
         self.learning_rate = learning_rate

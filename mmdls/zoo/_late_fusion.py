@@ -86,7 +86,7 @@ class LateFusion(_BaseComposition):
         self.fusions_ = {
             name: OneModelPerTask(
                 [
-                    ("survival", ClinicalCox(blocks=("score",))),
+                    ("survival", ClinicalCox(columns="score")),
                     *[(kind, make_pipeline(SimpleImputer(), LogisticRegression())) for kind in ("ordinal", "nominal")],
                 ]
             ).fit(scores[name], y.iloc[held][list(task.columns)])

@@ -44,7 +44,7 @@ class PlainCoxNet(_Plain):
     @classmethod
     def build(cls) -> Any:
         """An unfitted estimator."""
-        return library.CoxNet(blocks="all", random_state=0)
+        return library.CoxNet(columns="all", random_state=0)
 
 
 @models.register("survival_forest")
@@ -56,7 +56,7 @@ class PlainSurvivalForest(_Plain):
     @classmethod
     def build(cls) -> Any:
         """An unfitted estimator."""
-        return library.SurvivalForest(blocks="all", random_state=0)
+        return library.SurvivalForest(columns="all", random_state=0)
 
 
 @models.register("survival_boosting")
@@ -68,7 +68,7 @@ class PlainSurvivalBoosting(_Plain):
     @classmethod
     def build(cls) -> Any:
         """An unfitted estimator."""
-        return library.SurvivalBoosting(blocks="all", random_state=0)
+        return library.SurvivalBoosting(columns="all", random_state=0)
 
 
 @models.register("mmdls")

@@ -55,7 +55,7 @@ def tuned_linear(inputs: Sequence[str]) -> Pipeline:
         Unfitted.
     """
     space = {"alpha": FloatDistribution(0.1, 1e4, log=True), "spline_knots": CategoricalDistribution([None, 3, 5])}
-    return _tuned(inputs, ClinicalCox(blocks="all"), space, *_logistic())
+    return _tuned(inputs, ClinicalCox(columns="all"), space, *_logistic())
 
 
 def _tuned(
@@ -94,7 +94,7 @@ class _ElasticNet(_Tables):
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
-        cox = CoxNet(blocks="all", random_state=0)
+        cox = CoxNet(columns="all", random_state=0)
         return _tuned(cls.inputs, cox, CoxNet.search_space(), *_logistic(l1_ratio=0.5, solver="saga"))
 
 
@@ -102,7 +102,7 @@ class _Forest(_Tables):
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
-        survival = SurvivalForest(blocks="all", n_estimators=100, random_state=0)
+        survival = SurvivalForest(columns="all", n_estimators=100, random_state=0)
         forest = make_pipeline(
             TabularEncoder(scale=None), RandomForestClassifier(200, min_samples_leaf=5, random_state=0)
         )
@@ -114,7 +114,7 @@ class _Boosting(_Tables):
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
-        survival = SurvivalBoosting(blocks="all", random_state=0)
+        survival = SurvivalBoosting(columns="all", random_state=0)
         trees = HistGradientBoostingClassifier(max_iter=80, learning_rate=0.05, random_state=0)
         space = {"histgradientboostingclassifier__max_leaf_nodes": IntDistribution(3, 31, log=True)}
         boosting = make_pipeline(TabularEncoder(scale=None), trees)

@@ -1,0 +1,62 @@
+"""Which columns an estimator reads, by the names of columns or of blocks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mmdls.cohort import is_identifier
+from mmdls.cohort._cells import cell_kind
+
+__all__ = ["select_columns"]
+
+
+def select_columns(X: pd.DataFrame, names: str | Sequence[str], reader: str) -> list[str]:
+    """The columns that are asked for.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+    names : str or sequence of str
+        Names of columns, or of blocks: a name that is no column means the columns ``<name>_*`` of numbers or
+        categories, identifiers left out.
+    reader : str
+        Who asks, for the message.
+
+    Returns
+    -------
+    list of str
+        Each once, in the order in which they are asked for.
+
+    Raises
+    ------
+    ValueError
+        If a name is neither a column nor a block, or there is none.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame(columns=["clinical_age", "clinical_sex", "pet_suvmax", "pet_mtv"])
+    >>> select_columns(X, ["pet_mtv", "clinical"], "the model")
+    ['pet_mtv', 'clinical_age', 'clinical_sex']
+    """
+    if not isinstance(names, str | Sequence | np.ndarray | pd.Index) or not len(names):
+        raise ValueError(
+            f"{reader} needs the names of columns or blocks, such as ['clinical', 'pet_suvmax']; got {names!r}."
+        )
+    found: dict[str, None] = {}
+    missing = []
+    for name in [names] if isinstance(names, str) else list(names):
+        columns = [name] if name in X.columns else _block(X, name)
+        found |= dict.fromkeys(columns)
+        missing += [] if columns else [name]
+    if missing:
+        raise ValueError(
+            f"{reader} asks for {missing}; X has neither such columns nor columns "
+            f"{[f'{name}_*' for name in missing]} of numbers or categories. Columns: {list(X.columns)[:30]}."
+        )
+    return list(found)
+
+
+def _block(X: pd.DataFrame, name: str) -> list[str]:
+    columns = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{name}_")]
+    return [c for c in columns if cell_kind(c) is None and not is_identifier(X[c])]
