@@ -250,3 +250,17 @@ def test_audits_join_by_id_and_check_outcomes(Xy):
         audit_tables(X, y.assign(os_event=y["os_event"] + 1))
     with pytest.raises(ValueError, match="y lacks"):
         audit_tables(X, y.iloc[1:])
+
+
+def test_a_copy_of_a_number_or_of_a_time_with_causes_is_found():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"fev_value": rng.normal(2, 0.5, 60), "death_time": rng.exponential(30, 60)})
+    y["death_cause"] = rng.integers(0, 3, 60)
+    X = pd.DataFrame({"clinical_age": rng.normal(60, 9, 60)})
+    assert audit_tables(X, y)["passed"].all()
+    X["clinical_late"], X["clinical_litres"] = -(y["death_time"] ** 2), y["fev_value"] * 1000
+    X["clinical_word"] = y["death_cause"].map({0: "alive", 1: "cancer", 2: "other"})
+    detail = audit_tables(X, y)["detail"][0]
+    for column, outcome in {"late": "death_time", "litres": "fev_value", "word": "death_cause"}.items():
+        assert f"clinical_{column} determines {outcome}" in detail
+    assert detail.count("determines") == 3

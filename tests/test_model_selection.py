@@ -385,3 +385,17 @@ def test_searches_and_cross_validation_take_it_with_groups(patients):
         for train, test in cv.split(X, y, groups=person)
     ]
     np.testing.assert_allclose(search.cv_results_["mean_test_score"][0], np.mean(by_hand))
+
+
+def test_numbers_are_spread_by_quartiles_and_every_cause_is_in_both_parts():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"fev_value": rng.exponential(size=80), "death_time": rng.exponential(30, 80)})
+    y["death_cause"] = np.where(np.arange(80) < 2, 2, np.arange(80) % 2)  # cause 2 is rare
+    quarter = pd.qcut(y["fev_value"], 4, labels=False).to_numpy()
+    for _, test in CohortKFold(4, on=["fev"], random_state=0).split(y[[]], y):
+        assert np.bincount(quarter[test]).tolist() == [5, 5, 5, 5]
+    for seed in range(5):
+        kept, held = stratified_holdout(y, 0.25, seed)
+        assert set(y["death_cause"].iloc[kept]) >= {1, 2} and set(y["death_cause"].iloc[held]) >= {1, 2}
+        counts = np.bincount(quarter[held], minlength=4)
+        assert counts.min() >= 4 and counts.max() <= 6
