@@ -112,14 +112,14 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
     # A classifier knows its classes, but not under which name y holds them.
     if isinstance(getattr(final, "tasks_", None), Mapping) and not is_classifier(final):
         return [(task, table.set_axis(index)) for task, table in _own_answers(final, X, tasks, times)]
-    kind = _estimator_type(final)
-    if kind == "classifier":
+    answered_by = _estimator_type(final)
+    if answered_by == "classifier":
         classes = [plain_value(value) for value in np.ravel(final.classes_)]
         columns = pd.Index(classes, dtype=object)
-        task = _task_of(final, tasks, kind, classes)
+        task = _task_of(final, tasks, answered_by, classes)
         return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
-    task = _task_of(final, tasks, kind)
-    if kind == "regressor":
+    task = _task_of(final, tasks, answered_by)
+    if answered_by == "regressor":
         return [(task, pd.DataFrame({"value": np.ravel(final.predict(X))}, index=index))]
     return [(task, _survival_table(final, X, times, training_outcomes(final, [task]).get(task.name)).set_axis(index))]
 
