@@ -139,6 +139,9 @@ def test_selected_inputs(small):
     kept = SelectInputs(["tables"]).fit_transform(X).columns
     assert {c.partition("_")[0] for c in kept} == {"clinical", "pet", "radiomics"}
     assert set(SelectInputs(["images"]).fit_transform(X)) == {"lesion_image", "lung_image"}
+    with_vectors = X.assign(slide_vectors=None)
+    assert SelectInputs(["tables"]).fit_transform(with_vectors).columns.equals(kept)
+    assert set(SelectInputs(["slide"]).fit_transform(with_vectors)) == {"slide_vectors"}
     with pytest.raises(ValueError, match=r"reads the inputs \['pet'\]; X has no pet"):
         SelectInputs(["pet"]).fit(X[["clinical_age"]])
 

@@ -8,8 +8,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import align_rows
-from mmdls.estimators import SliceEncoder
+from mmdls.cohort import align_rows, cell_columns, cell_kind
 from mmdls.model_selection import CohortKFold
 from mmdls.search import OptunaSearch
 from mmdls.search._storage import Storage
@@ -44,11 +43,11 @@ class FirstFold:
 
 
 class EmbeddingSearch(MetaEstimatorMixin, BaseEstimator):
-    """Tune fusion and heads of a network on slice embeddings that are learned once, then train everything end to end.
+    """Tune fusion and heads of a network on embeddings that are learned once, then train everything end to end.
 
     The embeddings are learned on two thirds of the training rows, and trials are scored on the last third, which they
     have not seen. The best parameters are then fitted end to end on all training rows. Trials cost seconds instead of
-    minutes; what is tuned must not be a parameter of the image encoders. Without image columns it is a plain search.
+    minutes; what is tuned must not be a parameter of their encoders. Without images and vectors it is a plain search.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ class EmbeddingSearch(MetaEstimatorMixin, BaseEstimator):
         y = align_rows(y, X.index, "y")
         ((kept, held),) = FirstFold(random_state=self.random_state).split(X, y, align_rows(groups, X.index, "groups"))
         table = X
-        if any(str(column).endswith("_image") for column in X.columns):
+        if any(cell_kind(column) not in (None, "masks") for column in X.columns):
             table = _embedded(clone(self.estimator).fit(X.iloc[kept], y.iloc[kept]), X)
         search = OptunaSearch(
             clone(self.estimator),
@@ -124,9 +123,9 @@ class EmbeddingSearch(MetaEstimatorMixin, BaseEstimator):
 
 
 def _embedded(model: Any, X: pd.DataFrame) -> pd.DataFrame:
-    """The same patients with each image column replaced by what the fitted encoder sees in it."""
-    parts = [X.drop(columns=[c for c in X.columns if str(c).endswith(("_image", "_mask"))])]
+    """The same patients with each column of images or vectors replaced by what the fitted encoder sees in it."""
+    parts = [X.drop(columns=cell_columns(X))]
     for _, encoder, columns in model.modalities_:
-        if isinstance(encoder, SliceEncoder):
+        if cell_kind(columns[0]) is not None:
             parts.append(pd.DataFrame(encoder.transform(X[columns]), X.index, encoder.get_feature_names_out()))
     return pd.concat(parts, axis=1)

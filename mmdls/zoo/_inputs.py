@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import modalities
+from mmdls.cohort import cell_kind, modalities
 
 __all__ = ["SelectInputs", "columns_of", "missing_inputs"]
 
@@ -73,8 +73,8 @@ def columns_of(X: pd.DataFrame, name: str) -> list[str]:
     blocks = modalities(X)
     if name not in ("tables", "images"):
         return list(blocks.get(name, ()))
-    is_image = name == "images"
-    return [c for columns in blocks.values() for c in columns if str(c).endswith("_image") == is_image]
+    kind = "images" if name == "images" else None
+    return [c for columns in blocks.values() for c in columns if cell_kind(c) == kind]
 
 
 def missing_inputs(model: Any, X: pd.DataFrame) -> list[str]:
