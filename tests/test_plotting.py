@@ -56,6 +56,16 @@ def draw(name, data, ax=None):
             reference=0.5,
             ax=ax,
         ),
+        "cumulative_incidence": lambda: plotting.cumulative_incidence(
+            y["event"] * (1 + labels),
+            y["time"],
+            {k: pd.DataFrame((1 - survival["clinical"]) / 2, columns=TIMES) for k in (1, 2)},
+            labels={1: "death of cancer", 2: "other deaths"},
+            ax=ax,
+        ),
+        "predicted_observed": lambda: plotting.predicted_observed(
+            risks["multimodal"], {"clinical": risks["clinical"]}, unit="litres", n_resamples=20, ax=ax
+        ),
         "kaplan_meier": lambda: plotting.kaplan_meier(y["event"], y["time"], risks["multimodal"] > 0, ax=ax),
     }
     return calls[name]()

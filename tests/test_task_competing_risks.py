@@ -10,6 +10,7 @@ from mmdls import MMDLS, Trainer, evaluate, metrics
 from mmdls.cohort import check_target, find_tasks
 from mmdls.evaluation import compare, evaluate_predictions, make_scorers
 from mmdls.model_selection import CohortKFold, stratified_holdout
+from mmdls.report import report
 from mmdls.tasks import CompetingRisksTask
 from tests.simulated_outcomes import cause_specific_rates, draw_competing_risks, true_incidence
 
@@ -162,6 +163,28 @@ def test_the_columns_are_found_by_their_names_and_hold_codes():
         check_target(with_causes(y["death_cause"].replace(2, 3)), fitting=True)
     with pytest.warns(UserWarning, match="are taken as months"):
         check_target(y.assign(death_time=y["death_time"] * 1000))
+
+
+def test_labels_of_a_category_need_codes():
+    _, y = cohort(30)
+    labels = y["death_cause"].map({0: "alive", 1: "cancer", 2: "other"}).astype("category")
+    with pytest.raises(TypeError, match="Give every label a code"):
+        check_target(y.assign(death_cause=labels))
+    codes = y["death_cause"].astype("category")
+    found, expected = (find_tasks(y)["death"].outcome(table)["cause"] for table in (y.assign(death_cause=codes), y))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_report_draws_the_incidence_with_the_mean_prediction():
+    X, y = cohort(60)
+    incidence = true_incidence(cause_specific_rates(X["clinical_x"].to_numpy()), [12.0])
+    given = pd.DataFrame({"risk_1": incidence[:, 0, 0], "incidence_1_12": incidence[:, 0, 0]}, index=X.index)
+    options = {"horizons": (12,), "n_resamples": 10, "by": None}
+    caption = "<figcaption>death, cumulative incidence (Aalen-Johansen)"
+    text = report({"a": {"death": given}, "b": {"death": given}}, X, y, **options)
+    assert all(f"{caption}, and mean prediction of {model}.</figcaption>" in text for model in "ab")
+    text = report({"a": {"death": given[["risk_1"]]}, "b": {"death": given[["risk_1"]]}}, X, y, **options)
+    assert text.count(f"{caption}.</figcaption>") == 1
 
 
 def test_it_describes_patients():

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
@@ -12,6 +13,7 @@ from mmdls import MMDLS, Trainer, evaluate
 from mmdls.cohort import check_target, find_tasks
 from mmdls.evaluation import compare, evaluate_predictions, make_scorers
 from mmdls.parts import Part
+from mmdls.report import report
 from mmdls.tasks import RegressionTask
 from tests.simulated_outcomes import draw_values
 
@@ -119,6 +121,30 @@ def test_predictions_at_hand_are_read_by_name():
     ):
         with pytest.raises(ValueError, match=said):
             evaluate_predictions({"fev": given}, y, n_resamples=0)
+
+
+def test_the_likelihood_ratio_is_that_of_linear_regressions():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(80, 2))
+    values = 3 + scores @ [1.0, 0.5] + rng.normal(size=80)
+    task = RegressionTask("fev", ("fev_value",))
+    statistic, coefficients = task.association(values, [pd.DataFrame({"value": column}) for column in scores.T])
+    model = LinearRegression().fit(scores, values)
+    errors = values - model.predict(scores), values - values.mean()
+    fitted_one, constant = (norm.logpdf(error, scale=error.std()).sum() for error in errors)
+    assert statistic == pytest.approx(2 * (fitted_one - constant))
+    np.testing.assert_allclose(coefficients, model.coef_)
+    for same in (values, scores[:, 0]):
+        statistic, coefficients = task.association(values, [pd.DataFrame({"value": same})] * 2)
+        assert np.isnan(statistic) and np.isnan(coefficients).all()
+
+
+@pytest.mark.parametrize("models", [1, 2])
+def test_a_report_draws_observed_against_predicted(models):
+    X, y = cohort(60)
+    value = (y["fev_value"] + 10.0).fillna(0.0).to_frame("value")
+    text = report({f"model {k}": {"fev": value} for k in range(models)}, X, y, n_resamples=10, by=None)
+    assert text.count("<figcaption>fev, observed against predicted, with R2.</figcaption>") == 1
 
 
 def test_the_column_is_found_by_its_name_and_holds_numbers():

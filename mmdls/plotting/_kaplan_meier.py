@@ -12,7 +12,7 @@ from mmdls import metrics
 from mmdls.metrics._checks import check_outcome
 from mmdls.plotting._axes import PALETTE, axes, finish, joined
 
-__all__ = ["kaplan_meier"]
+__all__ = ["kaplan_meier", "log_log_interval", "numbers_at_risk", "time_ticks"]
 
 
 def kaplan_meier(
@@ -98,7 +98,7 @@ def kaplan_meier(
         xlabel="Months",
         ylabel="Probability of being event-free",
     )
-    ax.set_xticks(_ticks(time.max()))
+    ax.set_xticks(time_ticks(time.max()))
     finish(ax)
     if len(order) > 1:
         title = _p_text(event, time, group)
@@ -108,7 +108,7 @@ def kaplan_meier(
         legend = ax.legend(handles, texts, title=title, loc="best", fontsize="small", title_fontsize="small")
         legend.get_frame().set(alpha=0.85, linewidth=0)
     if at_risk:
-        _numbers_at_risk(ax, rows if len(order) > 1 else [("", *rows[0][1:])])
+        numbers_at_risk(ax, rows if len(order) > 1 else [("", *rows[0][1:])])
     return ax
 
 
@@ -148,7 +148,8 @@ def log_log_interval(
     return np.where(flat, survival, low), np.where(flat, survival, high)
 
 
-def _ticks(longest: float) -> np.ndarray:
+def time_ticks(longest: float) -> np.ndarray:
+    """Ticks of an axis of months: at most about ten, months or years apart."""
     step = next((s for s in (1, 3, 6, 12, 24, 36, 60, 120) if longest / s <= 9), 240)
     return np.arange(0, longest + 1e-9, step)
 
@@ -176,7 +177,7 @@ def _ratio_texts(
     return [" (reference)", *texts]
 
 
-def _numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
+def numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
     """A table under the x axis, in points so that it neither overlaps the labels nor is cut off."""
     ticks = ax.get_xticks()
     size, line, top = 8, 11, 38

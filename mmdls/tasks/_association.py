@@ -5,7 +5,7 @@ from scipy.special import log_softmax
 
 from mmdls.metrics import cox_regression
 
-__all__ = ["cox_association", "logistic_association"]
+__all__ = ["cox_association", "linear_association", "logistic_association"]
 
 _ROUNDS = 50
 
@@ -14,6 +14,20 @@ def cox_association(event: np.ndarray, time: np.ndarray, scores: np.ndarray) -> 
     """Twice the gain in log partial likelihood of a Cox regression on scores (n, m), and their coefficients (m,)."""
     fit = cox_regression(event, time, scores)
     return 2 * (fit.log_likelihood - fit.null_log_likelihood), fit.coefficients
+
+
+def linear_association(values: np.ndarray, scores: np.ndarray) -> tuple[float, np.ndarray]:
+    """Twice the gain in log-likelihood of a linear regression on scores (n, m), and their coefficients (m,).
+
+    The errors are normal; their variance is estimated with and without the scores. NaN if the scores are collinear or
+    fit exactly.
+    """
+    centred, design = values - values.mean(), scores - scores.mean(axis=0)
+    coefficients, _, rank, _ = np.linalg.lstsq(design, centred)
+    left, total = ((centred - design @ coefficients) ** 2).sum(), (centred**2).sum()
+    if rank < scores.shape[1] or not left > 1e-12 * total:
+        return float("nan"), np.full(scores.shape[1], np.nan)
+    return float(len(values) * np.log(total / left)), coefficients
 
 
 def logistic_association(labels: np.ndarray, probabilities: list[np.ndarray]) -> tuple[float, np.ndarray]:

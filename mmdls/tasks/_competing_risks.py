@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implaus
 from mmdls.registry import competing_risks_heads, tasks
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._cause_statistics import CAUSE_METRICS, cause_statistics
+from mmdls.tasks._figures import Figure, FigureSettings
 
 __all__ = ["CompetingRisksTask"]
 
@@ -104,8 +105,9 @@ class CompetingRisksTask(Task):
     def _codes(self, column: pd.Series) -> np.ndarray:
         """Causes as float64, NaN where unknown."""
         expected = f"{column.name!r} must hold whole numbers, 0 = censored and 1, 2, ... = the cause, NaN if unknown"
+        column = column.astype(object) if isinstance(column.dtype, pd.CategoricalDtype) else column
         found = pd.api.types.infer_dtype(column, skipna=True)
-        if found not in ("floating", "integer", "mixed-integer-float", "boolean", "empty", "categorical"):
+        if found not in ("floating", "integer", "mixed-integer-float", "boolean", "empty"):
             labels = list(column.dropna().unique()[:4])
             mapping = ", ".join(f"{label!r}: ..." for label in labels)
             raise TypeError(f"{expected}; got {found}. Give every label a code: y[{column.name!r}].map({{{mapping}}}).")
@@ -240,16 +242,38 @@ class CompetingRisksTask(Task):
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, error and calibration of every cause, with weights for censoring."""
         for cause in case.task.classes:
-            months = {
-                float(match["months"]): column
-                for column in case.predicted
-                if (match := _COLUMN.fullmatch(column)) and match["incidence"] == str(cause)
-            }
-            incidence = case.predicted[[months[t] for t in sorted(months)]].set_axis(sorted(months), axis=1)
             counted = _counted(case, cause)
-            for statistic in cause_statistics(case, settings, cause, incidence):
+            for statistic in cause_statistics(case, settings, cause, _incidence(case.predicted, cause)):
                 name = f"{statistic.metric}_cause{cause}"
                 yield replace(statistic, metric=name, counted=counted)
+
+    def figures(
+        self, outcome: np.ndarray, predictions: Mapping[str, pd.DataFrame], settings: FigureSettings
+    ) -> Iterator[Figure]:
+        """The observed cumulative incidence of every cause, and the mean predicted one of each model."""
+        for model, table in predictions.items():
+            curves = {cause: _incidence(table, cause) for cause in range(1, _MOST_CAUSES + 1)}
+            curves = {cause: curve.loc[:, curve.notna().all()] for cause, curve in curves.items()}
+            curves = {cause: curve for cause, curve in curves.items() if curve.shape[1]}
+            caption = f"{self.name}, cumulative incidence (Aalen-Johansen)"
+            yield Figure(
+                "cumulative_incidence",
+                (outcome["cause"], outcome["time"], curves),
+                f"{caption}, and mean prediction of {model}." if curves else f"{caption}.",
+                size=(6, 5.2),
+            )
+            if not curves:
+                return
+
+
+def _incidence(predicted: pd.DataFrame, cause: int) -> pd.DataFrame:
+    """The predicted cumulative incidence of one cause, columns = months, ascending."""
+    months = {
+        float(match["months"]): column
+        for column in predicted
+        if (match := _COLUMN.fullmatch(column)) and match["incidence"] == str(cause)
+    }
+    return predicted[[months[t] for t in sorted(months)]].set_axis(sorted(months), axis=1)
 
 
 def _counted(case: Case, cause: int) -> Callable[[], tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Numbers to predict, such as a lung function or a tumour volume."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +10,9 @@ import pandas as pd
 from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.registry import regression_heads, tasks
+from mmdls.tasks._association import linear_association
 from mmdls.tasks._case import NO_HORIZON, Case, Settings, Statistic
+from mmdls.tasks._figures import Figure, FigureSettings
 
 __all__ = ["RegressionTask"]
 
@@ -98,3 +100,15 @@ class RegressionTask(Task):
                 return function(y_true, y_pred, weights)
 
             yield Statistic(name, NO_HORIZON, compute)
+
+    def figures(
+        self, outcome: np.ndarray, predictions: Mapping[str, pd.DataFrame], settings: FigureSettings
+    ) -> Iterator[Figure]:
+        """Observed against predicted values."""
+        values = {model: table["value"].to_numpy() for model, table in predictions.items()}
+        caption = f"{self.name}, observed against predicted, with R2."
+        yield Figure("predicted_observed", (outcome, values), caption, settings.bootstrap, (4.8, 4.8))
+
+    def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
+        """Linear regression on the predicted values."""
+        return linear_association(outcome, np.column_stack([table["value"].to_numpy() for table in scores]))
