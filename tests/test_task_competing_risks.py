@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmdls import MMDLS, Trainer, evaluate, metrics
-from mmdls.cohort import check_target, find_tasks
+from mmdls.cohort import check_cohort, check_target, find_tasks
 from mmdls.evaluation import compare, evaluate_predictions, make_scorers
 from mmdls.model_selection import CohortKFold, stratified_holdout
 from mmdls.report import report
@@ -222,3 +222,9 @@ def test_predictions_at_hand_are_read_by_name():
     ):
         with pytest.raises(ValueError, match=said):
             evaluate_predictions({"death": wrong}, y, n_resamples=0)
+
+
+def test_the_cause_among_the_features_is_refused_even_with_other_values():
+    X, y = cohort(30)
+    with pytest.raises(ValueError, match=r"X holds outcomes: \['death_cause'\]"):
+        check_cohort(X.assign(death_cause=0.5), y)

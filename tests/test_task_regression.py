@@ -166,3 +166,9 @@ def test_the_column_is_found_by_its_name_and_holds_numbers():
         check_target(y.assign(fev_value=np.where(y.index == "P0-1", np.inf, y["fev_value"])))
     with pytest.raises(ValueError, match="known values, all the same"):
         check_target(y * 0 + 5, fitting=True)
+
+
+def test_a_number_under_another_name_is_refused_with_the_name_that_it_needs():
+    _, y = cohort(30)
+    with pytest.raises(ValueError, match="a number to predict is called '<name>_value'"):
+        check_target(y.rename(columns={"fev_value": "fev"}), fitting=True)

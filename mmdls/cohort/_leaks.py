@@ -53,7 +53,7 @@ def refuse_outcome_names(X: pd.DataFrame, y: pd.DataFrame) -> None:
 
 
 def _of_an_endpoint(name: str) -> bool:
-    return name.endswith(("_time", "_event"))
+    return name.endswith(("_time", "_event", "_cause"))
 
 
 def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> None:

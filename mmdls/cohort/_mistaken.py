@@ -206,7 +206,8 @@ def _check_values(column: pd.Series) -> None:
         raise ValueError(
             f"Unknown label type: {name!r} holds continuous numbers{' written as text' if is_text else ''}, such as "
             f"{shortened(known.unique(), 3)}, which are no classes. A time belongs to an endpoint "
-            f"('<name>_time', '<name>_event'); cut a measurement into groups first (pandas.cut), or leave it out of y."
+            "('<name>_time', '<name>_event'), and a number to predict is called '<name>_value'. Or cut a measurement "
+            "into groups first (pandas.cut), or leave it out of y."
         )
     whole = len(numbers) == n and not is_text and not declared
     if (
