@@ -21,6 +21,7 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
 from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
+from mmdls.estimators._selection import select_columns
 from mmdls.model_selection import CohortKFold
 
 QUICK = {
@@ -209,14 +210,49 @@ def test_tables_and_structured_arrays_and_plain_arrays_agree(parts, kind):
         np.testing.assert_array_equal(from_table.predict(X_test[numbers].to_numpy()), risk)
 
 
-def test_columns_are_given_by_their_names_or_by_those_of_blocks(parts):
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_are_given_by_their_names_or_by_those_of_blocks(parts, kind):
+    X_train, X_test, y_train, _ = parts
+    clinical, pet = (list(block(X_train, name).columns) for name in ("clinical", "pet"))
+    rest = [c for c in pet if c != "pet_mtv"]
+    for columns, expected in [
+        ("pet_mtv", ["pet_mtv"]),
+        (["pet_mtv", "clinical_age"], ["pet_mtv", "clinical_age"]),
+        ("clinical", clinical),
+        (("pet", "clinical"), [*pet, *clinical]),
+        (np.array(["pet_mtv", "clinical", "pet"]), ["pet_mtv", *clinical, *rest]),
+    ]:
+        model = quick(kind, columns=columns).fit(X_train, y_train)
+        assert list(model.feature_names_in_) == expected
+    by_name = quick(kind, columns=pet).fit(X_train, y_train).predict(X_test)
+    np.testing.assert_array_equal(quick(kind, columns="pet").fit(X_train, y_train).predict(X_test), by_name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("columns", ["mri", ["clinical", "mri"]])
+def test_an_unknown_name_of_columns_is_refused_with_the_columns_there_are(parts, kind, columns):
     X_train, _, y_train, _ = parts
-    model = quick(ClinicalCox, columns=["pet_mtv", "clinical", "pet"]).fit(X_train, y_train)
-    blocks = {name: [c for c in X_train if c.startswith(f"{name}_")] for name in ("clinical", "pet")}
-    rest = [c for c in blocks["pet"] if c != "pet_mtv"]
-    assert list(model.feature_names_in_) == ["pet_mtv", *blocks["clinical"], *rest]
+    message = rf"{kind.__name__} asks for \['mri'\].* nor columns \['mri_\*'\].*Columns: \[.*'clinical_age'"
+    with pytest.raises(ValueError, match=message):
+        quick(kind, columns=columns).fit(X_train, y_train)
+
+
+def test_a_column_goes_before_a_block_and_identifiers_are_read_only_by_name():
+    X = pd.DataFrame({"pet": [1.0, 2.0, 3.0], "pet_mtv": [3.0, 1.0, 2.0], "clinical_age": [60, 71, 55]})
+    X = X.assign(clinical_id=["p1", "p2", "p3"], clinical_image=None)
+    assert select_columns(X, "pet", "the model") == ["pet"]
+    assert select_columns(X, "clinical", "the model") == ["clinical_age"]
+    assert select_columns(X, ["clinical", "clinical_id"], "the model") == ["clinical_age", "clinical_id"]
+    for nothing in ([], "", None):
+        with pytest.raises(ValueError, match="the model needs the names of columns or blocks"):
+            select_columns(X, nothing, "the model")
+
+
+def test_modalities_select_by_the_rule_of_the_comparators(parts):
+    X_train, _, y_train, _ = parts
+    clinical = list(block(X_train, "clinical").columns)
     network = MMDLS({"both": ["clinical", "pet_mtv"]}, trainer=Trainer(max_epochs=1), random_state=0)
-    assert network.fit(X_train, y_train).modalities_[0][2] == [*blocks["clinical"], "pet_mtv"]
+    assert network.fit(X_train, y_train).modalities_[0][2] == [*clinical, "pet_mtv"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

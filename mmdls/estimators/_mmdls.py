@@ -49,7 +49,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         names the columns of each modality, whatever they are called. A list composes
         like ``ColumnTransformer``: the encoder is a :class:`SliceEncoder` (trained end to end), a
         :class:`TabularEncoder`, or any transformer (its output is used as it is; scikit-learn's ``FrozenEstimator``
-        keeps a fitted one); columns are names, or the name of a block.
+        keeps a fitted one); columns are names of columns or of blocks, one or several.
     image_encoder, table_encoder : str or estimator, default="slices" and "table"
         The encoders that ``"auto"`` and a dict use: a name in ``mmdls.registry.encoders``, or an estimator. In the list
         an encoder may be a name too.

@@ -53,6 +53,7 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
     backbone_weights : path-like, default=None
         A file with the state dict of an ImageNet ResNet, as ``torch.save`` writes it, from which the encoder starts.
     image_column : str, default="ct_image"
+        The image to read; one column, not a selection, since each mask belongs to one image.
     image_size : int or (int, int), default=128
         Height and width of the network's input; slices are resized to it, and masks back to the image's size.
     context_slices : int, default=0

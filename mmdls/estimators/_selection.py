@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import is_identifier
-from mmdls.cohort._cells import cell_kind
+from mmdls.cohort import cell_kind, is_identifier
 
 __all__ = ["select_columns"]
 
