@@ -73,7 +73,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Weight of the loss of auxiliary heads that read one modality each; 0 turns them off. They keep a modality that
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
     auxiliary_horizons : tuple of float, default=()
-        Months of auxiliary losses, of the event by then; patients censored before are left out of them.
+        Months of auxiliary losses, of the event by the horizon; patients censored before are left out of them.
     trainer : Trainer, default=None
         How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None
@@ -302,9 +302,9 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         inputs = self._inputs(self._table(X, reset=False))
         outputs = forward_cohort(self._network, inputs, self._trainer.compute())
         table = pd.DataFrame(index=X.index)
-        if outputs.modality_weights is not None:
-            table[inputs.names] = outputs.modality_weights.numpy()
-        for name, weights in outputs.item_weights.items():
+        if outputs.attention.modalities is not None:
+            table[inputs.names] = outputs.attention.modalities.numpy()
+        for name, weights in outputs.attention.items.items():
             data: Any = inputs.data[name]
             parts = np.split(weights.numpy(), data.offsets[1:-1])
             table[f"{name}_{data.items}"] = pd.Series(parts, index=X.index)

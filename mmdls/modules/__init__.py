@@ -8,13 +8,14 @@ from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
 from mmdls.modules.logistic_hazard import LogisticHazardHead
 from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
-from mmdls.modules.multimodal import LossName, MultimodalNet, Outputs
+from mmdls.modules.multimodal import AttentionWeights, LossName, MultimodalNet, Outputs
 from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPooling, SelfAttentionPooling
 from mmdls.modules.regression import RegressionHead
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
 __all__ = [
     "AdditiveFusion",
+    "AttentionWeights",
     "BagNet",
     "CauseSpecificCoxHead",
     "ClassHead",

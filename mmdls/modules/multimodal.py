@@ -1,7 +1,7 @@
 """The multimodal, multi-task network: encoders, fusion, one head a task."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import functional
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.encoders import BagNet
 
-__all__ = ["LossName", "MultimodalNet", "Outputs", "horizon_targets"]
+__all__ = ["AttentionWeights", "LossName", "MultimodalNet", "Outputs", "horizon_targets"]
 
 
 class LossName(NamedTuple):
@@ -46,6 +46,22 @@ def _doubled(name: str) -> str:
 
 
 @dataclass
+class AttentionWeights:
+    """How much each modality, and each item of a bag, added to what a network says of some patients.
+
+    Parameters
+    ----------
+    modalities : Tensor of shape (B, M), default=None
+        If the fusion weighs modalities.
+    items : dict of str to Tensor of shape (K,)
+        Packed, of the modalities whose pooling weighs items, such as slices.
+    """
+
+    modalities: Tensor | None = None
+    items: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
 class Outputs:
     """What a network says of some patients.
 
@@ -57,14 +73,12 @@ class Outputs:
         Parameters of every task, such as logits.
     horizons : dict of str to Tensor of shape (B, H)
         Auxiliary logits of the event by each horizon, of tasks that have them.
-    alone : dict of (task, modality) to Tensor of shape (B, P)
+    unimodal : dict of (task, modality) to Tensor of shape (B, P)
         What the heads of single modalities say; in training only.
     embeddings : dict of str to Tensor of shape (B, D)
         Of every modality.
-    modality_weights : Tensor of shape (B, M), default=None
-        If the fusion weighs modalities.
-    item_weights : dict of str to Tensor of shape (K,)
-        Packed, of the modalities whose pooling weighs items, such as slices.
+    attention : AttentionWeights
+        Empty where neither the fusion nor a pooling weighs what it reads.
     unknown : Tensor of shape (B,), bool
         Patients without any modality.
     """
@@ -72,22 +86,24 @@ class Outputs:
     shared: Tensor
     tasks: dict[str, Tensor] = field(default_factory=dict)
     horizons: dict[str, Tensor] = field(default_factory=dict)
-    alone: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    unimodal: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
-    modality_weights: Tensor | None = None
-    item_weights: dict[str, Tensor] = field(default_factory=dict)
+    attention: AttentionWeights = field(default_factory=AttentionWeights)
     unknown: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
-    @classmethod
-    def join(cls, pieces: Sequence["Outputs"]) -> "Outputs":
+    @staticmethod
+    def join(pieces: Sequence["Outputs"]) -> "Outputs":
         """Those of pieces of a cohort, one after the other, on the CPU."""
 
         def together(values: Sequence[Any]) -> Any:
             if isinstance(values[0], dict):
                 return {name: together([value[name] for value in values]) for name in values[0]}
+            if is_dataclass(values[0]):
+                parts = fields(values[0])
+                return type(values[0])(*(together([getattr(value, part.name) for value in values]) for part in parts))
             return None if values[0] is None else torch.cat([value.cpu() for value in values])
 
-        return cls(*(together([getattr(piece, part.name) for piece in pieces]) for part in fields(cls)))
+        return together(pieces)
 
 
 class MultimodalNet(nn.Module):
@@ -117,14 +133,14 @@ class MultimodalNet(nn.Module):
         Behind the trunk.
     modality_dropout : float, default=0.0
         Chance that a present modality is hidden from a patient in training; one always stays.
-    modality_heads : mapping of str to mapping of str to nn.Module, default=None
+    unimodal_heads : mapping of str to mapping of str to nn.Module, default=None
         For each modality, one head a task that reads its embedding alone. They are used in training only: without them
         the modality that is learned fastest, often the clinical table, leaves the images nothing to explain.
     unimodal_loss_weight : float, default=0.0
         Weight of the mean loss of these heads.
     horizons : mapping of str to sequence of float, default=None
-        By task with event and time, the months at which auxiliary logits of the event by then are trained beside its
-        head (the published model has 12, 36, 60). They shape the representation only.
+        By task with event and time, the months at which auxiliary logits of the event by each horizon are trained
+        beside its head (the published model has 12, 36, 60). They shape the representation only.
 
     References
     ----------
@@ -144,7 +160,7 @@ class MultimodalNet(nn.Module):
         class_embedding: int = 32,
         dropout: float = 0.3,
         modality_dropout: float = 0.0,
-        modality_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
+        unimodal_heads: Mapping[str, Mapping[str, nn.Module]] | None = None,
         unimodal_loss_weight: float = 0.0,
         horizons: Mapping[str, Sequence[float]] | None = None,
     ):
@@ -155,7 +171,7 @@ class MultimodalNet(nn.Module):
         self.heads = NamedModules(heads)
         self.conditioned_heads = NamedModules(conditioned_heads)
         self.modality_dropout = modality_dropout
-        self.modality_heads = NamedModules({n: NamedModules(alone) for n, alone in (modality_heads or {}).items()})
+        self.unimodal_heads = NamedModules({n: NamedModules(own) for n, own in (unimodal_heads or {}).items()})
         self.unimodal_loss_weight = unimodal_loss_weight
         self.horizons = {name: tuple(months) for name, months in (horizons or {}).items()}
         width = int(fusion.out_features)
@@ -214,9 +230,9 @@ class MultimodalNet(nn.Module):
         outputs = self.predict(self.represent(embeddings, present))
         outputs.embeddings, outputs.unknown = embeddings, ~present.any(dim=1)
         if self.training:
-            outputs.alone = {
+            outputs.unimodal = {
                 (task, modality): head(embeddings[modality])
-                for modality, heads in self.modality_heads.items()
+                for modality, heads in self.unimodal_heads.items()
                 for task, head in heads.items()
             }
         return outputs
@@ -255,15 +271,15 @@ class MultimodalNet(nn.Module):
             event, time = targets[name]
             labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
             found[LossName(name, horizons=True)] = _horizon_loss(logits, labels, sample_weight)
-        if outputs.alone and self.unimodal_loss_weight:
+        if outputs.unimodal and self.unimodal_loss_weight:
             if present is None:
                 raise ValueError(
                     "the heads of single modalities learn from patients who have them; give present (B, M)."
                 )
-            share = self.unimodal_loss_weight / len(self.modality_heads)
-            for (name, modality), output in outputs.alone.items():
+            share = self.unimodal_loss_weight / len(self.unimodal_heads)
+            for (name, modality), output in outputs.unimodal.items():
                 here = known[name] & present[:, self.names.index(modality)]
-                loss = _known_loss(self.modality_heads[modality][name], output, targets[name], here, sample_weight)
+                loss = _known_loss(self.unimodal_heads[modality][name], output, targets[name], here, sample_weight)
                 found[LossName(name, modality)] = share * loss
         return found
 
@@ -273,7 +289,7 @@ class MultimodalNet(nn.Module):
 
 
 def horizon_targets(event: Tensor, time: Tensor, horizons: Tensor) -> Tensor:
-    """Event (B,), time (B,), horizons (H,) -> (B, H): 1 = event by then, 0 = known event-free, NaN = unknown."""
+    """Event (B,), time (B,), horizons (H,) -> (B, H): 1 = event by the horizon, 0 = known event-free, NaN = unknown."""
     by_then = time[:, None] <= horizons
     target = torch.where(by_then, torch.where(event[:, None], 1.0, torch.nan), 0.0)
     return torch.where(time[:, None].isnan(), torch.nan, target)

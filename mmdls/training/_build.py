@@ -83,7 +83,7 @@ def build_network(
         class_embedding=class_embedding,
         dropout=dropout,
         modality_dropout=modality_dropout,
-        modality_heads={
+        unimodal_heads={
             name: {task.name: head(task, width) for task in tasks.values()}
             for name, width in (widths.items() if supervised else ())
         },
@@ -133,7 +133,7 @@ def fit_network(
                 inputs.frozen[name] = frozen
         for name in tasks:
             outcome = targets.of(name, targets.learnable_rows(name, rows))
-            for head in [network.head(name), *(alone[name] for alone in network.modality_heads.values())]:
+            for head in [network.head(name), *(own[name] for own in network.unimodal_heads.values())]:
                 head.prepare(*outcome)
         rows, validation, losses = hold_out(
             y,

@@ -32,11 +32,11 @@ def forward_cohort(network: MultimodalNet, inputs: Inputs, compute: Compute, n_p
             present = inputs.present[rows].to(compute.torch_device)
             outputs = network(packed, present)
             if hasattr(network.fusion, "attention"):
-                outputs.modality_weights = network.fusion.attention(outputs.embeddings, present)
+                outputs.attention.modalities = network.fusion.attention(outputs.embeddings, present)
             for name, encoder in network.encoders.items():
                 weights = encoder.attention(*packed[name]) if isinstance(encoder, BagNet) else None
                 if weights is not None:
-                    outputs.item_weights[name] = weights
+                    outputs.attention.items[name] = weights
             found.append(outputs)
     return Outputs.join(found)
 
