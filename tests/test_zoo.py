@@ -10,11 +10,12 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
 import mmdls
-from mmdls import ClinicalCox, compare_models, create, list_models
+from mmdls import ClinicalCox, TabularEncoder, compare_models, create, list_models
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators._risk_groups import risk_group
@@ -194,6 +195,18 @@ def test_a_class_that_no_training_row_has_gets_probability_zero(tables):
     model = OneModelPerTask([("ordinal", DummyClassifier())]).fit(X, y[y["stage"] != "III"].reindex(y.index))
     told = model.predict_tasks(X, [])["stage"]
     assert list(told) == ["I-II", "III", "IV"] and told["III"].eq(0).all()
+
+
+def test_numbers_are_predicted_as_numbers_and_by_linear_models(tables):
+    X, y = tables
+    y = pd.DataFrame({"dose_value": 3 * X["clinical_age"] + X["pet_suvmax"].fillna(0)})
+    model = OneModelPerTask([("regression", make_pipeline(TabularEncoder(), Ridge()))]).fit(X, y)
+    assert np.corrcoef(model.predict(X)["dose"], y["dose_value"])[0, 1] > 0.9
+    linear = create("tables_linear", model__regression__n_trials=2)
+    found = compared({"tables": linear, "cox": "clinical_cox"}, X, y)
+    value = found.scores.set_index(["model", "metric"])["value"]
+    assert value["tables", "r2"] > 0.8
+    assert found.scores["note"][found.scores["model"] == "cox"].tolist() == ["does not answer regression tasks"]
 
 
 # -- comparisons -------------------------------------------------------------------------------------------------------

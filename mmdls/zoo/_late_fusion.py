@@ -120,7 +120,7 @@ class LateFusion(_BaseComposition):
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:
         """A risk for each endpoint and a label for each class task, one row a patient."""
         tables = self.predict_tasks(X, np.array([]))
-        return pd.DataFrame({name: answer_of(table) for name, table in tables.items()})
+        return pd.DataFrame({name: answer_of(self.tasks_[name], table) for name, table in tables.items()})
 
     def _scores(self, models: dict[str, Any], X: pd.DataFrame) -> dict[str, pd.DataFrame]:
         """For each task what every model says of it: a risk, or the log-probabilities of all classes but the first."""

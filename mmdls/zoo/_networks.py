@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 
 class _Network:
-    tasks: ClassVar = ("survival", "ordinal", "nominal")
+    tasks: ClassVar = ("survival", "ordinal", "nominal", "regression", "competing_risks")
     inputs: ClassVar[tuple[str, ...]]
 
     @classmethod

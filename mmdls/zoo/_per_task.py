@@ -145,9 +145,9 @@ class OneModelPerTask(_BaseComposition):
         return tables
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:
-        """A risk (higher = earlier event) for each endpoint and a label for each class task, one row a patient."""
+        """A risk (higher = earlier event), a label or a number for each task, one row a patient."""
         tables = self.predict_tasks(X, np.array([]))
-        return pd.DataFrame({name: answer_of(table) for name, table in tables.items()})
+        return pd.DataFrame({name: answer_of(self.tasks_[name], table) for name, table in tables.items()})
 
     def predict_proba(self, X: pd.DataFrame, task: str) -> np.ndarray:
         """Probabilities of the classes of one task, (n_patients, n_classes)."""
@@ -166,9 +166,9 @@ def _target(model: Any, y: pd.DataFrame, task: Task) -> Any:
     return pd.Series(task.outcome(y), y.index, name=task.name)
 
 
-def answer_of(table: pd.DataFrame) -> pd.Series:
-    """One prediction a patient, from the table of a task: the risk, or the likeliest class."""
-    return table["risk"] if "risk" in table else table.idxmax(axis=1)
+def answer_of(task: Task, table: pd.DataFrame) -> pd.Series:
+    """One prediction a patient, from the table of a task: the likeliest class, else the risk or the value."""
+    return table.idxmax(axis=1) if task.has_classes else table.iloc[:, 0]
 
 
 def last_step(model: Any) -> Any:

@@ -75,7 +75,7 @@ class PlainSurvivalBoosting(_Plain):
 class PlainMMDLS(_Plain):
     """MMDLS on whatever the cohort has, not tuned."""
 
-    tasks = ("survival", "ordinal", "nominal")
+    tasks = ("survival", "ordinal", "nominal", "regression", "competing_risks")
     inputs = ()
     estimator = library.MMDLS
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
@@ -42,7 +42,7 @@ def mean_auc(model: Any, X: pd.DataFrame, y: pd.Series) -> float:
 
 
 def tuned_linear(inputs: Sequence[str]) -> Pipeline:
-    """Ridge Cox regression of endpoints and ridge logistic regression of classes, tuned in inner folds.
+    """Ridge Cox regression of endpoints, ridge logistic regression of classes, ridge of numbers; tuned in inner folds.
 
     Parameters
     ----------
@@ -55,11 +55,17 @@ def tuned_linear(inputs: Sequence[str]) -> Pipeline:
         Unfitted.
     """
     space = {"alpha": FloatDistribution(0.1, 1e4, log=True), "spline_knots": CategoricalDistribution([None, 3, 5])}
-    return _tuned(inputs, ClinicalCox(columns="all"), space, *_logistic())
+    ridge = make_pipeline(TabularEncoder(), Ridge()), {"ridge__alpha": FloatDistribution(0.1, 1e4, log=True)}
+    return _tuned(inputs, ClinicalCox(columns="all"), space, *_logistic(), number=ridge)
 
 
 def _tuned(
-    inputs: Sequence[str], survival: Any, survival_space: Any, classifier: Any, classifier_space: Any
+    inputs: Sequence[str],
+    survival: Any,
+    survival_space: Any,
+    classifier: Any,
+    classifier_space: Any,
+    number: tuple[Any, Any] | None = None,
 ) -> Pipeline:
     """One model a task on some inputs, each tuned in three folds of its training rows."""
 
@@ -69,6 +75,7 @@ def _tuned(
 
     each = [("survival", search(survival, survival_space))]
     each += [(kind, search(classifier, classifier_space, mean_auc)) for kind in ("ordinal", "nominal")]
+    each += [("regression", search(*number))] if number else []
     return Pipeline([("inputs", SelectInputs(tuple(inputs))), ("model", OneModelPerTask(each))])
 
 
@@ -79,11 +86,13 @@ def _logistic(scale: str = "power", **penalty: Any) -> tuple[Pipeline, dict[str,
 
 
 class _Tables:
-    tasks: ClassVar = ("survival", "ordinal", "nominal")
+    tasks: ClassVar[tuple[str, ...]] = ("survival", "ordinal", "nominal")
     inputs: ClassVar[tuple[str, ...]] = ("tables",)
 
 
 class _Linear(_Tables):
+    tasks = (*_Tables.tasks, "regression")
+
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
