@@ -54,7 +54,7 @@ from mmdls.evaluation import evaluate, make_scorers
 BLOCKS = ("clinical", "radiomics")
 NETWORK = {"hidden_features": 4, "dropout": 0.0, "modality_dropout": 0.0, "random_state": 0}
 NETWORK |= {"trainer": Trainer(max_epochs=2, validation_fraction=0.0)}
-FOREST = {"blocks": BLOCKS, "n_estimators": 4, "random_state": 0}
+FOREST = {"columns": BLOCKS, "n_estimators": 4, "random_state": 0}
 
 
 @dataclass(frozen=True)
