@@ -99,8 +99,8 @@ class Outputs:
             if isinstance(values[0], dict):
                 return {name: together([value[name] for value in values]) for name in values[0]}
             if is_dataclass(values[0]):
-                parts = fields(values[0])
-                return type(values[0])(*(together([getattr(value, part.name) for value in values]) for part in parts))
+                cls: Any = type(values[0])
+                return cls(*(together([getattr(value, part.name) for value in values]) for part in fields(cls)))
             return None if values[0] is None else torch.cat([value.cpu() for value in values])
 
         return together(pieces)
