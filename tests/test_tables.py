@@ -227,7 +227,7 @@ def test_the_likelihood_ratio_of_three_classes_has_one_coefficient_a_model():
     assert worse["gain"] < 0
 
 
-def test_numbers_have_subgroups_and_an_added_value_without_a_likelihood_ratio(cohort):
+def test_numbers_have_subgroups_and_an_added_value(cohort):
     X, _, _ = cohort
     rng = np.random.default_rng(5)
     truth = rng.normal(size=240)
@@ -237,7 +237,8 @@ def test_numbers_have_subgroups_and_an_added_value_without_a_likelihood_ratio(co
         for k, s in (("a", 1), ("b", 0.1))
     }
     table = added_value(models, y, external=True, n_resamples=20, horizons=())
-    assert list(table["metric"]) == ["r2", "r2"] and table["gain"].iloc[-1] > 0.5
+    assert list(table["metric"]) == ["r2", "r2", "likelihood_ratio"]
+    assert table["gain"].iloc[1] > 0.5 and table["p"].iloc[2] < 1e-9
     table = subgroups(models["b"], y, X[["centre"]], n_resamples=0, horizons=())
     assert list(table["level"]) == ["all", "A", "B", "C"] and set(table["metric"]) == {"r2"}
     assert table["value"].iloc[:3].min() > 0.9 and "suppressed" in table["note"].iloc[-1]

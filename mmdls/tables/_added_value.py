@@ -48,9 +48,10 @@ def added_value(
         Columns task, model, metric, horizon, value, gain (over the model before), low, high, p, p_holm (within each
         task), n, note. The p-values of metrics are those of their paired differences, conditional on the fitted
         models. In rows of the metric ``likelihood_ratio`` the value is the chi-squared statistic of adding the score of
-        this model to that of the earlier one in a Cox (logistic) model with non-negative coefficients, since a score
-        with a reversed sign adds nothing; p is one-sided. Their gain is the difference of the adequacy of the two
-        scores alone, as a fraction of the likelihood ratio of both: negative if this model is worse.
+        this model to that of the earlier one in a regression (Cox for an endpoint, logistic for a label, linear for a
+        number) with non-negative coefficients, since a score with a reversed sign adds nothing; p is one-sided. Their
+        gain is the difference of the adequacy of the two scores alone, as a fraction of the likelihood ratio of both:
+        negative if this model is worse.
 
     References
     ----------
