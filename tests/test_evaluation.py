@@ -13,6 +13,7 @@ from sklearn.metrics import cohen_kappa_score
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sksurv.base import SurvivalAnalysisMixin
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_ipcw
 
@@ -81,7 +82,7 @@ class Several(BaseEstimator):
         return tables
 
 
-class Single(BaseEstimator):
+class Single(SurvivalAnalysisMixin, BaseEstimator):
     """A model of one endpoint that takes the table and remembers its training outcomes."""
 
     def __init__(self, endpoint="os", alpha=1.0):

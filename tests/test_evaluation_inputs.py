@@ -6,13 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.ensemble import IsolationForest
+from sklearn.feature_selection import RFE
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import cohen_kappa_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sksurv.linear_model import CoxPHSurvivalAnalysis
-from sksurv.metrics import concordance_index_ipcw
+from sklearn.svm import LinearSVC
+from sksurv.linear_model import CoxPHSurvivalAnalysis, IPCRidge
+from sksurv.metrics import as_concordance_index_ipcw_scorer, concordance_index_ipcw
+from sksurv.svm import FastSurvivalSVM, NaiveSurvivalSVM
 
 from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, Trainer, metrics
 from mmdls.cohort import survival_target
@@ -87,15 +92,52 @@ def test_labels_of_any_kind_give_the_same_numbers(labels):
     assert compare(own, own, X, y, n_resamples=0)["difference"].eq(0).all()
 
 
-def test_a_classifier_without_probabilities_and_a_transformer_are_refused(cox):
+class Guessing(BaseEstimator):
+    """It predicts a number, and nothing says what the number is."""
+
+    def predict(self, X):
+        return np.zeros(len(X))
+
+
+def test_models_whose_predictions_are_no_answers_are_refused_by_their_tags(cox):
     _, X, y = cox
     labels = pd.DataFrame({"high": (X["clinical_z"] > 0).astype(int)})
-    from sklearn.svm import LinearSVC
-
     with pytest.raises(TypeError, match="without predict_proba"):
         evaluate(LinearSVC().fit(X, labels["high"]), X, labels)
     with pytest.raises(TypeError, match="predicts nothing"):
         evaluate(StandardScaler().fit(X), X, y)
+    for model in (Guessing(), IsolationForest(n_estimators=5).fit(X), object()):
+        with pytest.raises(TypeError, match=f"SurvivalAnalysisMixin.*got {type(model).__name__}"):
+            evaluate(model, X, y)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        NaiveSurvivalSVM(random_state=0),  # by its tag a classifier
+        IPCRidge(),  # by its tag a regressor
+        FastSurvivalSVM(rank_ratio=0.0, fit_intercept=True, random_state=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_the_base_class_of_scikit_survival_says_that_a_model_answers_an_endpoint(cox, model):
+    _, X, y = cox
+    outcome = survival_target(y)
+    plain = clone(model).fit(X, outcome)
+    expected = concordance_index_ipcw(outcome, outcome, predict_tasks(plain, X, y)["os"]["risk"].to_numpy())[0]
+    assert expected > 0.6 and plain.score(X, outcome) > 0.6
+    for wrapped in (as_concordance_index_ipcw_scorer(clone(model)), RFE(clone(model), n_features_to_select=2)):
+        pd.testing.assert_frame_equal(
+            predict_tasks(wrapped.fit(X, outcome), X, y)["os"], predict_tasks(plain, X, y)["os"]
+        )
+
+
+def test_features_are_selected_before_a_model_is_asked(cox):
+    _, X, y = cox
+    selected = RFE(CoxPHSurvivalAnalysis(), n_features_to_select=1).fit(X, survival_target(y))
+    alone = CoxPHSurvivalAnalysis().fit(X[["clinical_z"]], survival_target(y))
+    expected = predict_tasks(alone, X[["clinical_z"]], y)["os"]
+    pd.testing.assert_frame_equal(predict_tasks(selected, X, y)["os"], expected)
 
 
 # -- censoring ------------------------------------------------------------------------------------------------------
@@ -204,6 +246,21 @@ def test_the_order_of_classes_is_the_models_where_y_has_none():
     text = evaluate(model, X, grade.astype(str).to_frame("grade"), n_resamples=0)
     pd.testing.assert_frame_equal(ordered, text)
     assert "quadratic_weighted_kappa" in set(text["metric"])
+
+
+def test_the_order_of_classes_is_that_of_y_where_the_model_has_none():
+    from mmdls import MMDLS
+
+    y, _ = graded()
+    place = y["stage"].cat.codes
+    X = pd.DataFrame({"clinical_place": place + np.random.default_rng(0).normal(size=150)}, y.index)
+    order = ["IV", "I-II", "III"]  # no order of the alphabet
+    y["stage"] = y["stage"].cat.reorder_categories(order)
+    model = MMDLS(trainer=Trainer(max_epochs=5), random_state=0).fit(X, y["stage"].astype(str).to_numpy())
+    table = predict_tasks(model, X, y)["stage"]
+    expected = cohen_kappa_score(y["stage"].astype(str), table.idxmax(axis=1), labels=order, weights="quadratic")
+    found = evaluate(model, X, y, n_resamples=0).set_index("metric")["value"]["quadratic_weighted_kappa"]
+    assert found == pytest.approx(expected)
 
 
 def test_only_late_patients_give_a_sensitivity_and_no_specificity():
@@ -423,11 +480,6 @@ def plain():
 
 
 def test_a_model_that_predicts_times_is_read_as_one(plain):
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sksurv.linear_model import IPCRidge
-    from sksurv.svm import FastSurvivalSVM
-
     X, y = plain
     outcome = survival_target(y, "os")
     for model in (

@@ -22,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sksurv.metrics import concordance_index_censored
 
 from mmdls.cohort import find_tasks
-from mmdls.evaluation import compare, evaluate, make_scorers
+from mmdls.evaluation import compare, evaluate, make_scorers, predict_tasks
 from mmdls.registry import estimators
 from mmdls.report import report
 from mmdls.search import OptunaSearch, search_space_of
@@ -145,6 +145,14 @@ def test_evaluate_gives_the_metrics_of_every_task_that_the_model_answers(name, o
         assert value_of(table, task, metric) == pytest.approx(value, abs=1e-6), (task, metric)
     order = np.random.default_rng(0).permutation(len(y))
     pd.testing.assert_frame_equal(table_of(model, X, y.iloc[order]), table)
+
+
+@matrix
+def test_a_model_of_this_library_is_read_by_its_own_tables(name, outcome, monkeypatch):
+    model, X, y = fitted_study(name, outcome)
+    if type(final(model)).__module__.startswith("mmdls"):
+        monkeypatch.delattr("mmdls.evaluation._predict.predict_one_task")
+    assert list(predict_tasks(model, X, y)) == [task.name for task in answered(model, y)]
 
 
 @matrix

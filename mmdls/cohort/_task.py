@@ -23,7 +23,7 @@ class Task:
     name : str
         ``"os"`` for the columns ``os_time`` and ``os_event``; of a label, the column's name.
     columns : tuple of str
-        The columns of ``y`` that hold it.
+        The columns of ``y`` that hold it; none if a model was fitted on labels alone and does not know them.
     classes : tuple, default=()
         The classes in order, of a class task; those of an ordinal task with and without patients.
 

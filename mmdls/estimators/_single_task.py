@@ -1,6 +1,7 @@
 """The multimodal estimator for one label and for one endpoint."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         if self.class_weight is not None:
             weight = self._class_weights(class_codes(labels, task.classes), weight)
         self._fit(table, y, {"label": task}, weight)
+        self.tasks_ = {"label": replace(task, columns=())}  # labels do not say which column of a table they are
         return self
 
     def _class_weights(self, codes: np.ndarray, weight: np.ndarray | None) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One endpoint from the numbers of a cohort: what scikit-survival's models share behind one front."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from mmdls.cohort import (
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.estimators._selection import select_columns
+from mmdls.evaluation._adapters import survival_table
 from mmdls.metrics import concordance_index, tied_times
 from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
@@ -80,7 +82,7 @@ class TabularSurvival(BaseEstimator):
             )
         features, by_id = self._features(X, reset=True), isinstance(X, pd.DataFrame)
         outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=by_id)
-        check_cohort(X if by_id else features, outcomes, [name])
+        tasks = check_cohort(X if by_id else features, outcomes, [name])
         target = survival_target(outcomes, name)
         used = ~np.isnan(target["time"])
         weight = patient_weights(sample_weight, features.index, by_id=by_id)
@@ -100,6 +102,7 @@ class TabularSurvival(BaseEstimator):
         pipeline = self._pipeline(usable)
         weights = {} if weight is None else {f"{step}__sample_weight": weight for step, _ in pipeline.steps}
         self.pipeline_ = pipeline.fit(features, usable, **weights)
+        self.tasks_ = tasks
         self.training_outcomes_ = {name: outcome}
         self.risk_cutpoints_ = {name: fit_cutpoints(self.pipeline_.predict(features), weight, endpoint=name)}
         self.unique_times_ = self._model.unique_times_
@@ -181,6 +184,26 @@ class TabularSurvival(BaseEstimator):
         """Risk, higher = earlier event, (n_patients,)."""
         check_is_fitted(self, "pipeline_")
         return np.asarray(self.pipeline_.predict(self._features(X, reset=False)), dtype=float)
+
+    def predict_tasks(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
+        """Risk and survival; what :mod:`mmdls.evaluation` reads.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+        times : sequence of float, default=()
+            Months at which survival is given.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            By endpoint, one row a patient: ``risk`` (higher = earlier event) and survival probabilities, one column a
+            time, NaN beyond the training follow-up.
+        """
+        check_is_fitted(self, "pipeline_")
+        end = self.training_outcomes_[self._name]["time"].max()
+        table = survival_table(self, X, np.asarray(times, dtype=np.float64), end)
+        return {self._name: table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table}
 
     def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Survival functions: step functions, or probabilities (n_patients, n_times) at ``unique_times_``."""

@@ -1,8 +1,8 @@
-"""Predictions of fitted models by task: the only place where models of this and other libraries are read.
+"""Predictions of fitted models by task.
 
-A model of this library has the method ``predict_tasks(X, times)``, which returns one table a task, and the attribute
-``training_outcomes_``, the training outcomes of its endpoints. Models of scikit-learn and scikit-survival predict
-one task without a name and are adapted here. Pipelines, searches and frozen models are opened to find the model inside.
+A model of this library has the method ``predict_tasks(X, times)``, which returns one table a task, and the attributes
+``tasks_`` and, of its endpoints, ``training_outcomes_`` and ``risk_cutpoints_``. What other libraries have instead is
+read in :mod:`._adapters`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,14 +11,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier, is_regressor
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
-from sksurv.base import SurvivalAnalysisMixin
 
-from mmdls import metrics
 from mmdls.cohort import Task, find_tasks, survival_target
-from mmdls.cohort._classes import plain_value
+from mmdls.evaluation._adapters import inner_model, predict_one_task
 
 __all__ = [
     "HORIZONS",
@@ -43,12 +38,12 @@ def predict_tasks(
     Parameters
     ----------
     model : fitted estimator
-        One of this library, of scikit-learn (a classifier) or of scikit-survival; may be frozen, the last step of a
-        ``Pipeline`` or inside a search. A model of another package needs an attribute ``tasks_`` and a method
-        ``predict_tasks(X, times)`` with the same result as this function.
+        One of this library, of scikit-learn (a classifier or a regressor) or of scikit-survival; may be frozen, the
+        last step of a ``Pipeline`` or inside a search. A model of another package needs an attribute ``tasks_`` and a
+        method ``predict_tasks(X, times)`` with the same result as this function.
     X : pandas.DataFrame of shape (n_patients, n_columns)
     y : pandas.DataFrame
-        Its columns name the task of a model that predicts one task without a name.
+        Its columns name the task of a model that predicts one task and does not know the columns that hold it.
     horizons : sequence of float, default=(12, 36, 60)
         Months. Survival is evaluated at them and at 30 times up to the last.
 
@@ -81,7 +76,7 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
     dict of str to structured ndarray
         Empty for a model that does not keep them, such as those of scikit-survival.
     """
-    final, _ = _final(model, None)
+    final, _ = inner_model(model)
     outcomes = dict(getattr(final, "training_outcomes_", {}))
     names = [task.name for task in tasks if task.is_censored]
     if len(outcomes) == len(names) == 1:
@@ -101,50 +96,28 @@ def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
     dict of str to ndarray of shape (n_groups - 1,)
         Empty for a model without risk groups.
     """
-    final, _ = _final(model, None)
+    final, _ = inner_model(model)
     return dict(getattr(final, "risk_cutpoints_", {}))
 
 
 def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
-    """The tasks that a model predicts among the given ones, with the classes of the model, and its tables."""
+    """The tasks that a model predicts among the given ones, and its tables."""
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
-    final, X = _final(model, X)
-    # A classifier knows its classes, but not under which name y holds them.
-    if isinstance(getattr(final, "tasks_", None), Mapping) and not is_classifier(final):
-        return [(task, table.set_axis(index)) for task, table in _own_answers(final, X, tasks, times)]
-    answered_by = _estimator_type(final)
-    if answered_by == "classifier":
-        classes = [plain_value(value) for value in np.ravel(final.classes_)]
-        columns = pd.Index(classes, dtype=object)
-        task = _task_of(final, tasks, answered_by, classes)
-        return [(task, pd.DataFrame(final.predict_proba(X), index=index, columns=columns))]
-    task = _task_of(final, tasks, answered_by)
-    if answered_by == "regressor":
-        return [(task, pd.DataFrame({"value": np.ravel(final.predict(X))}, index=index))]
-    return [(task, _survival_table(final, X, times, training_outcomes(final, [task]).get(task.name)).set_axis(index))]
-
-
-def _estimator_type(model: Any) -> str:
-    """Kind of estimator: "classifier", "regressor" or "survival".
-
-    Raises
-    ------
-    TypeError
-        If the model predicts nothing that can be evaluated.
-    """
-    if is_classifier(model) and hasattr(model, "predict_proba"):
-        return "classifier"
-    if hasattr(model, "classes_"):
-        raise TypeError(
-            f"{type(model).__name__} is a classifier without predict_proba; evaluation needs probabilities. Choose one "
-            "that gives them, for example by wrapping it in sklearn.calibration.CalibratedClassifierCV."
+    final, X = inner_model(model, X)
+    if hasattr(final, "predict_tasks"):
+        tables = final.predict_tasks(X, times)
+        own = [(task, tables[name]) for name, task in final.tasks_.items() if name in tables]
+    else:
+        own = [predict_one_task(final, X, times)]
+    found = [(task, table) for task, table in own if task.columns and task.name in tasks]
+    if not found and len(own) == 1:
+        ((task, table),) = own
+        found = [(_task_in(tasks, task, type(final).__name__), table)]
+    if not found:
+        raise ValueError(
+            f"the model predicts {[task.name for task, _ in own]}, and y has {list(tasks)}; no task is in both."
         )
-    if hasattr(model, "transform") and not hasattr(model, "predict"):
-        raise TypeError(
-            f"{type(model).__name__} transforms X and predicts nothing; evaluate the model that reads its columns."
-        )
-    # IPCRidge of scikit-survival is a regressor of the time too.
-    return "regressor" if is_regressor(model) and not isinstance(model, SurvivalAnalysisMixin) else "survival"
+    return [(task, table.set_axis(index)) for task, table in found]
 
 
 def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:
@@ -190,70 +163,20 @@ def outcome_of(y: Any, task: Task, index: pd.Index) -> pd.DataFrame:
     return pd.DataFrame({task.columns[0]: np.asarray(y)}, index=index)
 
 
-def _final(model: Any, X: Any) -> tuple[Any, Any]:
-    """The estimator inside searches, pipelines and frozen models, and X after the transformers (None stays None)."""
-    if isinstance(model, FrozenEstimator):
-        return _final(model.estimator, X)
-    if hasattr(model, "best_estimator_"):
-        return _final(model.best_estimator_, X)
-    if isinstance(model, Pipeline):
-        for _, step in model.steps[:-1]:
-            if X is not None and step is not None and step != "passthrough":
-                X = step.transform(X)
-        return _final(model.steps[-1][1], X)
-    return model, X
+def _task_in(tasks: Mapping[str, Task], own: Task, model: str) -> Task:
+    """Which of some tasks the only task of a model is: the only one of its kind and, of classes, with its classes.
 
-
-def _own_answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
-    """Predictions of a model with ``predict_tasks`` for these tasks."""
-    tables = model.predict_tasks(X, times)
-    own = {name: task for name, task in model.tasks_.items() if name in tables}
-    shared = [name for name in own if name in tasks]
-    if shared:
-        return [(own[name], tables[name]) for name in shared]
-    if len(own) != 1:
-        raise ValueError(f"the model predicts {list(own)}, and y has {list(tasks)}; no task is in both.")
-    # One task without its name, for example because y was an array in fit.
-    ((name, task),) = own.items()
-    found = _task_of(model, tasks, task.estimator_type, task.classes)
-    return [(replace(found, classes=task.classes), tables[name])]
-
-
-def _survival_table(model: Any, X: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
-    """A model of one endpoint with the methods of scikit-survival."""
-    risk = np.asarray(model.predict(X), dtype=np.float64)
-    if not getattr(model, "_predict_risk_score", True):
-        risk = -risk  # so scikit-survival marks models that predict a time
-    curves = len(times) and hasattr(model, "predict_survival_function")
-    return _risk_and_curves(risk, model.predict_survival_function(X) if curves else None, times, outcome)
-
-
-def _risk_and_curves(risk: np.ndarray, functions: Any, times: np.ndarray, outcome: np.ndarray | None) -> pd.DataFrame:
-    table = pd.DataFrame({"risk": risk})
-    if functions is None:
-        return table
-    end = -np.inf if outcome is None else np.nanmax(outcome["time"])
-    survival = np.stack([_values(function, times, end) for function in functions])
-    return pd.concat([table, pd.DataFrame(survival, columns=times)], axis=1)
-
-
-def _values(function: Any, times: np.ndarray, end: float) -> np.ndarray:
-    """A step function at times: 1 before its first step, NaN beyond the follow-up it was learned from."""
-    values = metrics.step_values(function.x, function(function.x), times)
-    return np.where(times <= max(function.x[-1], end), values, np.nan)
-
-
-def _task_of(model: Any, tasks: Mapping[str, Task], kind: str | None, classes: Sequence[Any] = ()) -> Task:
-    """The task that a model of one task was fitted for: the only one of y of such a kind, and with such classes."""
-    fitting = [name for name, task in tasks.items() if task.estimator_type == kind]
-    if classes:
-        labels = set(classes)
-        fitting = [n for n in fitting if labels >= set(tasks[n].classes) or labels <= set(tasks[n].classes)]
-    fitting = [name for name in training_outcomes(model) if name in fitting] or fitting
+    The order of classes is that of the model, if it knows one.
+    """
+    fitting = [task for task in tasks.values() if task.estimator_type == own.estimator_type]
+    if own.has_classes:
+        classes = set(own.classes)
+        fitting = [task for task in fitting if classes >= set(task.classes) or classes <= set(task.classes)]
     if len(fitting) != 1:
-        what = f"a label with the classes {list(classes)}" if classes else _ANSWERS.get(str(kind), "one value")
+        what = _ANSWERS.get(str(own.estimator_type), "one value")
+        what = f"a label with the classes {list(own.classes)}" if own.has_classes else what
         raise ValueError(
-            f"{type(model).__name__} predicts one task, {what}, and y offers {fitting or list(tasks)}; give y only the "
-            "columns of the task that the model was fitted for."
+            f"{model} predicts one task, {what}, and y offers {[task.name for task in fitting] or list(tasks)}; give y "
+            "only the columns of the task that the model was fitted for."
         )
-    return tasks[fitting[0]]
+    return replace(fitting[0], classes=own.classes) if own.is_ordered else fitting[0]

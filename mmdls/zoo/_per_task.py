@@ -1,6 +1,7 @@
 """One model a task, behind the interface of a model of all tasks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -134,14 +135,13 @@ class OneModelPerTask(_BaseComposition):
         check_is_fitted(self, "models_")
         tables = {}
         for name, task in self.tasks_.items():
-            model = self.models_[name]
-            if not task.has_classes:
-                tables[name] = predict_task(model, X, task, np.asarray(times, dtype=np.float64))[1]
-                continue
-            # A class that no training row had has probability 0.
-            probability = pd.DataFrame(model.predict_proba(X), X.index, model.classes_)
-            probability = probability.reindex(columns=range(len(task.classes)), fill_value=0.0)
-            tables[name] = probability.set_axis(pd.Index(list(task.classes), dtype=object), axis=1)
+            codes = tuple(range(len(task.classes)))
+            _, table = predict_task(self.models_[name], X, replace(task, classes=codes), np.asarray(times, dtype=float))
+            if task.has_classes:
+                # A class that no training row had has probability 0.
+                table = table.reindex(columns=list(codes), fill_value=0.0)
+                table = table.set_axis(pd.Index(list(task.classes), dtype=object), axis=1)
+            tables[name] = table
         return tables
 
     def predict(self, X: pd.DataFrame) -> pd.DataFrame:
