@@ -152,7 +152,7 @@ def not_reproducible(X, y, train, test):
         ),
     ],
 )
-def test_a_procedure_that_peeks_is_caught(Xy, procedure, caught):
+def test_a_procedure_that_leaks_is_caught(Xy, procedure, caught):
     train, test = FOLDS[1]
     assert set(failed(audit_procedure(procedure, *Xy, train, test))) == caught
 
