@@ -160,7 +160,7 @@ def test_weights_describe_the_censoring_of_the_scored_patients(cohort, fitted):
 def test_evaluate_predictions_equals_evaluate(cohort, fitted):
     X, y = cohort
     predictions = predict_tasks(fitted, X, y)
-    table = evaluate_predictions(predictions, y, outcomes=training_outcomes(fitted), n_resamples=50)
+    table = evaluate_predictions(predictions, y, training_outcomes=training_outcomes(fitted), n_resamples=50)
     pd.testing.assert_frame_equal(table, evaluate(fitted, X, y, n_resamples=50))
 
 
@@ -334,7 +334,7 @@ def test_models_of_different_folds_are_never_ranked_against_each_other():
 def test_evaluate_judges_the_whole_curve_and_its_calibration(cohort, fitted):
     X, y = cohort
     predictions = {"os": predict_tasks(fitted, X, y)["os"]}
-    table = evaluate_predictions(predictions, y, outcomes=training_outcomes(fitted), n_resamples=60)
+    table = evaluate_predictions(predictions, y, training_outcomes=training_outcomes(fitted), n_resamples=60)
     rows = table.set_index(["metric", "horizon"])
     for h in (12.0, 36.0, 60.0):
         ici, e50, e90 = (rows.loc[(f"calibration_{k}", h)] for k in ("ici", "e50", "e90"))
@@ -414,7 +414,12 @@ def test_thin_folds_are_undefined_with_a_reason_and_never_an_error(n, n_train, s
     curves = pd.DataFrame(np.exp(-np.exp(risk)[:, None] * np.array(grid) / 40), columns=grid)
     proba = rng.dirichlet([1, 1, 1], size=n)
     predictions = {"os": curves.assign(risk=risk), "stage": pd.DataFrame(proba, columns=["I", "II", "III"])}
-    options = {"outcomes": {"os": training}, "horizons": (12, 36, 600), "thresholds": (0.3,), "n_resamples": 12}
+    options = {
+        "training_outcomes": {"os": training},
+        "horizons": (12, 36, 600),
+        "thresholds": (0.3,),
+        "n_resamples": 12,
+    }
     table = evaluate_predictions(predictions, y, **options)
     assert (table.loc[table["value"].isna(), "note"] != "").all()
     assert not np.isinf(table[["value", "low", "high"]]).any(axis=None)

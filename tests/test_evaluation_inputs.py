@@ -158,7 +158,9 @@ def test_an_external_cohort_is_weighted_by_its_own_censoring():
     assert found.loc["brier_score", "note"].startswith("the censoring of the scored patients differs from")
     assert "differs from" not in found.loc["concordance_index", "note"]
     # The training rows decide the reference of the index of prediction accuracy, and nothing else.
-    other = evaluate(model, X, y, **options, outcomes={"os": survival_target(full)}).set_index("metric")["value"]
+    other = evaluate(model, X, y, **options, training_outcomes={"os": survival_target(full)}).set_index("metric")[
+        "value"
+    ]
     changed = (other != found["value"]) & other.notna()
     assert set(other.index[changed]) == {"index_of_prediction_accuracy", "integrated_ipa"}
 

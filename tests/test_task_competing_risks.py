@@ -98,7 +98,7 @@ def test_the_reference_of_its_skill_is_the_training_cohort(trained):
     flat = 1 - metrics.step_values(times, 1 - incidence[0], [12.0])
     given = pd.DataFrame({"risk_1": 0.0, "incidence_1_12": flat[0]}, index=test.index)
     table = evaluate_predictions(
-        {"death": given}, truth, horizons=(12,), n_resamples=0, outcomes=model.training_outcomes_
+        {"death": given}, truth, horizons=(12,), n_resamples=0, training_outcomes=model.training_outcomes_
     ).set_index("metric")["value"]
     assert table["index_of_prediction_accuracy_cause1"] == pytest.approx(0, abs=1e-12)
 

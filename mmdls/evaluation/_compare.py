@@ -10,7 +10,7 @@ import pandas as pd
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
-from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
+from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
 from mmdls.tasks import Settings, Statistic
@@ -41,7 +41,7 @@ def compare(
     X: pd.DataFrame,
     y: pd.DataFrame | None = None,
     *,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
@@ -66,9 +66,9 @@ def compare(
         in :func:`compare_predictions`.
     X, y : pandas.DataFrame
         A cohort; rows are joined by patient id.
-    outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy of
-        both models. None takes those of the first model that has them.
+    training_outcomes : dict of str to structured array, default=None
+        By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy of both models.
+        None takes those of the first model that has them.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
     censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters, tau, random_state
@@ -99,22 +99,22 @@ def compare(
     grid, offered = time_grid(check_horizons(horizons)), known_tasks(y)
     pair: list[Any] = []
     known: dict[str, Task] = {}
-    training: dict[str, np.ndarray] = {}
+    learned: dict[str, np.ndarray] = {}
     for model in (first, second):
         if isinstance(model, Mapping):
             pair.append(model)
             continue
         predicted = answers(model, X, offered, grid)
-        known = {task.name: task for task, _ in predicted} | known
-        training = training_outcomes(model, [task for task, _ in predicted]) | training
-        pair.append({task.name: table for task, table in predicted})
+        known = predicted.tasks | known
+        learned = predicted.training_outcomes | learned
+        pair.append(predicted.tables)
     return _compared(
         pair[0],
         pair[1],
         y,
         settings_of(horizons, thresholds, tau),
         known,
-        outcomes={**training, **(outcomes or {})},
+        training_outcomes={**learned, **(training_outcomes or {})},
         censoring=censoring,
         metrics=metrics,
         n_resamples=n_resamples,
@@ -130,7 +130,7 @@ def compare_predictions(
     second: Mapping[str, pd.DataFrame | pd.Series],
     y: pd.DataFrame,
     *,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
@@ -157,7 +157,7 @@ def compare_predictions(
         Outcomes of at least these patients.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters
+    training_outcomes, censoring, horizons, thresholds, n_resamples, confidence_level, stratify, clusters
         As in :func:`evaluate_predictions`.
     folds, tau, random_state
         As in :func:`evaluate_predictions`.
@@ -186,7 +186,7 @@ def compare_predictions(
         second,
         y,
         settings_of(horizons, thresholds, tau),
-        outcomes=outcomes,
+        training_outcomes=training_outcomes,
         censoring=censoring,
         metrics=metrics,
         n_resamples=n_resamples,
@@ -205,7 +205,7 @@ def _compared(
     settings: Settings,
     known: Mapping[str, Task] | None = None,
     *,
-    outcomes: Mapping[str, np.ndarray] | None,
+    training_outcomes: Mapping[str, np.ndarray] | None,
     censoring: Mapping[str, np.ndarray] | None,
     metrics: Sequence[str] | None,
     n_resamples: int,
@@ -218,7 +218,12 @@ def _compared(
     check_resampling(n_resamples, confidence_level, stratify, clusters)
     check_names(metrics)
     pair = paired(first, second, y)
-    options: dict[str, Any] = {"reference": outcomes, "censoring": censoring, "clusters": clusters, "folds": folds}
+    options: dict[str, Any] = {
+        "reference": training_outcomes,
+        "censoring": censoring,
+        "clusters": clusters,
+        "folds": folds,
+    }
     ours, theirs = (list(cases(predictions, y, known=known, **options)) for predictions in pair)
 
     rows, found = [], set()

@@ -11,7 +11,7 @@ from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_resampling, settings_of
-from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid, training_outcomes
+from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
 from mmdls.tasks import Settings, Statistic
 from mmdls.tasks._case import noted
@@ -31,7 +31,7 @@ def evaluate(
     method: str = "percentile",
     stratify: bool = False,
     clusters: Any = None,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     tau: float | None = None,
     random_state: Any = 0,
@@ -50,8 +50,8 @@ def evaluate(
         Months.
     thresholds, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
         As in :func:`evaluate_predictions`.
-    outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
+    training_outcomes : dict of str to structured array, default=None
+        By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
         None takes them from the model.
 
     Returns
@@ -75,16 +75,16 @@ def evaluate(
     """
     predicted = answers(model, X, known_tasks(y), time_grid(check_horizons(horizons)))
     return _evaluated(
-        {task.name: table for task, table in predicted},
+        predicted.tables,
         y,
         settings_of(horizons, thresholds, tau),
-        {task.name: task for task, _ in predicted},
+        predicted.tasks,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
         method=method,
         stratify=stratify,
         clusters=clusters,
-        outcomes={**training_outcomes(model, [task for task, _ in predicted]), **(outcomes or {})},
+        training_outcomes={**predicted.training_outcomes, **(training_outcomes or {})},
         censoring=censoring,
         random_state=random_state,
     )
@@ -94,7 +94,7 @@ def evaluate_predictions(
     predictions: Mapping[str, pd.DataFrame | pd.Series],
     y: pd.DataFrame,
     *,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
@@ -118,8 +118,8 @@ def evaluate_predictions(
         number, or its text as a CSV file has it).
     y : pandas.DataFrame
         Outcomes of at least these patients.
-    outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
+    training_outcomes : dict of str to structured array, default=None
+        By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
         For an endpoint that is not given the reference is the curve of the scored patients, as suits out-of-fold
         predictions.
     censoring : dict of str to structured array, default=None
@@ -178,7 +178,7 @@ def evaluate_predictions(
         stratify=stratify,
         clusters=clusters,
         folds=folds,
-        outcomes=outcomes,
+        training_outcomes=training_outcomes,
         censoring=censoring,
         random_state=random_state,
     )
@@ -195,7 +195,7 @@ def _evaluated(
     method: str,
     stratify: bool,
     clusters: Any,
-    outcomes: Mapping[str, np.ndarray] | None,
+    training_outcomes: Mapping[str, np.ndarray] | None,
     censoring: Mapping[str, np.ndarray] | None,
     random_state: Any,
     folds: Any = None,
@@ -203,7 +203,7 @@ def _evaluated(
     check_resampling(n_resamples, confidence_level, stratify, clusters)
     rows = []
     for case in cases(
-        predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds, known=known
+        predictions, y, reference=training_outcomes, censoring=censoring, clusters=clusters, folds=folds, known=known
     ):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):

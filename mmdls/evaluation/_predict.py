@@ -7,7 +7,7 @@ read in :mod:`._adapters`.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,8 +58,7 @@ def predict_tasks(
     ValueError
         If it is not clear which task of ``y`` a model without names of tasks was fitted for.
     """
-    known = find_tasks(y)
-    return {task.name: table for task, table in answers(model, X, known, time_grid(check_horizons(horizons)))}
+    return answers(model, X, find_tasks(y), time_grid(check_horizons(horizons))).tables
 
 
 def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.ndarray]:
@@ -100,8 +99,16 @@ def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
     return dict(getattr(final, "risk_cutpoints_", {}))
 
 
-def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> list[tuple[Task, pd.DataFrame]]:
-    """The tasks that a model predicts among the given ones, and its tables."""
+class Answers(NamedTuple):
+    """What a model predicts, by task, and the outcomes of its training rows, by endpoint."""
+
+    tasks: dict[str, Task]
+    tables: dict[str, pd.DataFrame]
+    training_outcomes: dict[str, np.ndarray]
+
+
+def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) -> Answers:
+    """What a model predicts of the given tasks."""
     index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(X))
     final, X = inner_model(model, X)
     if hasattr(final, "predict_tasks"):
@@ -117,13 +124,17 @@ def answers(model: Any, X: Any, tasks: Mapping[str, Task], times: np.ndarray) ->
         raise ValueError(
             f"the model predicts {[task.name for task, _ in own]}, and y has {list(tasks)}; no task is in both."
         )
-    return [(task, table.set_axis(index)) for task, table in found]
+    return Answers(
+        {task.name: task for task, _ in found},
+        {task.name: table.set_axis(index) for task, table in found},
+        training_outcomes(final, [task for task, _ in found]),
+    )
 
 
 def predict_task(model: Any, X: Any, task: Task, times: np.ndarray) -> tuple[Task, pd.DataFrame]:
     """One task of a model, with the classes of the model, and its table."""
-    ((task, table),) = answers(model, X, {task.name: task}, times)
-    return task, table
+    found = answers(model, X, {task.name: task}, times)
+    return found.tasks[task.name], found.tables[task.name]
 
 
 def check_horizons(horizons: Any, name: str = "horizons") -> tuple[float, ...]:

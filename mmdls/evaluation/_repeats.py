@@ -26,7 +26,7 @@ def evaluate_repeats(
     folds: Sequence[Any],
     *,
     second: Sequence[Mapping[str, pd.DataFrame | pd.Series]] | None = None,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
@@ -54,7 +54,7 @@ def evaluate_repeats(
         p-values.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
-    outcomes, censoring, horizons, thresholds, confidence_level, tau
+    training_outcomes, censoring, horizons, thresholds, confidence_level, tau
         As in :func:`evaluate_predictions`.
 
     Returns
@@ -94,7 +94,7 @@ def evaluate_repeats(
         )
     if second is not None:
         given = list(zip(*(paired(one, two, y) for one, two in zip(predictions, second, strict=True)), strict=True))
-    options = {"reference": outcomes, "censoring": censoring}
+    options = {"reference": training_outcomes, "censoring": censoring}
     first, *others = [
         pd.concat(
             [

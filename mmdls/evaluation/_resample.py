@@ -19,7 +19,7 @@ def resample_predictions(
     predictions: Mapping[str, pd.DataFrame | pd.Series],
     y: pd.DataFrame,
     *,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = (),
     thresholds: Sequence[float] = (),
@@ -38,7 +38,9 @@ def resample_predictions(
 
     Parameters
     ----------
-    predictions, y, outcomes, censoring, horizons, thresholds, n_resamples, stratify, clusters, folds, tau, random_state
+    predictions, y, training_outcomes, censoring, horizons, thresholds, n_resamples, stratify, clusters, folds
+        As in :func:`evaluate_predictions`.
+    tau, random_state
         As in :func:`evaluate_predictions`.
     metrics : sequence of str, default=None
         Names as in the table of :func:`evaluate`; None means all.
@@ -60,7 +62,7 @@ def resample_predictions(
     check_resampling(n_resamples, 0.95, stratify, clusters)
     check_names(metrics)
     rows = {}
-    for case in cases(predictions, y, reference=outcomes, censoring=censoring, clusters=clusters, folds=folds):
+    for case in cases(predictions, y, reference=training_outcomes, censoring=censoring, clusters=clusters, folds=folds):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
             if statistic.resampled and (metrics is None or statistic.metric in metrics):

@@ -48,7 +48,7 @@ def card(study: Study, card: Mapping[str, str] | None) -> str:
     given = dict(card or {})
     training = {
         name: f"{len(outcome)} patients, {int(study.tasks[name].is_event(outcome).sum())} events"
-        for name, outcome in study.outcomes.items()
+        for name, outcome in study.training_outcomes.items()
         if name in study.tasks
     }
     rows = [

@@ -35,7 +35,7 @@ def _task_figures(study: Study, task: Task) -> Iterator[str]:
             kind = pd.CategoricalDtype(tables.levels(table["group"]), ordered=True)
             predictions[name] = predictions[name].assign(group=table["group"].astype(kind))
     settings = FigureSettings(
-        study.horizons, min(study.n_resamples, 500), study.random_state, study.outcomes.get(task.name)
+        study.horizons, min(study.n_resamples, 500), study.random_state, study.training_outcomes.get(task.name)
     )
     for drawn in task.figures(task.outcome(study.y.loc[known]), predictions, settings):
         function = getattr(plotting, drawn.function)

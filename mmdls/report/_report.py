@@ -22,7 +22,7 @@ def report(
     y: pd.DataFrame,
     path: Any = None,
     *,
-    outcomes: Mapping[str, np.ndarray] | None = None,
+    training_outcomes: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = (12, 36, 60),
     by: str | pd.Series | None = "centre",
     folds: Any = None,
@@ -49,8 +49,8 @@ def report(
         The cohort that is evaluated, one row a patient.
     path : str or Path, default=None
         Where to write; None only returns the text.
-    outcomes : dict of str to structured array, default=None
-        Training outcomes by endpoint; None takes them from the first fitted estimator.
+    training_outcomes : dict of str to structured array, default=None
+        By endpoint; None takes them from the first fitted estimator.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
     by : str, Series or None, default="centre"
@@ -98,7 +98,7 @@ def report(
         names = [models.reference, *(name for name in models.predictions if name != models.reference)]
         models = {name: models.predictions[name] for name in names if name in models.predictions}
     study = Study(
-        models, X, y, outcomes, horizons, by, folds, split, treatment, groups, flow, n_resamples, random_state
+        models, X, y, training_outcomes, horizons, by, folds, split, treatment, groups, flow, n_resamples, random_state
     )
     parts = [
         ("Cohort", _sections.cohort(study)),

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls import evaluation
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
-from mmdls.evaluation import evaluate_predictions, training_outcomes
 from mmdls.zoo._folds import predictions_of
 
 
@@ -19,7 +19,7 @@ class Study:
         models: Mapping[str, Any],
         X: pd.DataFrame,
         y: pd.DataFrame,
-        outcomes: Mapping[str, np.ndarray] | None,
+        training_outcomes: Mapping[str, np.ndarray] | None,
         horizons: Sequence[float],
         by: Any,
         folds: Any,
@@ -38,7 +38,7 @@ class Study:
         self.n_resamples, self.random_state = n_resamples, random_state
         self.predictions: dict[str, dict[str, Any]] = {}
         self.estimators: dict[str, Any] = {}
-        self.outcomes = dict(outcomes or {})
+        self.training_outcomes = dict(training_outcomes or {})
         for name, model in models.items():
             if isinstance(model, Mapping):
                 self.predictions[name] = dict(model)
@@ -46,7 +46,7 @@ class Study:
                 self.estimators[name] = model
                 self.predictions[name] = predictions_of(model, X, y, self.horizons)
                 answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
-                self.outcomes = {**training_outcomes(model, answered), **self.outcomes}
+                self.training_outcomes = {**evaluation.training_outcomes(model, answered), **self.training_outcomes}
         self.names = list(self.predictions)
         predicted = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
         self.tasks = check_target(y, list(predicted))
@@ -55,12 +55,13 @@ class Study:
         self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")
         folds = align_rows(folds, X.index, "folds")
         self.options: dict[str, Any] = {
-            "outcomes": self.outcomes,
+            "training_outcomes": self.training_outcomes,
             "horizons": self.horizons,
             "n_resamples": n_resamples,
+            "random_state": random_state,
+            "folds": folds,
         }
-        self.options |= {"n_resamples": n_resamples, "random_state": random_state, "folds": folds}
-        self.tables = {n: evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
+        self.tables = {n: evaluation.evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 
     def _column(self, given: Any, name: str) -> pd.Series | None:
         if isinstance(given, str):

@@ -126,9 +126,9 @@ class LateFusion(_BaseComposition):
         """For each task what every model says of it: a risk, or the log-probabilities of all classes but the first."""
         columns: dict[str, dict[str, Any]] = {name: {} for name in self.tasks_}
         for name, model in models.items():
-            for task, table in answers(model, X, self.tasks_, np.array([])):
-                classes, found = self.tasks_[task.name].classes, columns[task.name]
-                if not self.tasks_[task.name].has_classes:
+            for task, table in answers(model, X, self.tasks_, np.array([])).tables.items():
+                classes, found = self.tasks_[task].classes, columns[task]
+                if not self.tasks_[task].has_classes:
                     found[f"score_{name}"] = table.iloc[:, 0]
                     continue
                 # A model whose training rows lack a class gives no probability of it.
