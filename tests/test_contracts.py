@@ -25,7 +25,12 @@ from mmdls.testing import all_parts, check_part
 from mmdls.testing._parts import _CHECKS
 
 
-@pytest.mark.parametrize(("kind", "name"), list(all_parts()))
+def marked(kind, name):
+    slow = kind == "models" and name in ("late_fusion", "published_network")  # for seconds
+    return pytest.param(kind, name, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(("kind", "name"), [marked(*part) for part in all_parts()])
 def test_contract(kind, name):
     check_part(kind, name)
 
@@ -425,6 +430,67 @@ class StrangeEncoder(BaseEstimator):
     """No encoder."""
 
 
+class CoxModel:
+    """A right model, of a block that the simulated patients lack."""
+
+    tasks, inputs, estimator = ("survival",), ("slide",), ClinicalCox
+
+    @classmethod
+    def build(cls):
+        return cls.estimator(columns=cls.inputs)
+
+
+class ReversedCoxModel(CoxModel):
+    class estimator(ClinicalCox):
+        def predict(self, X):
+            return -super().predict(X)
+
+
+class GappyCoxModel(CoxModel):
+    class estimator(ClinicalCox):
+        def predict(self, X):
+            return np.where(X["pet_suvmax"].isna(), np.nan, super().predict(X))
+
+
+class RankingCoxModel(CoxModel):
+    class estimator(ClinicalCox):
+        def predict(self, X):
+            return super().predict(X).argsort().argsort()
+
+
+class EndlessCoxModel(CoxModel):
+    """Its last survival probability holds for ever."""
+
+    class estimator(ClinicalCox):
+        def predict_tasks(self, X, times):
+            return {name: table.ffill(axis=1) for name, table in super().predict_tasks(X, times).items()}
+
+
+class NervousCoxModel(CoxModel):
+    """Its risk grows with the months that it is asked for."""
+
+    class estimator(ClinicalCox):
+        def predict_tasks(self, X, times):
+            tables = super().predict_tasks(X, times)
+            return {name: table.assign(risk=table["risk"] + max(times)) for name, table in tables.items()}
+
+
+class OverclaimingModel(CoxModel):
+    tasks = ("survival", "regression")
+
+
+class CrookedModel(CoxModel):
+    tasks, inputs = ("nominal",), ()
+
+    class estimator(MultimodalClassifier):
+        def predict_tasks(self, X, times):
+            return {name: table / 2 for name, table in super().predict_tasks(X, times).items()}
+
+    @classmethod
+    def build(cls):
+        return cls.estimator()
+
+
 WRONG = {
     "backbone": {
         BatchNormBackbone: "norm normalises over the batch",
@@ -497,6 +563,15 @@ WRONG = {
         HazardlessCox: "predict_cumulative_hazard_function is missing",
         FallingHazardCox: "must never fall",
     },
+    "model": {
+        ReversedCoxModel: "a higher risk is an earlier event",
+        GappyCoxModel: r"must be finite.*\['risk'\] are not",
+        RankingCoxModel: "fewer patients in another order change",
+        EndlessCoxModel: "must be NaN for all patients beyond the follow-up",
+        NervousCoxModel: "other horizons change",
+        OverclaimingModel: "OverclaimingModel does not answer 'regression' tasks as it claims",
+        CrookedModel: "must sum to 1",
+    },
 }
 
 
@@ -515,6 +590,7 @@ def test_a_wrong_part_is_caught_and_told_why(kind, part, message):
         ("segmentation_net", SegmentationNet),
         ("estimator", Encoder),
         ("encoder", AgeEncoder),
+        ("model", CoxModel),
     ],
 )
 def test_a_right_part_passes(kind, part):

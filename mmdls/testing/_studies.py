@@ -1,6 +1,6 @@
 """Small studies for any estimator: the tables it reads, every form of outcome that it learns, a model of few epochs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,20 @@ from sklearn.base import BaseEstimator, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from mmdls.cohort import Task, find_tasks, modalities
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, ClinicalCox
 
-__all__ = ["finds_masks", "is_array", "outcome_forms", "readable", "reads_images", "shrunk", "small_study"]
+__all__ = [
+    "finds_masks",
+    "is_array",
+    "outcome_forms",
+    "readable",
+    "reads_images",
+    "shrunk",
+    "small_study",
+    "study_of_kind",
+]
 
 _LABELS: dict[str, Callable[[pd.DataFrame], pd.DataFrame]] = {
     "text": lambda y: y[["subtype"]].astype(str),
@@ -109,6 +119,44 @@ def small_study(
         last = LogisticRegression() if outcome in _LABELS else ClinicalCox(endpoint="os")
         model = make_pipeline(model, last)
     return model, X, y
+
+
+def study_of_kind(
+    kind: type[Task], inputs: Sequence[str] = (), n_patients: int = 60
+) -> tuple[pd.DataFrame, pd.DataFrame, Task]:
+    """Patients with one task of some kind, whose outcomes follow what every modality shows.
+
+    Parameters
+    ----------
+    kind : subclass of Task
+        Its ``example`` gives the outcomes.
+    inputs : sequence of str, default=()
+        Blocks that a model reads; one that the simulated patients lack is added as numbers.
+    n_patients : int, default=60
+
+    Returns
+    -------
+    X, y : pandas.DataFrame
+        Some patients lack PET, some their images.
+    task : Task
+    """
+    rng = np.random.default_rng(0)
+    X, _ = make_nsclc_cohort(n_patients, n_slices=(1, 2), image_size=16, n_radiomics=4, return_X_y=True, random_state=0)
+    y = kind.example(rng, n_patients).set_axis(X.index)
+    (task,) = find_tasks(y).values()
+    signal = np.empty(n_patients)
+    signal[np.lexsort(task.sort_keys(task.outcome(y)))] = np.linspace(-1, 1, n_patients)
+    signal = pd.Series(signal + rng.normal(0, 0.2, n_patients), X.index)
+    own = [f"{name}_shown" for name in inputs if name not in {*modalities(X), "tables", "images"}]
+    shown = ["clinical_age", "pet_suvmax", "radiomics_000", *own]
+    X = X.assign(**{column: 10 + signal for column in shown})
+    for column in ("lesion_image", "lung_image"):
+        bright = zip(X[column] // 4, 90 + 60 * signal, strict=True)
+        images = [(image + light).clip(0, 255).astype(np.uint8) for image, light in bright]
+        X[column] = pd.Series(images, X.index, dtype=object)
+        X.loc[X.index[5::12], column] = None
+    X.loc[X.index[3::10], [column for column in X if column.startswith("pet_")]] = np.nan
+    return X, y, task
 
 
 def shrunk(estimator: type[BaseEstimator], **values: Any) -> BaseEstimator:
