@@ -45,6 +45,12 @@ def test_a_column_that_two_kinds_claim_is_refused_with_both(y, monkeypatch):
         find_tasks(y)
 
 
+def test_two_tasks_of_one_name_are_refused_with_both(y):
+    for column in ("os_value", "os"):
+        with pytest.raises(ValueError, match=rf"two tasks of y are called 'os': survival .*\['{column}'\]. Rename"):
+            find_tasks(y.assign(**{column: y["os_time"] if column == "os_value" else "a"}))
+
+
 # -- wrong kinds, each with one defect that the check must name ------------------------------------------------------
 
 

@@ -112,8 +112,8 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     TypeError
         If a column has no name of text.
     ValueError
-        If one half of a pair is missing, two kinds of tasks claim one column, a column stands twice, or labels are of
-        different kinds.
+        If one half of a pair is missing, two kinds of tasks claim one column or one name, a column stands twice, or
+        labels are of different kinds.
 
     Examples
     --------
@@ -144,7 +144,15 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
     left = [column for column in y.columns if column not in claimed]
     _refuse_halves(left, y, kinds.values())
     claimed |= {task.columns[0]: task for task in kinds["nominal"].find(y[left])}
-    return {claimed[column].name: claimed[column] for column in y.columns}
+    found: dict[str, Task] = {}
+    for task in (claimed[column] for column in y.columns):
+        other = found.setdefault(task.name, task)
+        if other is not task:
+            raise ValueError(
+                f"two tasks of y are called {task.name!r}: {other.kind} {list(other.columns)} and {task.kind} "
+                f"{list(task.columns)}. Rename the columns of one of them."
+            )
+    return found
 
 
 def _refuse_halves(left: Sequence[str], y: pd.DataFrame, kinds: Iterable[type[Task]]) -> None:
