@@ -216,7 +216,8 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
             raise ValueError(
                 f"disease-free survival ends after overall survival in rows {shortened(y.index[later])}: "
                 "dfs_time must not exceed os_time, since death ends both. Correct these rows or set both "
-                "dfs_time and dfs_event to NaN (unknown); mmdls.cohort.reconcile_endpoints(y, 'truncate' or 'unknown') "
+                f"{' and '.join(tasks['dfs'].columns)} to NaN (unknown); "
+                "mmdls.cohort.reconcile_endpoints(y, 'truncate' or 'unknown') "
                 "does it by a rule and counts them."
             )
     return tasks if endpoints is None else {name: tasks[name] for name in endpoints}

@@ -18,7 +18,8 @@ class Cohort:
     X : pandas.DataFrame of shape (n_patients, n_features)
         ``<block>_<feature>`` columns, images, and carried columns, which are no features.
     y : pandas.DataFrame of shape (n_patients, n_outcomes)
-        ``<endpoint>_time`` (months), ``<endpoint>_event``, class and ordinal tasks.
+        Class and ordinal tasks, ``<endpoint>_time`` (months) with ``<endpoint>_event`` or ``<endpoint>_cause``, and
+        ``<number>_value``.
     groups : pandas.Series or None
         The group of each patient, as text: for ``clusters=`` of :func:`mmdls.evaluate` or ``groups=`` of a splitter's
         ``split``. It is no column of ``X``.

@@ -164,16 +164,19 @@ class Column:
             self.note("recoded: " + ", ".join(changed))
         return np.array([*meanings, None], dtype=object)[:-1]
 
-    def lose(self, bad: np.ndarray, expected: str, hint: str, *, subject: str | None = None) -> None:
-        """Refuse the cells that are ``bad``; with ``coerce``, count them as set to NaN instead."""
+    def lose(
+        self, bad: np.ndarray, expected: str, hint: str, *, subject: str | None = None, always: bool = False
+    ) -> None:
+        """Refuse the cells that are ``bad``; with ``coerce``, unless ``always``, count them as set to NaN instead."""
         if not bad.any():
             return
         words = _counts(self.texts[bad])
-        if not self.coerce:
+        if always or not self.coerce:
             raise ValueError(
                 f"{subject or f'column {self.name!r}'} must hold {expected}; {int(bad.sum())} of "
                 f"{int(self.known.sum())} cells do not: {words}, patients {shortened(self.cells.index[bad])}. {hint}, "
-                "name the words that mean a missing cell in missing=[...], or set these cells to NaN with coerce=True."
+                f"{'or ' if always else ''}name the words that mean a missing cell in missing=[...]"
+                f"{'' if always else ', or set these cells to NaN with coerce=True'}."
             )
         self.set_to_nan = bad if self.set_to_nan is None else self.set_to_nan | bad
         self.note(f"{words} set to NaN")

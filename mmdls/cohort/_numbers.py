@@ -174,11 +174,15 @@ class _Readings:
             values = np.where(np.isnan(self.as_point), self.as_comma, self.as_point)
         else:
             values = self.as_point if mark == "." else self.as_comma
+        hint = "Correct them"
+        if not column.numbers_only:
+            hint += f", name {column.name!r} in categories if it is no number"
+        elif column.found:
+            hint += ", say with numbers=[...] which columns are numbers to predict"
         column.lose(
             column.known & np.isnan(values),
             "numbers" + ("" if column.decimal is None else f" with the decimal mark {column.decimal!r}"),
-            "Correct them"
-            + ("" if column.numbers_only else f", name {column.name!r} in categories if it is no number"),
+            hint,
         )
         if any(isinstance(cell, str) for cell in column.cells):
             comma = mark == "," or (mark is None and self.marks[","] > 0)

@@ -15,8 +15,10 @@ from mmdls.cohort._files import read_table
 from mmdls.cohort._follow_up import looks_like_durations
 from mmdls.cohort._identifiers import is_free_text
 from mmdls.cohort._numbers import read_numbers
+from mmdls.cohort._outcome_roles import claim_found_numbers, claim_outcomes, refuse_equal_names
 from mmdls.cohort._reading_outcomes import read_outcomes
-from mmdls.cohort._roles import Outcome, Roles, name_key
+from mmdls.cohort._requests import name_key
+from mmdls.cohort._roles import Outcome, Roles
 from mmdls.cohort._schema import modalities
 
 __all__ = ["read_cohort"]
@@ -32,6 +34,7 @@ def read_cohort(
     endpoints: Mapping[str, Any] | Sequence[str] | str | None = None,
     classes: Mapping[str, Any] | Sequence[str] | str | None = None,
     ordinal: Mapping[str, Any] | Sequence[str] | str | None = None,
+    numbers: Mapping[str, str] | Sequence[str] | str | None = None,
     blocks: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | str | None = None,
     codes: Mapping[str, Mapping[Any, Any]] | None = None,
@@ -63,13 +66,19 @@ def read_cohort(
     endpoints : mapping, sequence of str, str or None, default=None
         ``{"os": (time, event)}`` with the names of two columns, or ``{"os": {...}}`` with ``time`` and ``event``;
         with dates as ``start``, ``end`` and ``event``; or as ``start``, ``event_date`` (empty if no event was seen) and
-        ``end`` (last contact). The mapping may also give the ``unit``. A name alone means the columns ``<name>_time``
-        and ``<name>_event``. None takes every such pair, and every pair ``<name>_months`` and ``<name>_status``.
+        ``end`` (last contact). The mapping may also give the ``unit``. Competing risks have ``cause`` (0 = censored, 1,
+        2, ... = the cause) instead of ``event``, or beside an ``event`` or ``event_date``, which then tells who is
+        censored; a cause in words needs ``codes``. A name alone means the columns ``<name>_time`` with ``<name>_event``
+        or ``<name>_cause``. None takes every such pair, and every pair ``<name>_months`` and ``<name>_status``.
     classes, ordinal : mapping, sequence of str, str or None, default=None
         ``{"subtype": column}``, ``{"subtype": (column, levels)}``, or ``{"subtype": levels}`` for the column
         ``"subtype"``; a name alone is a column. Levels of an ordinal task go from lowest to highest and may be groups
         of stages: ``{"stage": ("TNM", ["I-II", "III", "IV"])}`` reads "IIIA", "3b" and "Stage IB". Without levels, the
         labels must have an order by themselves: numbers, stages, T, N, M, or an ordered categorical.
+    numbers : mapping of str to str, sequence of str, str or None, default=None
+        Numbers to predict, in any unit: ``{"fev1": column}``, or a name alone, which is a column. In ``y`` they are
+        called ``<name>_value``. None takes every column ``<name>_value`` that is in no block and has no other use,
+        ``[]`` none. The names in ``y`` of other kinds of tasks with one column of numbers count as well.
     blocks : mapping of str to sequence of str, mapping or str, default=None
         The features: ``{"clinical": ["Age", "Sex"], "pet": "SUV*"}`` (``*`` matches any text), or
         ``{"clinical": {"age": "Age at diagnosis"}}`` with new names. Columns become ``<block>_<name>`` in lower case.
@@ -152,13 +161,16 @@ def read_cohort(
         raise ValueError(f"relapse_after_death must be 'refuse', 'truncate' or 'unknown'; got {relapse_after_death!r}.")
     raw = read_table(table, sep=sep, encoding=encoding, sheet=sheet)
     roles = Roles(raw, id, coerce)
-    outcomes = roles.claim_outcomes(endpoints, classes, ordinal, units)
+    claim_outcomes(roles, endpoints, classes, ordinal, numbers, units)
     carried = roles.claim_carried(groups, carry)
     features = roles.claim_features(blocks or {})
+    if numbers is None:
+        claim_found_numbers(roles)
+    refuse_equal_names(roles)
     roles.prepare(codes or {}, missing, decimal, date_format, categories)
-    numbers = _read_numbers(outcomes, features, carried)
-    y = read_outcomes(roles, outcomes, numbers, relapse_after_death)
-    X = _read_features(roles, features, carried, numbers)
+    values = _read_numbers(roles.taken, features, carried)
+    y = read_outcomes(roles, values, relapse_after_death)
+    X = _read_features(roles, features, carried, values)
     check_cohort(X, y, fitting=False)
     grouped = None
     if groups is not None:
@@ -179,8 +191,7 @@ def _read_numbers(
             if not column.found:
                 raise ValueError(
                     f"column {column.name!r} holds dates or durations, which are no feature; give the number that is "
-                    "meant "
-                    "(an age, months since diagnosis), or name the column in endpoints."
+                    "meant (an age, months since diagnosis), or name the column in endpoints."
                 )
             column.leave_out("dates or durations, which are no feature")
     wanted = [column for column in (*features.values(), *carried.values()) if column.roles != ["unused"]]
@@ -189,11 +200,22 @@ def _read_numbers(
             if time.holds_dates:
                 raise ValueError(
                     f"column {time.name!r} holds dates, not follow-up; give {{'start': ..., 'end': {time.name!r}, "
-                    "'event': "
-                    "...}, with the date of time zero as start."
+                    "'event': ...}, with the date of time zero as start."
                 )
             wanted.append(time)
+        if outcome.role == "number":
+            wanted += [_checked_number(column) for column in outcome.columns.values()]
     return read_numbers({column.name: column for column in wanted}.values())
+
+
+def _checked_number(column: Column) -> Column:
+    """A column of numbers to predict, unless it holds dates or durations."""
+    if column.codes is None and (column.holds_dates or column.is_dated or looks_like_durations(column)):
+        raise ValueError(
+            f"column {column.name!r} holds dates or durations, which are no number to predict; give the follow-up of "
+            "an endpoint in endpoints, or say with numbers=[...] which columns are numbers to predict."
+        )
+    return column
 
 
 def _read_features(

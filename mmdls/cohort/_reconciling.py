@@ -18,11 +18,13 @@ def reconcile_endpoints(y: pd.DataFrame, rule: str, *, first: str = "dfs", last:
     Parameters
     ----------
     y : pandas.DataFrame
-        Holds ``<first>_time``, ``<first>_event``, ``<last>_time`` and ``<last>_event``.
+        Holds ``<first>_time``, ``<first>_event``, ``<last>_time`` and ``<last>_event``; of competing risks ``_cause``
+        instead of ``_event``.
     rule : {"truncate", "unknown"}
         ``"truncate"`` ends the first endpoint where the last one ends, with the event of the last one: death counts as
         an event of disease-free survival at the time of death; a patient lost to follow-up is censored at that time.
-        ``"unknown"`` sets time and event of the first endpoint to NaN.
+        ``"unknown"`` sets time and event of the first endpoint to NaN. Where the first one has causes, only
+        ``"unknown"`` mends a patient with an event of the last one, which tells no cause.
     first : str, default="dfs"
         The endpoint that cannot end later, such as disease-free or progression-free survival.
     last : str, default="os"
@@ -36,7 +38,7 @@ def reconcile_endpoints(y: pd.DataFrame, rule: str, *, first: str = "dfs", last:
     Raises
     ------
     ValueError
-        If the rule is not known.
+        If the rule is not known, or cannot mend a cause.
     KeyError
         If ``y`` lacks one of the endpoints.
 
@@ -77,19 +79,27 @@ def truncate_late(y: pd.DataFrame, rule: str, first: str, last: str) -> tuple[pd
     """
     if rule not in ("truncate", "unknown"):
         raise ValueError(f"rule must be 'truncate' or 'unknown'; got {rule!r}.")
-    halves = [f"{name}_{half}" for half in ("time", "event") for name in (first, last)]
-    lacking = [column for column in halves if column not in y]
+    status = {name: f"{name}_{'cause' if f'{name}_cause' in y else 'event'}" for name in (first, last)}
+    ends = {name: (f"{name}_time", status[name]) for name in (first, last)}
+    lacking = [column for columns in ends.values() for column in columns if column not in y]
     if lacking:
         raise KeyError(f"y lacks {lacking}, which rule={rule!r} needs. Columns: {list(y.columns)}.")
-    values = {half: y[half].to_numpy(dtype=np.float64, na_value=np.nan) for half in halves}
+    values = {half: y[half].to_numpy(dtype=np.float64, na_value=np.nan) for half in (*ends[first], *ends[last])}
     # Two subtractions of dates may differ by rounding.
     tolerance = 1e-8 * np.maximum(values[f"{last}_time"], 1.0)
     late = values[f"{first}_time"] - values[f"{last}_time"] > tolerance
     if not late.any():
         return y, late
+    if not status[first].endswith("_cause"):
+        values[status[last]] = np.minimum(values[status[last]], 1)
+    elif rule == "truncate" and (untold := late & (values[status[last]] > 0)).any():
+        raise ValueError(
+            f"{first!r} ends after an event of {last!r} in rows {shortened(y.index[untold])}, and which cause of "
+            f"{status[first]!r} that event is, is not known. Correct these rows, or choose the rule 'unknown'."
+        )
     y = y.copy()
-    for half in ("time", "event"):
-        mended = np.where(late, values[f"{last}_{half}"] if rule == "truncate" else np.nan, values[f"{first}_{half}"])
-        boolean = y[f"{first}_{half}"].dtype == bool and not np.isnan(mended).any()
-        y[f"{first}_{half}"] = mended.astype(bool) if boolean else mended
+    for half, end in zip(ends[first], ends[last], strict=True):
+        mended = np.where(late, values[end] if rule == "truncate" else np.nan, values[half])
+        whole = half == status[first] and y[half].dtype in (np.bool_, np.int64) and not np.isnan(mended).any()
+        y[half] = mended.astype(y[half].dtype) if whole else mended
     return y, late

@@ -2,12 +2,13 @@
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 
 from mmdls.cohort._columns import Column, is_unknown_word, key_of
 
-__all__ = ["read_status"]
+__all__ = ["coded", "contradicts_itself", "meanings_of_cells", "names_absence", "read_status", "status_of_word"]
 
 _EVENT = frozenset(
     "dead deceased died death exitus yes y true event relapse relapsed recurrence recurred progression".split()
@@ -33,7 +34,7 @@ _ABSENCE = re.compile(
     r"|(?<![a-z])(?:no|not|non|without)[\W_]+(?:event|dead|death|deceased|died|relapse|recur|progress)"
 )
 _NAMES_EVENT = re.compile(r"event|dead|death|deceased|died|relapse|recur|progress")
-_CODED = re.compile(r"([01])\s*[:=]\s*(.*)")
+_CODED = re.compile(r"(\d+)\s*[:=]\s*(.*)")
 
 
 def read_status(column: Column) -> np.ndarray:
@@ -62,7 +63,7 @@ def read_status(column: Column) -> np.ndarray:
         return np.array([np.nan if meaning is None else float(meaning) for meaning in column.recoded()])
     meanings: dict[str, float | None] = {text: _status_of(text) for text in set(column.texts[column.known])}
     keys = {key_of(text) for text in meanings}
-    contrary = sorted(text for text in meanings if _contradicts_itself(text))
+    contrary = sorted(filter(contradicts_itself, meanings))
     example = ", ".join(f"{text!r}: ..." for text in (contrary or sorted(meanings))[:3])
     hint = f"Give the meaning of every value: codes={{{column.name!r}: {{{example}}}}}, with 1 (event) or 0 (censored)"
     if contrary:
@@ -70,12 +71,11 @@ def read_status(column: Column) -> np.ndarray:
             f"the codes and the words of status column {column.name!r} contradict each other: {contrary}. {hint}."
         )
     codes = keys & {"0", "1", "true", "false", "yes", "no", "y", "n"}
-    name = _ABSENCE.sub("free", column.name.lower())
-    if codes and _OPPOSITE.search(name) and not re.search(r"event|dead|death", name):
+    if codes and names_absence(column.name):
         raise ValueError(
             f"column {column.name!r} holds {sorted(codes)}, and 1 may mean that no event was seen. {hint}."
         )
-    if keys == {"1"} and not _NAMES_EVENT.search(name):
+    if keys == {"1"} and not _NAMES_EVENT.search(_ABSENCE.sub("free", column.name.lower())):
         raise ValueError(
             f"column {column.name!r} holds nothing but 1, which means an event in the coding 0/1 and none in 1/2. "
             f"{hint}."
@@ -86,29 +86,43 @@ def read_status(column: Column) -> np.ndarray:
         raise ValueError(f"status column {column.name!r} is neither 0 nor 1 throughout: {sorted(keys)}. {hint}.")
     bad = np.array([text in strange for text in column.texts], dtype=bool)
     column.lose(bad, "a status (0/1, Alive/Dead, True/False, '0:LIVING'/'1:DECEASED')", hint)
-    values = np.array([np.nan if text is None or text in strange else meanings[text] for text in column.texts], float)
-    counts = Counter((text, meanings[text]) for text in column.texts if text is not None and text not in strange)
-    if any(key_of(text) not in ("0", "1") for text, _ in counts):
-        shown = [f"{text!r} -> {meaning:.0f} ({n})" for (text, meaning), n in sorted(counts.items())]
+    return meanings_of_cells(column, meanings)
+
+
+def meanings_of_cells(column: Column, meanings: Mapping[str, float | None]) -> np.ndarray:
+    """The number that every cell means, NaN without one, (n_patients,); the report tells those of codes and words."""
+    values = [None if text is None else meanings[text] for text in column.texts]
+    counts = Counter((text, value) for text, value in zip(column.texts, values, strict=True) if value is not None)
+    if any(key_of(text) != f"{value:.0f}" for text, value in counts):
+        shown = [f"{text!r} -> {value:.0f} ({n})" for (text, value), n in sorted(counts.items())]
         column.note("recoded: " + ", ".join(shown))
-    return values
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def names_absence(name: str) -> bool:
+    """Whether a column's name may say that 1 means no event, as "alive" does."""
+    name = _ABSENCE.sub("free", name.lower())
+    return _OPPOSITE.search(name) is not None and not re.search(r"event|dead|death", name)
+
+
+def coded(text: str) -> tuple[int, str] | None:
+    """The code and the word of a text such as "1:DECEASED"; None for other texts."""
+    match = _CODED.fullmatch(key_of(text))
+    return None if match is None else (int(match[1]), match[2])
+
+
+def contradicts_itself(text: str) -> bool:
+    """Whether a code and its word mean different things, as in "1:LIVING"."""
+    code = coded(text)
+    return code is not None and status_of_word(code[1]) not in (None, float(code[0] > 0))
+
+
+def status_of_word(word: str) -> float | None:
+    """1 for words of an event, 0 for words of its absence, None for all others."""
+    return 1.0 if word in _EVENT else 0.0 if word in _NO_EVENT else None
 
 
 def _status_of(text: str) -> float | None:
-    word = key_of(text)
-    coded = _CODED.fullmatch(word)
-    if coded:
-        return float(coded[1])
-    if word in ("0", "1"):
-        return float(word)
-    return _status_of_word(word)
-
-
-def _contradicts_itself(text: str) -> bool:
-    """Whether a code and its word mean different things, as in "1:LIVING"."""
-    coded = _CODED.fullmatch(key_of(text))
-    return coded is not None and _status_of_word(coded[2]) not in (None, float(coded[1]))
-
-
-def _status_of_word(word: str) -> float | None:
-    return 1.0 if word in _EVENT else 0.0 if word in _NO_EVENT else None
+    code = coded(text)
+    number = key_of(text) if code is None else str(code[0])
+    return float(number) if number in ("0", "1") else status_of_word(number)

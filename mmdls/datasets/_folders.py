@@ -37,9 +37,10 @@ def load_cohort(
     ``sex``, ``smoking_status``, ``smoking_duration``, ``smoking_cessation``, ``diameter``, and any
     ``clinical_*``), ``centre``, ``treatment`` (0 immunotherapy, 1 chemotherapy), and the outcomes that are
     known: ``subtype`` (LUAD or 0, LUSC or 1), ``tnm_stage`` (a TNM stage such as IIIA, or its group I-II, III or
-    IV), and endpoints of any name, ``<name>_time`` (months) with ``<name>_event``, or ``<name>_months`` with
-    ``<name>_status``. Names count without regard to case and outer spaces; columns that are left over are
-    named in a warning. :func:`mmdls.cohort.read_cohort` reads the CSV.
+    IV), endpoints of any name, ``<name>_time`` (months) with ``<name>_event``, or ``<name>_months`` with
+    ``<name>_status``, competing risks, ``<name>_time`` with ``<name>_cause``, and numbers, ``<name>_value``.
+    Names count without regard to case and outer spaces; columns that are left over are named in a warning.
+    :func:`mmdls.cohort.read_cohort` reads the CSV.
     ``radiomics.npy`` (n, any) and ``pet.npy`` (n, 5), both optional, have their rows in the order of the CSV.
 
     The slices of a patient are PNG files in ``<patient>/lesion`` and ``<patient>/space`` (the lung around
@@ -68,7 +69,7 @@ def load_cohort(
             ``clinical_*``, ``pet_*``, ``radiomics_*``, ``lesion_image``, ``lung_image``, ... as far as they
             are there.
         target : DataFrame
-            ``subtype``, ``stage``, and the endpoints, as far as they are there.
+            ``subtype``, ``stage``, endpoints, competing risks and numbers, as far as they are there.
         groups : Series or None
             The column ``centre``.
         other : DataFrame
@@ -170,9 +171,11 @@ def _read_clinical(path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_a
         if {name, other} <= names.keys():
             raise ValueError(f"{path.name} gives {[name]} twice under different names; keep one column of each.")
     for endpoint in ("dfs", "os"):
-        halves = [half for half in (f"{endpoint}_time", f"{endpoint}_event") if half in names]
+        halves = [f"{endpoint}_{half}" for half in ("time", "event", "cause") if f"{endpoint}_{half}" in names]
         if len(halves) == 1:
-            raise ValueError(f"{path.name} has {halves[0]!r} alone; an endpoint is the pair of its time and event.")
+            raise ValueError(
+                f"{path.name} has {halves[0]!r} alone; an endpoint is the pair of its time and its event or cause."
+            )
     known: dict[str, dict[Any, Any]] = {
         "subtype": {0: "LUAD", 1: "LUSC"} | {name: name for name in _SUBTYPES},
         "treatment": dict(enumerate(_TREATMENTS)) | {name: name for name in _TREATMENTS},

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mmdls import metrics
 from mmdls.cohort import Task
+from mmdls.cohort._causes import MOST_CAUSES
 from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
 from mmdls.registry import competing_risks_heads, tasks
 from mmdls.tasks._case import Case, Settings, Statistic
@@ -20,13 +21,12 @@ from mmdls.tasks._figures import Figure, FigureSettings
 __all__ = ["CompetingRisksTask"]
 
 _DTYPE = [("cause", np.int64), ("time", np.float64)]
-_MOST_CAUSES = 5
 _COLUMN = re.compile(r"risk_(?P<risk>[1-9])|incidence_(?P<incidence>[1-9])_(?P<months>\d+(\.\d+)?)")
 
 
 def _of_every_cause(*names: str) -> tuple[str, ...]:
     """The names of metrics of as many causes as there can be."""
-    return tuple(f"{name}_cause{cause}" for cause in range(1, _MOST_CAUSES + 1) for name in names)
+    return tuple(f"{name}_cause{cause}" for cause in range(1, MOST_CAUSES + 1) for name in names)
 
 
 @tasks.register("competing_risks")
@@ -113,11 +113,11 @@ class CompetingRisksTask(Task):
             raise TypeError(f"{expected}; got {found}. Give every label a code: y[{column.name!r}].map({{{mapping}}}).")
         codes = column.to_numpy(dtype=np.float64, na_value=np.nan)
         with np.errstate(invalid="ignore"):
-            wrong = ~np.isnan(codes) & ~((codes >= 0) & (codes <= _MOST_CAUSES) & (codes % 1 == 0))
+            wrong = ~np.isnan(codes) & ~((codes >= 0) & (codes <= MOST_CAUSES) & (codes % 1 == 0))
         if wrong.any():
             raise ValueError(
                 f"{expected}; got {list(dict.fromkeys(codes[wrong].tolist()))[:4]} in rows "
-                f"{shortened(column.index[wrong])}. At most {_MOST_CAUSES} causes are possible; merge rare ones, and "
+                f"{shortened(column.index[wrong])}. At most {MOST_CAUSES} causes are possible; merge rare ones, and "
                 "set a code of unknown to NaN, with its time."
             )
         return codes
@@ -252,7 +252,7 @@ class CompetingRisksTask(Task):
     ) -> Iterator[Figure]:
         """The observed cumulative incidence of every cause, and the mean predicted one of each model."""
         for model, table in predictions.items():
-            curves = {cause: _incidence(table, cause) for cause in range(1, _MOST_CAUSES + 1)}
+            curves = {cause: _incidence(table, cause) for cause in range(1, MOST_CAUSES + 1)}
             curves = {cause: curve.loc[:, curve.notna().all()] for cause, curve in curves.items()}
             curves = {cause: curve for cause, curve in curves.items() if curve.shape[1]}
             caption = f"{self.name}, cumulative incidence (Aalen-Johansen)"

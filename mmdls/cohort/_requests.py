@@ -1,0 +1,50 @@
+"""What the caller of the reader asks for, in the forms in which names and mappings may be given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["as_mapping", "as_names", "by_name", "is_name", "name_key", "task_name"]
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value can be a column's name: text, or a number in a table without a header."""
+    return isinstance(value, str | int | np.integer)
+
+
+def task_name(task: Any, asked: str) -> str:
+    """The name of a task, which is a text; ``asked`` is the argument that gives it."""
+    if not isinstance(task, str) or not task.strip():
+        raise ValueError(f"{asked} must give every task a name of text; got {task!r}.")
+    return task
+
+
+def as_names(value: Any, asked: str) -> list[str]:
+    """One name or several as a list."""
+    names = [value] if is_name(value) else value
+    if not isinstance(names, Sequence | np.ndarray | pd.Index) or not all(map(is_name, names)):
+        raise TypeError(f"{asked} must name columns; got {value!r}.")
+    return [str(name) for name in names]
+
+
+def by_name(value: Any, asked: str) -> dict[str, Any]:
+    """A mapping; names alone are mapped to themselves."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {name: name for name in as_names(value, asked)}
+
+
+def as_mapping(value: Any, asked: str, form: str) -> dict[Any, Any]:
+    """A mapping of the form that the message names."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{asked} must be a mapping, {form}; got {value!r}.")
+    return dict(value)
+
+
+def name_key(name: str) -> str:
+    """A name in lower case, without outer and repeated spaces."""
+    return " ".join(str(name).split()).casefold()
