@@ -1,7 +1,6 @@
 """Batches of patients with an even distribution of events and of long and short follow-up."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +28,14 @@ class _Batches:
     batches, so that each batch has comparable pairs.
     """
 
-    def __init__(self, dataset: _Rows, events: np.ndarray, times: np.ndarray, size: int, **_: Any):
+    def __init__(self, dataset: _Rows, events: np.ndarray, times: np.ndarray, batch_size: int):
         self.rows = torch.as_tensor(dataset.rows)
         self.events = events
         self.times = times
-        self.size = size
+        self.batch_size = batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // max(self.size, 1))
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         n_batches = len(self)

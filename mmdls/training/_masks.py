@@ -123,18 +123,17 @@ class _Batches:
         self,
         dataset: TensorDataset,
         slices: LabelledSlices,
-        size: int,
+        batch_size: int,
         context_slices: int,
         device: torch.device,
         shuffle: bool = False,
         foreground_fraction: float = 0.0,
         patch_size: tuple[int, int] | None = None,
         augmentation: Augmentation | None = None,
-        **_: Any,
     ):
         self.rows = dataset.tensors[0]
         self.slices = slices
-        self.size = size
+        self.batch_size = batch_size
         self.context_slices = context_slices
         self.device = device
         self.shuffle = shuffle
@@ -148,7 +147,7 @@ class _Batches:
         self.foreground = self.rows[shown[:, rare]]
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
+        return -(-len(self.rows) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor]]:
         rows = self.rows
@@ -157,7 +156,7 @@ class _Batches:
             if len(self.foreground):
                 swapped = torch.rand(len(rows)) < self.foreground_fraction
                 rows[swapped] = self.foreground[torch.randint(len(self.foreground), (int(swapped.sum()),))]
-        for batch in rows.split(self.size):
+        for batch in rows.split(self.batch_size):
             images, masks, known, patients = self.slices.take(batch, self.context_slices, self.device)
             if self.augmentation is not None:
                 images, masks = self.augmentation(images, masks)
@@ -302,7 +301,7 @@ def train_masks(
         if patience is not None:
             stop = EarlyStopping("valid_dice", patience=patience, lower_is_better=False, load_best=True, sink=_silent)
             callbacks.append(("stop", stop))
-    shared = {"slices": slices, "size": batch_size, "context_slices": context_slices, "device": compute.torch_device}
+    shared = {"slices": slices, "context_slices": context_slices, "device": compute.torch_device}
     channels_last(network)
     net = _MaskNet(
         network,
@@ -313,7 +312,7 @@ def train_masks(
         optimizer__weight_decay=weight_decay,
         lr=learning_rate,
         max_epochs=max_epochs,
-        batch_size=-1,
+        batch_size=batch_size,
         iterator_train=_Batches,
         **{f"iterator_train__{name}": value for name, value in shared.items()},
         iterator_train__shuffle=True,
