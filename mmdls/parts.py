@@ -208,6 +208,10 @@ class Composed:
         """The slots, by name."""
         raise NotImplementedError
 
+    def _unread(self, X: Any) -> set[str]:
+        """The slots by which nothing in X is read; a search on X leaves them out."""
+        return set()
+
     def _held(self, slot: str) -> Any:
         """What stands in a slot."""
         return getattr(self, slot)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import optuna
+import pandas as pd
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.base import BaseEstimator, clone
@@ -192,6 +193,37 @@ def test_the_space_of_a_model_lists_every_place_of_a_part():
     assert {"lesion__backbone[resnet10]__width", "pet__add_indicator"} <= set(listed)
     assert "trainer__learning_rate" in search_space_of(SliceEncoder())
     assert not {"survival_head", "ordinal_head"} & set(search_space_of(MultimodalClassifier()))
+
+
+def encoders_in(space):
+    return {name.partition("_encoder")[0] for name in space if "_encoder" in name}
+
+
+def test_encoders_that_read_nothing_in_the_data_are_not_searched():
+    X = pd.DataFrame({"lesion_image": [None], "clinical_age": [60.0], "ct": [np.zeros((2, 4, 4))], "age": [60.0]})
+    for columns, expected in (
+        (["lesion_image", "clinical_age"], {"image", "table"}),
+        (["clinical_age"], {"table"}),
+        (["lesion_image", "age"], {"image"}),
+    ):
+        for model in (MMDLS(), MultimodalClassifier()):
+            assert encoders_in(search_space_of(model, X[columns])) == expected
+    for chosen, expected in (({"a": ["age"]}, {"table"}), ({"a": ["ct"]}, {"image"}), ({"a": "clinical"}, {"table"})):
+        assert encoders_in(search_space_of(MMDLS(chosen), X)) == expected
+    for plain in (np.zeros((3, 2)), pd.DataFrame(np.zeros((3, 2)))):
+        assert encoders_in(search_space_of(MultimodalClassifier(), plain)) == {"table"}
+    listed = MMDLS([("lesion", "slices", "lesion_image")])
+    assert search_space_of(listed, X) == search_space_of(listed)
+    whole, part = search_space_of(MMDLS()), search_space_of(MMDLS(), X[["clinical_age"]])
+    assert {*whole} - {*part} == {name for name in whole if name.startswith("image_encoder")}
+
+
+def test_a_search_draws_only_for_encoders_that_read_its_data():
+    X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, return_X_y=True, random_state=0)
+    X, y = X[[c for c in X.columns if c.startswith("clinical_")]], y[["os_time", "os_event"]]
+    model = MMDLS(random_state=0).set_params(trainer__max_epochs=1, trainer__validation_fraction=0.0)
+    search = OptunaSearch(model, cv=2, n_trials=2, random_state=0).fit(X, y)
+    assert all(encoders_in(trial.params) == {"table"} for trial in search.study_.trials)
 
 
 @pytest.fixture

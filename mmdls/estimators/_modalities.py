@@ -14,7 +14,7 @@ from mmdls.estimators._selection import select_columns
 from mmdls.parts import Slot
 from mmdls.registry import encoders
 
-__all__ = ["resolve_modalities"]
+__all__ = ["find_modalities", "resolve_modalities"]
 
 
 def resolve_modalities(
@@ -48,35 +48,58 @@ def resolve_modalities(
         If a column is not there, or there are no features at all.
     """
 
-    def new(encoder: Any) -> Any:
-        return clone(Slot(encoders).resolve(encoder))
+    listed = choice if isinstance(choice, list | tuple) else ()
+    if listed and all(isinstance(part, list | tuple) and len(part) == 3 for part in listed):
+        return [
+            (name, _new(encoder), select_columns(X, columns, f"modality {name!r}")) for name, encoder, columns in listed
+        ]
+    chosen = {"images": image_encoder, "table": table_encoder}
+    found = find_modalities(X, choice, blocks=blocks)
+    return [(name, _new(chosen.get(kind, kind)), columns) for name, (kind, columns) in found.items()]
 
+
+def find_modalities(
+    X: pd.DataFrame, choice: Any, *, blocks: Mapping[str, list[str]] | None = None
+) -> dict[str, tuple[str, list[str]]]:
+    """What the modalities hold that a model reads with the encoders for such contents.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame
+    choice : "auto" or dict of columns
+    blocks : dict of str to list of str, default=None
+        As in :func:`resolve_modalities`.
+
+    Returns
+    -------
+    dict of str to (str, list of str)
+        By modality ``"images"``, ``"table"``, or the name of the encoder that reads it; and its columns.
+
+    Raises
+    ------
+    ValueError
+        As :func:`resolve_modalities`.
+    """
     if isinstance(choice, Mapping) and choice:
         found = {name: select_columns(X, columns, f"modality {name!r}") for name, columns in choice.items()}
     elif isinstance(choice, str) and choice == "auto":
         found = dict(modalities(X) if blocks is None else blocks)
     else:
-        listed = choice if isinstance(choice, list | tuple) else ()
-        if not listed or not all(isinstance(part, list | tuple) and len(part) == 3 for part in listed):
-            raise ValueError(
-                "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
-                f"(name, encoder, columns); got {choice!r}."
-            )
-        return [
-            (name, new(encoder), select_columns(X, columns, f"modality {name!r}")) for name, encoder, columns in listed
-        ]
+        raise ValueError(
+            "modalities must be 'auto', a dict of columns such as {'clinical': ['age', 'sex']}, or a list of "
+            f"(name, encoder, columns); got {choice!r}."
+        )
     if not found:
         raise ValueError(
             "X has no feature columns: a feature is called '<block>_<name>', such as 'clinical_age', an image "
             "'<name>_image'; columns under any name are named in modalities={'clinical': ['age', 'sex']}. "
             f"Columns: {list(X.columns)}."
         )
-    chosen = {"images": image_encoder, "table": table_encoder}
-    return [
-        (name, new(chosen.get(kind, kind)), columns)
-        for name, columns in found.items()
-        for kind in (_content(X[columns[0]]),)
-    ]
+    return {name: (_content(X[columns[0]]), columns) for name, columns in found.items()}
+
+
+def _new(encoder: Any) -> Any:
+    return clone(Slot(encoders).resolve(encoder))
 
 
 def _content(column: pd.Series) -> str:

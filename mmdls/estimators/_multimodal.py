@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, vali
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
-from mmdls.estimators._modalities import resolve_modalities
+from mmdls.estimators._modalities import find_modalities, resolve_modalities
 from mmdls.estimators._task_answers import TaskAnswers
 from mmdls.estimators._transformer_encoder import as_encoder
 from mmdls.modules import Outputs
@@ -112,6 +112,12 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             "trainer": Slot({}, default=Trainer),
         }
         return {name: slot for name, slot in slots.items() if name in own} | listed
+
+    def _unread(self, X: Any) -> set[str]:
+        if self._encoders:
+            return set()
+        kinds = {kind for kind, _ in find_modalities(X, self.modalities).values()} if _is_named(X) else {"table"}
+        return {slot for slot, kind in (("image_encoder", "images"), ("table_encoder", "table")) if kind not in kinds}
 
     def _held(self, slot: str) -> Any:
         return dict(self._encoders)[slot] if slot in dict(self._encoders) else super()._held(slot)
@@ -225,7 +231,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         """X as a table of patients; a plain numeric array, or a table with numbered columns, becomes one block."""
         refuse_other_tables(X, "X")
-        named = isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)
+        named = _is_named(X)
         if named and (reset or not self._plain_input):
             check_features(X)
             if reset:
@@ -331,3 +337,8 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         tags.input_tags.allow_nan = True
         tags.target_tags.required = True
         return tags
+
+
+def _is_named(X: Any) -> bool:
+    """Whether X is a table whose columns have names, by which modalities are found."""
+    return isinstance(X, pd.DataFrame) and any(isinstance(column, str) for column in X.columns)

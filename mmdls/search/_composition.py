@@ -19,7 +19,7 @@ __all__ = ["conditions", "is_active", "ordered", "parameter_of", "search_space_o
 _PART = re.compile(r"\[([^\[\]]*)\]")
 
 
-def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
+def search_space_of(estimator: Any, X: Any = None) -> dict[str, BaseDistribution]:
     """Everything that an estimator and its parts say is worth searching.
 
     Wherever a registered part stands, the space holds a choice among the parts of its registry, plug-ins included, and
@@ -30,6 +30,9 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     estimator : estimator
         A part that is a parameter, a step or a modality counts as ``<name>__<parameter>``; what only one of several
         parts has, as ``<name>[<part>]__<parameter>``.
+    X : table or array, default=None
+        What the estimator is fitted on: encoders that read nothing in it are left out. What reaches an estimator inside
+        a pipeline is not known, so all stay.
 
     Returns
     -------
@@ -47,11 +50,12 @@ def search_space_of(estimator: Any) -> dict[str, BaseDistribution]:
     >>> "trainer__learning_rate" in space, "image_encoder__backbone[resnet10]__width" in space
     (True, True)
     """
-    return _space_of(estimator, frozenset())
+    unread = estimator._unread(X) if X is not None and isinstance(estimator, Composed) else ()
+    return _space_of(estimator, frozenset(unread))
 
 
 def _space_of(estimator: Any, decided: frozenset[str]) -> dict[str, BaseDistribution]:
-    """The space of an estimator; the slots of these names are decided by what it is a part of."""
+    """The space of an estimator; slots of these names are decided by what it is a part of, or are not read."""
     # Of the class: a search that is searched has a parameter of this name.
     space = dict(estimator.search_space()) if hasattr(type(estimator), "search_space") else {}
     if isinstance(estimator, Composed):

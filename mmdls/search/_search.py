@@ -62,9 +62,9 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
     ----------
     estimator : estimator
     search_space : dict of str to optuna distribution, or callable, default=None
-        A callable takes a ``Trial`` and returns parameters. None asks the estimator and its parts
-        (:func:`search_space_of`). Choices may be any objects. ``study_`` stores choices that are not plain or not
-        distinct (1 equals True) as numbered texts; all results hold the choices themselves.
+        A callable takes a ``Trial`` and returns parameters. None asks the estimator and its parts, without encoders
+        that read nothing in X (:func:`search_space_of`). Choices may be any objects. ``study_`` stores choices that are
+        not plain or not distinct (1 equals True) as numbered texts; all results hold the choices themselves.
     scoring : str, callable, or dict of str to these, default=None
         Higher is better. None is the estimator's own ``score``.
     objectives : str or sequence of str, default=None
@@ -222,8 +222,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         objectives = self._objectives()
         if self.refit is not False and not callable(self.refit):
             self._deciding(objectives)
-        space = self._space()
         X, y = indexable(X, y)
+        space = self._space(X)
         routed = self._routed(params)
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         if isinstance(self.cv, int | np.integer | None) and "groups" not in routed.splitter.split:
@@ -394,10 +394,10 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
             )
         return objectives[0]
 
-    def _space(self) -> Space:
+    def _space(self, X: Any) -> Space:
         if callable(self.search_space):
             return self.search_space
-        return checked_space(self.search_space, self.estimator)
+        return checked_space(self.search_space, self.estimator, X)
 
     def _splitter(self, y: Any, seed: int) -> Any:
         if isinstance(y, pd.DataFrame) and (self.cv is None or isinstance(self.cv, int | np.integer)):

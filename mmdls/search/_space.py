@@ -16,8 +16,10 @@ from mmdls.search._identity import described
 Space = dict[str, BaseDistribution] | Callable[[Any], dict[str, Any]]
 
 
-def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, BaseDistribution]:
-    """Check that every name of a space is a parameter and every value a distribution; None is the estimator's space.
+def checked_space(space: Mapping[str, Any] | None, estimator: Any, X: Any = None) -> dict[str, BaseDistribution]:
+    """Check that every name of a space is a parameter and every value a distribution.
+
+    None is what the estimator and its parts say is worth searching on X.
 
     Raises
     ------
@@ -27,7 +29,7 @@ def checked_space(space: Mapping[str, Any] | None, estimator: Any) -> dict[str, 
         If a value is no distribution.
     """
     cls = type(estimator).__name__
-    own = search_space_of(estimator)
+    own = search_space_of(estimator, X)
     space = own if space is None else space
     if not space:
         has = "has" if own else "has no"
