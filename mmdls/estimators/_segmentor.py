@@ -1,6 +1,6 @@
 """Segmentation of lung and lesion in CT."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,30 +11,25 @@ import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import check_features
 from mmdls.estimators._constraints import SEGMENTOR_CONSTRAINTS
-from mmdls.estimators._found_masks import found_table, replace_columns, rows_with_image, warn_of_lost
-from mmdls.images import box_around, is_missing, read_image, read_mask
-from mmdls.images._components import clip_to_body, is_volume, largest_parts
-from mmdls.images._cutting import pad_to_square
-from mmdls.images._hounsfield import check_chest, to_hounsfield, to_window
+from mmdls.estimators._segmentor_predictions import SegmentorPredictions
+from mmdls.images import is_missing
 from mmdls.images._settings import as_size, as_window, check_label
-from mmdls.metrics import dice_score
 from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._encoder_weights import start_encoder
 from mmdls.training._labelled import hold_out, read_labelled, warn_of_absent
-from mmdls.training._mask_answers import mask_probabilities
-from mmdls.training._masks import Augmentation, resize, train_masks
+from mmdls.training._masks import Augmentation, train_masks
 
 __all__ = ["LungLesionSegmentor"]
 
 
 @estimator_registry.register("lung_lesion_segmentor")
-class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[call-arg]
+class LungLesionSegmentor(  # type: ignore[call-arg]
+    SegmentorPredictions, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+):
     """Segment lung and lesion in CT slices; the first step of a ``Pipeline`` from CT to outcomes.
 
     ``fit`` learns from the columns ``ct_image``, ``lung_mask`` and ``lesion_mask`` of a table of patients. Either mask
@@ -294,130 +289,6 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         self.n_features_in_ = 1
         return self
 
-    def predict(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Masks at the size of each image.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame
-            With the column ``ct_image``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``lung_mask`` and ``lesion_mask``, as far as they were learned: bool arrays (S, H, W), all False where
-            nothing was found; None for a patient without image. :func:`mmdls.images.write_mask` writes one as NIfTI in
-            the geometry of its image.
-        """
-        return self._table(X, "mask", self._masks)
-
-    def predict_proba(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Probabilities at the size of each image, before the rules that ``predict`` applies.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame
-            With the column ``ct_image``.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``lung_probability`` and ``lesion_probability``, as far as they were learned: float32 arrays (S, H, W),
-            None for a patient without image.
-        """
-
-        def whole(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray]:
-            batches = list(self._probabilities(image, patient))
-            return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-        return self._table(X, "probability", whole)
-
-    def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Add masks, and crops around the structures found, to the table.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame
-            With the column ``ct_image``; all other columns stay, except masks, which are replaced.
-
-        Returns
-        -------
-        pandas.DataFrame
-            With ``lung_image`` and ``lesion_image``, uint8 arrays ``(S, crop_size, crop_size)`` of the slices that show
-            the structure, and ``lung_mask`` and ``lesion_mask`` on the grid of the CT, which itself is left out unless
-            ``keep_image``. A structure that is not found is None in both columns, and a warning names the patients.
-        """
-        images = {f"{name}_image": np.empty(len(X), dtype=object) for name in getattr(self, "structures_", ())}
-        taken = [name for name in images if name in getattr(X, "columns", ()) and name != self.image_column]
-        if taken:
-            raise ValueError(f"X has the columns {taken} already, which transform adds; drop or rename them.")
-        place = {patient: row for row, patient in enumerate(X.index)}
-
-        def cut(image: np.ndarray, patient: Any, contiguous: bool) -> dict[str, np.ndarray | None]:
-            found: dict[str, np.ndarray | None] = {}
-            for name, mask in self._masks(image, patient, contiguous).items():
-                box = box_around(mask, self.crop_margin)
-                found[name] = None if box is None else mask
-                if box is not None:
-                    crop = torch.as_tensor(pad_to_square(self._window(image[box]), 0))
-                    images[f"{name}_image"][place[patient]] = resize(crop, (self.crop_size, self.crop_size)).numpy()
-            return found
-
-        masks = self._table(X, "mask", cut)
-        has_image = X[self.image_column].map(lambda cell: not is_missing(cell))
-        warn_of_lost(masks, has_image)
-        dropped = {f"{name}_mask" for name in STRUCTURES} | (set() if self.keep_image else {self.image_column})
-        return replace_columns(X, dropped, images | {name: masks[name].tolist() for name in masks.columns})
-
-    def score(self, X: pd.DataFrame, y: Any = None) -> float:
-        """Mean Dice over patients and structures whose masks are in X.
-
-        Parameters
-        ----------
-        X : pandas.DataFrame
-            ``ct_image``, ``lung_mask``, ``lesion_mask``. A structure that is absent in truth and prediction has no Dice
-            and is left out.
-        y : default=None
-            Ignored.
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self, "network_")
-        self._check_table(X)
-        known = [name for name in self.structures_ if f"{name}_mask" in X.columns]
-        if not known:
-            raise ValueError(
-                f"score compares with the masks in X; none of {[f'{name}_mask' for name in self.structures_]} is among "
-                f"its columns {list(X.columns)}."
-            )
-        scores = []
-        for patient, row in rows_with_image(X, self.image_column, self.verbose):
-            image = read_image(row[self.image_column], patient)
-            masks = self._masks(image, patient, is_volume(row[self.image_column], len(image)))
-            for name in known:
-                if not is_missing(row[f"{name}_mask"]):
-                    true = self._read_mask(name, row[f"{name}_mask"], patient, row[self.image_column], image)
-                    if true.any() or masks[name].any():
-                        scores.append(dice_score(true, masks[name]))
-        if not scores:
-            raise ValueError(
-                "no patient has both an image and a mask with something inside; there is nothing to score."
-            )
-        return float(np.mean(scores))
-
-    def set_output(self, *, transform: str | None = None) -> "LungLesionSegmentor":
-        """Set the container of the output; only pandas tables are possible.
-
-        Parameters
-        ----------
-        transform : {"pandas", "default"} or None
-        """
-        if transform not in (None, "default", "pandas"):
-            raise ValueError(f"masks and crops fit into pandas tables only; got transform={transform!r}.")
-        return self
-
     def _check_parameters(self) -> None:
         self._validate_params()
         for name in ("intensity_range", "grey_range"):
@@ -428,73 +299,3 @@ class LungLesionSegmentor(TransformerMixin, BaseEstimator, auto_wrap_output_keys
         patch = size if self.patch_size is None else as_size(self.patch_size, "patch_size")
         if any(part > full for part, full in zip(patch, size, strict=True)):
             raise ValueError(f"patch_size must fit into image_size; got {self.patch_size} and {self.image_size}.")
-
-    def _check_table(self, X: pd.DataFrame) -> None:
-        check_features(X)
-        if self.image_column not in X.columns:
-            raise ValueError(
-                f"X lacks the column {self.image_column!r}, the CT; rename yours or pass image_column. Columns: "
-                f"{list(X.columns)}."
-            )
-
-    def _table(self, X: pd.DataFrame, what: str, find: Any) -> pd.DataFrame:
-        """Results of all patients, one column per structure."""
-        check_is_fitted(self, "network_")
-        self._check_table(X)
-        return found_table(X, self.image_column, self.structures_, what, find, self.verbose)
-
-    def _masks(self, image: np.ndarray, patient: Any, contiguous: bool = False) -> dict[str, np.ndarray]:
-        """Masks of one patient, after thresholding and post-processing."""
-        batches = [
-            {name: found > self.threshold for name, found in batch.items()}
-            for batch in self._probabilities(image, patient)
-        ]
-        masks = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-        rules = {"lung": self.lung_inside_body, "lesion": self.lesion_inside_body}
-        if inside := [mask for name, mask in masks.items() if rules[name]]:
-            clip_to_body(inside, (self._hounsfield(picture) for picture in image))
-        automatic = 2 if contiguous else None
-        n_lungs = automatic if isinstance(self.lung_components, str) else self.lung_components
-        for name, n_components in (("lung", n_lungs), ("lesion", self.lesion_components)):
-            if n_components is not None and name in masks:
-                masks[name] = largest_parts(masks[name], n_components)
-        return masks
-
-    def _probabilities(self, image: np.ndarray, patient: Any) -> Iterator[dict[str, np.ndarray]]:
-        """Probabilities (s, H, W) of one patient's slices, a batch at a time."""
-        check_chest(image, patient)
-        size = as_size(self.image_size)
-        small = [
-            resize(torch.as_tensor(self._window(image[start : start + self.batch_size])), size)
-            for start in range(0, len(image), self.batch_size)
-        ]
-        batches = mask_probabilities(
-            self.network_,
-            torch.cat(small),
-            image.shape[1:],
-            context_slices=self.context_slices,
-            batch_size=self.batch_size,
-            test_time_augmentation=self.test_time_augmentation,
-            compute=Compute(device=self.device, precision=self.precision),
-            verbose=self.verbose,
-        )
-        for batch in batches:
-            yield {name: batch[:, STRUCTURES.index(name)] for name in self.structures_}
-
-    def _read_mask(self, name: str, cell: Any, patient: Any, image_cell: Any, image: np.ndarray) -> np.ndarray:
-        """The true mask of a structure, on the voxels of its image."""
-        return read_mask(
-            cell,
-            patient,
-            image.shape,
-            image=image_cell,
-            label=self.lung_label if name == "lung" else self.lesion_label,
-            resample_mask=self.resample_mask,
-            allow_empty=True,
-        )
-
-    def _hounsfield(self, image: np.ndarray) -> np.ndarray:
-        return to_hounsfield(image, self.grey_range)
-
-    def _window(self, image: np.ndarray) -> np.ndarray:
-        return to_window(image, self.intensity_range, self.grey_range)
