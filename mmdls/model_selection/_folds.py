@@ -1,10 +1,10 @@
-"""Splits of a cohort, stratified by outcome and centre, grouped by patient."""
+"""Folds of a cohort, stratified by outcome and centre, grouped by patient."""
 
 import inspect
 import re
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from sklearn.model_selection._split import GroupsConsumerMixin
 from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils._metadata_requests import _routing_enabled
 
-from mmdls.cohort import Task, align_rows, find_tasks
+from mmdls.cohort import align_rows
+from mmdls.model_selection._strata import strata
 
-__all__ = ["CohortKFold", "check_patients_apart", "strata", "stratified_holdout"]
+__all__ = ["CohortKFold", "check_patients_apart"]
 
 _HOW = (
     "Keep the groups in a column of X and name it in every splitter, as in CohortKFold(groups='patient_id'), or enable "
@@ -142,6 +143,32 @@ class CohortKFold(GroupsConsumerMixin):
         return given
 
 
+def _column(X: Any, name: str) -> Any:
+    """A column or an index level of a table."""
+    if not isinstance(X, pd.DataFrame):
+        raise ValueError(f"groups={name!r} names a column of X, so X must be a table; got {type(X).__name__}.")
+    if name in X.columns:
+        return X[name]
+    if name in X.index.names:
+        return X.index.get_level_values(name)
+    known = [*X.columns, *(level for level in X.index.names if level is not None)]
+    raise KeyError(f"groups={name!r} is neither a column nor an index level of X; known: {known[:20]}.")
+
+
+def _numbered(groups: Any, X: Any) -> np.ndarray:
+    """Groups as numbers in order of appearance."""
+    if np.ndim(groups) != 1:
+        raise ValueError(
+            f"groups must hold one group for each row, in one column; got {type(groups).__name__} of shape "
+            f"{np.shape(groups)}. A column of X is named in CohortKFold(groups='<column>')."
+        )
+    numbers = pd.factorize(np.asarray(groups, dtype=object))[0]
+    if (numbers < 0).any():
+        rows = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(numbers)))[numbers < 0]
+        raise ValueError(f"{len(rows)} rows have no group, such as {rows[:3].tolist()}; every row needs one.")
+    return numbers
+
+
 def _cross_validations() -> Iterator[Mapping[str, Any]]:
     """Arguments of the cross-validations and searches that called the splitter, innermost first.
 
@@ -207,197 +234,3 @@ def check_patients_apart(X: Any) -> None:
 
 def _names_patients(name: Any) -> bool:
     return re.sub("[^a-z]", "", str(name).lower()) in _PATIENT
-
-
-def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: int = 2) -> np.ndarray:
-    """One stratum a patient from outcomes and columns, with enough patients in every stratum.
-
-    Parameters
-    ----------
-    y : pandas.DataFrame, structured survival array, or labels of shape (n,)
-    X : pandas.DataFrame, default=None
-        For columns named in ``on``.
-    on : sequence of str, default=None
-        See :class:`CohortKFold`.
-    smallest : int, default=2
-        Strata with fewer patients are merged with others that differ in the last part only.
-
-    Returns
-    -------
-    ndarray of shape (n,), int64
-    """
-    parts = _parts(y, X, on)
-    label = np.zeros(len(parts[0]), dtype=np.int64)
-    for part in parts:
-        finer = pd.factorize(pd.MultiIndex.from_arrays([label, part]))[0]
-        rare = np.bincount(finer)[finer] < smallest
-        for coarse in np.unique(label[rare]):
-            lost = rare & (label == coarse)
-            others = finer[~rare & (label == coarse)]
-            # Rare combinations within a coarser stratum form one stratum, or join the largest one there.
-            enough = lost.sum() >= smallest or not len(others)
-            finer[lost] = -1 - coarse if enough else np.bincount(others).argmax()
-        label = pd.factorize(finer)[0]
-    return label
-
-
-def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows in two, with equal fractions of events and classes as far as possible.
-
-    An event, class or quartile of numbers with two rows or more is in both parts; one with a single row is in the kept
-    part. If this is not possible for all outcomes, the last endpoint has priority, then the other endpoints, then the
-    other tasks.
-
-    Parameters
-    ----------
-    y : pandas.DataFrame, structured survival array, or labels of shape (n,)
-    fraction : float
-        Fraction of rows held out, above 0 and below 1.
-    random_state : int, RandomState instance or None, default=None
-
-    Returns
-    -------
-    kept, held : ndarray of int
-        Row numbers, ascending.
-    """
-    if not isinstance(fraction, Real) or not 0 < fraction < 1:
-        raise ValueError(f"fraction must lie between 0 and 1; got {fraction!r}.")
-    rng = check_random_state(random_state)
-    n = len(y)
-    wanted = min(max(round(n * fraction), 1), n - 1)
-    outcomes = _outcomes(y)
-    counters = [_HeldOut(labels, needed, wanted / n, rng) for labels, needed in outcomes]
-    # A cell is a set of rows with equal labels in all outcomes.
-    cells, cell_of = np.unique(np.stack([labels for labels, _ in outcomes], axis=1), axis=0, return_inverse=True)
-    rows = rng.permutation(n)
-    rows = np.split(rows[np.argsort(cell_of.ravel()[rows], kind="stable")], np.bincount(cell_of.ravel()).cumsum()[:-1])
-    left = np.array([len(of_cell) for of_cell in rows])
-    held = []
-    for _ in range(wanted):
-        best = np.flatnonzero(left)
-        for counter, labels in zip(counters, cells.T, strict=True):
-            urgency = counter.urgency()[labels[best]]
-            best = best[urgency == urgency.max()]
-        cell = rng.choice(best, p=left[best] / left[best].sum())
-        left[cell] -= 1
-        held.append(rows[cell][left[cell]])
-        for counter, label in zip(counters, cells[cell], strict=True):
-            counter.held[label] += 1
-    return np.setdiff1d(np.arange(n), held), np.sort(held)
-
-
-class _HeldOut:
-    """Number of held-out rows of each label of an outcome, and how many are wanted.
-
-    Parameters
-    ----------
-    labels : ndarray of shape (n,), int
-        From 0.
-    needed : ndarray of shape (n_labels,), bool
-        Labels that both parts need: events and classes, but not "censored" or "unknown".
-    fraction : float
-        Fraction of rows held out.
-    rng : RandomState
-        For the rounding of fractional numbers of rows.
-    """
-
-    def __init__(self, labels: np.ndarray, needed: np.ndarray, fraction: float, rng: np.random.RandomState):
-        self.sizes = np.bincount(labels, minlength=len(needed))
-        self.needed = needed
-        self.held = np.zeros(len(needed), dtype=int)
-        steps = np.floor(np.r_[0.0, (self.sizes * fraction).cumsum()] + rng.uniform())
-        self.wanted = np.where(needed, np.clip(np.diff(steps), 1, np.maximum(self.sizes - 1, 1)), np.diff(steps))
-
-    def urgency(self) -> np.ndarray:
-        """Priority of holding out one more row of each label, (n_labels,).
-
-        3 if the label is needed and has none yet, 2 if it has fewer than wanted, 1 if it has enough, 0 if the other
-        part would lose its last row.
-        """
-        last = self.needed & (self.held + 1 >= self.sizes)
-        first = self.needed & (self.held == 0)
-        return np.select([last, first, self.held < self.wanted], [0, 3, 2], 1)
-
-
-def _outcomes(y: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Each outcome as labels from 0, in order of priority, and which labels both parts need."""
-    if not isinstance(y, pd.DataFrame) and np.asarray(y).dtype.names is None:
-        return [_class_labels(np.asarray(y))]
-    if not isinstance(y, pd.DataFrame):
-        y = np.asarray(y)
-        event = y[y.dtype.names[0]].astype(int)
-        return [(event, np.array([False, True]))]
-    tasks = find_tasks(y)
-    outcomes = []
-    for name in _by_importance(tasks):
-        outcome = tasks[name].outcome(y)
-        outcomes.append(_labels(tasks[name].strata(outcome), tasks[name].needed_strata(outcome)))
-    return outcomes
-
-
-def _class_labels(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    codes = pd.factorize(column)[0]
-    return _labels(codes, np.unique(codes[codes >= 0]))
-
-
-def _labels(groups: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Strata as labels from 0: first those not needed, then the needed ones as they come, then unknown (-1)."""
-    found = pd.unique(groups)
-    is_needed = np.isin(found, needed)
-    order = np.r_[np.sort(found[~is_needed & (found >= 0)]), found[is_needed], -1]
-    return pd.Index(order).get_indexer(groups), np.isin(order, needed)
-
-
-def _by_importance(tasks: Mapping[str, Task]) -> list[str]:
-    """The last endpoint, the other endpoints, the other tasks."""
-    endpoints = [name for name, task in tasks.items() if task.is_censored]
-    return endpoints[::-1] + [name for name in tasks if name not in endpoints]
-
-
-def _column(X: Any, name: str) -> Any:
-    """A column or an index level of a table."""
-    if not isinstance(X, pd.DataFrame):
-        raise ValueError(f"groups={name!r} names a column of X, so X must be a table; got {type(X).__name__}.")
-    if name in X.columns:
-        return X[name]
-    if name in X.index.names:
-        return X.index.get_level_values(name)
-    known = [*X.columns, *(level for level in X.index.names if level is not None)]
-    raise KeyError(f"groups={name!r} is neither a column nor an index level of X; known: {known[:20]}.")
-
-
-def _numbered(groups: Any, X: Any) -> np.ndarray:
-    """Groups as numbers in order of appearance."""
-    if np.ndim(groups) != 1:
-        raise ValueError(
-            f"groups must hold one group for each row, in one column; got {type(groups).__name__} of shape "
-            f"{np.shape(groups)}. A column of X is named in CohortKFold(groups='<column>')."
-        )
-    numbers = pd.factorize(np.asarray(groups, dtype=object))[0]
-    if (numbers < 0).any():
-        rows = np.asarray(X.index if isinstance(X, pd.DataFrame) else np.arange(len(numbers)))[numbers < 0]
-        raise ValueError(f"{len(rows)} rows have no group, such as {rows[:3].tolist()}; every row needs one.")
-    return numbers
-
-
-def _parts(y: Any, X: Any, on: Sequence[str] | None) -> list[np.ndarray]:
-    if y is None:
-        raise ValueError("patients are stratified by their outcomes, so y must be given; got None.")
-    if not isinstance(y, pd.DataFrame):
-        if on is not None:
-            raise ValueError(f"on={list(on)} names columns, so y must be a table; got {type(y).__name__}.")
-        y = np.asarray(y)
-        return [y[y.dtype.names[0]] if y.dtype.names else y]
-    tasks = find_tasks(y)
-    if on is None:
-        on = _by_importance(tasks)
-    parts = []
-    for name in on:
-        if name in tasks:
-            parts.append(tasks[name].strata(tasks[name].outcome(y)))
-        elif isinstance(X, pd.DataFrame) and name in X.columns:
-            parts.append(pd.factorize(X[name])[0])
-        else:
-            known = list(tasks) + (list(X.columns) if isinstance(X, pd.DataFrame) else [])
-            raise KeyError(f"on={name!r} is neither a task of y nor a column of X; known: {known[:20]}.")
-    return parts
