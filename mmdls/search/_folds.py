@@ -22,10 +22,11 @@ def fit_and_score(
     """Scores of one fold, by name."""
     X_train, y_train = _safe_split(estimator, X, y, train)
     X_test, y_test = _safe_split(estimator, X, y, test, train)
-    estimator.fit(X_train, y_train, **_check_method_params(X, routed.estimator.fit, indices=train))
+    # By key, not by attribute: Dask before 2026.7 hands a Bunch on as a plain dict.
+    estimator.fit(X_train, y_train, **_check_method_params(X, routed["estimator"]["fit"], indices=train))
     found = {}
     for name, scorer in scorers.items():
-        asked = _check_method_params(X, routed.get(SCORER + name, Bunch(score={})).score, indices=test)
+        asked = _check_method_params(X, routed.get(SCORER + name, {"score": {}})["score"], indices=test)
         found[name] = float(scorer(estimator, X_test, y_test, **asked))
     return found
 
