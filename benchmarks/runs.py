@@ -71,7 +71,8 @@ def stored(folder: Path, index: pd.Index) -> tuple[dict[str, pd.DataFrame], dict
         return None
     answers = {}
     for path in sorted(folder.glob("*.csv")):
-        table = pd.read_csv(path, dtype={"patient": str, "fold": str})
+        # Exactly as written: before pandas 3.1 the default may differ in the last digit.
+        table = pd.read_csv(path, dtype={"patient": str, "fold": str}, float_precision="round_trip")
         table = table.set_index("patient")
         answers[path.stem] = table.set_axis(table.index.map(dict(zip(index.astype(str), index, strict=True))))
         answers[path.stem].index.name = "patient"

@@ -417,7 +417,7 @@ class Crew:
         return subprocess.Popen([str(part) for part in command], env=self.environment)
 
     def tables(self, *names):
-        return [pd.read_csv(self.folder / name, index_col=0) for name in names]
+        return [pd.read_csv(self.folder / name, index_col=0, float_precision="round_trip") for name in names]
 
     def trials(self):
         if not self.journal.exists():
