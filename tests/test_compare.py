@@ -416,7 +416,7 @@ def test_folds_do_not_depend_on_what_a_model_may_know(small):
     X, y = small
     rng = np.random.default_rng(0)
     options = SimpleNamespace(external=None, design="folds", folds=3, repeats=1, seed=0, known=["stage"])
-    other_X = X.assign(centre=rng.permutation(X["centre"]))
+    other_X = X.assign(centre=X["centre"].iloc[rng.permutation(len(X))].to_numpy())
     other_y = y.assign(stage=y["stage"].iloc[rng.permutation(len(y))].set_axis(y.index))
     for one, two in zip(
         job.divide(options, X, y, None)[2], job.divide(options, other_X, other_y, None)[2], strict=True

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -35,6 +35,7 @@ NAMES = [
 _TEXT = st.lists(st.sampled_from(["os", "_loss", " ", "(", ")", " alone", "horizons"]), max_size=6).map("".join)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), unique=True, max_size=8))
 @example(NAMES)
 @example(["_modules", "%74raining", "training", "%", "", "\ud800"])
@@ -52,6 +53,7 @@ def test_every_name_has_a_key_of_its_own_that_a_state_dict_survives(names):
     assert [part.weight.item() for part in again[0].values()] == [2 * place for place in range(len(names))]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(_TEXT, st.none() | _TEXT, st.booleans()), unique=True, max_size=8))
 @example([("os", None, True), ("os", "horizons", False), ("os_loss (horizons)", None, False)])
 @example([("os", "a alone)_loss (b", False), ("os_loss (a alone)", "b", False), ("os_loss (b alone)", None, False)])

@@ -215,7 +215,7 @@ def test_a_misspelt_loss_is_refused():
 
 def test_a_monai_network_by_name():
     pytest.importorskip("monai")
-    net = make_segmentation_net("monai:UNet", in_channels=2, width=4, strides=(2,)).eval()
+    net = make_segmentation_net("monai:UNet", in_channels=2, channels=(4, 8), strides=(2,)).eval()
     assert net(torch.rand(1, 2, 37, 40))["lesion"].shape == (1, 1, 37, 40)
     with pytest.raises(KeyError, match="has no 'UNett'"):
         make_segmentation_net("monai:UNett")
