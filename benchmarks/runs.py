@@ -71,8 +71,7 @@ def stored(folder: Path, index: pd.Index) -> tuple[dict[str, pd.DataFrame], dict
         return None
     answers = {}
     for path in sorted(folder.glob("*.csv")):
-        # Exactly as written: before pandas 3.1 the default may differ in the last digit.
-        table = pd.read_csv(path, dtype={"patient": str, "fold": str}, float_precision="round_trip")
+        table = pd.read_csv(path, dtype={"patient": str, "fold": str})
         table = table.set_index("patient")
         answers[path.stem] = table.set_axis(table.index.map(dict(zip(index.astype(str), index, strict=True))))
         answers[path.stem].index.name = "patient"
@@ -125,8 +124,9 @@ def run(
     parallel = joblib.Parallel(n_jobs=min(workers, max(len(jobs), 1)), return_as="generator_unordered")
     try:
         with tqdm(total=len(jobs), desc="folds x models", unit="fit", file=sys.stderr) as bar:
-            for name, split, found, note in parallel(joblib.delayed(run_fold)(*job) for job in jobs):
-                keep(name, split, found, note)
+            for name, split, _, note in parallel(joblib.delayed(run_fold)(*job) for job in jobs):
+                # Read back: a run that was stopped and went on has the very numbers of one that was not.
+                keep(name, split, *stored(_folder(out, name, split), X.index))
                 bar.set_postfix_str(f"{name}, fold {split.name}: {note['seconds']:.0f} s")
                 bar.update()
     except KeyboardInterrupt:

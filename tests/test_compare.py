@@ -68,9 +68,7 @@ def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, mon
     again = runs.run(NAMES, *small, splits, QUICK, out, workers=1)
     for name, tables in answers.items():
         for task, table in tables.items():
-            pd.testing.assert_frame_equal(
-                again[name][task].loc[table.index], table, check_dtype=False, check_names=False
-            )
+            pd.testing.assert_frame_equal(again[name][task], table, check_exact=True)
 
 
 def test_the_table_fits_a_terminal_and_compares_with_the_baseline(small, finished):

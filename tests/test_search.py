@@ -417,7 +417,7 @@ class Crew:
         return subprocess.Popen([str(part) for part in command], env=self.environment)
 
     def tables(self, *names):
-        return [pd.read_csv(self.folder / name, index_col=0, float_precision="round_trip") for name in names]
+        return [pd.read_csv(self.folder / name, index_col=0) for name in names]
 
     def trials(self):
         if not self.journal.exists():
@@ -514,7 +514,8 @@ def test_two_processes_lose_and_repeat_nothing_though_one_is_killed(tmp_path, n_
     tables = crew.tables("second.csv", "again.csv")
     pd.testing.assert_frame_equal(*tables)
     assert (tables[0]["state"] == "COMPLETE").all() and len(tables[0]) == n_trials
-    assert set(tables[0]["param_quality"]) == {t.params["quality"] for t in complete}
+    written, kept = sorted(tables[0]["param_quality"]), sorted(t.params["quality"] for t in complete)
+    np.testing.assert_allclose(written, kept, rtol=1e-14)  # pandas before 3.1 reads the last digit of a CSV differently
 
 
 def test_two_processes_share_a_database(tmp_path):
