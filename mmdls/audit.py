@@ -162,8 +162,10 @@ def audit_procedure(
     def halved(half: np.ndarray) -> list[str]:
         stays = np.setdiff1d(np.arange(len(X)), np.setdiff1d(test, test[half]))
         fewer = X.iloc[stays], y.iloc[stays], np.searchsorted(stays, train), np.searchsorted(stays, test[half])
-        own = {name: values[half] for name, values in first.items()}
-        return _changes(own, _as_columns(procedure(*fewer)), tolerance)
+        answers = _as_columns(procedure(*fewer))
+        # A class that only the removed rows had has no column.
+        own = {name: values[half] for name, values in first.items() if name in answers}
+        return _changes(own, answers, tolerance)
 
     orders = [*_reversed_orders(y.iloc[test], rng)][:n_permutations]
     orders += [rng.permutation(len(test)) for _ in range(n_permutations - len(orders))]

@@ -237,6 +237,17 @@ def test_one_choice_on_test_rows_is_caught():
     assert found["passed"].all()
 
 
+def test_a_class_that_only_a_test_row_has_raises_no_alarm():
+    X, y = small_cohort(0)
+    y = pd.DataFrame({"subtype": ["LUAD", "LUSC"] * 30 + ["LUAD"] * 29 + ["rare"]}, X.index)
+
+    def shares(X, y, train, test):
+        known = y["subtype"].iloc[train]
+        return pd.DataFrame({label: np.repeat(np.mean(known == label), len(test)) for label in set(y["subtype"])})
+
+    assert audit_procedure(shares, X, y, range(60), range(60, 90), n_permutations=2, n_halves=6)["passed"].all()
+
+
 def test_audits_join_by_id_and_check_outcomes(Xy):
     X, y = Xy
     X = X.assign(clinical_followup=y["os_time"])
