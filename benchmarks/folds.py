@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from benchmarks.designs import Split
@@ -28,19 +29,19 @@ def left_out(
     Returns
     -------
     predictions : dict of str to pandas.DataFrame
-        Of a class task, probabilities by class; of an endpoint risk, group (0 = low) and survival at the horizons.
+        As :func:`mmdls.evaluation.predict_tasks` gives them, with names of text: survival at a month is
+        ``survival_<months>``. Groups are numbers, 0 = low.
     note : dict
         Seconds, hyperparameters that were chosen, warnings.
     """
-    fit = fit_fold(name, split.name, model, X, y, (split.train, split.test), horizons=HORIZONS)
+    fit = fit_fold(name, split.name, model, X, y, (split.train, split.test), times=np.array(HORIZONS, dtype=float))
     tables = {}
     for task in find_tasks(y).values():
-        table = fit.predictions[task.name]
-        if task.has_classes:
-            table = table.reindex(columns=list(task.classes), fill_value=0.0)
-            tables[task.name] = table.set_axis([str(c) for c in task.classes], axis=1)
-            continue
-        table = table.assign(group=table["group"].cat.codes)[["risk", "group", *map(float, HORIZONS)]]
-        tables[task.name] = table.rename(columns={float(h): f"survival_{h}" for h in HORIZONS})
+        table = task.complete(fit.predictions[task.name], y)
+        if not task.has_classes:
+            table = table.rename(columns=lambda c: f"survival_{c:g}" if isinstance(c, float) else c)
+            if "group" in table:
+                table["group"] = table["group"].cat.codes
+        tables[task.name] = table.rename(columns=str)
     note = {"seconds": round(fit.seconds, 1), **fit.chosen}
     return tables, note | ({"warnings": " | ".join(fit.messages)} if fit.messages else {})

@@ -30,6 +30,7 @@ from benchmarks.small_tables import show, tabulate
 from mmdls import create
 from mmdls._files import whole_file
 from mmdls.cohort import find_tasks
+from mmdls.evaluation._predict import time_grid
 from mmdls.metrics import kaplan_meier, step_values
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import models as registered
@@ -141,7 +142,7 @@ def run_unit(unit: Unit, out: Path, identity: str) -> tuple[Unit, str]:
     try:
         model = unit.build()
         fits = [
-            fit_fold(unit.label, k, model, X, y, split, horizons=tuple(horizons.values()))
+            fit_fold(unit.label, k, model, X, y, split, times=time_grid(tuple(horizons.values())))
             for k, split in enumerate(splits)
         ]
     except RuntimeError as error:  # one model's failure on one cohort must not take the others'

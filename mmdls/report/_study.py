@@ -8,6 +8,7 @@ import pandas as pd
 
 from mmdls import evaluation
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
+from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo._folds import predictions_of
 
 
@@ -44,7 +45,7 @@ class Study:
                 self.predictions[name] = dict(model)
             else:
                 self.estimators[name] = model
-                self.predictions[name] = predictions_of(model, X, y, self.horizons)
+                self.predictions[name] = predictions_of(model, X, y, time_grid(check_horizons(horizons)))
                 answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
                 self.training_outcomes = {**evaluation.training_outcomes(model, answered), **self.training_outcomes}
         self.names = list(self.predictions)

@@ -166,6 +166,10 @@ class NominalTask(Task):
         columns = pd.Index(list(classes), dtype=object)
         return replace(self, classes=classes), pd.DataFrame(probability, index=table.index, columns=columns)
 
+    def complete(self, predictions: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+        """All classes in their order; one that was not learned has probability 0."""
+        return predictions.reindex(columns=pd.Index(list(self.classes), dtype=object), fill_value=0.0)
+
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, calibration and error of the probabilities."""
         return class_statistics(case, settings)

@@ -239,6 +239,15 @@ class CompetingRisksTask(Task):
             )
         return replace(self, classes=tuple(causes)), found
 
+    def complete(self, predictions: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
+        """All causes; one that was not learned has the same risk for everybody and incidence 0 in the follow-up."""
+        first = predictions.filter(regex="^(risk|incidence)_1(_|$)")
+        for cause in range(2, int(self.outcome(y)["cause"].max(initial=0)) + 1):
+            if f"risk_{cause}" not in predictions:
+                names = [column.replace("_1", f"_{cause}", 1) for column in first]
+                predictions = predictions.join((0.0 * first).set_axis(names, axis=1))
+        return predictions
+
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, error and calibration of every cause, with weights for censoring."""
         for cause in case.task.classes:

@@ -13,13 +13,14 @@ from tqdm.auto import tqdm
 
 from mmdls.cohort import Task, align_rows, check_cohort, check_features, find_tasks
 from mmdls.evaluation import compare_predictions, evaluate_predictions
+from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
 from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, splits_of
 from mmdls.zoo._inputs import columns_of, missing_inputs
 
-__all__ = ["Comparison", "compare_models"]
+__all__ = ["Comparison", "compare_models", "of_main_metric"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ class Comparison:
         pandas.DataFrame
             Index (task, model); columns metric, value, difference, p.
         """
-        main = {name: task.main_metric for name, task in self.tasks.items()}
-        shown = self.scores[(self.scores["metric"] == self.scores["task"].map(main)) | (self.scores["metric"] == "")]
+        shown = self.scores[of_main_metric(self.scores, self.tasks) | (self.scores["metric"] == "")]
         against = self.differences.set_index(["task", "model"])
         rows = []
         for row in shown.to_dict("records"):
@@ -85,6 +85,11 @@ class Comparison:
 
     def __str__(self) -> str:
         return f"{self.table().to_string()}\nDifferences are to the reference model, {self.reference}."
+
+
+def of_main_metric(table: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.Series:
+    """Which rows of a table of metrics hold the main metric of their task, bool."""
+    return table["metric"] == table["task"].map({name: task.main_metric for name, task in tasks.items()})
 
 
 def compare_models(
@@ -181,7 +186,7 @@ def compare_models(
     reference = next(iter(given)) if reference is None else reference
     if reference not in given:
         raise KeyError(f"reference={reference!r} is none of the models {list(given)}.")
-    tasks = find_tasks(y)
+    tasks, times = find_tasks(y), time_grid(check_horizons(horizons))
     reasons = {name: _unanswered(model, X, tasks) for name, model in given.items()}
     able = [name for name in given if len(reasons[name]) < len(tasks)]
     if not able:
@@ -193,8 +198,8 @@ def compare_models(
         if name in able
         for fold, split in enumerate(splits)
     ]
-    fits = _fitted(jobs, X, y, horizons, groups, n_jobs, progress)
-    predictions = {name: _joined([fits[name, k] for k in range(len(splits))], X.index, tasks) for name in able}
+    fits = _fitted(jobs, X, y, times, groups, n_jobs, progress)
+    predictions = {name: _joined([fits[name, k] for k in range(len(splits))], y, tasks) for name in able}
     folds = pd.Series(np.nan, X.index, dtype=object, name="fold")
     for fold, (_, test) in enumerate(splits):
         folds.iloc[test] = fold
@@ -236,12 +241,12 @@ def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[
 
 
 def _fitted(
-    jobs: list[tuple], X: pd.DataFrame, y: pd.DataFrame, horizons: Any, groups: Any, n_jobs: Any, progress: bool
+    jobs: list[tuple], X: pd.DataFrame, y: pd.DataFrame, times: Any, groups: Any, n_jobs: Any, progress: bool
 ) -> dict[tuple[str, int], Fit]:
     """Every model on every fold."""
 
     def run(name: str, fold: int, model: Any, split: Any) -> tuple[str, int, Fit]:
-        return name, fold, fit_fold(name, fold, model, X, y, split, horizons=horizons, groups=groups)
+        return name, fold, fit_fold(name, fold, model, X, y, split, times=times, groups=groups)
 
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     found = {}
@@ -253,18 +258,16 @@ def _fitted(
     return found
 
 
-def _joined(fits: list[Fit], index: pd.Index, tasks: Mapping[str, Task]) -> dict[str, pd.DataFrame]:
+def _joined(fits: list[Fit], y: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, pd.DataFrame]:
     """The predictions of all folds, in the order of the patients."""
     joined = {}
     for name, task in tasks.items():
         parts = [fit.predictions[name] for fit in fits if name in fit.predictions]
         if not parts:
             continue
-        table = pd.concat(parts)
-        if task.has_classes:
-            # A fold whose training rows lack a class gives it no probability.
-            table = table.reindex(columns=list(task.classes)).fillna(0.0)
-        joined[name] = table.loc[index[index.isin(table.index)]]
+        # A fold whose training rows lack a class gives it no probability.
+        table = pd.concat([task.complete(part, y) for part in parts])
+        joined[name] = table.loc[y.index[y.index.isin(table.index)]]
     return joined
 
 
@@ -310,8 +313,7 @@ def _differences(
     rows = []
     for name, own in others.items():
         table = compare_predictions(own, base, y, metrics=metrics, n_resamples=n_resamples, **options)
-        table = table[table["metric"] == table["task"].map(lambda t: tasks[t].main_metric)]
-        rows.append(table.assign(model=name, reference=reference))
+        rows.append(table[of_main_metric(table, tasks)].assign(model=name, reference=reference))
     columns = ["task", "model", "reference", "metric", "horizon", "first", "second", "difference", "low", "high", "p"]
     columns += ["p_holm", "test", "n", "n_events", "note"]
     if not rows:

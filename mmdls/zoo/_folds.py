@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,10 @@ import pandas as pd
 from sklearn.base import clone, is_classifier, is_regressor
 from sksurv.base import SurvivalAnalysisMixin
 
+from mmdls.cohort import find_tasks
 from mmdls.estimators._risk_groups import risk_group
-from mmdls.evaluation import predict_tasks, risk_cutpoints
+from mmdls.evaluation import risk_cutpoints
+from mmdls.evaluation._predict import answers
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import tasks
 from mmdls.zoo._per_task import OneModelPerTask, fit_with_groups, last_step
@@ -119,7 +121,7 @@ def fit_fold(
     y: pd.DataFrame,
     split: tuple[np.ndarray, np.ndarray],
     *,
-    horizons: Sequence[float],
+    times: np.ndarray,
     groups: Any = None,
 ) -> Fit:
     """Fit on the training rows only, and predict the rows left out.
@@ -133,8 +135,8 @@ def fit_fold(
     X, y : pandas.DataFrame
     split : (ndarray, ndarray) of int
         Training and test rows.
-    horizons : sequence of float
-        Months.
+    times : ndarray of shape (n_times,)
+        Months at which survival and incidence are predicted.
     groups : Series of shape (n_patients,), default=None
 
     Returns
@@ -154,14 +156,14 @@ def fit_fold(
             own = None if groups is None else groups.iloc[train]
             fitted = fit_with_groups(clone(model), X.iloc[train], y.iloc[train], own)
             # Of y only the names and kinds of the tasks are read.
-            predictions = predictions_of(fitted, X.iloc[test], y, horizons)
+            predictions = predictions_of(fitted, X.iloc[test], y, times)
         except Exception as error:
             raise RuntimeError(f"model {name!r} failed in fold {fold}: {type(error).__name__}: {error}") from error
     messages = tuple(dict.fromkeys(str(w.message) for w in caught))
     return Fit(predictions, _chosen(fitted), messages, time.perf_counter() - start)
 
 
-def predictions_of(model: Any, X: pd.DataFrame, y: pd.DataFrame, horizons: Sequence[float]) -> dict[str, pd.DataFrame]:
+def predictions_of(model: Any, X: pd.DataFrame, y: pd.DataFrame, times: np.ndarray) -> dict[str, pd.DataFrame]:
     """Predictions of a fitted model, with its risk groups where it learned cut-points.
 
     Parameters
@@ -169,15 +171,15 @@ def predictions_of(model: Any, X: pd.DataFrame, y: pd.DataFrame, horizons: Seque
     model : fitted estimator
     X, y : pandas.DataFrame
         Of ``y`` only the names and kinds of tasks are read.
-    horizons : sequence of float
-        Months.
+    times : ndarray of shape (n_times,)
+        Months at which survival and incidence are predicted.
 
     Returns
     -------
     dict of str to pandas.DataFrame
         As :func:`mmdls.evaluation.predict_tasks` gives it; endpoints with a column ``group`` (low, middle, high).
     """
-    tables = predict_tasks(model, X, y, horizons=horizons)
+    tables = answers(model, X, find_tasks(y), times).tables
     for name, points in risk_cutpoints(model).items():
         if name in tables:
             codes, names = risk_group(tables[name]["risk"], points), _group_names(len(points) + 1)

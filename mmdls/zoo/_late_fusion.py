@@ -22,13 +22,17 @@ from mmdls.zoo._per_task import OneModelPerTask, answer_of, fit_with_groups
 __all__ = ["LateFusion"]
 
 _SMALLEST = 1e-6
+_JOINED_BY = [
+    ("survival", ClinicalCox(columns="score")),
+    *[(kind, make_pipeline(SimpleImputer(), LogisticRegression())) for kind in ("ordinal", "nominal")],
+]
 
 
 class LateFusion(_BaseComposition):
     """Fit one model a modality and join their predictions by a ridge regression.
 
     The weights of the models are learned on a third of the training rows, which the models have not seen; the models
-    are then fitted on all rows. A model whose inputs the cohort lacks is left out.
+    are then fitted on all rows. A model whose inputs the cohort lacks is left out. Endpoints and labels are answered.
 
     Parameters
     ----------
@@ -73,23 +77,23 @@ class LateFusion(_BaseComposition):
         Raises
         ------
         ValueError
-            If ``X`` has the inputs of no model.
+            If ``X`` has the inputs of no model, or ``y`` no endpoint and no label.
         """
         y, groups = align_rows(y, X.index, "y"), align_rows(groups, X.index, "groups")
+        offered, kinds = find_tasks(y), dict(_JOINED_BY)
+        self.tasks_ = {name: task for name, task in offered.items() if task.kind in kinds}
+        if not self.tasks_:
+            found = {name: task.kind for name, task in offered.items()}
+            raise ValueError(f"predictions of the kinds {list(kinds)} can be joined, and y offers {found}.")
+        y = y[[column for task in self.tasks_.values() for column in task.columns]]
         used = {name: model for name, model in self.models if not missing_inputs(model, X)}
         if not used:
             raise ValueError(f"X has the inputs of none of the models {[name for name, _ in self.models]}.")
         ((kept, held),) = FirstFold(random_state=self.random_state).split(X, y, groups)
-        self.tasks_ = find_tasks(y)
         parts = {name: self._fitted(model, X, y, groups, kept) for name, model in used.items()}
         scores = self._scores(parts, X.iloc[held])
         self.fusions_ = {
-            name: OneModelPerTask(
-                [
-                    ("survival", ClinicalCox(columns="score")),
-                    *[(kind, make_pipeline(SimpleImputer(), LogisticRegression())) for kind in ("ordinal", "nominal")],
-                ]
-            ).fit(scores[name], y.iloc[held][list(task.columns)])
+            name: OneModelPerTask(_JOINED_BY).fit(scores[name], y.iloc[held][list(task.columns)])
             for name, task in self.tasks_.items()
         }
         self.models_ = {name: self._fitted(model, X, y, groups, np.arange(len(X))) for name, model in used.items()}

@@ -1,5 +1,6 @@
 """Networks of one kind of input or of all, late fusion, and the published network, as registered models."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
@@ -15,7 +16,35 @@ from mmdls.zoo._inputs import SelectInputs
 from mmdls.zoo._late_fusion import LateFusion
 from mmdls.zoo._tables import ClinicalLinear, PetLinear, RadiomicsLinear
 
-__all__: list[str] = []
+__all__ = ["tuned_network"]
+
+
+def tuned_network(inputs: Sequence[str]) -> Pipeline:
+    """MMDLS on some inputs, tuned on embeddings that are learned once.
+
+    Parameters
+    ----------
+    inputs : sequence of str
+        As in :class:`mmdls.zoo.SelectInputs`.
+
+    Returns
+    -------
+    Pipeline
+        Unfitted.
+    """
+    network = MMDLS(
+        image_encoder=SliceEncoder(backbone=Part("conv", width=16, strides=(2, 2))),
+        dropout=0.2,
+        # All training rows are learned from, as by the other models.
+        trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
+        random_state=0,
+    )
+    space = {
+        "hidden_features": CategoricalDistribution([32, 64]),
+        "dropout": FloatDistribution(0.1, 0.6),
+        "trainer__weight_decay": FloatDistribution(1e-2, 1.0, log=True),
+    }
+    return Pipeline([("inputs", SelectInputs(tuple(inputs))), ("model", EmbeddingSearch(network, space))])
 
 
 class _Network:
@@ -25,19 +54,7 @@ class _Network:
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
-        network = MMDLS(
-            image_encoder=SliceEncoder(backbone=Part("conv", width=16, strides=(2, 2))),
-            dropout=0.2,
-            # All training rows are learned from, as by the other models.
-            trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
-            random_state=0,
-        )
-        space = {
-            "hidden_features": CategoricalDistribution([32, 64]),
-            "dropout": FloatDistribution(0.1, 0.6),
-            "trainer__weight_decay": FloatDistribution(1e-2, 1.0, log=True),
-        }
-        return Pipeline([("inputs", SelectInputs(cls.inputs)), ("model", EmbeddingSearch(network, space))])
+        return tuned_network(cls.inputs)
 
 
 @models.register("clinical_network")
