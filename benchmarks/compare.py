@@ -11,9 +11,11 @@ import argparse
 import hashlib
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -21,7 +23,18 @@ import pandas as pd
 from benchmarks import controls
 from benchmarks.cohorts import load_r01
 from benchmarks.designs import Split, centres_left_out, external_patients, folds_of_patients
-from benchmarks.models import MULTIMODAL, QUICK, Settings, offered
+from benchmarks.models import (
+    BASELINE,
+    COMPARED,
+    QUICK,
+    STAND_INS,
+    Settings,
+    lacking,
+    of_everything,
+    offered,
+    stand_in,
+    unanswered,
+)
 from benchmarks.runs import begin, finish, manifest, run, unfinished
 from benchmarks.tables import (
     against_others,
@@ -37,10 +50,9 @@ from benchmarks.tables import (
 )
 from mmdls._files import whole_file
 from mmdls.audit import audit_folds, audit_tables
-from mmdls.cohort import find_tasks, modalities
+from mmdls.cohort import Task, find_tasks, modalities
 from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.registry import models as registered
-from mmdls.zoo._inputs import columns_of
 
 
 def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:
@@ -102,21 +114,38 @@ def count_as_known(names: list[str], X: pd.DataFrame, y: pd.DataFrame) -> tuple[
     return X, y
 
 
-def chosen(models: str, X: pd.DataFrame) -> list[str]:
-    """The names of the models to compare; a model whose inputs the cohort lacks is refused."""
-    able = offered(X)
+def chosen(models: str, X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
+    """The names of the models to compare; one that lacks inputs, or does not answer every task, is refused."""
+    able = offered(X, y)
     if models in ("all", "quick"):
-        return able if models == "all" else [name for name in QUICK if name in able]
+        wanted = QUICK if models == "quick" else COMPARED
+        silent = [name for name in wanted if not lacking(name, X) and unanswered(name, y)]
+        if silent:
+            shown = [f"{name} ({STAND_INS[name]} stands in)" if name in STAND_INS else name for name in silent]
+            print(fill(f"Not compared, since they do not answer every task: {', '.join(shown)}.", 100))
+        names = [name for name in (stand_in(each, y) for each in wanted) if name in able]
+        if not names:
+            raise SystemExit(f"no model reads this cohort and answers all of {_named(find_tasks(y).values())}.")
+        return names
     names = [name.strip() for name in models.split(",")]
     for name in names:
         if name not in registered:
             close = get_close_matches(name, list(registered), n=1, cutoff=0.5)
             hint = f"did you mean {close[0]}? " if close else ""
             raise SystemExit(f"no model is called {name}; {hint}mmdls.list_models() lists them.")
-        lacking = [each for each in registered[name].inputs if not columns_of(X, each)]
-        if lacking:
-            raise SystemExit(f"{name} needs {' and '.join(lacking)}, which this cohort lacks; it allows {able}.")
+        if gone := lacking(name, X):
+            raise SystemExit(f"{name} needs {' and '.join(gone)}, which this cohort lacks; it allows {able}.")
+        if open_tasks := unanswered(name, y):
+            columns = [column for task in open_tasks for column in task.columns]
+            raise SystemExit(
+                f"{name} does not answer {_named(open_tasks)}, and models are compared on every task of the cohort. "
+                f"Choose among {able}, or take {columns} out of the cohort."
+            )
     return names
+
+
+def _named(tasks: Iterable[Task]) -> str:
+    return ", ".join(f"{task.name!r} ({task.about})" for task in tasks)
 
 
 def _without_masks(X: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +164,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("--cohort", default="simulated", help="'simulated', 'r01', or a folder (default: simulated)")
     parser.add_argument("--models", default="quick", help="'quick', 'all', or names separated by commas")
-    parser.add_argument("--reference", default=MULTIMODAL, help="the model that each other one is compared with")
+    parser.add_argument(
+        "--reference",
+        help="the model that each other one is compared with (default: the network of everything, else the last)",
+    )
     parser.add_argument(
         "--controls",
         action=argparse.BooleanOptionalAction,
@@ -171,7 +203,11 @@ def main(argv: list[str] | None = None) -> None:
     X, y, splits = divide(options, X, y, centres)
     X, y = count_as_known(options.known, X, y)
 
-    names = chosen(options.models, X)
+    names = chosen(options.models, X, y)
+    reference = options.reference or (of_everything(X) if of_everything(X) in names else names[-1])
+    if reference not in names:
+        raise SystemExit(f"--reference {reference} is none of the models {names}; add it to --models.")
+    baseline, tasks = stand_in(BASELINE, y), find_tasks(y)
     if options.controls:
         names += controls.offered(X)
 
@@ -181,12 +217,9 @@ def main(argv: list[str] | None = None) -> None:
     out = options.out or Path("results") / f"{label}-{short}"
     begin(out, identity, options.fresh)
 
-    events = ", ".join(
-        f"{int(y[f'{t.name}_event'].sum())} {t.name.upper()} events"
-        for t in find_tasks(y).values()
-        if t.estimator_type == "survival"
-    )
-    print(f"{options.cohort}: {len(X)} patients, {events}; modalities: {', '.join(modalities(X))}")
+    print(f"{options.cohort}: {len(X)} patients; modalities: {', '.join(modalities(X))}")
+    for task in tasks.values():
+        print(f"{task.name}: {task.count(task.outcome(y))}")
     findings = [audit_tables(X, y), audit_folds([(s.train, s.test) for s in splits], X)]
     if options.controls and (options.share is None or options.share[0] == 1):
         tried = [name for name in names if name not in ("published_network", *controls.NAMES)]
@@ -209,35 +242,38 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not answers:
         return
-    table = tabulate(answers, y)
+    table = tabulate(answers, y, baseline=baseline)
     with whole_file(out / "metrics.csv") as path:
         table.to_csv(path, index=False)
     with whole_file(out / "predictions.csv") as path:
         per_patient(answers).to_csv(path)
     is_control = table["model"].isin(controls.NAMES)
-    print("\n" + show(table[~is_control]))
+    print("\n" + show(table[~is_control], baseline))
     if oracle is not None:
         efficiency = gain_over_chance(answers, y, oracle)
         with whole_file(out / "efficiency.csv") as path:
             efficiency.to_csv(path, index=False)
-        print(show_oracle(efficiency, options.reference))
+        print(show_oracle(efficiency, reference))
     if is_control.any():
-        print("\n" + show_controls(table[is_control]))
-    rivals = {name: answers[name] for name in answers if name not in controls.NAMES}
-    if options.reference in rivals and len(rivals) > 1:
-        against = against_others(rivals, y, options.reference)
+        print("\n" + show_controls(table[is_control], {task.name: task.chance_level for task in tasks.values()}))
+    compared = {name: answers[name] for name in answers if name not in controls.NAMES}
+    if reference in compared and len(compared) > 1:
+        against = against_others(compared, y, reference)
         with whole_file(out / "against.csv") as path:
             against.to_csv(path, index=False)
-        if len(rivals) > len(QUICK):
+        if len(compared) > len(QUICK):
             print("\n" + show_against(against))
-    last = [task.name for task in find_tasks(y).values() if task.estimator_type == "survival"][-1]
-    draw(rivals, y, last, out / "kaplan_meier.png")
+    endpoints = [name for name in tasks if any("group" in tables[name] for tables in compared.values())]
+    written = ["tables", "predictions"]
+    if endpoints:
+        draw(compared, y, endpoints[-1], out / "kaplan_meier.png")
+        written.append("kaplan_meier.png")
     if options.report:
         write_report(answers, X, y, identity, out / "report.html")
+        written.append("report.html")
     minutes = (time.perf_counter() - start) / 60
     finish(out, minutes)
-    figures = "kaplan_meier.png and report.html" if options.report else "kaplan_meier.png"
-    print(f"\n{minutes:.1f} minutes. Tables, predictions, {figures} are in {out}/")
+    print(f"\n{minutes:.1f} minutes. In {out}/ are {', '.join(written)}.")
 
 
 if __name__ == "__main__":

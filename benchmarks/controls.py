@@ -1,8 +1,8 @@
 """Controls: models that show what a benchmark would find if there were nothing to find, or nothing but a shortcut.
 
-With permuted labels every model must be at chance. A centre-only model shows how much the centre alone predicts, a
-volume-only model how much of the image is tumour size, and images with shuffled pixels how much is brightness.
-:func:`audit_models` tests whether a model learns from the patients left out.
+With permuted labels the network of everything must be at chance. A centre-only model shows how much the centre alone
+predicts, a volume-only model how much of the image is tumour size, and images with shuffled pixels how much is
+brightness. :func:`audit_models` tests whether a model learns from the patients left out.
 """
 
 import warnings
@@ -19,12 +19,13 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.designs import Split
 from benchmarks.folds import left_out
-from benchmarks.models import MULTIMODAL, Settings, with_budget
+from benchmarks.models import BASELINE, Settings, of_everything, unanswered, with_budget
 from benchmarks.models import build as build_model
 from mmdls import create
 from mmdls.audit import audit_procedure
 from mmdls.images import is_missing, read_image
 from mmdls.zoo._inputs import columns_of
+from mmdls.zoo._networks import tuned_network
 from mmdls.zoo._tables import tuned_linear
 
 __all__ = ["NAMES", "OneColumn", "PermuteRows", "ShufflePixels", "audit_models", "build", "offered"]
@@ -103,14 +104,18 @@ def offered(X: pd.DataFrame) -> list[str]:
     return found
 
 
-def build(name: str, settings: Settings) -> Any:
+def build(name: str, settings: Settings, X: pd.DataFrame, y: pd.DataFrame) -> Any:
     """A control, or a registered model, with the budget of the benchmark.
+
+    Controls of one column are linear, or networks where linear models do not answer every task.
 
     Parameters
     ----------
     name : str
         One of :data:`NAMES`, or as :func:`mmdls.list_models` shows it.
     settings : Settings
+    X, y : pandas.DataFrame
+        The cohort.
 
     Returns
     -------
@@ -119,10 +124,11 @@ def build(name: str, settings: Settings) -> Any:
     """
     if name not in NAMES:
         return build_model(name, settings)
+    of_one_column = tuned_network if unanswered(BASELINE, y) else tuned_linear
     steps: dict[str, tuple[Any, Any]] = {
-        "permuted labels": (PermuteRows(), lambda: create(MULTIMODAL)),
-        "centre-only": (OneColumn(_CENTRE), lambda: tuned_linear(("control",))),
-        "volume-only": (OneColumn(_SIZE), lambda: tuned_linear(("control",))),
+        "permuted labels": (PermuteRows(), lambda: create(of_everything(X))),
+        "centre-only": (OneColumn(_CENTRE), lambda: of_one_column(("control",))),
+        "volume-only": (OneColumn(_SIZE), lambda: of_one_column(("control",))),
         "shuffled pixels": (ShufflePixels(), lambda: create("imaging_network")),
     }
     change, model = steps[name]
@@ -166,7 +172,7 @@ def _audit_model(
     name: str, X: pd.DataFrame, y: pd.DataFrame, n_train: int, settings: Settings, options: dict[str, Any]
 ) -> pd.DataFrame:
     def procedure(X: pd.DataFrame, y: pd.DataFrame, train: np.ndarray, test: np.ndarray) -> dict[str, pd.DataFrame]:
-        return left_out(build(name, settings), name, Split("audit", 0, train, test), X, y)[0]
+        return left_out(build(name, settings, X, y), name, Split("audit", 0, train, test), X, y)[0]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():

@@ -24,12 +24,13 @@ class Split:
 
 
 def folds_of_patients(X: pd.DataFrame, y: pd.DataFrame, n_folds: int, n_repeats: int, seed: int) -> Iterator[Split]:
-    """Repeated folds, stratified by events, stage and subtype as far as numbers allow.
+    """Repeated folds, stratified by events, stage, subtype and other outcomes as far as numbers allow.
 
     Not by centre: strata of outcomes *and* something that can be known of a patient repeat in every fold what the two
     have in common by chance. Whoever knows it then predicts better than chance where there is nothing to predict.
     """
-    on = [task for task in ("os", "stage", "dfs", "subtype") if task in find_tasks(y)] or None
+    tasks, first = list(find_tasks(y)), ("os", "stage", "dfs", "subtype")
+    on = [*(name for name in first if name in tasks), *(name for name in tasks if name not in first)] or None
     for repeat in range(n_repeats):
         splitter = CohortKFold(n_folds, on=on, random_state=seed + repeat)
         for fold, (train, test) in enumerate(splitter.split(X, y)):

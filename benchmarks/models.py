@@ -1,4 +1,4 @@
-"""Which registered models the benchmark compares, and how much each may spend."""
+"""Which registered models the benchmark compares on a cohort, and how much each may spend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,25 @@ from typing import Any
 import pandas as pd
 
 from mmdls import create
+from mmdls.cohort import Task, find_tasks
 from mmdls.registry import models
 from mmdls.zoo._inputs import columns_of
 
-__all__ = ["BASELINE", "HORIZONS", "MULTIMODAL", "QUICK", "Settings", "build", "offered", "with_budget"]
+__all__ = [
+    "BASELINE",
+    "COMPARED",
+    "HORIZONS",
+    "QUICK",
+    "STAND_INS",
+    "Settings",
+    "build",
+    "lacking",
+    "of_everything",
+    "offered",
+    "stand_in",
+    "unanswered",
+    "with_budget",
+]
 
 HORIZONS = (12, 36, 60)
 BASELINE, MULTIMODAL = "clinical_linear", "multimodal_network"
@@ -30,6 +45,9 @@ COMPARED = (
     "published_network",
     MULTIMODAL,
 )
+
+# Networks of the same inputs, for cohorts with a task that linear models do not answer.
+STAND_INS = {f"{inputs}_linear": f"{inputs}_network" for inputs in ("clinical", "tables", "radiomics")}
 
 
 @dataclass(frozen=True)
@@ -55,9 +73,30 @@ class Settings:
     journal: Path | None = None
 
 
-def offered(X: pd.DataFrame) -> list[str]:
-    """The compared models whose inputs a cohort has."""
-    return [name for name in COMPARED if all(columns_of(X, each) for each in models[name].inputs)]
+def lacking(name: str, X: pd.DataFrame) -> list[str]:
+    """The inputs of a registered model that a cohort lacks."""
+    return [each for each in models[name].inputs if not columns_of(X, each)]
+
+
+def unanswered(name: str, y: pd.DataFrame) -> list[Task]:
+    """The tasks of a cohort that a registered model does not answer."""
+    return [task for task in find_tasks(y).values() if task.kind not in models[name].tasks]
+
+
+def stand_in(name: str, y: pd.DataFrame) -> str:
+    """The model itself, or the network of its inputs where it does not answer every task of the cohort."""
+    return STAND_INS.get(name, name) if unanswered(name, y) else name
+
+
+def offered(X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
+    """The compared models whose inputs a cohort has and that answer all its tasks, stand-ins among them."""
+    names = [stand_in(name, y) for name in COMPARED]
+    return [name for name in names if not lacking(name, X) and not unanswered(name, y)]
+
+
+def of_everything(X: pd.DataFrame) -> str:
+    """The network of all tables and images that a cohort has; without either the one of whatever it has."""
+    return next(name for name in (MULTIMODAL, "tables_network", "imaging_network", "mmdls") if not lacking(name, X))
 
 
 def build(name: str, settings: Settings) -> Any:

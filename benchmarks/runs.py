@@ -43,7 +43,7 @@ def run_fold(
     What is stored appears all at once, so that a killed run leaves whole folders only.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    answers, note = left_out(controls.build(name, settings), name, split, X, y)
+    answers, note = left_out(controls.build(name, settings, X, y), name, split, X, y)
     answers = {task: table.rename_axis("patient") for task, table in answers.items()}
     for table in answers.values():
         table.insert(0, "fold", split.name)

@@ -14,6 +14,8 @@ from mmdls.cohort import find_tasks, survival_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions
 from mmdls.metrics import holm_correction, percentile_interval
 from mmdls.report import report
+from mmdls.report._html import metric_name
+from mmdls.zoo._compare import of_main_metric
 
 __all__ = [
     "against_others",
@@ -30,11 +32,10 @@ __all__ = [
 ]
 
 Answers = dict[str, dict[str, pd.DataFrame]]
-SHOWN = {"concordance_index": "C-index", "auc": "AUC"}
 
 
 def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baseline: str = BASELINE) -> pd.DataFrame:
-    """One row a model and task: the metric with its interval, and the difference to the baseline.
+    """One row a model and task: the main metric with its interval, and the difference to the baseline.
 
     Each metric is a mean over folds, since risks of different folds come from different models, and over repeats; an
     interval is that of one repeat, on average.
@@ -50,7 +51,7 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
         against = None
         if name != baseline and baseline in answers:
             against = _difference(tables, answers[baseline], y, n_resamples).set_index("task")
-        for row in scores[scores["metric"].isin(SHOWN)].itertuples():
+        for row in scores[of_main_metric(scores, tasks)].itertuples():
             new = {"task": row.task, "model": name, "metric": row.metric, "value": row.value, "low": row.low}
             new |= {"high": row.high, "n": row.n, "n_events": row.n_events}
             if against is not None and row.task in against.index:
@@ -95,31 +96,38 @@ def against_others(answers: Answers, y: pd.DataFrame, reference: str, n_resample
 
 def show_against(table: pd.DataFrame) -> str:
     """The differences as text that fits a terminal of 100 columns."""
-    width = max(13, table["against"].str.len().max())
-    lines = [f"{'task':8} {table['model'].iloc[0] + ' minus':{width + 6}}         difference [95% interval]   p (Holm)"]
+    first = f"{table['model'].iloc[0]} minus"
+    task, model, metric = _widths(table.assign(model=table["against"]), first)
+    lines = [f"{'task':{task}} {first:{model}} {'':{metric}} {'difference [95% interval]':25}   p (Holm)"]
     previous = None
     for row in table.to_dict("records"):
         name = row["task"] if row["task"] != previous else ""
         difference = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
-        lines.append(
-            f"{name:8} {row['against']:{width + 6}} {SHOWN[row['metric']]:7} {difference}   {row['p_holm']:.3f}"
-        )
+        label = metric_name(row["metric"])
+        lines.append(f"{name:{task}} {row['against']:{model}} {label:{metric}} {difference:25}   {row['p_holm']:.3f}")
         previous = row["task"]
     return "\n".join(lines)
 
 
+def _widths(table: pd.DataFrame, model: str = "model") -> tuple[int, int, int]:
+    """Of the columns of tasks, of models and of names of metrics in a text, with the head of the second."""
+    names = ["task", *table["task"]], [model, *table["model"]], map(metric_name, table["metric"])
+    task, model_width, metric = (max(map(len, column)) for column in names)
+    return task, model_width, metric
+
+
 def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
     """The table as text that fits a terminal of 100 columns."""
-    width = max(13, table["model"].str.len().max())
-    lines = [f"{'task':8} {'model':{width}} {'':7} {'value [95% interval]':22} against {baseline}"]
+    task, model, metric = _widths(table)
+    lines = [f"{'task':{task}} {'model':{model}} {'':{metric}} {'value [95% interval]':22} against {baseline}"]
     previous = None
     for row in table.to_dict("records"):
-        label = SHOWN[row["metric"]]
-        line = f"{row['task'] if row['task'] != previous else '':8} {row['model']:{width}} {label:7} "
-        line += f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        line = f"{row['task'] if row['task'] != previous else '':{task}} {row['model']:{model}} "
+        value = f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        line += f"{metric_name(row['metric']):{metric}} {value:20}"
         if np.isfinite(row.get("difference", np.nan)):
             line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-        lines.append(line)
+        lines.append(line.rstrip())
         previous = row["task"]
     return "\n".join(lines)
 
@@ -133,7 +141,7 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
 
     from mmdls.plotting import kaplan_meier
 
-    shown = [name for name in answers if task in answers[name]]
+    shown = [name for name in answers if "group" in answers[name][task]]
     columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = -(-len(shown) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
@@ -232,7 +240,7 @@ def show_oracle(efficiency: pd.DataFrame, reference: str) -> str:
     """What nobody can surpass, and how far one model is on the way from the baseline to it."""
     lines = []
     for task, own in efficiency.groupby("task", sort=False):
-        line = f"{task:8} {'oracle':13} C-index {own['oracle'].iloc[0]:.3f}   "
+        line = f"{task:8} {'oracle':13} {metric_name('concordance_index')} {own['oracle'].iloc[0]:.3f}   "
         row = own[own["model"] == reference]
         if len(row) and reference != BASELINE and np.isfinite(row["of_the_gap_to_the_oracle"].iloc[0]):
             share, low, high = (100 * row[c].iloc[0] for c in ("of_the_gap_to_the_oracle", "low", "high"))
@@ -241,28 +249,40 @@ def show_oracle(efficiency: pd.DataFrame, reference: str) -> str:
     return "\n".join(lines)
 
 
-def show_controls(table: pd.DataFrame) -> str:
-    """One line a control, one value a task: the metric at chance is .500.
+def show_controls(table: pd.DataFrame, chance: Mapping[str, float]) -> str:
+    """One line a control, one value a task, and the main metric at chance.
 
     A star is a difference from chance, corrected (Holm) for the number of values shown; its p-value takes the width of
-    the interval for that of a normal distribution.
+    the interval for that of a normal distribution. Where chance is 0, less than 0 is no finding: who learns noise
+    predicts worse than the mean does.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As :func:`tabulate` gives it.
+    chance : mapping of str to float
+        By task.
     """
+    levels = table["task"].map(chance)
     error = ((table["high"] - table["low"]) / (2 * norm.ppf(0.975))).astype(float)
-    away = (table["value"] - 0.5).abs().astype(float)
+    away = (table["value"] - levels).astype(float)
+    away = away.abs().where((levels > 0) | (away > 0) | away.isna(), 0.0)
     # A control without any spread, such as one constant answer, is at chance.
     p_values = np.where(error > 0, 2 * norm.sf(away / error.where(error > 0, 1.0)), np.where(away > 0, 0.0, 1.0))
     table = table.assign(p=np.where(away.isna() | error.isna(), np.nan, p_values))
     table["p"] = holm_correction(table["p"])
-    tasks = list(dict.fromkeys(table["task"]))
+    widths = {task: max(8, len(task)) for task in dict.fromkeys(table["task"])}
     width = max(13, table["model"].str.len().max())
-    lines = [f"{'control':{width}} " + " ".join(f"{task:>8}" for task in tasks)]
+    lines = [f"{'control':{width}} " + " ".join(f"{task:>{n}}" for task, n in widths.items())]
     for name, own in table.groupby("model", sort=False):
         own, cells = own.set_index("task"), []
-        for task in tasks:
+        for task, n in widths.items():
             value, p = own.loc[task, ["value", "p"]].astype(float)
-            cells.append(f"{value:7.3f}{'*' if p < 0.05 else ' '}")
+            cells.append(f"{value:{n - 1}.3f}{'*' if p < 0.05 else ' '}")
         lines.append(f"{name:{width}} " + " ".join(cells).rstrip())
-    return "\n".join([*lines, "* differs from .500, which is chance: p < .05 after Holm over all values above"])
+    cells = [f"{chance[task]:{n - 1}.3f} " for task, n in widths.items()]
+    lines.append(f"{'chance':{width}} " + " ".join(cells).rstrip())
+    return "\n".join([*lines, "* differs from chance: p < .05 after Holm over all values of the controls"])
 
 
 def per_patient(answers: Answers) -> pd.DataFrame:
@@ -286,12 +306,11 @@ def _predictions(
     for task, table in tables.items():
         table = table[table["repeat"] == repeat]
         folds[table.index] = table["fold"]
-        if not tasks[task].has_classes:
-            numbers = [c for c in table if c.startswith("survival_")]
-            curves = table[numbers].set_axis([float(c.removeprefix("survival_")) for c in numbers], axis=1)
-            predictions[task] = pd.concat([table[["risk"]], curves], axis=1)
-        else:
+        if tasks[task].has_classes:
             predictions[task] = table[[str(c) for c in tasks[task].classes]].set_axis(list(tasks[task].classes), axis=1)
+        else:
+            table = table.drop(columns=["fold", "repeat"])
+            predictions[task] = table.rename(columns=lambda c: c.removeprefix("survival_"))
     return predictions, folds
 
 
@@ -316,14 +335,17 @@ def _difference(
         ours, folds = _predictions(first, tasks, repeat, y)
         theirs, _ = _predictions(second, tasks, repeat, y)
         options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-        found.append(compare_predictions(ours, theirs, y, metrics=list(SHOWN), **options))
+        main = sorted({task.main_metric for task in tasks.values()})
+        table = compare_predictions(ours, theirs, y, metrics=main, **options)
+        found.append(table[of_main_metric(table, tasks)])
     mean = _mean(found, ["first", "second", "difference", "low", "high", "p"])
     return mean if len(found) == 1 else mean.assign(p=(2 * mean["p"]).clip(upper=1))
 
 
 def _in_order(table: pd.DataFrame, y: pd.DataFrame) -> pd.DataFrame:
     """Rows by task: endpoints first."""
-    order = {task: i for i, task in enumerate(reversed(list(find_tasks(y))))}
+    last_first = reversed(find_tasks(y).values())
+    order = {task.name: i for i, task in enumerate(sorted(last_first, key=lambda task: not task.is_censored))}
     return table.sort_values("task", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)
 
 

@@ -24,6 +24,7 @@ from mmdls.cohort import find_tasks
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index
 from mmdls.zoo import OneModelPerTask
+from tests.simulated_outcomes import draw_competing_risks
 
 QUICK = job.Settings(trials=1, epochs=2)
 NAMES = list(job.QUICK)
@@ -144,7 +145,7 @@ def test_a_model_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, m
     X, y = small
     real = job.controls.build
     leaks = OneModelPerTask([("survival", RanksItsTestSet())])
-    monkeypatch.setattr(job.controls, "build", lambda name, s: leaks if name == "leaks" else real(name, s))
+    monkeypatch.setattr(job.controls, "build", lambda name, *rest: leaks if name == "leaks" else real(name, *rest))
     y = y[["dfs_time", "dfs_event", "os_time", "os_event"]]
     few = {"n_permutations": 1, "n_halves": 1}
     found = job.controls.audit_models(["pet_linear", "leaks"], X, y, splits[0].train, splits[0].test, QUICK, **few)
@@ -155,7 +156,7 @@ def test_a_model_that_ranks_its_test_set_is_caught_by_the_audit(small, splits, m
 @pytest.mark.slow
 def test_every_model_passes_the_audit(small, splits):
     X, y = small
-    names = [n for n in job.offered(X) if n != "published_network"]
+    names = [n for n in job.offered(X, y) if n != "published_network"]
     found = job.controls.audit_models(names, X, y, splits[0].train, splits[0].test, QUICK)
     assert found[~found["passed"]].empty, found.to_dict("records")
 
@@ -187,7 +188,9 @@ def test_a_control_finds_its_own_shortcut_only(control, finds, misses):
     X, y = known_cohort()
     settings = job.Settings(trials=1, epochs=20)
     test = np.arange(60, 100)
-    answers, _ = left_out(job.controls.build(control, settings), control, Split("0", 0, np.arange(60), test), X, y)
+    answers, _ = left_out(
+        job.controls.build(control, settings, X, y), control, Split("0", 0, np.arange(60), test), X, y
+    )
 
     def score(task):
         if task == "os":
@@ -246,7 +249,7 @@ def test_every_model_and_control_answers(small, tmp_path):
     X, y = small
     train = np.arange(0, 40)
     split = Split("0.0", 0, train, np.setdiff1d(np.arange(len(X)), train))
-    every = {*job.offered(X), *job.controls.offered(X)}
+    every = {*job.offered(X, y), *job.controls.offered(X)}
     assert {"clinical_elastic_net", "clinical_forest", "clinical_boosting", "pet_linear", "late_fusion"} <= every
     assert set(job.controls.NAMES) <= every
     for name in every - set(NAMES) - {"published_network"}:
@@ -386,10 +389,14 @@ def test_a_share_without_bounds_has_no_interval(known_risks):
 def test_controls_are_one_line_each_and_starred_where_they_find_something():
     rows = [("os", "permuted labels", 0.51, 0.47, 0.55), ("stage", "permuted labels", 0.53, 0.501, 0.56)]
     rows += [("os", "centre-only", 0.44, 0.40, 0.49), ("stage", "centre-only", 0.5, 0.5, 0.5)]
-    shown = show_controls(pd.DataFrame(rows, columns=["task", "model", "value", "low", "high"]))
-    assert [line.split() for line in shown.splitlines()[1:3]] == [
-        ["permuted", "labels", "0.510", "0.530"],  # alone it would have a star: its interval excludes .500
-        ["centre-only", "0.440*", "0.500"],
+    rows += [("volume", "permuted labels", -0.30, -0.40, -0.20), ("volume", "centre-only", 0.30, 0.20, 0.40)]
+    chance = {"os": 0.5, "stage": 0.5, "volume": 0.0}
+    shown = show_controls(pd.DataFrame(rows, columns=["task", "model", "value", "low", "high"]), chance)
+    assert [line.split() for line in shown.splitlines()[1:4]] == [
+        # Alone the second would have a star: its interval excludes .500. The third is noise that was learned.
+        ["permuted", "labels", "0.510", "0.530", "-0.300"],
+        ["centre-only", "0.440*", "0.500", "0.300*"],
+        ["chance", "0.500", "0.500", "0.000"],
     ]
     assert all(len(line) <= 100 for line in shown.splitlines())
 
@@ -435,7 +442,7 @@ def test_a_centre_that_means_nothing_predicts_nothing():
         cohort = make_nsclc_cohort(450, n_slices=1, image_size=8, n_radiomics=1, random_state=seed)
         X, y, found = cohort.data, cohort.target[["os_time", "os_event", "subtype"]], []
         for split in folds_of_patients(X, cohort.target, 3, 1, seed):
-            model = job.controls.build("centre-only", job.Settings(trials=1, seed=seed))
+            model = job.controls.build("centre-only", job.Settings(trials=1, seed=seed), X, y)
             answers, _ = left_out(model, "centre-only", split, X, y)
             seen = y.iloc[split.test]
             area = roc_auc_score(seen["subtype"] == "LUSC", answers["subtype"]["LUSC"])
@@ -540,6 +547,88 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
         "trials",
     }
     assert len(pd.read_csv(tmp_path / "out" / "predictions.csv")) == 60
+
+
+def numbers_and_causes(n=60):
+    """A number that falls with age, and deaths of two causes, the first one earlier in the old."""
+    rng = np.random.default_rng(0)
+    age = rng.normal(65, 9, n).round(1)
+    _, cause, months = draw_competing_risks(n)
+    table = pd.DataFrame({"patient_id": [f"P{i}" for i in range(n)], "age": age, "diameter": rng.uniform(1, 7, n)})
+    table["centre"] = rng.choice(["A", "B"], n)
+    table["fev_value"] = (5 - 0.04 * age + rng.normal(0, 0.2, n)).round(2)
+    table.loc[::9, "fev_value"] = np.nan
+    return table.assign(death_time=months.round(1), death_cause=cause)
+
+
+def test_a_cohort_of_numbers_and_competing_risks_runs_to_the_end(tmp_path, capsys):
+    numbers_and_causes().to_csv(tmp_path / "clinical.csv", index=False)
+    options = ["--cohort", str(tmp_path), "--epochs", "3", "--trials", "1", "--folds", "2", "--workers", "1"]
+    job.main([*options, "--models", "clinical_network,tables_network", "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "Wolbers' C, cause 1" in printed and "R²" in printed and "against clinical_network" in printed
+    for control in ("permuted labels", "centre-only", "volume-only"):
+        assert f"\n{control} " in printed
+    (chance,) = (line for line in printed.splitlines() if line.startswith("chance"))
+    assert chance.split() == ["chance", "0.500", "0.000"]
+    table = pd.read_csv(tmp_path / "out" / "metrics.csv").set_index(["task", "model"])
+    assert {task: set(own) for task, own in table.groupby("task")["metric"]} == {
+        "fev": {"r2"},
+        "death": {"concordance_index_cause1"},
+    }
+    assert len(table) == 2 * 5 and table["value"].notna().all()
+    predictions = pd.read_csv(tmp_path / "out" / "predictions.csv", index_col="patient")
+    assert len(predictions) == 60 and predictions["tables_network/death/incidence_2_12"].between(0, 1).all()
+    assert not (tmp_path / "out" / "kaplan_meier.png").exists()
+
+
+@pytest.mark.slow
+def test_images_endpoints_numbers_and_competing_risks_run_to_the_end(tmp_path, capsys):
+    make_nsclc_cohort(60, n_slices=(1, 3), image_size=24, missing=0.1, folder=tmp_path / "cohort", random_state=1)
+    path = tmp_path / "cohort" / "clinical.csv"
+    outcomes = numbers_and_causes()[["fev_value", "death_time", "death_cause"]]
+    pd.read_csv(path).join(outcomes).to_csv(path, index=False)
+    options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
+    job.main(["--cohort", str(tmp_path / "cohort"), "--report", *options])
+    printed = capsys.readouterr().out
+    assert "clinical_linear (clinical_network stands in)" in printed and "multimodal_network" in printed
+    assert all(f"\n{control} " in printed for control in job.controls.NAMES)
+    assert all(len(line) <= 100 for line in printed.splitlines() if "/" not in line)
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"against.csv", "kaplan_meier.png", "metrics.csv", "report.html"} <= written
+    against = pd.read_csv(tmp_path / "out" / "against.csv")
+    assert set(against["task"]) == {"subtype", "stage", "dfs", "os", "fev", "death"} and len(against) == 4 * 6
+
+
+def test_a_model_that_does_not_answer_every_task_is_refused_before_any_fit(small, tmp_path, monkeypatch):
+    X, y = small
+    y = y.assign(fev_value=np.arange(len(y), dtype=float))
+    monkeypatch.setattr(job, "load", lambda options: (X, y, None, None, QUICK))
+    monkeypatch.setattr(job, "run", lambda *_: pytest.fail("a model was fitted"))
+    options = ["--no-controls", "--folds", "2", "--out", str(tmp_path / "out")]
+    message = (
+        r"clinical_forest does not answer 'fev' \(number\), and models are compared on every task of the cohort. "
+        r"Choose among \[.*'clinical_linear', .*\], or take \['fev_value'\] out of the cohort"
+    )
+    with pytest.raises(SystemExit, match=message):
+        job.main([*options, "--models", "clinical_linear,clinical_forest"])
+    with pytest.raises(SystemExit, match=r"--reference mmdls is none of the models \['clinical_linear'\]; add it"):
+        job.main([*options, "--models", "clinical_linear", "--reference", "mmdls"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_networks_stand_in_for_linear_models_where_these_do_not_answer(small, capsys):
+    X, y = small
+    assert job.chosen("quick", X, y) == NAMES and not capsys.readouterr().out
+    number = y.assign(fev_value=1.0)
+    swapped = {"radiomics_linear": "radiomics_network"}
+    assert job.chosen("quick", X, number) == [swapped.get(name, name) for name in NAMES]
+    assert "radiomics_linear (radiomics_network stands in)" in capsys.readouterr().out
+    causes = y.assign(death_time=1.0, death_cause=1)
+    networks = ["clinical", "radiomics", "tables", "imaging", "multimodal"]
+    assert job.chosen("all", X, causes) == [f"{name}_network" for name in networks]
+    with pytest.raises(SystemExit, match="no model reads this cohort"):
+        job.chosen("quick", X[[]], y)
 
 
 def test_each_centre_is_left_out_and_the_report_is_written(tmp_path, capsys):
