@@ -226,6 +226,34 @@ def test_a_damaged_file_and_another_length_after_fit_are_refused(data, tmp_path)
         VectorBagEncoder().fit(X, y)
 
 
+# Paths that differ from patient to patient are identifiers for "auto".
+@pytest.mark.parametrize(
+    ("modalities", "cell"),
+    [("auto", "array"), ("auto", "list"), *(({"slide": "slide_emb"}, cell) for cell in ("array", "list", "file"))],
+)
+def test_vectors_under_another_name_are_not_taken_for_an_image(modalities, cell, tmp_path):
+    rng = np.random.default_rng(0)
+    bags = [rng.random((8, 16)) for _ in range(12)]
+    for i, bag in enumerate(bags if cell == "file" else ()):
+        np.save(tmp_path / f"{i}.npy", bag)
+        bags[i] = str(tmp_path / f"{i}.npy")
+    X = pd.DataFrame({"slide_emb": pd.Series([bag.tolist() for bag in bags] if cell == "list" else bags, dtype=object)})
+    y = pd.Series([0, 1] * 6)
+    with pytest.raises(ValueError, match=r"'slide_emb' of X holds .*row 0.*'<name>_vectors'; under another name"):
+        MMDLS(modalities, trainer=QUICK).fit(X, y)
+    model = MMDLS([("slide", "vectors", "slide_emb")], trainer=QUICK, random_state=0).fit(X, y)
+    assert isinstance(model.modalities_[0][1], VectorBagEncoder)
+
+
+def test_messages_of_other_readers_of_arrays_name_the_column_of_vectors():
+    y = pd.Series([0, 1] * 6)
+    vector = pd.DataFrame({"slide_emb": [np.arange(3.0)] * 12})
+    pixels = pd.DataFrame({"slide_image": [np.arange(6.0).reshape(2, 3)] * 12})
+    for X in (vector, pixels):
+        with pytest.raises(ValueError, match="from .* '<name>_vectors'"):
+            MMDLS(trainer=QUICK).fit(X, y)
+
+
 def test_vectors_and_images_are_modalities_side_by_side():
     X, y = simulate(40)
     rng = np.random.default_rng(0)

@@ -272,7 +272,7 @@ def _read(value: Any, column: pd.Series) -> tuple[str, float]:
         return str(value), np.nan
     raise ValueError(
         f"column {column.name!r} holds a {type(value).__name__}, {value!r:.80}; a cell holds a number, a text, a "
-        "boolean or nothing (NaN)."
+        "boolean or nothing (NaN). Slices are read from a column '<name>_image', vectors from '<name>_vectors'."
     )
 
 

@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from mmdls.cohort import cell_kind, modalities
 from mmdls.estimators._selection import select_columns
+from mmdls.estimators._vector_data import open_array
 from mmdls.parts import Slot
 from mmdls.registry import encoders
 
@@ -113,6 +114,11 @@ def _content(column: pd.Series) -> str:
     -------
     str
         ``"images"``, ``"table"``, or the name of the encoder that reads it.
+
+    Raises
+    ------
+    ValueError
+        If its cells are lists, or arrays of two axes: slices or vectors.
     """
     kind = cell_kind(column.name)
     if kind not in (None, "masks"):
@@ -120,4 +126,13 @@ def _content(column: pd.Series) -> str:
     known = column.dropna()
     first: Any = known.iloc[0] if len(known) else None
     is_file = isinstance(first, str | PathLike) and Path(first).exists()
-    return "images" if is_file or np.ndim(first) >= 2 else "table"
+    is_array = is_file and Path(first).suffix.lower() == ".npy"
+    array = open_array(first, f"column {column.name!r}, row {known.index[0]!r}") if is_array else first
+    if isinstance(array, list) or np.ndim(array) == 2:
+        found = "a list" if isinstance(array, list) else f"an array of shape {np.shape(array)}"
+        raise ValueError(
+            f"column {column.name!r} of X holds {found} (row {known.index[0]!r}), which may be an image or vectors of "
+            "another model. Slices are read from a column '<name>_image', vectors from '<name>_vectors'; under another "
+            f"name say which encoder reads it: modalities=[('<name>', 'slices' or 'vectors', {column.name!r}), ...]."
+        )
+    return "images" if is_file or np.ndim(array) >= 3 else "table"

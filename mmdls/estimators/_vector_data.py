@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from mmdls.encoders import BagData
 from mmdls.images import is_missing
 
-__all__ = ["VectorData"]
+__all__ = ["VectorData", "open_array"]
 
 
 class VectorData(BagData):
@@ -108,7 +108,7 @@ def _read(cell: Any, where: str) -> np.ndarray | None:
     if is_missing(cell):
         return None
     if isinstance(cell, str | PathLike):
-        cell = _open(cell, where)
+        cell = open_array(cell, where)
     elif isinstance(cell, list | tuple):
         try:
             cell = np.asarray(cell, dtype=np.float64)
@@ -139,8 +139,8 @@ def _read(cell: Any, where: str) -> np.ndarray | None:
     return cell
 
 
-def _open(path: str | PathLike, where: str) -> np.ndarray:
-    """The array of a file, memory-mapped."""
+def open_array(path: str | PathLike, where: str) -> np.ndarray:
+    """The array of a file, memory-mapped; ``where`` is the cell, for messages."""
     text = fspath(path)
     if not text.strip():
         raise ValueError(f"{where}: the path is empty; give the path of a .npy file, or None if missing.")

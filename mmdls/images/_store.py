@@ -306,7 +306,8 @@ def _to_grey(image: np.ndarray, intensity_range: tuple[float, float] | None, pat
     raise ValueError(
         f"the image of patient {patient!r} holds {image.dtype} from {image.min():g} to {image.max():g}; without "
         "intensity_range only 8-bit greys and floats in [0, 1] are understood. Pass intensity_range=(low, high), for "
-        "example (-1350, 150) for lung CT in HU."
+        "example (-1350, 150) for lung CT in HU. Vectors of another model are no image: they are read from a column "
+        "'<name>_vectors', or by the encoder 'vectors'."
     )
 
 
