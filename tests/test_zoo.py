@@ -1,5 +1,6 @@
 """Registered models, and comparisons of models out of fold: the same folds for all, nothing learned from test rows."""
 
+import html
 import inspect
 import warnings
 from importlib.metadata import EntryPoint
@@ -268,8 +269,20 @@ def test_the_result_is_a_table_and_a_report(found, tables, tmp_path):
     text = report(found, *tables, tmp_path / "report.html", n_resamples=20, horizons=(12,))
     assert (tmp_path / "report.html").exists()
     assert "all against age" in text and "memory answers no task of age" in text
-    changed = report(found, *tables, folds=None, n_resamples=20, horizons=(12,))
-    assert "all against age" in changed
+    for told in (
+        "fitted without the patient's fold (2 in all)",
+        "CohortKFold(n_splits=2",
+        "seed of the folds",
+        "all: columns",
+    ):
+        assert told in html.unescape(text), told
+    rows = len(found.fits)
+    assert text.partition("hyperparameters that they chose")[2].count("<tr>") >= rows
+    assert "<td>Main model</td>\n      <td>memory</td>" in text and "Subgroups: memory" in text
+    changed = report(found, *tables, main="all", n_resamples=20, horizons=(12,))
+    assert "<td>Main model</td>\n      <td>all</td>" in changed and "Subgroups: all" in changed
+    with pytest.raises(KeyError, match="main='none' is none of the models"):
+        report(found, *tables, main="none", n_resamples=0)
 
 
 def test_an_error_names_the_model_and_the_fold(tables):
@@ -287,12 +300,12 @@ def test_splits_that_leak_are_refused(tables):
     X, y = tables
     half = np.arange(45), np.arange(45, 90)
     with pytest.raises(ValueError, match="fold 0 leaks: 1 rows are in training and test"):
-        splits_of([(np.arange(46), np.arange(45, 90))], X, y, None, 0)
+        splits_of([(np.arange(46), np.arange(45, 90))], X, y, None)
     with pytest.raises(ValueError, match="45 rows are left out more than once"):
-        splits_of([half, half], X, y, None, 0)
+        splits_of([half, half], X, y, None)
     groups = pd.Series(np.r_[np.arange(45), 44, np.arange(46, 90)], X.index)
     with pytest.raises(ValueError, match=r"the groups \[44\] are in training and test"):
-        splits_of([half], X, y, groups, 0)
+        splits_of([half], X, y, groups)
     with pytest.raises(KeyError, match="reference='none' is none of the models"):
         compared(["clinical_cox"], X, y, reference="none")
     with pytest.raises(KeyError, match="Did you mean 'clinical_cox'"):

@@ -11,6 +11,7 @@ from mmdls.report._html import OPEN, cell, html_table, metric_name
 from mmdls.report._provenance import data_hash, image_hash, versions
 from mmdls.report._study import Study
 from mmdls.report._tripod import ITEMS
+from mmdls.zoo import Comparison
 
 _CARD = ("Intended use", "Users", "Not to be used for", "Limitations", "Ethical considerations", "Contact")
 
@@ -31,7 +32,12 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
     )
     text += "<h3>Versions</h3>" + html_table(pd.DataFrame(versions(), columns=["Package", "Version"]))
     shown = dict(settings or {})
-    for name, model in study.estimators.items():
+    if study.found is not None:
+        shown |= {"cross-validation": study.found.cv, "seed of the folds": study.found.random_state}
+    for name, model in (study.estimators if study.found is None else study.found.models).items():
+        if isinstance(model, str):
+            shown[name] = f"{model}, a registered model"
+            continue
         shown[name] = type(model).__name__
         shown |= {f"{name}: {key}": value for key, value in model.get_params(deep=True).items()}
     if shown:
@@ -41,7 +47,15 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
         text += "<h3>Settings of the models</h3>" + html_table(frame)
     else:
         text += f"<h3>Settings of the models</h3><p class='open'>{OPEN}</p>"
+    if study.found is not None:
+        text += "<h3>Fits, and the hyperparameters that they chose</h3>" + html_table(_fits(study.found))
     return text
+
+
+def _fits(found: Comparison) -> pd.DataFrame:
+    chosen = [", ".join(f"{key}={value}" for key, value in each.items()) for each in found.fits["chosen"]]
+    names = {"model": "Model", "fold": "Fold", "n_train": "Fitted on", "n_test": "Predicted", "seconds": "Seconds"}
+    return found.fits.rename(columns=names)[list(names.values())].assign(Chosen=chosen)
 
 
 def card(study: Study, card: Mapping[str, str] | None) -> str:
@@ -53,6 +67,7 @@ def card(study: Study, card: Mapping[str, str] | None) -> str:
     }
     rows = [
         ("Models", ", ".join(study.names)),
+        ("Main model", study.main),
         ("Inputs", _inputs(study)),
         ("Outputs", _outputs(study)),
         ("Training data", "; ".join(f"{k}: {v}" for k, v in training.items()) or given.pop("Training data", OPEN)),
@@ -86,8 +101,10 @@ def checklist(study: Study, card: Mapping[str, str] | None) -> str:
         answers["heterogeneity"] = "Centres and subgroups, with random-effects mean and prediction interval"
     if study.treatment is not None:
         answers["treatment"] = "Hazard ratios and treatment; Centres and subgroups"
-    if study.estimators:
+    if study.estimators or study.found is not None:
         answers["settings"] = f"Parameters: Settings, versions, data. Rationale: {OPEN}"
+    if study.n_folds:
+        answers["partition"] = f"Cross-validation with {study.n_folds} folds: Performance; Settings, versions, data"
     if study.split is not None:
         answers["partition"] = answers["split"] = "Characteristics by split: Cohort"
     rows = [(n, section, topic, answers.get(key, "") or OPEN) for n, section, topic, key in ITEMS]
@@ -113,10 +130,10 @@ def _centres(study: Study) -> str:
 
 
 def _headline(study: Study) -> str:
-    table = study.tables[study.names[-1]]
+    table = study.tables[study.main]
     shown = table[table["metric"] == table["task"].map(lambda name: study.tasks[name].main_metric)]
     texts = [
         f"{r['task']} {metric_name(r['metric'])} {cell(r['value'], r['low'], r['high'])}"
         for r in shown.to_dict("records")
     ]
-    return f"{study.names[-1]}: " + "; ".join(texts)
+    return f"{study.main}: " + "; ".join(texts)

@@ -22,6 +22,7 @@ def report(
     y: pd.DataFrame,
     path: Any = None,
     *,
+    main: str | None = None,
     training_outcomes: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = (12, 36, 60),
     by: str | pd.Series | None = "centre",
@@ -41,7 +42,8 @@ def report(
     Parameters
     ----------
     models : dict of str to fitted estimator or dict of predictions, or Comparison
-        The result of :func:`mmdls.compare_models`, or models by name. The first is the reference of all comparisons,
+        The result of :func:`mmdls.compare_models`, with its folds, models and chosen hyperparameters; or models by
+        name. The first is the reference of all comparisons,
         for example the clinical model. Order them from small to large: the table of added value compares each with the
         one before. Predictions as in :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may have a
         column ``group`` with the risk groups whose cut-points were learned in training.
@@ -49,6 +51,9 @@ def report(
         The cohort that is evaluated, one row a patient.
     path : str or Path, default=None
         Where to write; None only returns the text.
+    main : str, default=None
+        The model of the sections that show one: centres and subgroups, hazard ratios and treatment, model card. None
+        means the last.
     training_outcomes : dict of str to structured array, default=None
         By endpoint; None takes them from the first fitted estimator.
     horizons : sequence of float, default=(12, 36, 60)
@@ -83,6 +88,8 @@ def report(
     ------
     ValueError
         If ``flow`` does not end at the number of patients.
+    KeyError
+        If ``main`` is none of the models.
 
     Examples
     --------
@@ -93,12 +100,21 @@ def report(
     >>> text.startswith("<!DOCTYPE html>")
     True
     """
-    if isinstance(models, Comparison):
-        folds = models.folds if folds is None else folds
-        names = [models.reference, *(name for name in models.predictions if name != models.reference)]
-        models = {name: models.predictions[name] for name in names if name in models.predictions}
     study = Study(
-        models, X, y, training_outcomes, horizons, by, folds, split, treatment, groups, flow, n_resamples, random_state
+        models,
+        X,
+        y,
+        training_outcomes,
+        horizons,
+        by,
+        folds,
+        split,
+        treatment,
+        groups,
+        flow,
+        n_resamples,
+        random_state,
+        main,
     )
     parts = [
         ("Cohort", _sections.cohort(study)),

@@ -45,6 +45,12 @@ def performance(study: Study) -> str:
         "for all models. Errors are weighted by the censoring of these patients. A calibration error cannot be "
         "negative, so for a well calibrated model its values in resamples lie above the estimate.</p>"
     )
+    if study.n_folds:
+        text = (
+            "<p>Predictions are out of fold: those of a patient come from models that were fitted without the "
+            f"patient's fold ({study.n_folds} in all). Metrics are computed within folds and averaged; figures pool the folds."
+            f"</p>{text}"
+        )
     for task in study.tasks:
         rows: dict[tuple[str, str], dict[str, str]] = {}
         notes: list[str] = []
@@ -119,7 +125,7 @@ def comparison(study: Study) -> str:
 
 
 def heterogeneity(study: Study) -> str:
-    name, text = study.names[-1], ""
+    name, text = study.main, ""
     predictions = study.predictions[name]
     options = {**study.options, "horizons": ()}
     if study.centre is not None:
@@ -158,7 +164,7 @@ def heterogeneity(study: Study) -> str:
 
 
 def hazards(study: Study) -> str:
-    name, text = study.names[-1], ""
+    name, text = study.main, ""
     for task in study.tasks.values():
         if task.estimator_type != "survival" or task.name not in study.predictions[name]:
             continue

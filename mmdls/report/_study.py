@@ -9,6 +9,7 @@ import pandas as pd
 from mmdls import evaluation
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
 from mmdls.evaluation._predict import check_horizons, time_grid
+from mmdls.zoo import Comparison
 from mmdls.zoo._folds import predictions_of
 
 
@@ -17,7 +18,7 @@ class Study:
 
     def __init__(
         self,
-        models: Mapping[str, Any],
+        models: Mapping[str, Any] | Comparison,
         X: pd.DataFrame,
         y: pd.DataFrame,
         training_outcomes: Mapping[str, np.ndarray] | None,
@@ -30,7 +31,13 @@ class Study:
         flow: Mapping[str, int] | None,
         n_resamples: int,
         random_state: Any,
+        main: str | None,
     ) -> None:
+        self.found = models if isinstance(models, Comparison) else None
+        if isinstance(models, Comparison):
+            folds = models.folds if folds is None else folds
+            names = [models.reference, *(name for name in models.predictions if name != models.reference)]
+            models = {name: models.predictions[name] for name in names if name in models.predictions}
         if not models:
             raise ValueError("models is empty; give at least one fitted estimator or dict of predictions, by name.")
         check_features(X)
@@ -49,12 +56,16 @@ class Study:
                 answered = [task for task in find_tasks(y).values() if task.name in self.predictions[name]]
                 self.training_outcomes = {**evaluation.training_outcomes(model, answered), **self.training_outcomes}
         self.names = list(self.predictions)
+        if main is not None and main not in self.names:
+            raise KeyError(f"main={main!r} is none of the models {self.names}.")
+        self.main = self.names[-1] if main is None else main
         predicted = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
         self.tasks = check_target(y, list(predicted))
         self.centre, self.treatment = self._column(by, "by"), self._column(treatment, "treatment")
         self.split, self.flow = self._column(split, "split"), flow
         self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")
         folds = align_rows(folds, X.index, "folds")
+        self.n_folds = 0 if folds is None else pd.Series(folds).nunique()
         self.options: dict[str, Any] = {
             "training_outcomes": self.training_outcomes,
             "horizons": self.horizons,

@@ -17,7 +17,7 @@ from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
-from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, splits_of
+from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, splits_of, splitter_of
 from mmdls.zoo._inputs import columns_of, missing_inputs
 
 __all__ = ["Comparison", "compare_models", "of_main_metric"]
@@ -47,6 +47,12 @@ class Comparison:
         One row a model and fold: number of training and test rows, seconds, hyperparameters that were chosen.
     messages : pandas.DataFrame
         Warnings of the models, each once: model, folds, message.
+    models : dict of str to estimator or registered name
+        What was compared.
+    cv : str
+        How the folds were made.
+    random_state : int
+        Of the folds and of the resamples.
     """
 
     predictions: dict[str, dict[str, pd.DataFrame]]
@@ -58,6 +64,9 @@ class Comparison:
     tasks: dict[str, Task] = field(repr=False)
     fits: pd.DataFrame = field(repr=False)
     messages: pd.DataFrame = field(repr=False)
+    models: dict[str, Any] = field(repr=False)
+    cv: str
+    random_state: int
 
     def table(self) -> pd.DataFrame:
         """The main metric of each task, and the difference to the reference model, as text.
@@ -191,7 +200,8 @@ def compare_models(
     able = [name for name in given if len(reasons[name]) < len(tasks)]
     if not able:
         raise ValueError(f"no model can answer anything: {reasons}.")
-    splits = splits_of(cv, X, y, groups, random_state)
+    cv = splitter_of(cv, random_state)
+    splits = splits_of(cv, X, y, groups)
     jobs = [
         (name, fold, for_all_tasks(create(model) if isinstance(model, str) else model), split)
         for name, model in given.items()
@@ -225,6 +235,9 @@ def compare_models(
         tasks=tasks,
         fits=_fits_table(fits, splits),
         messages=messages,
+        models=given,
+        cv=repr(cv) if hasattr(cv, "split") else f"{len(splits)} splits that were given",
+        random_state=random_state,
     )
 
 

@@ -19,7 +19,7 @@ from mmdls.model_selection import CohortKFold
 from mmdls.registry import tasks
 from mmdls.zoo._per_task import OneModelPerTask, fit_with_groups, last_step
 
-__all__ = ["Fit", "fit_fold", "for_all_tasks", "predictions_of", "splits_of"]
+__all__ = ["Fit", "fit_fold", "for_all_tasks", "predictions_of", "splits_of", "splitter_of"]
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,19 @@ class Fit:
     seconds: float
 
 
-def splits_of(cv: Any, X: pd.DataFrame, y: pd.DataFrame, groups: Any, random_state: Any) -> list[tuple]:
+def splitter_of(cv: Any, random_state: Any) -> Any:
+    """The splitter that a number of folds means; anything else as it is."""
+    return CohortKFold(int(cv), random_state=random_state) if isinstance(cv, int | np.integer) else cv
+
+
+def splits_of(cv: Any, X: pd.DataFrame, y: pd.DataFrame, groups: Any) -> list[tuple]:
     """Training and test rows of each fold, with what would leak refused.
 
     Parameters
     ----------
-    cv : int, splitter or iterable of (train, test)
+    cv : splitter or iterable of (train, test)
     X, y : pandas.DataFrame
     groups : Series of shape (n_patients,) or None
-    random_state : int, RandomState instance or None
-        Of the folds that an integer asks for.
 
     Returns
     -------
@@ -63,8 +66,6 @@ def splits_of(cv: Any, X: pd.DataFrame, y: pd.DataFrame, groups: Any, random_sta
     ValueError
         If a row, or a group, stands on both sides of a split, or a row is left out twice.
     """
-    if isinstance(cv, int | np.integer):
-        cv = CohortKFold(int(cv), random_state=random_state)
     parts: Iterable[Any] = cv.split(X, y, groups) if hasattr(cv, "split") else cv
     splits = [tuple(np.arange(len(X))[np.asarray(rows)] for rows in part) for part in parts]
     if not splits:
