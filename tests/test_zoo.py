@@ -262,6 +262,24 @@ def test_what_a_model_cannot_answer_is_said_in_the_table(found, tables):
         compared(["imaging_network"], X, y)
 
 
+def test_a_model_of_ones_own_that_answers_no_kind_of_task_of_the_cohort_has_a_row_that_says_so(tables):
+    X, y = tables
+    y = pd.DataFrame(
+        {
+            "fev_value": X["clinical_age"] + X.index.str[-1].astype(int),
+            "os_time": y["os_time"],
+            "os_cause": y["os_event"],
+        }
+    )
+    own = {"cox": ClinicalCox(), "piped": make_pipeline(SelectInputs(["clinical"]), ClinicalCox())}
+    own["ridge"] = make_pipeline(TabularEncoder(), Ridge())
+    found = compared(own, X, y)
+    said = found.scores[found.scores["metric"] == ""].set_index(["model", "task"])["note"]
+    assert said.loc[["cox", "piped"], "fev"].eq("does not answer regression tasks").all()
+    assert said["ridge", "os"] == "does not answer competing_risks tasks"
+    assert list(found.predictions) == ["ridge"] and "cox" in str(found)
+
+
 def test_the_result_is_a_table_and_a_report(found, tables, tmp_path):
     shown = str(found)
     assert "+0." in shown and shown.count("memory") == len(find_tasks(tables[1]))

@@ -48,8 +48,8 @@ def performance(study: Study) -> str:
     if study.n_folds:
         text = (
             "<p>Predictions are out of fold: those of a patient come from models that were fitted without the "
-            f"patient's fold ({study.n_folds} in all). Metrics are computed within folds and averaged; figures pool the folds."
-            f"</p>{text}"
+            f"patient's fold ({study.n_folds} in all). Metrics are computed within folds and averaged; figures pool "
+            f"the folds.</p>{text}"
         )
     for task in study.tasks:
         rows: dict[tuple[str, str], dict[str, str]] = {}

@@ -17,7 +17,7 @@ from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
-from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, splits_of, splitter_of
+from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
 from mmdls.zoo._inputs import columns_of, missing_inputs
 
 __all__ = ["Comparison", "compare_models", "of_main_metric"]
@@ -243,14 +243,14 @@ def compare_models(
 
 def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, str]:
     """By task, why a model cannot answer it, as far as this is known before it is fitted."""
-    if not isinstance(model, str):
-        gone = missing_inputs(model, X)
-        return dict.fromkeys(tasks, f"X has no {' and no '.join(gone)}") if gone else {}
-    recipe = registered[model]
-    gone = [name for name in recipe.inputs if not columns_of(X, name)]
+    if isinstance(model, str):
+        recipe = registered[model]
+        gone, kinds = [name for name in recipe.inputs if not columns_of(X, name)], recipe.tasks
+    else:
+        gone, kinds = missing_inputs(model, X), kinds_of(model)
     if gone:
         return dict.fromkeys(tasks, f"X has no {' and no '.join(gone)}")
-    return {t.name: f"does not answer {t.kind} tasks" for t in tasks.values() if t.kind not in recipe.tasks}
+    return {t.name: f"does not answer {t.kind} tasks" for t in tasks.values() if kinds and t.kind not in kinds}
 
 
 def _fitted(

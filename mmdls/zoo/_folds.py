@@ -19,7 +19,7 @@ from mmdls.model_selection import CohortKFold
 from mmdls.registry import tasks
 from mmdls.zoo._per_task import OneModelPerTask, fit_with_groups, last_step
 
-__all__ = ["Fit", "fit_fold", "for_all_tasks", "predictions_of", "splits_of", "splitter_of"]
+__all__ = ["Fit", "fit_fold", "for_all_tasks", "kinds_of", "predictions_of", "splits_of", "splitter_of"]
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,12 @@ def for_all_tasks(model: Any) -> Any:
         return model
     each = [(name, model) for name in tasks if tasks[name].estimator_type == kinds]
     return OneModelPerTask(each)
+
+
+def kinds_of(model: Any) -> list[str]:
+    """The kinds of tasks that a model of :func:`for_all_tasks` answers, as far as its parameters say them; or none."""
+    last = last_step(for_all_tasks(model))
+    return [kind for kind, _ in last.models] if isinstance(last, OneModelPerTask) else []
 
 
 def fit_fold(
