@@ -12,6 +12,7 @@ was, and a changed default is compared with simple models that are not run again
 import argparse
 import ast
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -139,12 +140,13 @@ def run_unit(unit: Unit, out: Path, identity: str) -> tuple[Unit, str]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     X, y = unit.load()
     horizons, splits = horizons_of(y), unit.splits(X, y)
+    fits, seconds = [], []
     try:
         model = unit.build()
-        fits = [
-            fit_fold(unit.label, k, model, X, y, split, times=time_grid(tuple(horizons.values())))
-            for k, split in enumerate(splits)
-        ]
+        for k, split in enumerate(splits):
+            start = time.process_time()  # of the processor, so that other programs on the machine do not count
+            fits.append(fit_fold(unit.label, k, model, X, y, split, times=time_grid(tuple(horizons.values()))))
+            seconds.append(time.process_time() - start)
     except RuntimeError as error:  # one model's failure on one cohort must not take the others'
         return unit, str(error)
     folds = pd.concat([pd.Series(k, X.index[test]) for k, (_, test) in enumerate(splits)])
@@ -157,7 +159,7 @@ def run_unit(unit: Unit, out: Path, identity: str) -> tuple[Unit, str]:
             name: pd.concat([fit.predictions[name].drop(columns="group", errors="ignore") for fit in fits])
             for name in fits[0].predictions
         },
-        "seconds": [fit.seconds for fit in fits],
+        "seconds": seconds,
         "chosen": [fit.chosen for fit in fits],
         "messages": [fit.messages for fit in fits],
     }
@@ -196,10 +198,13 @@ def run(units: Sequence[Unit], known: Mapping[str, tuple[Any, str]], out: Path, 
     failed = []
     parallel = joblib.Parallel(n_jobs=min(jobs, max(len(left), 1)), return_as="generator_unordered")
     with tqdm(total=len(left), desc="cohorts x models x repeats", unit="unit", file=sys.stderr) as bar:
-        for unit, error in parallel(joblib.delayed(run_unit)(unit, out, known[unit.cohort][1]) for unit in left):
-            bar.set_postfix_str(f"{unit.cohort}, {unit.label}")
-            bar.update()
-            failed += [(unit, error)] if error else []
+        try:
+            for unit, error in parallel(joblib.delayed(run_unit)(unit, out, known[unit.cohort][1]) for unit in left):
+                bar.set_postfix_str(f"{unit.cohort}, {unit.label}")
+                bar.update()
+                failed += [(unit, error)] if error else []
+        except KeyboardInterrupt:
+            print("\nInterrupted: what is finished is kept, and the tables are of that.")
     return failed
 
 
@@ -276,8 +281,11 @@ def main(argv: list[str] | None = None) -> None:
         if unit.label in options.rerun:
             unit.path(options.out).unlink(missing_ok=True)
     failed = run(units, known, options.out, options.jobs)
+    found = read(units, known, options.out)
+    if not found:
+        raise SystemExit("nothing is finished yet, so there are no tables.")
     defaults = [unit.label for unit in (Unit("", dict, model, 2, 0) for model in options.default)]
-    tables = tabulate(read(units, known, options.out), {name: y for name, (y, _) in known.items()}, defaults, FLOOR)
+    tables = tabulate(found, {name: y for name, (y, _) in known.items()}, defaults, FLOOR)
     for name, table in tables.items():
         with whole_file(options.out / f"{name}.csv") as path:
             table.to_csv(path, index=False)

@@ -36,9 +36,9 @@ def tabulate(
     -------
     dict of str to pandas.DataFrame
         ``scores``: one row a fold, with the main metric and the error (integrated or plain Brier score). ``metrics``:
-        means over folds, IPA, calibration slope (of the endpoint at the median time of its events; of the pooled
-        predictions of a repeat, since a fold has too few events), seconds of a fit. ``differences``: with intervals by
-        the variance of Nadeau and Bengio. ``seeds``: SD over ``random_state`` in the first fold.
+        means over folds, IPA, calibration slope (of an endpoint at the median time of its events; of the pooled
+        predictions of a repeat, since a fold has too few events), seconds of a fit on one processor. ``differences``:
+        with intervals by the variance of Nadeau and Bengio. ``seeds``: SD over ``random_state`` in the first fold.
     """
     whole = [each for each in found if not each["seed"]]
     scores = pd.concat([_fold_scores(each, outcomes[each["cohort"]]) for each in whole], ignore_index=True)
@@ -49,8 +49,10 @@ def tabulate(
     metrics = metrics.reset_index()
     reference = metrics[metrics["model"] == floor].set_index(key[:2])["loss"]
     metrics["ipa"] = 1 - metrics["loss"] / reference.reindex(pd.MultiIndex.from_frame(metrics[key[:2]])).to_numpy()
-    slopes = pd.concat([_slopes(each, outcomes[each["cohort"]]) for each in whole if each["label"] != floor])
+    slopes = pd.concat([_slopes(each, outcomes[each["cohort"]]) for each in whole])
     metrics = metrics.merge(slopes.groupby(key, as_index=False)["calibration_slope"].mean(), how="left", on=key)
+    # The floor differs between folds only, against their outcomes: that is no slope.
+    metrics["calibration_slope"] = metrics["calibration_slope"].where(metrics["model"] != floor)
     seconds = pd.DataFrame(
         [(e["cohort"], e["label"], s) for e in whole for s in e["seconds"]], columns=["cohort", "model", "seconds"]
     )
@@ -150,13 +152,15 @@ def show(tables: Mapping[str, pd.DataFrame], defaults: Sequence[str], floor: str
 
     key = ["cohort", "task"]
     shown = {"(1) Main metric (C-index, AUC), mean over folds": wide(metrics, "value", key)}
-    for name in defaults:
+    for name in [each for each in defaults if each in set(differences["model"])]:
         own = differences[differences["model"] == name]
         cells = own.assign(cell=[_cell(*row) for row in own[["difference", "low", "high", "mark"]].to_numpy()])
         columns = [_BEST, _MEAN, *(each for each in defaults[:1] if each != name)]
         cells = cells.pivot_table(index=key, columns="against", values="cell", aggfunc="first", sort=False)
-        cells = cells.reindex(columns=columns)
-        cells.insert(0, "best", own[own["against"] == _BEST].set_index(key)["which"].str.removeprefix("tables_"))
+        cells = cells.reindex(columns=columns).astype(object)
+        cells.insert(
+            0, "best", own[own["against"] == _BEST].set_index(key)["which"].astype(str).str.removeprefix("tables_")
+        )
         cells.loc[("cohorts", ""), columns] = [_over_cohorts(own[own["against"] == each]) for each in columns]
         title = f"(2) {name} minus simple models; 95 % intervals of repeated folds"
         shown[title] = cells.fillna("").rename_axis(columns=None)
@@ -165,7 +169,9 @@ def show(tables: Mapping[str, pd.DataFrame], defaults: Sequence[str], floor: str
         metrics.assign(ipa=100 * metrics["ipa"]), "ipa", key, "{:.1f}"
     )
     shown["(4) SD of the main metric over random_state, one fold"] = wide(tables["seeds"], "sd", key)
-    shown["(5) Seconds of a fit"] = wide(metrics.drop_duplicates(["cohort", "model"]), "seconds", ["cohort"], "{:.1f}")
+    shown["(5) Seconds of a fit and its predictions, of one processor"] = wide(
+        metrics.drop_duplicates(["cohort", "model"]), "seconds", ["cohort"], "{:.1f}"
+    )
     return shown
 
 

@@ -1,12 +1,14 @@
 """The benchmark on small cohorts, on two tiny ones: what is kept, what is run again, and what the tables say."""
 
+import os
+
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 
 from benchmarks import small_cohorts as small
-from benchmarks.public_cohorts import COHORTS, own_cohort
+from benchmarks.public_cohorts import COHORTS, TABLES, own_cohort
 from mmdls.cohort import check_cohort
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index, kaplan_meier, step_values
@@ -64,6 +66,7 @@ def test_the_metric_is_the_mean_over_all_folds_of_all_repeats(first_run):
     assert table.loc[("two", "os", "floor"), "value"] == 0.5 and table.loc[("two", "os", "floor"), "ipa"] == 0
     assert table.loc[("two", "os", "coxnet"), "ipa"] > 0
     assert ("two", "subtype", "coxnet") not in table.index
+    assert table["calibration_slope"].isna().tolist() == (table.index.get_level_values("model") == "floor").tolist()
 
 
 def test_the_floor_knows_the_training_rows_alone(first_run):
@@ -96,7 +99,8 @@ def test_differences_are_paired_by_fold(first_run):
 
 
 def test_tables_fit_a_terminal_and_say_everything(first_run, capsys):
-    run(first_run, "--models", "clinical_cox", "coxnet")
+    others = [f"ridge_of_another_strength_{k}=clinical_cox:alpha={k}.0" for k in (2, 3, 4, 5)]
+    run(first_run, "--models", "clinical_cox", "coxnet", *others)
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines()[:-1])) <= 100
     for title in ("(1) Main", "(2) quick minus", "(3a) Calib", "(3b) IPA", "(4) SD", "(5) Seconds"):
@@ -129,17 +133,39 @@ def test_a_model_that_fails_takes_no_other_with_it(first_run, capsys):
     assert not (first_run[2] / "units" / "one" / "bad-0.joblib").exists()
 
 
+@pytest.mark.parametrize("n_finished", [0, 1, 3])
+def test_what_is_finished_is_shown_after_ctrl_c(setting, monkeypatch, tmp_path, capsys, n_finished):
+    done, original = [], small.run_unit
+
+    def interrupted(*arguments):
+        if len(done) == n_finished:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return original(*arguments)
+
+    monkeypatch.setattr(small, "run_unit", interrupted)
+    arguments = [*setting[3], "--cohorts", "one", "--folds", "3", "--models", "clinical_cox", "--out", str(tmp_path)]
+    if n_finished:
+        small.main([*arguments, "--default", DEFAULT])
+        assert "Interrupted" in (shown := capsys.readouterr().out) and "(1) Main metric" in shown
+    else:
+        with pytest.raises(SystemExit, match="nothing is finished"):
+            small.main([*arguments, "--default", DEFAULT])
+
+
 def test_an_unknown_cohort_is_named(tmp_path):
     with pytest.raises(SystemExit, match="there is no lungs"):
         small.main(["--cohorts", "lungs", "--out", str(tmp_path)])
 
 
-@pytest.mark.parametrize("name", ["whas500", "gbsg2", "gse7390", "aids", "simulated100"])
+@pytest.mark.parametrize("name", [*TABLES, "simulated100"])
 def test_public_cohorts_are_in_months_and_as_the_library_wants_them(name):
+    if name not in ("whas500", "gbsg2", "gse7390", "aids", "simulated100") and "MMDLS_DATA" not in os.environ:
+        pytest.skip("MMDLS_DATA names no folder of real data")
     X, y = COHORTS[name]()
     check_cohort(X, y)
     time = y.filter(like="_time").iloc[:, -1]
-    assert 6 < time.median() < 150 and X.filter(regex="^clinical_").shape[1] >= 4
+    assert 2 < time.median() < 150 and X.filter(regex="^clinical_").shape[1] >= 4
     again = COHORTS[name]()[1]
     assert again.equals(y)
 
