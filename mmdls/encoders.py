@@ -31,7 +31,14 @@ class ModalityData:
     ----------
     present : ndarray of bool, shape (n_patients,)
         Who has the modality.
+
+    Attributes
+    ----------
+    linear : Tensor of shape (n_patients, P) or None
+        Columns from which a linear part of the model predicts every task directly, beside the network.
     """
+
+    linear: Tensor | None = None
 
     def __init__(self, present: np.ndarray):
         self.present = np.array(present, dtype=bool)
@@ -67,6 +74,8 @@ class TableData(ModalityData):
     table : ndarray of shape (n_patients, P)
         Finite in the rows of ``present``; the other rows become zeros.
     present : ndarray of bool, shape (n_patients,)
+    linear : bool, default=False
+        Whether a linear part of the model reads the columns too.
 
     Examples
     --------
@@ -75,9 +84,10 @@ class TableData(ModalityData):
     [[0.0, 0.0], [1.0, 2.0]]
     """
 
-    def __init__(self, table: np.ndarray, present: np.ndarray):
+    def __init__(self, table: np.ndarray, present: np.ndarray, linear: bool = False):
         super().__init__(present)
         self.table = torch.as_tensor(np.where(self.present[:, None], np.asarray(table, dtype=np.float32), 0.0))
+        self.linear = self.table if linear else None
 
     def take(self, rows: np.ndarray) -> tuple[Tensor, ...]:
         """Numbers of some patients, (B, P)."""

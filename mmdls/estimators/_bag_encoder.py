@@ -66,7 +66,7 @@ class BagEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
         data = self.prepare(X, n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)
         if not data.present.any():
             raise ValueError(f"column {X.columns[0]!r} is empty in all rows; nothing can be learned from it.")
-        net = fit_network(
+        net, _ = fit_network(
             {"bags": self},
             Inputs.of({"bags": data}),
             y,
@@ -86,7 +86,7 @@ class BagEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(net)
-        self.set_network(net.module_.encoders["bags"], X.columns)
+        self.set_network(net.module_.first.encoders["bags"], X.columns)
         return self
 
     def set_network(self, network: BagNet, columns: Sequence[str]) -> None:

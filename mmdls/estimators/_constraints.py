@@ -29,6 +29,7 @@ NETWORK_CONSTRAINTS: dict[str, list[Any]] = {
     "dropout": [share()],
     "modality_dropout": [share()],
     "unimodal_loss_weight": [Finite(Real, 0, None, closed="left")],
+    "n_members": [count(1)],
     "auxiliary_horizons": [list, tuple, np.ndarray],
     "trainer": [Trainer, None],
     "random_state": ["random_state"],

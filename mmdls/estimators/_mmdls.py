@@ -25,6 +25,7 @@ from mmdls.estimators._published import (
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.estimators._task_answers import cumulative_hazard
 from mmdls.metrics import UndefinedMetricWarning
+from mmdls.modules import Ensemble
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
@@ -195,7 +196,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         encoders = {name: encoder for name, encoder, _ in self.modalities_}
         network = build_network(encoders, Inputs.of(data), self.tasks_, **self._architecture())
         network.load_state_dict(state)
-        self.net_ = CohortNet(ready_to_predict(network), criterion=torch.nn.Identity).initialize()
+        self.net_ = CohortNet(Ensemble([ready_to_predict(network)]), criterion=torch.nn.Identity).initialize()
         for name, encoder, columns in self.modalities_:
             encoder.set_network(network.encoders[name], columns)
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
@@ -227,7 +228,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         names = [name for name, task in self.tasks_.items() if task.is_censored]
         check_cohort(table, y, names)
         inputs = self._inputs(table)
-        self._fit_answers(forward_cohort(self._network, inputs, self._trainer.compute()), y, names, weight)
+        outputs = forward_cohort(self._network, inputs, self._trainer.compute())
+        self._fit_answers(outputs.tasks, ~outputs.unknown, y, names, weight)
         self.unique_times_ = self._times
         return self
 
@@ -284,7 +286,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
         """Names of the embedding's columns."""
         check_is_fitted(self, "net_")
-        width = self._network.fusion.out_features
+        width = self._network.first.fusion.out_features * len(self._network.members)
         return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
 
     def attention(self, X: pd.DataFrame) -> pd.DataFrame:

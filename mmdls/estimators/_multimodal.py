@@ -64,6 +64,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
         auxiliary_horizons: Sequence[float] = (),
+        n_members: int = 5,
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):
@@ -80,6 +81,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         self.modality_dropout = modality_dropout
         self.unimodal_loss_weight = unimodal_loss_weight
         self.auxiliary_horizons = auxiliary_horizons
+        self.n_members = n_members
         self.trainer = trainer
         self.random_state = random_state
 
@@ -182,7 +184,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             warn_unused(table, self._unused, hint, stacklevel=4)
         inputs = self._inputs(table, y, sample_weight, fitting=True)
         self._ignore_untaught(inputs, y)
-        self.net_ = fit_network(
+        self.net_, parameters = fit_network(
             {name: as_encoder(encoder) for name, encoder, _ in self.modalities_},
             inputs,
             y,
@@ -190,13 +192,13 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             architecture=self._architecture(),
             trainer=self._trainer,
             seed=check_random_state(self.random_state).randint(2**31 - 1),
+            n_members=self.n_members,
             sample_weight=sample_weight,
         )
         self.history_ = history_table(self.net_)
         for name, encoder, columns in self.modalities_:
-            as_encoder(encoder).set_network(self._network.encoders[name], columns)
-        outputs = forward_cohort(self._network, inputs, self._trainer.compute())
-        self._fit_answers(outputs, y, list(tasks), sample_weight)
+            as_encoder(encoder).set_network(self._network.first.encoders[name], columns)
+        self._fit_answers(parameters, inputs.present.any(dim=1), y, list(tasks), sample_weight)
 
     def _architecture(self) -> dict[str, Any]:
         chosen = {"survival": self.survival_head, "ordinal": self.ordinal_head}

@@ -78,6 +78,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
+        n_members: int = 5,
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):
@@ -91,6 +92,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
             dropout=dropout,
             modality_dropout=modality_dropout,
             unimodal_loss_weight=unimodal_loss_weight,
+            n_members=n_members,
             trainer=trainer,
             random_state=random_state,
         )
@@ -239,6 +241,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
+        n_members: int = 5,
         auxiliary_horizons: Sequence[float] = (),
         trainer: Trainer | None = None,
         random_state: Any = None,
@@ -254,6 +257,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
             dropout=dropout,
             modality_dropout=modality_dropout,
             unimodal_loss_weight=unimodal_loss_weight,
+            n_members=n_members,
             auxiliary_horizons=auxiliary_horizons,
             trainer=trainer,
             random_state=random_state,

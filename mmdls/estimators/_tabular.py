@@ -56,6 +56,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
     dropout : float, default=0.1
         Behind each of these layers.
+    linear : bool, default=True
+        As a part of :class:`MMDLS`, let a ridge regression read the columns too, which the network then corrects.
 
     Attributes
     ----------
@@ -93,12 +95,14 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         add_indicator: bool = True,
         hidden_sizes: Sequence[int] = (),
         dropout: float = 0.1,
+        linear: bool = True,
     ):
         self.impute = impute
         self.scale = scale
         self.add_indicator = add_indicator
         self.hidden_sizes = hidden_sizes
         self.dropout = dropout
+        self.linear = linear
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "impute": [StrOptions({"median", "mean"}), None],
@@ -106,6 +110,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         "add_indicator": ["boolean"],
         "hidden_sizes": [list, tuple, np.ndarray],
         "dropout": [share()],
+        "linear": ["boolean"],
     }
 
     @staticmethod
@@ -237,7 +242,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         return self._as_part().build(data)
 
     def _as_part(self) -> TransformerEncoder:
-        return TransformerEncoder(self, self.hidden_sizes, self.dropout)
+        return TransformerEncoder(self, self.hidden_sizes, self.dropout, self.linear)
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers (n, n_numbers), NaN where missing, and which category each cell of the other columns holds."""

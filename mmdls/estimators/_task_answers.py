@@ -1,6 +1,6 @@
 """What a trained network answers, task by task, and what is fitted for that on the training rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ class TaskAnswers:
 
     @property
     def _network(self) -> Any:
-        """The :class:`MultimodalNet`; torch's containers hide the methods of its heads from type checkers."""
+        """The :class:`Ensemble`; torch's containers hide the methods of its heads from type checkers."""
         return self.net_.module_
 
     def _head(self, name: str) -> Any:
@@ -59,16 +59,26 @@ class TaskAnswers:
 
     @torch.no_grad()
     def _fit_answers(
-        self, outputs: Outputs, y: pd.DataFrame, names: Sequence[str], sample_weight: np.ndarray | None
+        self,
+        parameters: Mapping[str, Tensor],
+        counted: Tensor,
+        y: pd.DataFrame,
+        names: Sequence[str],
+        sample_weight: np.ndarray | None,
     ) -> None:
-        """Average answers of all tasks; baselines, outcomes, time grids and risk cut-points of the named ones."""
+        """Average answers of all tasks; baselines, outcomes, time grids and risk cut-points of the named ones.
+
+        ``parameters`` (n, P) of every task are those of patients held out, where there are some, so that baselines and
+        cut-points suit new patients: on patients it learned from a model is too sure. NaN: a patient is left out.
+        """
         self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
-        counted = ~outputs.unknown.numpy()
+        usable = torch.stack([values.isfinite().all(dim=1) for values in parameters.values()]).all(dim=0)
+        counted = (counted & usable).numpy()
         if sample_weight is not None:
-            counted &= sample_weight > 0
+            counted = counted & (sample_weight > 0)
         rows = np.flatnonzero(counted)
         weight = None if sample_weight is None else sample_weight[rows]
-        answers = {name: task.answer(self._head(name), outputs.tasks[name]) for name, task in self.tasks_.items()}
+        answers = {name: task.answer(self._head(name), parameters[name]) for name, task in self.tasks_.items()}
         for name, values in answers.items():
             # No training row teaches the network what to answer for a patient of whom nothing is known.
             self._average[name] = torch.as_tensor(np.average(values[rows].numpy(), axis=0, weights=weight))

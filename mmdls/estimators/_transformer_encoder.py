@@ -25,12 +25,15 @@ class TransformerEncoder(Encoder):
         Widths of the network's layers; empty passes the output on unchanged.
     dropout : float, default=0.0
         Behind each layer.
+    linear : bool, default=False
+        Whether a linear part of the model reads the output too.
     """
 
-    def __init__(self, transformer: Any, hidden_sizes: Sequence[int] = (), dropout: float = 0.0):
+    def __init__(self, transformer: Any, hidden_sizes: Sequence[int] = (), dropout: float = 0.0, linear: bool = False):
         self.transformer = transformer
         self.hidden_sizes = hidden_sizes
         self.dropout = dropout
+        self.linear = linear
 
     def fit_preprocessing(self, X: pd.DataFrame, y: Any = None, sample_weight: np.ndarray | None = None) -> None:
         """Fit the transformer, with weights if it takes any."""
@@ -53,7 +56,7 @@ class TransformerEncoder(Encoder):
                 f"the columns {list(X.columns[:5])} have missing or infinite values in rows {list(X.index[bad][:5])}, "
                 f"and their encoder {self.transformer!r} leaves them; use one that imputes, or complete the columns."
             )
-        return TableData(table, here)
+        return TableData(table, here, self.linear)
 
     def build(self, data: TableData) -> TabularNet:
         """A multilayer perceptron, or the output of the transformer itself."""

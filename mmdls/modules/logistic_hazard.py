@@ -35,6 +35,9 @@ class LogisticHazardHead(nn.Module):
        Analysis, 2021.
     """
 
+    # A column has one effect on all hazards of the linear part, as in a proportional-odds model of the hazards.
+    shares_linear_effects = True
+
     def __init__(self, in_features: int, n_intervals: int = 20):
         super().__init__()
         if n_intervals < 1:

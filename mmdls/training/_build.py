@@ -6,17 +6,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mmdls.cohort import Task
 from mmdls.encoders import BagData, Encoder
-from mmdls.modules import BagNet, MultimodalNet
+from mmdls.modules import BagNet, Ensemble, MultimodalNet
 from mmdls.parts import build
 from mmdls.registry import fusions
 from mmdls.training._compute import seeded
 from mmdls.training._fit import train
 from mmdls.training._holdout import hold_out
-from mmdls.training._inference import ready_to_predict
+from mmdls.training._inference import forward_cohort, ready_to_predict
 from mmdls.training._inputs import Inputs
+from mmdls.training._members import Member, fit_linear_part
 from mmdls.training._net import CohortNet
 from mmdls.training._ranks import Ranks
 from mmdls.training._targets import Targets
@@ -72,7 +74,10 @@ def build_network(
 
     shared = [task for task in tasks.values() if not task.is_conditioned]
     conditioned = [task for task in tasks.values() if task.is_conditioned]
-    supervised = unimodal_loss_weight > 0 and len(networks) > 1
+    # What a linear part reads cannot be lost to a modality that is learned faster.
+    supervised = [name for name in networks if inputs.data[name].linear is None]
+    if unimodal_loss_weight <= 0 or len(networks) == 1:
+        supervised = []
     return MultimodalNet(
         networks,
         fused,
@@ -83,10 +88,7 @@ def build_network(
         class_embedding=class_embedding,
         dropout=dropout,
         modality_dropout=modality_dropout,
-        unimodal_heads={
-            name: {task.name: head(task, width) for task in tasks.values()}
-            for name, width in (widths.items() if supervised else ())
-        },
+        unimodal_heads={name: {task.name: head(task, widths[name]) for task in tasks.values()} for name in supervised},
         unimodal_loss_weight=unimodal_loss_weight,
         horizons={
             task.name: auxiliary_horizons for task in tasks.values() if task.has_horizons and len(auxiliary_horizons)
@@ -103,14 +105,18 @@ def fit_network(
     architecture: Mapping[str, Any],
     trainer: Trainer,
     seed: int,
+    n_members: int = 1,
     sample_weight: Any = None,
-) -> CohortNet:
-    """Build and train a network on the patients who have a modality and an outcome.
+) -> tuple[CohortNet, dict[str, torch.Tensor]]:
+    """Build and train an ensemble of networks on the patients who have a modality and an outcome.
 
     Returns
     -------
-    CohortNet
-        Its ``module_`` is the trained network.
+    net : CohortNet
+        Its ``module_`` is the trained :class:`mmdls.modules.Ensemble`.
+    parameters : dict of str to Tensor of shape (n_patients, P)
+        By task. Of several members those that they predict for the patients they hold out, NaN for patients of whom
+        nothing could be learned; otherwise those of the trained network.
     """
     targets = Targets.from_table(y, tasks, sample_weight)
     useful = inputs.present.any(dim=1).numpy() & targets.any_known()
@@ -126,34 +132,62 @@ def fit_network(
         compute = trainer.compute()
         compute = replace(compute, ranks=Ranks.join(compute.torch_device, seed))
         seed = compute.ranks.seed
-        network = build_network(encoders, inputs, tasks, **architecture)
-        for name, encoder in encoders.items():
-            frozen = encoder.initialize(network.encoders[name], inputs.data[name], rows, compute)
-            if frozen is not None:
-                inputs.frozen[name] = frozen
-        for name in tasks:
-            outcome = targets.of(name, targets.learnable_rows(name, rows))
-            for head in [network.head(name), *(own[name] for own in network.unimodal_heads.values())]:
-                head.prepare(*outcome)
-        rows, validation, losses = hold_out(
+        held, deciding = hold_out(
             y,
             targets,
             rows,
             trainer.validation_fraction,
-            horizons=network.horizons,
+            n_members=n_members,
             task_weights=trainer.task_weights,
             seed=seed,
         )
+        networks: list[MultimodalNet] = []
+        members: list[Member] = []
+        for own in held:
+            network = build_network(encoders, inputs, tasks, **architecture)
+            frozen = {}
+            for name, encoder in encoders.items():
+                if members and name in members[0].inputs.frozen:
+                    # A backbone that does not train is the same in all members, so that no item is encoded twice.
+                    network.encoders[name].backbone.load_state_dict(networks[0].encoders[name].backbone.state_dict())
+                learned = np.setdiff1d(rows, own)
+                items = encoder.initialize(network.encoders[name], inputs.data[name], learned, compute)
+                if items is not None:
+                    frozen[name] = items
+            for name in tasks:
+                outcome = targets.of(name, targets.learnable_rows(name, rows))
+                for head in [network.head(name), *(own[name] for own in network.unimodal_heads.values())]:
+                    head.prepare(*outcome)
+            networks.append(network)
+            members.append(Member(replace(inputs, frozen=frozen), _is_in(own, len(y)), {}))
+        linear = None
+        if n_members > 1 or any(data.linear is not None for data in inputs.data.values()):
+            linear, starts = fit_linear_part(inputs, targets, networks[0], y, rows, held, seed)
+            for network, member, start in zip(networks, members, starts, strict=True):
+                member.start = start
+                network.start_at_zero()
         net = train(
-            network,
-            inputs,
+            Ensemble(networks, linear),
+            members,
             targets,
             rows,
-            validation,
+            deciding,
             learning_rate_factors={name: encoder.learning_rate_factors() for name, encoder in encoders.items()},
-            validation_losses=losses,
             compute=compute,
             trainer=trainer,
         )
-        ready_to_predict(net.module_)
-        return net
+        for network in networks:
+            ready_to_predict(network)
+        if n_members > 1 and any(map(len, held)):
+            parameters = net.held_out_
+        else:
+            # A single member holds out too few patients to fit a baseline on them.
+            parameters = forward_cohort(net.module_, [member.inputs for member in members], compute).tasks
+        net.detach_data()
+        return net, parameters
+
+
+def _is_in(rows: np.ndarray, n: int) -> torch.Tensor:
+    found = torch.zeros(n, dtype=torch.bool)
+    found[torch.as_tensor(rows)] = True
+    return found

@@ -63,12 +63,23 @@ class _Progress(Callback):
         return {k: v for k, v in self.__dict__.items() if k != "bar_"}
 
 
+class _ClipEach(Callback):
+    """Limit the norm of the gradient of each member of an ensemble on its own."""
+
+    def __init__(self, norm: float):
+        self.norm = norm
+
+    def on_grad_computed(self, net, **kwargs):
+        for member in net.module_.members:
+            torch.nn.utils.clip_grad_norm_(member.parameters(), self.norm)
+
+
 def _silent(*_: Any) -> None:
     """Discard the messages of skorch's early stopping."""
 
 
 def history_table(net: "CohortNet") -> pd.DataFrame:
     """Losses of every epoch, one row an epoch."""
-    kept = [k for k in net.history[0] if _is_loss(k) or k in ("epoch", "dur", "event_lr")]
+    kept = [k for k in net.history[0] if _is_loss(k) or k in ("epoch", "dur", "event_lr", "event_best")]
     table = pd.DataFrame([{k: row.get(k) for k in kept} for row in net.history])
     return table.set_index("epoch")

@@ -1,21 +1,22 @@
 """Training a network on rows of a cohort."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, LRScheduler
 from skorch.helper import predefined_split
 
-from mmdls.modules import BagNet, LossName, MultimodalNet
+from mmdls.modules import BagNet, Ensemble
 from mmdls.modules.containers import state_key
 from mmdls.training._batches import _Batches, _Rows
-from mmdls.training._callbacks import _Progress, _ReportScore, _silent, _TaskLosses
+from mmdls.training._callbacks import _ClipEach, _Progress, _ReportScore, _TaskLosses
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._epoch_callback import current_epoch_callback
-from mmdls.training._inputs import Inputs
+from mmdls.training._members import Member
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._ranks import is_first_rank
+from mmdls.training._selection import Selection
 from mmdls.training._targets import Targets
 from mmdls.training._trainer import Trainer
 
@@ -27,44 +28,50 @@ _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 def train(
-    network: MultimodalNet,
-    inputs: Inputs,
+    ensemble: Ensemble,
+    members: Sequence[Member],
     targets: Targets,
     rows: np.ndarray,
-    validation_rows: np.ndarray,
+    deciding: frozenset[str],
     *,
     trainer: Trainer,
-    validation_losses: frozenset[LossName],
     learning_rate_factors: Mapping[str, Mapping[str, float]],
     compute: Compute,
 ) -> "CohortNet":
-    """Train a network on rows of a cohort; run it inside :func:`seeded`.
+    """Train the members of an ensemble on rows of a cohort; run it inside :func:`seeded`.
 
     Parameters
     ----------
-    rows, validation_rows : ndarray of int
+    ensemble : Ensemble
+    members : sequence of Member
+        What each of its networks learns from.
+    targets : Targets
+    rows : ndarray of int
+    deciding : frozenset of str
+        The tasks whose losses on held-out rows select the best epoch.
     trainer : Trainer
-    validation_losses : frozenset of LossName
-        The losses of the validation rows whose sum selects the best epoch.
     learning_rate_factors : mapping of str to mapping of str to float
         By modality, factors of the learning rate by patterns of the names of its encoder's parameters.
 
     Returns
     -------
     CohortNet
-        The skorch net, with the weights of its best epoch if there are validation rows.
+        The skorch net, with the weights of its best epoch if there are held-out rows.
     """
+    held = [np.flatnonzero(member.held.numpy()) for member in members]
+    validation_rows = np.sort(np.concatenate(held))
+    single = len(members) == 1
     events, times = targets.event_count(), targets.follow_up()
     compute.ranks.check(
         rows,
-        validation_rows,
-        *(fact for data in inputs.data.values() for fact in data.facts()),
+        *held,
+        *(fact for data in members[0].inputs.data.values() for fact in data.facts()),
         *(field for fields in targets.fields.values() for field in fields),
         targets.sample_weight,
         ({name: value for name, value in trainer.get_params().items() if name not in _OWN}, learning_rate_factors),
-        [(name, tuple(weight.shape)) for name, weight in network.named_parameters()],
+        [(name, tuple(weight.shape)) for name, weight in ensemble.named_parameters()],
     )
-    compute.ranks.broadcast_weights(network)
+    compute.ranks.broadcast_weights(ensemble)
     callbacks: list[Callback | tuple[str, Callback]] = [("task_losses", _TaskLosses())]
     if trainer.schedule == "cosine":
         policy = torch.optim.lr_scheduler.CosineAnnealingLR
@@ -72,32 +79,32 @@ def train(
             ("schedule", LRScheduler(policy, T_max=trainer.max_epochs, eta_min=trainer.learning_rate * 0.01))
         )
     if trainer.gradient_clip is not None:
-        callbacks.append(("clip", GradientNormClipping(trainer.gradient_clip)))
+        callbacks.append(("clip", _ClipEach(trainer.gradient_clip)))
     if trainer.verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
     if len(validation_rows) and current_epoch_callback() and compute.ranks.size == 1:
         callbacks.append(("epoch_callback", _ReportScore(validation_rows)))
     callbacks += trainer.callbacks or ()
     # Last, since it ends the training before the callbacks behind it hear of the epoch.
-    if len(validation_rows) and trainer.patience is not None:
-        callbacks.append(("stop", EarlyStopping(patience=trainer.patience, load_best=True, sink=_silent)))
-    channels_last(network)
+    if len(validation_rows):
+        callbacks.append(("selection", Selection(validation_rows, deciding, trainer.patience, single)))
+    channels_last(ensemble)
     if compute.compile:
-        for encoder in network.encoders.values():
-            if isinstance(encoder, BagNet):
-                encoder.backbone.compile()
+        for network in ensemble.members:
+            for encoder in network.encoders.values():
+                if isinstance(encoder, BagNet):
+                    encoder.backbone.compile()
     net = CohortNet(
-        network,
+        ensemble,
         criterion=_WeightedSum,
         criterion__weights=dict(trainer.task_weights or {}),
-        inputs=inputs,
+        members=members,
         targets=targets,
         compute=compute,
-        validation_losses=validation_losses,
         optimizer=_OPTIMIZERS[trainer.optimizer],
         optimizer__weight_decay=trainer.weight_decay,
         optimizer__param_groups=[
-            (f"encoders.{state_key(name)}.{pattern}", {"lr": trainer.learning_rate * factor})
+            (f"members.*.encoders.{state_key(name)}.{pattern}", {"lr": trainer.learning_rate * factor})
             for name, factors in learning_rate_factors.items()
             for pattern, factor in factors.items()
         ],
@@ -117,7 +124,7 @@ def train(
         device=compute.torch_device,
         verbose=0,
     )
-    net.fit(_Rows(rows), y=None)
+    # Rows that a single member holds out are in no batch; members divide the others among them.
+    net.fit(_Rows(np.setdiff1d(rows, validation_rows) if single else rows), y=None)
     compute.ranks.broadcast_weights(net.module_)
-    net.detach_data()
     return net

@@ -1,4 +1,4 @@
-"""Validation patients, and the losses on them that select the best epoch."""
+"""Validation patients, and the tasks that select the best epoch on them."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from mmdls.model_selection import stratified_holdout
-from mmdls.modules import LossName
-from mmdls.modules.multimodal import horizon_targets
+from mmdls.training._members import folds_of
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._targets import Targets
 
@@ -23,11 +21,13 @@ def hold_out(
     rows: np.ndarray,
     fraction: float,
     *,
-    horizons: Mapping[str, Sequence[float]],
+    n_members: int,
     task_weights: Mapping[str, float] | None,
     seed: int,
-) -> tuple[np.ndarray, np.ndarray, frozenset[LossName]]:
-    """Split off validation rows, and select the losses that are informative on them.
+) -> tuple[list[np.ndarray], frozenset[str]]:
+    """The rows that each member holds out, and the tasks that can select an epoch on them.
+
+    One member holds out a fraction of the rows. Several divide the rows among them, so that each row is held out once.
 
     The loss of an endpoint without an event, or of a class task with one class, is zero or falls without end whatever
     is learned: it must not decide which epoch is best. :meth:`mmdls.cohort.Task.uninformative` finds such losses.
@@ -41,48 +41,38 @@ def hold_out(
     rows : ndarray of int
         The rows that can be learned from.
     fraction : float
-        Fraction of the rows held out; 0, or less than one patient, holds out nobody.
-    horizons : mapping of str to sequence of float
-        Months of the auxiliary losses, by task.
+        Fraction of the rows that a single member holds out; 0, or less than one patient, holds out nobody.
+    n_members : int
     task_weights : mapping of str to float, default=None
         A task of weight 0 decides nothing.
 
     Returns
     -------
-    kept, held : ndarray of int
-    losses : frozenset of LossName
-        Nobody is held out if there is none.
+    held : list of ndarray of int
+        Of each member; all empty if no task can select an epoch.
+    tasks : frozenset of str
 
     Warns
     -----
     UserWarning
         If the patients held out say nothing of a task.
     """
-    nobody = rows, np.empty(0, dtype=int), frozenset[LossName]()
+    nobody = [np.empty(0, dtype=int) for _ in range(n_members)]
     if not len(rows) * fraction >= 1:
-        return nobody
-    kept, held = stratified_holdout(y.iloc[rows], fraction, random_state=seed)
-    found = targets.take(torch.as_tensor(rows[held]), torch.device("cpu"))
+        return nobody, frozenset()
+    if n_members == 1:
+        held = [rows[stratified_holdout(y.iloc[rows], fraction, random_state=seed)[1]]]
+    else:
+        held = folds_of(y, rows, n_members, seed)
+        held += nobody[len(held) :]
+    everybody = np.concatenate(held)
+    found = targets.take(torch.as_tensor(everybody), torch.device("cpu"))
     weights = task_weights or {}
-    losses, silent = set(), []
-    for name, task in found.tasks.items():
-        if reason := task.uninformative(found.outcomes[name]):
-            silent.append(reason)
-            continue
-        losses.add(LossName(name))
-        if name in horizons:
-            event, time = found.fields[name]
-            if _tells_apart(horizon_targets(event, time, torch.as_tensor(tuple(horizons[name]), dtype=time.dtype))):
-                losses.add(LossName(name, horizons=True))
-    losses = {name for name in losses if weights.get(name.task, 1.0) > 0}
-    if silent and is_first_rank():
-        _warn(silent, len(held), sorted({name.task for name in losses}))
-    return (rows[kept], rows[held], frozenset(losses)) if losses else nobody
-
-
-def _tells_apart(labels: Tensor) -> bool:
-    """Whether any column of labels (B, H), NaN = unknown, holds both 0 and 1."""
-    return bool(((labels == 0).any(dim=0) & (labels == 1).any(dim=0)).any())
+    silent = {name: task.uninformative(found.outcomes[name]) for name, task in found.tasks.items()}
+    deciding = frozenset(name for name, reason in silent.items() if not reason and weights.get(name, 1.0) > 0)
+    if any(silent.values()) and is_first_rank():
+        _warn([reason for reason in silent.values() if reason], len(everybody), sorted(deciding))
+    return (held, deciding) if deciding else (nobody, frozenset())
 
 
 def _warn(silent: Sequence[str], n_held: int, deciding: Sequence[str]) -> None:

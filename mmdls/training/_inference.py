@@ -1,11 +1,13 @@
 """Passes over a cohort without training: predictions, embeddings, features of items that do not train."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmdls.encoders import BagData
-from mmdls.modules import BagNet, MultimodalNet, Outputs
+from mmdls.modules import BagNet, Ensemble, LinearPart, MultimodalNet, Outputs
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._inputs import Inputs
 from mmdls.training._two_pass import encode_rows, item_features, pack, project_rows
@@ -13,32 +15,66 @@ from mmdls.training._two_pass import encode_rows, item_features, pack, project_r
 __all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "standardize_features"]
 
 
-def forward_cohort(network: MultimodalNet, inputs: Inputs, compute: Compute, n_patients: int = 256) -> Outputs:
-    """Outputs for every patient, by a network that is :func:`ready_to_predict`.
+def forward_cohort(
+    ensemble: Ensemble, inputs: Inputs | Sequence[Inputs], compute: Compute, n_patients: int = 256
+) -> Outputs:
+    """Outputs for every patient, by an ensemble whose networks are :func:`ready_to_predict`.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    inputs : Inputs, or sequence of Inputs
+        The same patients for all members, or for each as it reads them.
+    compute : Compute
+    n_patients : int, default=256
+        Patients at a time.
 
     Returns
     -------
     Outputs
         On the CPU, float64, with attention weights of modalities and slices where fusion and poolings compute them.
     """
-    network.to(compute.torch_device).eval()
+    ensemble.to(compute.torch_device).eval()
+    each = [inputs] * len(ensemble.members) if isinstance(inputs, Inputs) else list(inputs)
     found: list[Outputs] = []
     with torch.inference_mode():
-        for rows in torch.arange(len(inputs)).split(n_patients):
-            packed = {
-                name: tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
-                for name, batch in pack(network, inputs, rows, compute).items()
-            }
-            present = inputs.present[rows].to(compute.torch_device)
-            outputs = network(packed, present)
-            if hasattr(network.fusion, "attention"):
-                outputs.attention.modalities = network.fusion.attention(outputs.embeddings, present)
-            for name, encoder in network.encoders.items():
-                weights = encoder.attention(*packed[name]) if isinstance(encoder, BagNet) else None
-                if weights is not None:
-                    outputs.attention.items[name] = weights
-            found.append(outputs)
+        for rows in torch.arange(len(each[0])).split(n_patients):
+            linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
+            outputs = [
+                _forward(network, own, rows, compute, linear)
+                for network, own in zip(ensemble.members, each, strict=True)
+            ]
+            found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)
+
+
+def _linear_predictions(
+    linear: LinearPart | None, inputs: Inputs, rows: Tensor, device: torch.device
+) -> dict[str, Tensor]:
+    """Parameters (B, P) of every task for some patients by the linear part; nothing without one."""
+    if linear is None:
+        return {}
+    tables = {name: data.linear[rows].to(device) for name, data in inputs.data.items() if data.linear is not None}
+    present = {name: inputs.present[rows, i].to(device) for i, name in enumerate(inputs.names)}
+    return linear(linear.columns(tables, present))
+
+
+def _forward(
+    network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute, start: dict[str, Tensor]
+) -> Outputs:
+    packed = {
+        name: tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
+        for name, batch in pack(network, inputs, rows, compute).items()
+    }
+    present = inputs.present[rows].to(compute.torch_device)
+    outputs = network(packed, present, start)
+    if hasattr(network.fusion, "attention"):
+        outputs.attention.modalities = network.fusion.attention(outputs.embeddings, present)
+    for name, encoder in network.encoders.items():
+        weights = encoder.attention(*packed[name]) if isinstance(encoder, BagNet) else None
+        if weights is not None:
+            outputs.attention.items[name] = weights
+    return outputs
 
 
 def embed_patients(encoder: BagNet, data: BagData, compute: Compute, n_patients: int = 256) -> Tensor:

@@ -29,7 +29,13 @@ class TrainingLoop(NeuralNet):
         try:
             return super().fit_loop(X, y, *args, **fit_params)
         except KeyboardInterrupt as interrupt:
-            stops = [callback for _, callback in self.callbacks_ if isinstance(callback, EarlyStopping)]
-            if not any(stop.misses_ >= stop.patience for stop in stops):
+            if not any(_stopped(callback) for _, callback in self.callbacks_):
                 self._interrupt = interrupt
             raise
+
+
+def _stopped(callback: Any) -> bool:
+    """Whether a callback has ended the training."""
+    if isinstance(callback, EarlyStopping):
+        return callback.misses_ >= callback.patience
+    return getattr(callback, "stopped_", False)

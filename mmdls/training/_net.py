@@ -1,7 +1,7 @@
 """skorch's loop over the patients of a cohort: a step, its loss, its score."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,10 +11,10 @@ import torch
 from sklearn.exceptions import UndefinedMetricWarning
 from torch import Tensor, nn
 
-from mmdls.modules import LossName, Outputs
+from mmdls.modules import LossName, MultimodalNet, Outputs
 from mmdls.training._compute import Compute
-from mmdls.training._inputs import Inputs
 from mmdls.training._loop import TrainingLoop
+from mmdls.training._members import Member
 from mmdls.training._ranks import Ranks, random_state, set_random_state
 from mmdls.training._targets import Targets
 from mmdls.training._two_pass import _Replay, pack
@@ -23,27 +23,30 @@ __all__ = ["CohortNet"]
 
 
 class CohortNet(TrainingLoop):
-    """skorch's loop over patients' rows, with the cut at the embeddings of items. Owned by the estimators, private."""
+    """skorch's loop over patients' rows for the members of an ensemble, side by side. Owned by the estimators, private.
+
+    Its module is an :class:`mmdls.modules.Ensemble`. Members share nothing but the pace: every step sums their losses,
+    each over the rows of the batch that the member does not hold out.
+    """
 
     def __init__(
         self,
         *args: Any,
-        inputs: Any = None,
+        members: Any = None,
         targets: Any = None,
         compute: Any = None,
-        validation_losses: frozenset[LossName] | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
         # The defaults are None because skorch builds nets without arguments; during training none of these is None.
-        self.inputs: Inputs = inputs
+        self.members: Sequence[Member] = members
         self.targets: Targets = targets
         self.compute: Compute = compute
-        self.validation_losses = validation_losses
 
     def detach_data(self) -> None:
         """Remove the training data, so that a fitted estimator does not keep and pickle it."""
-        self.set_params(inputs=None, targets=None)
+        self.set_params(members=None, targets=None)
+        self.held_out_ = {}
         self.train_split = None
         self.compute = replace(self.compute, ranks=Ranks())
         self.iterator_train__events = self.iterator_valid__events = None
@@ -54,24 +57,70 @@ class CohortNet(TrainingLoop):
         self._set_training(True)
         rows = batch[0]
         replays: list[_Replay] = []
-        packed = pack(self.module_, self.inputs, rows, self.compute, replays)
-        loss, losses = self._loss(rows, packed)
-        loss.backward()
+        total, found = torch.zeros((), device=self.compute.torch_device), []
+        for network, member in self._pairs():
+            own = rows[~member.held[rows]]
+            if len(own):
+                packed = pack(network, member.inputs, own, self.compute, replays)
+                loss, losses = self._loss(network, member, own, packed)
+                total = total + loss
+                found.append(losses)
+        if found:
+            total.backward()
         ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
         ranks.drop_shared_gradients(self.module_)
         for replay in replays:
             replay.backward(self.compute)
         ranks.sum_gradients(self.module_)
         set_random_state(after, self.compute.torch_device)
-        return self._step(rows, loss, losses)
+        n = max(len(found), 1)
+        means = {name: sum(each[name] for each in found) / n for name in (found[0] if found else ())}
+        return self._step(rows, total / n, means)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Loss of the validation rows as one batch."""
+        """Losses of all held-out rows together, each predicted by the members that hold it out."""
+        rows = batch[0]
+        self.held_out_: dict[str, Tensor] = self._held_out(rows)
+        losses = {
+            LossName(name).label: float(self.task_loss(name, parameters, rows))
+            for name, parameters in self.held_out_.items()
+        }
+        weights = self.criterion_.weights
+        total = sum(weights.get(name, 1.0) * losses[LossName(name).label] for name in self.held_out_)
+        return self._step(rows, torch.tensor(float(total)), losses)
+
+    def task_loss(self, name: str, parameters: Tensor, rows: Tensor) -> Tensor:
+        """Loss of a task's parameters (n_patients, P) on those of some rows whose outcome is known."""
+        known = rows[self.targets.known[name][rows]]
+        return self.module_.head(name).loss(parameters[known], *self.targets.of(name, known.numpy()))
+
+    def held_out_start(self, rows: Tensor) -> dict[str, Tensor]:
+        """Parameters that the networks correct, of held-out rows, each by the members that hold it out."""
+        return self._by_holders(rows, lambda network, member, own: {n: s[own] for n, s in member.start.items()})
+
+    def _held_out(self, rows: Tensor) -> dict[str, Tensor]:
         self._set_training(False)
-        with torch.no_grad():
-            packed = pack(self.module_, self.inputs, batch[0], self.compute)
-            loss, losses = self._loss(batch[0], packed)
-        return self._step(batch[0], loss, losses)
+
+        def predict(network: MultimodalNet, member: Member, own: Tensor) -> dict[str, Tensor]:
+            with torch.no_grad():
+                packed = pack(network, member.inputs, own, self.compute)
+                return self._outputs(network, member, own, packed).tasks
+
+        return self._by_holders(rows, predict)
+
+    def _by_holders(self, rows: Tensor, predict: Callable[..., dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Parameters (n_patients, P) of every task; NaN for rows that nobody holds out."""
+        found: dict[str, Tensor] = {}
+        for network, member in self._pairs():
+            own = rows[member.held[rows]]
+            for name, parameters in predict(network, member, own).items() if len(own) else ():
+                if name not in found:
+                    found[name] = torch.full((len(member.held), parameters.shape[1]), torch.nan, dtype=torch.float64)
+                found[name][own] = parameters.cpu().double()
+        return found
+
+    def _pairs(self) -> Iterator[tuple[MultimodalNet, Member]]:
+        return zip(self.module_.members, self.members, strict=True)
 
     def _step(self, rows: Tensor, loss: Tensor, losses: dict[str, float]) -> dict[str, Any]:
         """The result of a step for skorch; all ranks take the first rank's losses, since these decide when to stop."""
@@ -81,33 +130,34 @@ class CohortNet(TrainingLoop):
         return {"loss": values[0], "y_pred": rows, "losses": dict(zip(losses, values[1:].tolist(), strict=True))}
 
     def score(self, rows: Tensor) -> float:
-        """Mean over tasks of their scores on some rows, such as ROC AUC; NaN if no task can be scored on them."""
-        self._set_training(False)
+        """Mean over tasks of their scores on held-out rows, such as ROC AUC; NaN if no task can be scored on them."""
         targets = self.targets.take(rows, torch.device("cpu"))
         scores: list[float] = []
         with torch.no_grad(), warnings.catch_warnings():
-            outputs = self._outputs(rows, pack(self.module_, self.inputs, rows, self.compute))
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             for name, task in targets.tasks.items():
                 known = targets.known[name].numpy()
                 if not known.any():
                     continue
                 head = deepcopy(self.module_.head(name)).cpu()
-                answers = task.answer(head, outputs.tasks[name].cpu()[targets.known[name]])
+                answers = task.answer(head, self.held_out_[name][rows][targets.known[name]])
                 predictions = task.predictions(head, answers, np.empty(0), np.inf)
                 scores.append(task.score(targets.outcomes[name][known], predictions))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
-    def _outputs(self, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]) -> Outputs:
-        return self.module_(packed, self.inputs.present[rows].to(self.device))
+    def _outputs(
+        self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
+    ) -> Outputs:
+        start = {name: values[rows].to(self.device) for name, values in member.start.items()}
+        return network(packed, member.inputs.present[rows].to(self.device), start)
 
-    def _loss(self, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]) -> tuple[Tensor, dict[str, float]]:
+    def _loss(
+        self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
+    ) -> tuple[Tensor, dict[str, float]]:
         targets = self.targets.take(rows, self.device)
-        outputs = self._outputs(rows, packed)
-        present = self.inputs.present[rows].to(self.device)
-        losses = self.module_.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
-        if not self.module_.training and self.validation_losses is not None:
-            losses = {name: value for name, value in losses.items() if name in self.validation_losses}
+        outputs = self._outputs(network, member, rows, packed)
+        present = member.inputs.present[rows].to(self.device)
+        losses = network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
         loss = self.criterion_(losses)
         if not torch.isfinite(loss):
             bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]

@@ -1,0 +1,141 @@
+"""Several networks of one architecture that answer together, beside a linear part that reads tables directly."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mmdls.modules.containers import NamedModules
+from mmdls.modules.multimodal import AttentionWeights, MultimodalNet, Outputs
+
+__all__ = ["Ensemble", "LinearPart", "LinearPredictor"]
+
+
+class LinearPredictor(nn.Module):
+    """The linear predictor of one task, and how far the networks are trusted to correct it.
+
+    Parameters
+    ----------
+    coefficients : Tensor of shape (n_columns, P)
+    intercept : Tensor of shape (P,)
+    trust : float, default=1.0
+        Factor of what the networks add; 0 leaves the linear predictor alone.
+    """
+
+    coefficients: Tensor
+    intercept: Tensor
+    trust: Tensor
+
+    def __init__(self, coefficients: Tensor, intercept: Tensor, trust: float = 1.0):
+        super().__init__()
+        self.register_buffer("coefficients", coefficients.double())
+        self.register_buffer("intercept", intercept.double())
+        self.register_buffer("trust", torch.tensor(trust, dtype=torch.float64))
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Standardised columns (B, n_columns) -> parameters of the task (B, P)."""
+        return columns @ self.coefficients + self.intercept
+
+
+class LinearPart(nn.Module):
+    """Ridge regression of every task on the columns of all tables; a patient without a table counts as its mean.
+
+    Parameters
+    ----------
+    center, scale : mapping of str to Tensor of shape (n_columns of the table,)
+        By modality.
+    predictors : mapping of str to LinearPredictor
+        By task.
+    """
+
+    def __init__(
+        self,
+        center: Mapping[str, Tensor],
+        scale: Mapping[str, Tensor],
+        predictors: Mapping[str, LinearPredictor],
+    ):
+        super().__init__()
+        self.names = tuple(center)
+        self.predictors = NamedModules(predictors)
+        width = [torch.zeros(0, dtype=torch.float64)]
+        self.center: Tensor
+        self.scale: Tensor
+        self.register_buffer("center", torch.cat([*width, *(values.double() for values in center.values())]))
+        self.register_buffer("scale", torch.cat([*width, *(values.double() for values in scale.values())]))
+
+    def columns(self, tables: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        """Tables {name: (B, P)} and who has them {name: (B,)} -> standardised columns (B, n_columns)."""
+        if not self.names:
+            n = len(next(iter(present.values())))
+            return self.center.new_zeros(n, 0)
+        values = torch.cat([tables[name].double() for name in self.names], dim=1)
+        here = torch.cat([present[name][:, None].expand_as(tables[name]) for name in self.names], dim=1)
+        return torch.where(here, (values - self.center) / self.scale, 0.0)
+
+    def forward(self, columns: Tensor) -> dict[str, Tensor]:
+        """Standardised columns (B, n_columns) -> parameters (B, P) of every task."""
+        return {name: predictor(columns) for name, predictor in self.predictors.items()}
+
+
+class Ensemble(nn.Module):
+    """Networks of one architecture, whose parameters of every task are averaged, and the linear part they correct.
+
+    The parameters of a task are log hazards, logits or standardised values. Of a task they are those of the linear
+    predictor, and ``trust`` times the mean of what the members add to them.
+
+    Parameters
+    ----------
+    members : sequence of MultimodalNet
+    linear : LinearPart, default=None
+        None for networks that stand alone.
+
+    References
+    ----------
+    .. [1] Lakshminarayanan B, Pritzel A, Blundell C. Simple and scalable predictive uncertainty estimation using deep
+       ensembles. NeurIPS, 2017.
+    .. [2] Cheng HT et al. Wide & deep learning for recommender systems. Workshop on deep learning for recommender
+       systems, 2016.
+    """
+
+    def __init__(self, members: Sequence[MultimodalNet], linear: LinearPart | None = None):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.linear = linear
+
+    @property
+    def first(self) -> MultimodalNet:
+        """The first member."""
+        member: MultimodalNet = self.members[0]  # type: ignore[assignment]
+        return member
+
+    def head(self, task: str) -> nn.Module:
+        """The head of a task of the first member; baselines and time grids are those of this one."""
+        return self.first.head(task)
+
+    def combine(self, outputs: Sequence[Outputs], linear: Mapping[str, Tensor]) -> Outputs:
+        """Outputs of every member, which hold the linear part (B, P) of each task -> outputs of the ensemble.
+
+        Shared representations stand beside each other; weights of attention are averaged.
+        """
+        tasks, members = {}, {}
+        for name in outputs[0].tasks:
+            stacked = torch.stack([each.tasks[name] for each in outputs], dim=1)
+            if name in linear:
+                start, trust = linear[name][:, None].to(stacked), self.trust(name)
+                stacked = start + trust * (stacked - start)
+            tasks[name], members[name] = stacked.mean(dim=1), stacked
+        attention = AttentionWeights(
+            _mean([each.attention.modalities for each in outputs]),
+            {name: _mean([each.attention.items[name] for each in outputs]) for name in outputs[0].attention.items},
+        )
+        shared = torch.cat([each.shared for each in outputs], dim=1)
+        return Outputs(shared, tasks, attention=attention, unknown=outputs[0].unknown, members=members)
+
+    def trust(self, task: str) -> float:
+        """Factor of what the members add to a task."""
+        return 1.0 if self.linear is None else float(self.linear.predictors[task].trust)
+
+
+def _mean(values: Sequence[Tensor | None]) -> Tensor | None:
+    found = [value for value in values if value is not None]
+    return torch.stack(found).mean(dim=0) if found else None

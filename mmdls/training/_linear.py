@@ -1,0 +1,197 @@
+"""Ridge-penalised linear predictors of every task, fitted by the losses of the heads; penalties by cross-validation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import eigh
+from scipy.optimize import minimize
+from torch import Tensor
+
+__all__ = ["LinearFit", "fit_linear"]
+
+# Penalties per event or patient, from strong to weak; factors of the penalty of one table against the others.
+_PENALTIES = 10.0 ** np.arange(1.5, -4.0, -0.5)
+_FACTORS = (10.0, 0.1)
+_RANGE = (1e-6, 1e6)
+_PATIENCE = 2  # steps of the path without a better loss, after which it ends
+_LEAST_GAIN = 0.1  # of the held-out log likelihood, for a penalty of its own
+
+
+@dataclass
+class LinearFit:
+    """The linear predictor of one task.
+
+    Parameters
+    ----------
+    coefficients : ndarray of shape (n_columns, P)
+        Of the standardised columns.
+    intercept : ndarray of shape (P,)
+    left_out : list of (coefficients, intercept)
+        Of the fits without some rows, under the same penalties.
+    """
+
+    coefficients: np.ndarray
+    intercept: np.ndarray
+    left_out: list[tuple[np.ndarray, np.ndarray]]
+
+
+class _Problem:
+    """Ridge regression by the loss of a head on some rows, in the eigenvectors of the penalised columns.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (n, p)
+        Standardised.
+    loss : callable
+        Parameters (n, P) -> mean loss, a scalar connected to them.
+    start : ndarray of shape (P,)
+        First intercept.
+    shared : bool
+        All parameters have the same coefficients.
+    """
+
+    def __init__(self, columns: np.ndarray, loss: Callable[[Tensor], Tensor], start: np.ndarray, shared: bool):
+        self.columns, self.loss, self.start, self.shared = columns, loss, start, shared
+        n, p = columns.shape
+        self.gram = columns.T @ columns if p <= n else columns @ columns.T
+        self.solution: tuple[np.ndarray, np.ndarray] | None = None
+
+    def fit(self, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Coefficients (p, P) and intercept (P,) under a penalty of each column, (p,)."""
+        n, p = self.columns.shape
+        n_out, width = len(self.start), 1 if self.shared else len(self.start)
+        root = 1 / np.sqrt(penalty)
+        scaled = self.columns * root
+        if p <= n:
+            values, vectors = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
+            basis = vectors
+        else:
+            values, vectors = eigh(scaled @ scaled.T)
+            kept = values > 1e-10 * max(values.max(), 1e-300)
+            values, vectors = values[kept], vectors[:, kept]
+            basis = scaled.T @ vectors / np.sqrt(values)
+        # The Hessian of a mean loss is near values / n times a number below one: this makes it near the identity.
+        condition = 1 / np.sqrt(1 + 0.5 * np.clip(values, 0, None) / n)
+        features = (scaled @ basis) * condition
+        r = features.shape[1]
+        first = np.zeros((r, width)), self.start.copy()
+        if self.solution is not None:
+            coefficients, intercept = self.solution
+            first = (basis.T @ (coefficients[:, :width] / root[:, None])) / condition[:, None], intercept
+        ridge = condition**2
+
+        def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
+            slopes, intercept = x[: r * width].reshape(r, width), x[r * width :]
+            parameters = torch.as_tensor(features @ slopes + intercept).requires_grad_()
+            loss = self.loss(parameters)
+            (gradient,) = torch.autograd.grad(loss, parameters)
+            gradient = gradient.numpy()
+            of_slopes = features.T @ (gradient.sum(axis=1, keepdims=True) if self.shared else gradient)
+            value = float(loss.detach()) + 0.5 * float((ridge[:, None] * slopes**2).sum())
+            return value, np.r_[(of_slopes + ridge[:, None] * slopes).ravel(), gradient.sum(axis=0)]
+
+        found = minimize(
+            objective,
+            np.r_[first[0].ravel(), first[1]],
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 200, "ftol": 1e-9, "gtol": 1e-6},
+        )
+        slopes = found.x[: r * width].reshape(r, width) * condition[:, None]
+        coefficients = root[:, None] * (basis @ slopes)
+        self.solution = np.broadcast_to(coefficients, (p, n_out)).copy(), found.x[r * width :]
+        return self.solution
+
+
+def fit_linear(
+    tables: Sequence[np.ndarray],
+    loss: Callable[..., Tensor],
+    targets: tuple[Tensor, ...],
+    folds: Sequence[np.ndarray],
+    left_out: Sequence[np.ndarray],
+    start: np.ndarray,
+    *,
+    shared: bool,
+    n_informative: float,
+) -> LinearFit:
+    """Fit the linear predictor of one task; penalties have the least pooled loss of held-out rows.
+
+    Each table gets a penalty of its own: after the best common one is found, that of each table is moved while the
+    held-out log likelihood gains from it, so that a table of many useless columns does not shrink the others.
+
+    Parameters
+    ----------
+    tables : sequence of ndarray, each (n, p)
+        Standardised columns.
+    loss : callable
+        Of a head: ``loss(parameters (n, P), *targets)``.
+    targets : tuple of Tensor, each (n,)
+    folds : sequence of ndarray of int
+        Rows held out to choose penalties.
+    left_out : sequence of ndarray of int
+        Rows without which it is fitted again, see :class:`LinearFit`.
+    start : ndarray of shape (P,)
+        First intercept.
+    shared : bool
+        Whether all parameters have the same coefficients.
+    n_informative : float
+        Patients or events over which the loss is a mean.
+
+    Returns
+    -------
+    LinearFit
+    """
+    n = len(targets[0])
+    columns = np.hstack([*tables, np.zeros((n, 0))])
+    sizes = [table.shape[1] for table in tables]
+    everybody = np.arange(n)
+
+    def problem(rows: np.ndarray) -> _Problem:
+        chosen = tuple(target[torch.as_tensor(rows)] for target in targets)
+        return _Problem(columns[rows], lambda parameters: loss(parameters, *chosen), start, shared)
+
+    problems = [problem(np.setdiff1d(everybody, fold)) for fold in folds]
+
+    def held_out_loss(penalties: np.ndarray) -> float:
+        parameters = np.empty((n, len(start)))
+        for fold, each in zip(folds, problems, strict=True):
+            coefficients, intercept = each.fit(np.repeat(penalties, sizes))
+            parameters[fold] = columns[fold] @ coefficients + intercept
+        return float(loss(torch.as_tensor(parameters), *targets))
+
+    penalties = _choose_penalties(held_out_loss, len(tables), _LEAST_GAIN / n_informative) if sum(sizes) else None
+    penalty = np.repeat(np.ones(len(tables)) if penalties is None else penalties, sizes)
+    coefficients, intercept = problem(everybody).fit(penalty)
+    in_folds = []
+    for rows in left_out:
+        one, two = problem(np.setdiff1d(everybody, rows)).fit(penalty)
+        in_folds.append((one, two))
+    return LinearFit(coefficients, intercept, in_folds)
+
+
+def _choose_penalties(held_out_loss: Callable[[np.ndarray], float], n_tables: int, least_gain: float) -> np.ndarray:
+    """A common penalty by a path from strong to weak, then one of each table by steps that gain."""
+    best, chosen, waited = np.inf, np.ones(n_tables), 0
+    for penalty in _PENALTIES:
+        loss = held_out_loss(np.full(n_tables, penalty))
+        if loss < best:
+            best, chosen, waited = loss, np.full(n_tables, penalty), 0
+        else:
+            waited += 1
+            if waited == _PATIENCE:
+                break
+    for i in range(n_tables if n_tables > 1 else 0):
+        for factor in _FACTORS:
+            moved = False
+            while _RANGE[0] <= chosen[i] * factor <= _RANGE[1]:
+                tried = chosen.copy()
+                tried[i] *= factor
+                loss = held_out_loss(tried)
+                if loss > best - least_gain:
+                    break
+                best, chosen, moved = loss, tried, True
+            if moved:
+                break
+    return chosen

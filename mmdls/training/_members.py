@@ -1,0 +1,115 @@
+"""What each member of an ensemble learns from, and the linear part that all of them correct."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from mmdls.model_selection import strata
+from mmdls.modules import LinearPart, LinearPredictor, MultimodalNet
+from mmdls.training._inputs import Inputs
+from mmdls.training._linear import fit_linear
+from mmdls.training._targets import Targets
+
+__all__ = ["Member", "fit_linear_part", "folds_of"]
+
+_FOLDS = 5  # in which penalties are chosen where members give no folds
+
+
+@dataclass
+class Member:
+    """What one member of an ensemble learns from.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    held : Tensor of shape (n_patients,), bool
+        Whom it does not learn from, to select the best epoch.
+    start : dict of str to Tensor of shape (n_patients, P)
+        By task, parameters that the network corrects.
+    """
+
+    inputs: Inputs
+    held: Tensor
+    start: dict[str, Tensor]
+
+
+def folds_of(y: pd.DataFrame, rows: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
+    """Divide rows into folds, stratified by outcomes; fewer folds than asked for if there are fewer rows."""
+    n_folds = min(n_folds, len(rows))
+    if n_folds < 2:
+        return []
+    labels = strata(y.iloc[rows], smallest=n_folds)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels)
+    return [rows[held] for _, held in folds]
+
+
+def fit_linear_part(
+    inputs: Inputs,
+    targets: Targets,
+    network: MultimodalNet,
+    y: pd.DataFrame,
+    rows: np.ndarray,
+    held: Sequence[np.ndarray],
+    seed: int,
+) -> tuple[LinearPart, list[dict[str, Tensor]]]:
+    """Fit the linear part on some rows, and again without the rows that each member holds out.
+
+    Parameters
+    ----------
+    network : MultimodalNet
+        Its heads have the losses; their parameters without any feature are the first intercepts.
+    rows : ndarray of int
+    held : sequence of ndarray of int
+        Of each member.
+
+    Returns
+    -------
+    linear : LinearPart
+    starts : list of dict of str to Tensor of shape (n_patients, P)
+        For each member the parameters of every task by the fit without the rows it holds out.
+    """
+    tables = {name: data.linear for name, data in inputs.data.items() if data.linear is not None}
+    here = {name: inputs.present[:, i] for i, name in enumerate(inputs.names)}
+    center, scale = {}, {}
+    for name, table in tables.items():
+        seen = table[torch.as_tensor(rows)][here[name][torch.as_tensor(rows)]].double().numpy()
+        center[name], scale[name] = map(torch.as_tensor, _location_and_scale(seen))
+    part = LinearPart(center, scale, {})
+    columns = part.columns(tables, here).numpy()
+    sizes = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
+    folds = list(held) if len(held) > 2 else folds_of(y, rows, _FOLDS, seed)
+    starts: list[dict[str, Tensor]] = [{} for _ in held]
+    for name, task in targets.tasks.items():
+        known = targets.learnable_rows(name, rows)
+        head = network.head(name)
+        with torch.no_grad():
+            intercept = head(torch.zeros(1, network.width(name)))[0].double().numpy()
+        outcome = targets.outcomes[name][known]
+        fit = fit_linear(
+            np.split(columns[known], sizes, axis=1) if tables else [],
+            head.loss,
+            targets.of(name, known),
+            [np.flatnonzero(np.isin(known, fold)) for fold in folds],
+            [np.flatnonzero(np.isin(known, fold)) for fold in held],
+            intercept,
+            shared=getattr(head, "shares_linear_effects", False),
+            n_informative=max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
+        )
+        part.predictors[name] = LinearPredictor(torch.as_tensor(fit.coefficients), torch.as_tensor(fit.intercept))
+        for start, (coefficients, constant) in zip(starts, fit.left_out, strict=True):
+            start[name] = torch.as_tensor(columns @ coefficients + constant).float()
+    return part, starts
+
+
+def _location_and_scale(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations of columns; marks of categories keep their scale, since rare ones are no larger."""
+    if not len(table):
+        return np.zeros(table.shape[1]), np.ones(table.shape[1])
+    spread = table.std(axis=0)
+    is_mark = ((table == 0) | (table == 1)).all(axis=0)
+    return table.mean(axis=0), np.where(is_mark | (spread < 1e-12), 1.0, spread)

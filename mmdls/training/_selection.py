@@ -1,0 +1,111 @@
+"""Which epoch is best on the patients held out, and how far the networks are trusted beside the linear part."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from skorch.callbacks import Callback
+from torch import Tensor
+
+from mmdls.training._net import CohortNet
+
+__all__ = ["Selection"]
+
+_TRUSTS = (1.0,)
+_MOST_TRUST = 1.5
+_LEAST_GAIN = 1e-5
+
+
+@dataclass
+class _Best:
+    """The best epoch so far."""
+
+    loss: float = float("inf")
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    held_out: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Selection(Callback):
+    """Keep the weights of the epoch with the best loss of all held-out patients together; stop when it gets no better.
+
+    The loss is the sum over tasks, each with the trust in the networks that suits it best: a task that the networks
+    only overfit falls back to its linear predictor, and does not stop the others.
+
+    Parameters
+    ----------
+    rows : ndarray of int
+        All patients held out.
+    tasks : frozenset of str
+        Whose losses decide.
+    patience : int or None
+    single : bool
+        One member has too few held-out patients to choose a trust; it is trusted fully.
+    """
+
+    def __init__(self, rows: np.ndarray, tasks: frozenset[str], patience: int | None, single: bool):
+        self.rows = rows
+        self.tasks = tasks
+        self.patience = patience
+        self.single = single
+
+    def on_train_begin(self, net: CohortNet, **kwargs: object) -> None:
+        """Start from the linear part alone."""
+        self.index_, self.stopped_ = torch.as_tensor(self.rows), False
+        self.start_ = net.held_out_start(self.index_)
+        self.best_ = _Best()
+        if self.start_ and not self.single:
+            self.best_ = _Best(self._total(net, self.start_, (0.0,)), 0, self._weights(net), self.start_)
+
+    def on_epoch_end(self, net: CohortNet, **kwargs: object) -> None:
+        """Compare, keep, stop."""
+        epoch = len(net.history)
+        loss = self._total(net, net.held_out_, (1.0,) if self.single or not self.start_ else _TRUSTS)
+        net.history.record("event_best", bool(loss < self.best_.loss - _LEAST_GAIN))
+        if loss < self.best_.loss - _LEAST_GAIN:
+            self.best_ = _Best(loss, epoch, self._weights(net), net.held_out_)
+        elif self.patience is not None and epoch - self.best_.epoch >= self.patience:
+            self.stopped_ = True
+            raise KeyboardInterrupt  # so skorch's own early stopping ends a training
+
+    def on_train_end(self, net: CohortNet, **kwargs: object) -> None:
+        """Restore the best weights; choose the trust of every task."""
+        if self.patience is None:
+            self.best_ = _Best(0.0, len(net.history), self._weights(net), net.held_out_)
+        net.module_.members.load_state_dict(self.best_.weights)
+        net.held_out_ = dict(self.best_.held_out)
+        if self.single or not self.start_:
+            return
+        for name, parameters in net.held_out_.items():
+            trust = self._best_trust(net, name, parameters) if name in self.tasks else 0.0
+            net.module_.linear.predictors[name].trust.fill_(trust)
+            net.held_out_[name] = self._mixed(name, parameters, trust)
+
+    def _total(self, net: CohortNet, parameters: dict[str, Tensor], trusts: tuple[float, ...]) -> float:
+        weights = net.criterion_.weights
+        return sum(
+            weights.get(name, 1.0) * min(self._loss(net, name, parameters[name], trust) for trust in trusts)
+            for name in sorted(self.tasks)
+        )
+
+    def _mixed(self, name: str, parameters: Tensor, trust: float) -> Tensor:
+        if name not in self.start_ or trust == 1:
+            return parameters
+        return self.start_[name] + trust * (parameters - self.start_[name])
+
+    def _loss(self, net: CohortNet, name: str, parameters: Tensor, trust: float) -> float:
+        return float(net.task_loss(name, self._mixed(name, parameters, trust), self.index_))
+
+    def _best_trust(self, net: CohortNet, name: str, parameters: Tensor) -> float:
+        found = minimize_scalar(
+            lambda trust: self._loss(net, name, parameters, trust), bounds=(0, _MOST_TRUST), method="bounded"
+        )
+        return float(found.x) if found.fun < self._loss(net, name, parameters, 0.0) else 0.0
+
+    @staticmethod
+    def _weights(net: CohortNet) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in net.module_.members.state_dict().items()}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if not name.endswith("_")}
