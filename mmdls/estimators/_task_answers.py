@@ -73,10 +73,10 @@ class TaskAnswers:
         """
         self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         usable = torch.stack([values.isfinite().all(dim=1) for values in parameters.values()]).all(dim=0)
-        counted = (counted & usable).numpy()
+        here = (counted & usable).numpy()
         if sample_weight is not None:
-            counted = counted & (sample_weight > 0)
-        rows = np.flatnonzero(counted)
+            here = here & (sample_weight > 0)
+        rows = np.flatnonzero(here)
         weight = None if sample_weight is None else sample_weight[rows]
         answers = {name: task.answer(self._head(name), parameters[name]) for name, task in self.tasks_.items()}
         for name, values in answers.items():

@@ -103,10 +103,14 @@ class Ensemble(nn.Module):
         self.linear = linear
 
     @property
+    def networks(self) -> list[MultimodalNet]:
+        """The members."""
+        return [member for member in self.members if isinstance(member, MultimodalNet)]
+
+    @property
     def first(self) -> MultimodalNet:
         """The first member."""
-        member: MultimodalNet = self.members[0]  # type: ignore[assignment]
-        return member
+        return self.networks[0]
 
     def head(self, task: str) -> nn.Module:
         """The head of a task of the first member; baselines and time grids are those of this one."""
@@ -124,8 +128,9 @@ class Ensemble(nn.Module):
                 start, trust = linear[name][:, None].to(stacked), self.trust(name)
                 stacked = start + trust * (stacked - start)
             tasks[name], members[name] = stacked.mean(dim=1), stacked
+        weights = [each.attention.modalities for each in outputs if each.attention.modalities is not None]
         attention = AttentionWeights(
-            _mean([each.attention.modalities for each in outputs]),
+            _mean(weights) if weights else None,
             {name: _mean([each.attention.items[name] for each in outputs]) for name in outputs[0].attention.items},
         )
         shared = torch.cat([each.shared for each in outputs], dim=1)
@@ -136,6 +141,5 @@ class Ensemble(nn.Module):
         return 1.0 if self.linear is None else float(self.linear.predictors[task].trust)
 
 
-def _mean(values: Sequence[Tensor | None]) -> Tensor | None:
-    found = [value for value in values if value is not None]
-    return torch.stack(found).mean(dim=0) if found else None
+def _mean(values: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(values)).mean(dim=0)

@@ -197,7 +197,7 @@ class MultimodalNet(nn.Module):
 
     def width(self, task: str) -> int:
         """Width of the features that the head of a task reads."""
-        features = self.fusion if task in self.heads else self.trunk[0]
+        features: Any = self.fusion if task in self.heads else self.trunk[0]
         return int(features.out_features)
 
     @torch.no_grad()

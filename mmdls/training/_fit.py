@@ -90,7 +90,7 @@ def train(
         callbacks.append(("selection", Selection(validation_rows, deciding, trainer.patience, single)))
     channels_last(ensemble)
     if compute.compile:
-        for network in ensemble.members:
+        for network in ensemble.networks:
             for encoder in network.encoders.values():
                 if isinstance(encoder, BagNet):
                     encoder.backbone.compile()

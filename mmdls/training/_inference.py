@@ -42,7 +42,7 @@ def forward_cohort(
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
             outputs = [
                 _forward(network, own, rows, compute, linear)
-                for network, own in zip(ensemble.members, each, strict=True)
+                for network, own in zip(ensemble.networks, each, strict=True)
             ]
             found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)

@@ -86,8 +86,7 @@ class _Problem:
             slopes, intercept = x[: r * width].reshape(r, width), x[r * width :]
             parameters = torch.as_tensor(features @ slopes + intercept).requires_grad_()
             loss = self.loss(parameters)
-            (gradient,) = torch.autograd.grad(loss, parameters)
-            gradient = gradient.numpy()
+            gradient = torch.autograd.grad(loss, parameters)[0].numpy()
             of_slopes = features.T @ (gradient.sum(axis=1, keepdims=True) if self.shared else gradient)
             value = float(loss.detach()) + 0.5 * float((ridge[:, None] * slopes**2).sum())
             return value, np.r_[(of_slopes + ridge[:, None] * slopes).ravel(), gradient.sum(axis=0)]

@@ -42,6 +42,7 @@ class CohortNet(TrainingLoop):
         self.members: Sequence[Member] = members
         self.targets: Targets = targets
         self.compute: Compute = compute
+        self.held_out_: dict[str, Tensor] = {}
 
     def detach_data(self) -> None:
         """Remove the training data, so that a fitted estimator does not keep and pickle it."""
@@ -80,7 +81,7 @@ class CohortNet(TrainingLoop):
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Losses of all held-out rows together, each predicted by the members that hold it out."""
         rows = batch[0]
-        self.held_out_: dict[str, Tensor] = self._held_out(rows)
+        self.held_out_ = self._held_out(rows)
         losses = {
             LossName(name).label: float(self.task_loss(name, parameters, rows))
             for name, parameters in self.held_out_.items()
@@ -120,7 +121,7 @@ class CohortNet(TrainingLoop):
         return found
 
     def _pairs(self) -> Iterator[tuple[MultimodalNet, Member]]:
-        return zip(self.module_.members, self.members, strict=True)
+        return zip(self.module_.networks, self.members, strict=True)
 
     def _step(self, rows: Tensor, loss: Tensor, losses: dict[str, float]) -> dict[str, Any]:
         """The result of a step for skorch; all ranks take the first rank's losses, since these decide when to stop."""
