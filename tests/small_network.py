@@ -1,12 +1,17 @@
 """A network of image modalities and a clinical one, with every kind of dropout and loss, for tests of the training."""
 
 import numpy as np
+import torch
 
 from mmdls.cohort import check_cohort
 from mmdls.encoders import TableData
 from mmdls.estimators._transformer_encoder import TransformerEncoder
+from mmdls.modules import Ensemble
+from mmdls.training._batches import _Batches
 from mmdls.training._build import build_network
 from mmdls.training._inputs import Inputs
+from mmdls.training._members import Member
+from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._targets import Targets
 
 
@@ -31,3 +36,16 @@ def small_network(X, y, encoders):
         auxiliary_horizons=(12.0,),
     )
     return network, inputs, Targets.from_table(y, tasks)
+
+
+def training_net(network, inputs, targets, compute):
+    """A net that trains this network alone, holding out nobody."""
+    return CohortNet(
+        Ensemble([network]),
+        criterion=_WeightedSum,
+        criterion__weights={},
+        members=[Member(inputs, torch.zeros(len(inputs), dtype=torch.bool), {})],
+        targets=targets,
+        compute=compute,
+        iterator_train=_Batches,
+    ).initialize()

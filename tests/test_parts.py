@@ -185,7 +185,7 @@ def test_parameters_arrive_in_the_network(cohort):
     X, y = cohort
     model = MMDLS(image_encoder=SliceEncoder(backbone="resnet10"), trainer=Trainer(max_epochs=1), random_state=0)
     model.set_params(fusion__dropout=0.45, image_encoder__backbone__width=8, survival_head__bias=True).fit(X, y)
-    network = model.net_.module_
+    network = model.net_.module_.first
     assert network.fusion.dropout.p == 0.45
     assert network.encoders["lesion"].backbone.out_channels == [8, 16, 32, 64]
     assert network.head("os").linear.bias is not None

@@ -7,16 +7,14 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
-from small_network import small_network
+from small_network import small_network, training_net
 from torch import distributed, multiprocessing
 
 from mmdls import Part
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, SliceEncoder
 from mmdls.registry import backbones
-from mmdls.training._batches import _Batches
 from mmdls.training._compute import Compute
-from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._ranks import Ranks, own_device
 
 N_RANKS = 2
@@ -77,15 +75,7 @@ def step(batch, **settings):
         assert len(rows)
         ranks = Ranks.join(torch.device("cpu"), 1)
         torch.manual_seed(1)
-        net = CohortNet(
-            network,
-            criterion=_WeightedSum,
-            criterion__weights={},
-            inputs=inputs,
-            targets=targets,
-            compute=Double(ranks=ranks, **settings),
-            iterator_train=_Batches,
-        ).initialize()
+        net = training_net(network, inputs, targets, Double(ranks=ranks, **settings))
         loss = net.train_step_single((rows, rows))["loss"].item()
         gradients = {n: None if p.grad is None else p.grad.clone() for n, p in network.named_parameters()}
         return loss, gradients, torch.get_rng_state()
@@ -119,7 +109,7 @@ def fit(n=40, noisy=False, **params):
     names = ("lesion", "clinical") if noisy else ("lesion", "lung")
     X = X[[c for c in X.columns if c.split("_")[0] in names]]
     encoder = SliceEncoder(backbone=NoisyBackbone if noisy else "conv", embedding_dim=8)
-    model = MMDLS(image_encoder=encoder, random_state=0).set_params(**{"trainer__max_epochs": 3} | params)
+    model = MMDLS(image_encoder=encoder, n_members=1, random_state=0).set_params(**{"trainer__max_epochs": 3} | params)
     with nullcontext() if noisy else double_precision():
         return model.fit(X, y), X
 

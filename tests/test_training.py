@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.frozen import FrozenEstimator
-from small_network import small_network
+from small_network import small_network, training_net
 
 import mmdls.images._store as store_module
 from mmdls import Trainer
@@ -22,7 +22,7 @@ from mmdls.registry import backbones
 from mmdls.training._batches import _Batches, _Rows
 from mmdls.training._compute import Compute
 from mmdls.training._masks import _MaskNet
-from mmdls.training._net import CohortNet, _WeightedSum
+from mmdls.training._net import CohortNet
 from mmdls.training._two_pass import pack
 
 
@@ -53,15 +53,7 @@ def _gradients(network, inputs, targets, plain=False, **settings):
     """Gradients of one step over all patients, by the cut or by one plain graph."""
     network.zero_grad()
     compute = _Double(**settings)
-    net = CohortNet(
-        network,
-        criterion=_WeightedSum,
-        criterion__weights={},
-        inputs=inputs,
-        targets=targets,
-        compute=compute,
-        iterator_train=_Batches,
-    ).initialize()
+    net = training_net(network, inputs, targets, compute)
     rows = torch.arange(len(inputs))
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -78,7 +70,7 @@ def _gradients(network, inputs, targets, plain=False, **settings):
                     compute.encode(encoder, data, index[p]) for p in compute.micro_batches(encoder, data, len(index))
                 ]
                 packed[name] = torch.cat(parts), torch.as_tensor(counts)
-            loss, _ = net._loss(rows, packed)
+            loss, _ = net._loss(network, net.members[0], rows, packed)
             loss.backward()
         else:
             loss = net.train_step_single((rows, rows))["loss"]
@@ -129,7 +121,7 @@ def test_frozen_backbones_stay_as_they_were_drawn(cohort):
     weights = []
     for epochs in (1, 4):
         fitted = model.set_params(trainer__max_epochs=epochs).fit(X, y)
-        weights.append(fitted.net_.module_.encoders["lesion"].backbone.state_dict())
+        weights.append(fitted.net_.module_.first.encoders["lesion"].backbone.state_dict())
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
 
 
@@ -193,7 +185,8 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
 
 def test_early_stopping_restores_the_best_weights(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
-    model = MultimodalSurvival(trainer=Trainer(learning_rate=0.1, patience=3, max_epochs=100), random_state=0).fit(X, y)
+    trainer = Trainer(learning_rate=0.1, patience=3, max_epochs=100)
+    model = MultimodalSurvival(n_members=1, trainer=trainer, random_state=0).fit(X, y)
     history = model.history_
     assert len(history) < 100
     assert history["valid_loss"].idxmin() == len(history) - 3
@@ -203,7 +196,7 @@ def test_early_stopping_restores_the_best_weights(cohort):
 def test_a_fitted_model_carries_no_patients(cohort):
     X, y = cohort.data, cohort.target
     model = MMDLS(trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
-    assert model.net_.inputs is None and model.net_.targets is None and model.net_.train_split is None
+    assert model.net_.members is None and model.net_.targets is None and model.net_.train_split is None
 
 
 def test_threads_do_not_disturb_one_another(cohort):
@@ -356,14 +349,7 @@ def test_a_fitted_encoder_remembers_its_embeddings(cohort, encoded, tmp_path):
 def test_images_pass_twice_at_most(pieces, kept_bytes, passes):
     network, inputs, targets = pieces
     network.float()
-    net = CohortNet(
-        network,
-        criterion=_WeightedSum,
-        criterion__weights={},
-        inputs=inputs,
-        targets=targets,
-        compute=_Counting(kept_bytes=kept_bytes),
-    ).initialize()
+    net = training_net(network, inputs, targets, _Counting(kept_bytes=kept_bytes))
     inputs.data["clinical"].table = inputs.data["clinical"].table.float()
     _Counting.seen = 0
     rows = torch.arange(len(inputs))

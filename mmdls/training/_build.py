@@ -176,6 +176,10 @@ def fit_network(
             compute=compute,
             trainer=trainer,
         )
+        if linear and len(linear.center) and n_members > 1 and trainer.validation_fraction > 0 and not deciding:
+            # Too few events to tell how long to train: the linear predictors stand alone.
+            for predictor in linear.predictors.values():
+                predictor.trust.fill_(0.0)
         for network in networks:
             ready_to_predict(network)
         if n_members > 1 and any(map(len, held)):

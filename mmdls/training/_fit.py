@@ -101,6 +101,7 @@ def train(
         members=members,
         targets=targets,
         compute=compute,
+        deciding=deciding,
         optimizer=_OPTIMIZERS[trainer.optimizer],
         optimizer__weight_decay=trainer.weight_decay,
         optimizer__param_groups=[

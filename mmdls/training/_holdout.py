@@ -7,12 +7,16 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mmdls.cohort import Task
 from mmdls.model_selection import stratified_holdout
 from mmdls.training._members import folds_of
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._targets import Targets
 
 __all__ = ["hold_out"]
+
+# Events, or patients of the smallest class, below which the losses of an ensemble's held-out patients select nothing.
+_FEWEST = 10
 
 
 def hold_out(
@@ -68,11 +72,20 @@ def hold_out(
     everybody = np.concatenate(held)
     found = targets.take(torch.as_tensor(everybody), torch.device("cpu"))
     weights = task_weights or {}
-    silent = {name: task.uninformative(found.outcomes[name]) for name, task in found.tasks.items()}
+    silent = {name: _uninformative(task, found.outcomes[name], n_members) for name, task in found.tasks.items()}
     deciding = frozenset(name for name, reason in silent.items() if not reason and weights.get(name, 1.0) > 0)
     if any(silent.values()) and is_first_rank():
         _warn([reason for reason in silent.values() if reason], len(everybody), sorted(deciding))
     return (held, deciding) if deciding else (nobody, frozenset())
+
+
+def _uninformative(task: Task, outcome: np.ndarray, n_members: int) -> str:
+    """Why a task must not select an epoch; empty if it may."""
+    size = task.effective_size(outcome)
+    if n_members > 1 and size < _FEWEST and not task.uninformative(outcome):
+        what = "events" if task.is_censored else "patients of the smallest class"
+        return f"fewer than {_FEWEST} {what} of {task.name!r} ({size})"
+    return task.uninformative(outcome)
 
 
 def _warn(silent: Sequence[str], n_held: int, deciding: Sequence[str]) -> None:
@@ -83,6 +96,7 @@ def _warn(silent: Sequence[str], n_held: int, deciding: Sequence[str]) -> None:
     )
     warnings.warn(
         f"the {n_held} patients held out to find the best epoch hold {', '.join(silent)}; {chosen}. A larger "
-        "validation_fraction holds out more; validation_fraction=0 with fewer max_epochs needs nobody.",
+        "validation_fraction of a single member holds out more; validation_fraction=0 with fewer max_epochs needs "
+        "nobody.",
         stacklevel=2,
     )

@@ -35,6 +35,7 @@ class CohortNet(TrainingLoop):
         members: Any = None,
         targets: Any = None,
         compute: Any = None,
+        deciding: frozenset[str] = frozenset(),
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -42,6 +43,7 @@ class CohortNet(TrainingLoop):
         self.members: Sequence[Member] = members
         self.targets: Targets = targets
         self.compute: Compute = compute
+        self.deciding = deciding
         self.held_out_: dict[str, Tensor] = {}
 
     def detach_data(self) -> None:
@@ -79,15 +81,16 @@ class CohortNet(TrainingLoop):
         return self._step(rows, total / n, means)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Losses of all held-out rows together, each predicted by the members that hold it out."""
+        """Losses, of the tasks that select the best epoch, of all held-out rows together."""
         rows = batch[0]
         self.held_out_ = self._held_out(rows)
         losses = {
             LossName(name).label: float(self.task_loss(name, parameters, rows))
             for name, parameters in self.held_out_.items()
+            if name in self.deciding
         }
         weights = self.criterion_.weights
-        total = sum(weights.get(name, 1.0) * losses[LossName(name).label] for name in self.held_out_)
+        total = sum(weights.get(name, 1.0) * losses[LossName(name).label] for name in self.deciding)
         return self._step(rows, torch.tensor(float(total)), losses)
 
     def task_loss(self, name: str, parameters: Tensor, rows: Tensor) -> Tensor:

@@ -78,7 +78,10 @@ class Selection(Callback):
         if self.single or not self.start_:
             return
         for name, parameters in net.held_out_.items():
-            trust = self._best_trust(net, name, parameters) if name in self.tasks else 0.0
+            if name in self.tasks:
+                trust = self._best_trust(net, name, parameters)
+            else:  # too few events to choose by: the linear predictor, if it reads anything
+                trust = 0.0 if len(net.module_.linear.center) else 1.0
             net.module_.linear.predictors[name].trust.fill_(trust)
             net.held_out_[name] = self._mixed(name, parameters, trust)
 
