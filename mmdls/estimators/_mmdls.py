@@ -39,8 +39,9 @@ __all__ = ["MMDLS"]
 class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     """Diagnosis and prognosis from several modalities at once, trained end to end.
 
-    One network reads every modality that a patient has and answers every task in ``y``: classes, ordered classes,
-    right-censored endpoints. Modalities and outcomes may be missing for any patient.
+    Each of a few networks reads every modality that a patient has and answers every task in ``y``: classes, ordered
+    classes, right-censored endpoints and more. They start from a ridge regression of the tables, correct it, and answer
+    together. Modalities and outcomes may be missing for any patient.
 
     Parameters
     ----------
@@ -75,6 +76,12 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
     auxiliary_horizons : tuple of float, default=()
         Months of auxiliary losses, of the event by the horizon; patients censored before are left out of them.
+    n_members : int, default=5
+        Networks whose answers are averaged. Each holds out another part of the patients, so that all are learned from,
+        and all are held out once: their held-out predictions select the best epoch, tell how far the networks are
+        trusted, and give the baseline hazards. What a table encoder marks as ``linear`` is also read by a ridge
+        regression of every task, which the networks correct. One member is a network alone beside that regression,
+        with ``validation_fraction`` of the patients held out.
     trainer : Trainer, default=None
         How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None
@@ -82,17 +89,19 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     Attributes
     ----------
     net_ : skorch.NeuralNet
-        The trained net; ``net_.module_`` is the :class:`mmdls.modules.MultimodalNet`.
+        The trained net; ``net_.module_`` is the :class:`mmdls.modules.Ensemble`.
     modalities_ : list of (name, fitted encoder, columns)
     tasks_ : dict of str to mmdls.cohort.Task
     classes_ : dict of str to ndarray
         The classes of each class task.
+    trust_ : dict of str to float
+        By task, the factor of what the networks add to the linear predictor: 0 if held-out patients show no gain.
     unique_times_ : dict of str to ndarray
         The times (months) at which each endpoint's survival function steps.
     training_outcomes_ : dict of str to structured ndarray
         Events and times of the training rows; the index of prediction accuracy compares with their Kaplan-Meier curve.
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
-        Tertiles of the training risks.
+        Tertiles of the risks of held-out training patients (of all training patients with one member).
     history_ : pandas.DataFrame
         Losses, one row an epoch.
     feature_names_in_ : ndarray of str
@@ -102,6 +111,10 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     ----------
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
+    .. [2] Lakshminarayanan B, Pritzel A, Blundell C. Simple and scalable predictive uncertainty estimation using deep
+       ensembles. NeurIPS, 2017.
+    .. [3] van de Wiel MA, van Nee MM, Rauschenberger A. Fast cross-validation for multi-penalty high-dimensional ridge
+       regression. Journal of Computational and Graphical Statistics, 2021.
 
     Examples
     --------
@@ -202,6 +215,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
+        self.trust_ = dict.fromkeys(self.tasks_, 1.0)
         self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 
@@ -280,7 +294,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         return risk_group(self._summary(self._outputs(X), task), self.risk_cutpoints_[task])
 
     def transform(self, X: Any) -> np.ndarray:
-        """Patient embeddings: the shared representation, (n_patients, hidden_features)."""
+        """Patient embeddings: the shared representations of all members, (n_patients, n_members * hidden_features)."""
         return self._outputs(X).shared.numpy()
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

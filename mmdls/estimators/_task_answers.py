@@ -1,6 +1,7 @@
 """What a trained network answers, task by task, and what is fitted for that on the training rows."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -142,13 +143,54 @@ class TaskAnswers:
             if not task.is_censored:
                 tables[name] = self._predictions(outputs, name, grid)
             elif name in self.training_outcomes_:
-                end = self.training_outcomes_[name]["time"].max()
-                tables[name] = self._predictions(outputs, name, grid, end)
+                tables[name] = self._predictions(outputs, name, grid, self._end(name))
             else:  # a checkpoint holds no baseline
                 tables[name] = self._predictions(outputs, name)
         if isinstance(X, pd.DataFrame):
             tables = {name: table.set_axis(X.index) for name, table in tables.items()}
         return tables
+
+    def predict_spread(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
+        """Standard deviation over the members of what :meth:`predict_tasks` gives: a first measure of uncertainty.
+
+        It tells how much predictions depend on the patients and random numbers of the training, not how sure an outcome
+        is: a probability of one half may be certain.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+        times : sequence of float, default=()
+            Months at which survival is given.
+
+        Returns
+        -------
+        dict of str to pandas.DataFrame
+            Tables of the shapes of :meth:`predict_tasks`.
+
+        Raises
+        ------
+        ValueError
+            If the model has one member.
+        """
+        outputs = self._outputs(X)
+        if not outputs.members or next(iter(outputs.members.values())).shape[1] < 2:
+            raise ValueError("one member has no spread; fit with n_members of at least 2.")
+        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))
+        grid = np.asarray(times, dtype=np.float64)
+        tables = {}
+        for name, parameters in outputs.members.items():
+            each = [
+                self._predictions(replace(outputs, tasks={name: parameters[:, k]}), name, grid, self._end(name))
+                for k in range(parameters.shape[1])
+            ]
+            spread = np.std([table.to_numpy() for table in each], axis=0, ddof=1)
+            tables[name] = pd.DataFrame(spread, index=index, columns=each[0].columns)
+        return tables
+
+    def _end(self, name: str) -> float:
+        """End of the training follow-up of a task in months."""
+        outcome = self.training_outcomes_.get(name)
+        return np.inf if outcome is None else float(outcome["time"].max())
 
     def _step_functions(
         self, X: Any, name: str, return_array: bool, transform: Callable[[np.ndarray], np.ndarray] = lambda s: s

@@ -12,12 +12,12 @@ __all__ = ["Ensemble", "LinearPart", "LinearPredictor"]
 
 
 class LinearPredictor(nn.Module):
-    """The linear predictor of one task, and how far the networks are trusted to correct it.
+    """The linear predictor of one task for each member, and how far the networks are trusted to correct it.
 
     Parameters
     ----------
-    coefficients : Tensor of shape (n_columns, P)
-    intercept : Tensor of shape (P,)
+    coefficients : Tensor of shape (n_members, n_columns, P)
+    intercept : Tensor of shape (n_members, P)
     trust : float, default=1.0
         Factor of what the networks add; 0 leaves the linear predictor alone.
     """
@@ -33,8 +33,8 @@ class LinearPredictor(nn.Module):
         self.register_buffer("trust", torch.tensor(trust, dtype=torch.float64))
 
     def forward(self, columns: Tensor) -> Tensor:
-        """Standardised columns (B, n_columns) -> parameters of the task (B, P)."""
-        return columns @ self.coefficients + self.intercept
+        """Standardised columns (B, n_columns) -> parameters of the task (B, n_members, P)."""
+        return torch.einsum("bc,mcp->bmp", columns, self.coefficients) + self.intercept
 
 
 class LinearPart(nn.Module):
@@ -73,15 +73,15 @@ class LinearPart(nn.Module):
         return torch.where(here, (values - self.center) / self.scale, 0.0)
 
     def forward(self, columns: Tensor) -> dict[str, Tensor]:
-        """Standardised columns (B, n_columns) -> parameters (B, P) of every task."""
+        """Standardised columns (B, n_columns) -> parameters (B, n_members, P) of every task."""
         return {name: predictor(columns) for name, predictor in self.predictors.items()}
 
 
 class Ensemble(nn.Module):
     """Networks of one architecture, whose parameters of every task are averaged, and the linear part they correct.
 
-    The parameters of a task are log hazards, logits or standardised values. Of a task they are those of the linear
-    predictor, and ``trust`` times the mean of what the members add to them.
+    The parameters of a task are log hazards, logits or standardised values. Those of a member are its linear predictor
+    and ``trust`` times what its network adds.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Ensemble(nn.Module):
         return self.first.head(task)
 
     def combine(self, outputs: Sequence[Outputs], linear: Mapping[str, Tensor]) -> Outputs:
-        """Outputs of every member, which hold the linear part (B, P) of each task -> outputs of the ensemble.
+        """Outputs of every member, and the linear part (B, n_members, P) in them -> outputs of the ensemble.
 
         Shared representations stand beside each other; weights of attention are averaged.
         """
@@ -125,7 +125,7 @@ class Ensemble(nn.Module):
         for name in outputs[0].tasks:
             stacked = torch.stack([each.tasks[name] for each in outputs], dim=1)
             if name in linear:
-                start, trust = linear[name][:, None].to(stacked), self.trust(name)
+                start, trust = linear[name].to(stacked), self.trust(name)
                 stacked = start + trust * (stacked - start)
             tasks[name], members[name] = stacked.mean(dim=1), stacked
         weights = [each.attention.modalities for each in outputs if each.attention.modalities is not None]

@@ -41,8 +41,8 @@ def forward_cohort(
         for rows in torch.arange(len(each[0])).split(n_patients):
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
             outputs = [
-                _forward(network, own, rows, compute, linear)
-                for network, own in zip(ensemble.networks, each, strict=True)
+                _forward(network, own, rows, compute, {name: values[:, k] for name, values in linear.items()})
+                for k, (network, own) in enumerate(zip(ensemble.networks, each, strict=True))
             ]
             found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)
@@ -51,7 +51,7 @@ def forward_cohort(
 def _linear_predictions(
     linear: LinearPart | None, inputs: Inputs, rows: Tensor, device: torch.device
 ) -> dict[str, Tensor]:
-    """Parameters (B, P) of every task for some patients by the linear part; nothing without one."""
+    """Parameters (B, n_members, P) of every task for some patients by the linear part; nothing without one."""
     if linear is None:
         return {}
     tables = {name: data.linear[rows].to(device) for name, data in inputs.data.items() if data.linear is not None}

@@ -21,20 +21,17 @@ _LEAST_GAIN = 0.1  # of the held-out log likelihood, for a penalty of its own
 
 @dataclass
 class LinearFit:
-    """The linear predictor of one task.
+    """The linear predictors of one task, under the same penalties, each fitted without some of the rows.
 
     Parameters
     ----------
-    coefficients : ndarray of shape (n_columns, P)
+    coefficients : ndarray of shape (n_fits, n_columns, P)
         Of the standardised columns.
-    intercept : ndarray of shape (P,)
-    left_out : list of (coefficients, intercept)
-        Of the fits without some rows, under the same penalties.
+    intercept : ndarray of shape (n_fits, P)
     """
 
     coefficients: np.ndarray
     intercept: np.ndarray
-    left_out: list[tuple[np.ndarray, np.ndarray]]
 
 
 class _Problem:
@@ -130,7 +127,7 @@ def fit_linear(
     folds : sequence of ndarray of int
         Rows held out to choose penalties.
     left_out : sequence of ndarray of int
-        Rows without which it is fitted again, see :class:`LinearFit`.
+        Rows that each fit leaves out.
     start : ndarray of shape (P,)
         First intercept.
     shared : bool
@@ -162,12 +159,8 @@ def fit_linear(
 
     penalties = _choose_penalties(held_out_loss, len(tables), _LEAST_GAIN / n_informative) if sum(sizes) else None
     penalty = np.repeat(np.ones(len(tables)) if penalties is None else penalties, sizes)
-    coefficients, intercept = problem(everybody).fit(penalty)
-    in_folds = []
-    for rows in left_out:
-        one, two = problem(np.setdiff1d(everybody, rows)).fit(penalty)
-        in_folds.append((one, two))
-    return LinearFit(coefficients, intercept, in_folds)
+    fits = [problem(np.setdiff1d(everybody, rows)).fit(penalty) for rows in left_out]
+    return LinearFit(np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits]))
 
 
 def _choose_penalties(held_out_loss: Callable[[np.ndarray], float], n_tables: int, least_gain: float) -> np.ndarray:

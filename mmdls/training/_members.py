@@ -57,7 +57,7 @@ def fit_linear_part(
     held: Sequence[np.ndarray],
     seed: int,
 ) -> tuple[LinearPart, list[dict[str, Tensor]]]:
-    """Fit the linear part on some rows, and again without the rows that each member holds out.
+    """Fit the linear part of every member on the rows that it does not hold out.
 
     Parameters
     ----------
@@ -70,8 +70,9 @@ def fit_linear_part(
     Returns
     -------
     linear : LinearPart
+        That of a single member is fitted on all rows in the end.
     starts : list of dict of str to Tensor of shape (n_patients, P)
-        For each member the parameters of every task by the fit without the rows it holds out.
+        Of each member, the parameters of every task by the fit without the rows it holds out.
     """
     tables = {name: data.linear for name, data in inputs.data.items() if data.linear is not None}
     here = {name: inputs.present[:, i] for i, name in enumerate(inputs.names)}
@@ -83,6 +84,7 @@ def fit_linear_part(
     columns = part.columns(tables, here).numpy()
     sizes = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
     folds = list(held) if len(held) > 2 else folds_of(y, rows, _FOLDS, seed)
+    left_out = [*held, np.empty(0, dtype=int)] if len(held) == 1 else held
     starts: list[dict[str, Tensor]] = [{} for _ in held]
     for name, task in targets.tasks.items():
         known = targets.learnable_rows(name, rows)
@@ -95,14 +97,17 @@ def fit_linear_part(
             head.loss,
             targets.of(name, known),
             [np.flatnonzero(np.isin(known, fold)) for fold in folds],
-            [np.flatnonzero(np.isin(known, fold)) for fold in held],
+            [np.flatnonzero(np.isin(known, fold)) for fold in left_out],
             intercept,
             shared=getattr(head, "shares_linear_effects", False),
             n_informative=max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
         )
-        part.predictors[name] = LinearPredictor(torch.as_tensor(fit.coefficients), torch.as_tensor(fit.intercept))
-        for start, (coefficients, constant) in zip(starts, fit.left_out, strict=True):
+        for start, coefficients, constant in zip(starts, fit.coefficients, fit.intercept, strict=False):
             start[name] = torch.as_tensor(columns @ coefficients + constant).float()
+        final = slice(-len(held), None)
+        part.predictors[name] = LinearPredictor(
+            torch.as_tensor(fit.coefficients[final]), torch.as_tensor(fit.intercept[final])
+        )
     return part, starts
 
 

@@ -1,20 +1,23 @@
 """Which epoch is best on the patients held out, and how far the networks are trusted beside the linear part."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
 
 from mmdls.training._net import CohortNet
+from mmdls.training._ranks import is_first_rank
 
 __all__ = ["Selection"]
 
-_TRUSTS = (1.0,)
 _MOST_TRUST = 1.5
 _LEAST_GAIN = 1e-5
+_FIRST_EPOCHS = 10  # of a longer training, in which a best epoch says something
 
 
 @dataclass
@@ -30,8 +33,9 @@ class _Best:
 class Selection(Callback):
     """Keep the weights of the epoch with the best loss of all held-out patients together; stop when it gets no better.
 
-    The loss is the sum over tasks, each with the trust in the networks that suits it best: a task that the networks
-    only overfit falls back to its linear predictor, and does not stop the others.
+    Before the first epoch the networks add nothing to the linear part, so that an epoch must be better than that. The
+    loss is the sum over tasks. Behind the last epoch each task gets the trust in the networks that suits it best: one
+    that they only overfit falls back to its linear predictor.
 
     Parameters
     ----------
@@ -54,14 +58,16 @@ class Selection(Callback):
         """Start from the linear part alone."""
         self.index_, self.stopped_ = torch.as_tensor(self.rows), False
         self.start_ = net.held_out_start(self.index_)
-        self.best_ = _Best()
+        self.best_, self.start_losses_ = _Best(), {}
         if self.start_ and not self.single:
-            self.best_ = _Best(self._total(net, self.start_, (0.0,)), 0, self._weights(net), self.start_)
+            losses = {name: float(net.task_loss(name, self.start_[name], self.index_)) for name in self.tasks}
+            self.start_losses_ = losses
+            self.best_ = _Best(self._total(net, self.start_), 0, self._weights(net), self.start_)
 
     def on_epoch_end(self, net: CohortNet, **kwargs: object) -> None:
         """Compare, keep, stop."""
         epoch = len(net.history)
-        loss = self._total(net, net.held_out_, (1.0,) if self.single or not self.start_ else _TRUSTS)
+        loss = self._total(net, net.held_out_)
         net.history.record("event_best", bool(loss < self.best_.loss - _LEAST_GAIN))
         if loss < self.best_.loss - _LEAST_GAIN:
             self.best_ = _Best(loss, epoch, self._weights(net), net.held_out_)
@@ -73,6 +79,7 @@ class Selection(Callback):
         """Restore the best weights; choose the trust of every task."""
         if self.patience is None:
             self.best_ = _Best(0.0, len(net.history), self._weights(net), net.held_out_)
+        self._warn(net)
         net.module_.members.load_state_dict(self.best_.weights)
         net.held_out_ = dict(self.best_.held_out)
         if self.single or not self.start_:
@@ -85,16 +92,29 @@ class Selection(Callback):
             net.module_.linear.predictors[name].trust.fill_(trust)
             net.held_out_[name] = self._mixed(name, parameters, trust)
 
-    def _total(self, net: CohortNet, parameters: dict[str, Tensor], trusts: tuple[float, ...]) -> float:
+    def _warn(self, net: CohortNet) -> None:
+        """Say what to do if training ended too early, or if nothing was learned."""
+        n_epochs, best = len(net.history), self.best_.epoch
+        reads_tables = net.module_.linear is not None and len(net.module_.linear.center) > 0
+        if n_epochs == net.max_epochs and best == n_epochs > _FIRST_EPOCHS:
+            what = f"was still falling after the last of {n_epochs} epochs; raise max_epochs or learning_rate"
+        elif best <= 1 and n_epochs > _FIRST_EPOCHS and not reads_tables:
+            what = (
+                f"was best after epoch {best} of {n_epochs}: the networks learned nothing that helps with new "
+                "patients. Lower learning_rate, give more patients, or doubt that X tells anything of y"
+            )
+        else:
+            return
+        if is_first_rank():
+            warnings.warn(f"the loss of the patients held out {what}.", ConvergenceWarning, stacklevel=2)
+
+    def _total(self, net: CohortNet, parameters: dict[str, Tensor]) -> float:
+        """Sum over tasks; one that the networks make worse counts as its linear predictor, and stops no other."""
         weights = net.criterion_.weights
-        return sum(
-            weights.get(name, 1.0) * min(self._loss(net, name, parameters[name], trust) for trust in trusts)
-            for name in sorted(self.tasks)
-        )
+        losses = {name: float(net.task_loss(name, parameters[name], self.index_)) for name in sorted(self.tasks)}
+        return sum(weights.get(n, 1.0) * min(loss, self.start_losses_.get(n, np.inf)) for n, loss in losses.items())
 
     def _mixed(self, name: str, parameters: Tensor, trust: float) -> Tensor:
-        if name not in self.start_ or trust == 1:
-            return parameters
         return self.start_[name] + trust * (parameters - self.start_[name])
 
     def _loss(self, net: CohortNet, name: str, parameters: Tensor, trust: float) -> float:

@@ -29,7 +29,8 @@ class Trainer(BaseEstimator):
     micro_batch_size : int or "auto", default="auto"
         Slices encoded at a time; changes memory and speed, not the result.
     validation_fraction : float, default=0.15
-        Patients held out, stratified by outcome, to stop early; 0 trains for ``max_epochs``.
+        Patients that a single network holds out, stratified by outcome, to stop early; 0 trains for ``max_epochs``. The
+        members of an ensemble divide the patients among them instead, unless it is 0.
     patience : int, default=25
         Epochs without a better validation loss before training stops; the best weights are restored. None never stops,
         and keeps the last.

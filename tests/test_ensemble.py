@@ -1,0 +1,246 @@
+"""Ensembles: the linear part is ridge regression, each patient is held out once, networks must earn their trust."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sksurv.metrics import concordance_index_censored
+from torch import nn
+
+from mmdls import Trainer
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import MMDLS, MultimodalSurvival, TabularEncoder
+from mmdls.estimators._ridge_cox import RidgeCox
+from mmdls.modules import (
+    ClassHead,
+    ConcatFusion,
+    CoxHead,
+    Ensemble,
+    LinearPart,
+    LinearPredictor,
+    MultimodalNet,
+    Outputs,
+    TabularNet,
+)
+from mmdls.training._linear import _choose_penalties, _Problem, fit_linear
+from mmdls.training._members import folds_of
+
+QUICK = {"trainer": Trainer(max_epochs=2), "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    X, y = make_nsclc_cohort(90, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    return X[[c for c in X if c.split("_")[0] in ("clinical", "pet")]], y
+
+
+def numbers(n=80, p=6, seed=0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, p))
+    time = rng.exponential(np.exp(-x[:, 0] + 0.5 * x[:, 1])).round(1) + 0.1  # with ties
+    event = rng.uniform(size=n) < 0.7
+    return x - x.mean(axis=0), torch.as_tensor(event), torch.as_tensor(time)
+
+
+@pytest.mark.parametrize("p", [6, 150])
+@pytest.mark.parametrize("penalty", [0.02, 1.0])
+def test_the_linear_part_is_ridge_cox_regression(p, penalty):
+    x, event, time = numbers(p=p)
+    y = np.array(list(zip(event.tolist(), time.tolist(), strict=True)), dtype=[("event", bool), ("time", float)])
+    expected = RidgeCox(alpha=penalty * int(event.sum())).fit(x, y).coef_
+    head = CoxHead(1)
+    problem = _Problem(x, lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
+    coefficients, _ = problem.fit(np.full(p, penalty))
+    np.testing.assert_allclose(coefficients[:, 0], expected, atol=2e-3 * np.abs(expected).max())
+    again, _ = problem.fit(np.full(p, penalty))  # from the solution
+    np.testing.assert_allclose(again, coefficients, atol=2e-3 * np.abs(expected).max())
+
+
+def test_the_linear_part_is_ridge_logistic_regression():
+    x, label, _ = numbers(n=120)
+    head = ClassHead(1, 2)
+    problem = _Problem(x, lambda parameters: head.loss(parameters, label.long()), np.zeros(2), False)
+    coefficients, intercept = problem.fit(np.full(6, 0.1))
+    # Two columns of logits with half the difference each have half the penalty of one with all of it.
+    model = LogisticRegression(C=1 / (120 * 0.1 / 2), tol=1e-8).fit(x, label)
+    np.testing.assert_allclose(coefficients[:, 1] - coefficients[:, 0], model.coef_[0], atol=1e-3)
+    assert intercept[1] - intercept[0] == pytest.approx(model.intercept_[0], abs=1e-3)
+
+
+def test_penalties_may_differ_between_columns():
+    x, event, time = numbers(p=4)
+    head = CoxHead(1)
+    problem = _Problem(x, lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
+    held, _ = problem.fit(np.array([0.01, 0.01, 1e6, 1e6]))
+    alone = _Problem(x[:, :2], lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
+    expected, _ = alone.fit(np.full(2, 0.01))
+    np.testing.assert_allclose(held[:2], expected, atol=1e-3)
+    assert np.abs(held[2:]).max() < 1e-5
+
+
+def test_each_table_gets_the_penalty_that_suits_it():
+    best = np.array([0.1, 1000.0])
+    found = _choose_penalties(lambda tried: float((np.log10(tried / best) ** 2).sum()), 2, 1e-3)
+    np.testing.assert_allclose(np.log10(found), np.log10(best), atol=0.51)
+
+
+def test_a_table_of_noise_costs_little():
+    rng = np.random.default_rng(0)
+    x, event, time = numbers(n=600, p=8)
+    noise = rng.normal(size=(600, 200))
+    folds = np.array_split(rng.permutation(200), 5)
+    targets, new = (event[:200], time[:200]), slice(200, None)
+
+    def concordance(tables):
+        fit = fit_linear(
+            [table[:200] for table in tables],
+            CoxHead(1).loss,
+            targets,
+            folds,
+            folds,
+            np.zeros(1),
+            shared=False,
+            n_informative=float(event[:200].sum()),
+        )
+        risk = np.hstack(tables)[new] @ fit.coefficients.mean(axis=0)[:, 0]
+        return concordance_index_censored(event[new].numpy(), time[new].numpy(), risk)[0]
+
+    alone, together = concordance([x]), concordance([x, noise])
+    assert alone > 0.7 and together > alone - 0.005
+
+
+def test_columns_of_absent_tables_count_as_their_mean():
+    part = LinearPart({"a": torch.tensor([10.0])}, {"a": torch.tensor([2.0])}, {})
+    columns = part.columns({"a": torch.tensor([[14.0], [0.0]])}, {"a": torch.tensor([True, False])})
+    assert columns.tolist() == [[2.0], [0.0]]
+
+
+def test_members_are_averaged_and_trusted_in_part():
+    predictor = LinearPredictor(torch.ones(2, 1, 1), torch.zeros(2, 1), trust=0.5)
+    ensemble = Ensemble([], LinearPart({}, {}, {"os": predictor}))
+    linear = {"os": predictor(torch.tensor([[3.0]]).double())}
+    members = [Outputs(torch.zeros(1, 1), {"os": torch.tensor([[3.0 + add]])}) for add in (1.0, 5.0)]
+    assert ensemble.combine(members, linear).tasks["os"].item() == 3 + 0.5 * 3
+    assert ensemble.combine(members, linear).members["os"].flatten().tolist() == [3.5, 5.5]
+    predictor.trust.fill_(0.0)
+    assert ensemble.combine(members, linear).tasks["os"].item() == 3
+
+
+def test_what_a_member_holds_out_it_never_learns_from(tables):
+    """The order of follow-up is reversed among the patients that the first member holds out."""
+    X, y = tables
+    y = y[["os_time", "os_event"]]
+    # Penalties of a linear part are chosen by all patients held out together.
+    encoder, trainer = TabularEncoder(linear=False), Trainer(max_epochs=3, patience=None, schedule=None)
+    fit = {"table_encoder": encoder, "trainer": trainer, "random_state": 0}
+    before = MMDLS(**fit).fit(X, y)
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    first, second = folds_of(y, np.arange(len(y)), 5, seed)[:2]
+    changed = y.copy()
+    changed.iloc[first, 0] = 200 - changed.iloc[first, 0]
+    np.testing.assert_array_equal(folds_of(changed, np.arange(len(y)), 5, seed)[0], first)
+    after = MMDLS(**fit).fit(X, changed)
+
+    def differs(k):
+        one, two = (model.net_.module_.members[k].state_dict() for model in (before, after))
+        return any(not torch.equal(one[name], two[name]) for name in one)
+
+    assert len(second) and differs(1) and not differs(0)
+
+
+def test_networks_without_a_gain_are_not_trusted():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(120, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
+    y = pd.DataFrame({"os_time": rng.exponential(size=120), "os_event": 1.0})
+    model = MMDLS(trainer=Trainer(max_epochs=30), random_state=0).fit(X, y)
+    assert model.trust_["os"] == pytest.approx(0, abs=0.3)
+    spread = model.predict(X)["os"].std()
+    assert spread < 0.3, "curves of pure noise are near the Kaplan-Meier curve"
+
+
+def test_networks_earn_trust_where_a_line_cannot_follow():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["clinical_a", "clinical_b"])
+    y = pd.DataFrame({"label": np.where(X["clinical_a"] * X["clinical_b"] > 0, "same", "other")})
+    encoder = TabularEncoder(hidden_sizes=(16,))
+    model = MMDLS(table_encoder=encoder, trainer=Trainer(max_epochs=60), random_state=0).fit(X, y)
+    assert model.trust_["label"] > 0.5 and model.score(X, y) > 0.9
+
+
+def test_one_member_is_one_network(tables):
+    X, y = tables
+    model = MMDLS(n_members=1, **QUICK).fit(X, y)
+    assert len(model.net_.module_.members) == 1 and model.trust_ == dict.fromkeys(model.tasks_, 1.0)
+    assert model.transform(X).shape == (90, 64)
+    assert MMDLS(n_members=3, **QUICK).fit(X, y).transform(X).shape == (90, 3 * 64)
+    with pytest.raises(ValueError, match="one member has no spread; fit with n_members of at least 2"):
+        model.predict_spread(X)
+
+
+def test_the_spread_has_the_shape_of_predictions(tables):
+    X, y = tables
+    model = MMDLS(n_members=3, **QUICK).fit(X, y)
+    spread, said = model.predict_spread(X, [12, 36]), model.predict_tasks(X, [12, 36])
+    assert list(spread) == list(said)
+    for name, table in spread.items():
+        assert table.shape == said[name].shape and (table.columns == said[name].columns).all()
+        assert (table.to_numpy() >= 0).all() and table.to_numpy().max() > 0
+
+
+def test_curves_come_from_patients_held_out():
+    """Many columns of noise: risks of patients learned from are far too extreme for the baseline of new ones."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(500, 40))).add_prefix("clinical_x")
+    risk = X["clinical_x0"].to_numpy()
+    time = rng.exponential(20 * np.exp(-risk))
+    y = pd.DataFrame({"os_time": np.minimum(time, 40), "os_event": (time < 40).astype(float)})
+    train, new = slice(0, 150), slice(150, 500)
+    model = MMDLS(trainer=Trainer(max_epochs=20), random_state=0).fit(X[train], y[train])
+    survival = model.predict_survival_function(X[new], "os", return_array=True)
+    grid = model.unique_times_["os"]
+    seen = [(time[train] > t).mean() for t in (5, 10, 20)]
+    said = [survival[:, np.searchsorted(grid, t, side="right") - 1].mean() for t in (5, 10, 20)]
+    np.testing.assert_allclose(said, seen, atol=0.05)
+    y_new = y[new]
+    log_risk = model.predict(X[new])["os"].to_numpy()
+    outcome = np.array(
+        list(zip(y_new["os_event"] == 1, y_new["os_time"], strict=True)), dtype=[("event", bool), ("time", float)]
+    )
+    slope = RidgeCox(alpha=1e-6).fit((log_risk - log_risk.mean())[:, None], outcome).coef_[0]
+    assert 0.75 < slope < 1.4
+
+
+def test_a_training_that_ends_too_early_says_so(tables):
+    X, y = tables
+    y = y[["os_time", "os_event"]]
+    slow = MultimodalSurvival(n_members=1, trainer=Trainer(max_epochs=12, learning_rate=1e-5), random_state=0)
+    with pytest.warns(ConvergenceWarning, match="still falling after the last of 12 epochs; raise max_epochs"):
+        slow.fit(X, y)
+    rng = np.random.default_rng(1)
+    noise = pd.DataFrame(rng.normal(size=(60, 30))).add_prefix("clinical_x")
+    outcome = pd.DataFrame({"os_time": rng.exponential(size=60), "os_event": 1.0})
+    encoder = TabularEncoder(linear=False)
+    with pytest.warns(ConvergenceWarning, match="the networks learned nothing that helps with new patients"):
+        MultimodalSurvival(table_encoder=encoder, trainer=Trainer(learning_rate=0.3), random_state=0).fit(
+            noise, outcome
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        MultimodalSurvival(**QUICK).fit(X, y)
+
+
+def test_heads_start_at_zero_beside_the_linear_part():
+    class Deep(CoxHead):
+        def __init__(self, in_features):
+            super().__init__(in_features)
+            self.first = nn.Linear(in_features, in_features)
+
+    heads = {"os": Deep(3)}
+    before = heads["os"].first.weight.clone()
+    network = MultimodalNet({"a": TabularNet(3, ())}, ConcatFusion({"a": 3}), {}, heads, {}, hidden_features=3)
+    network.start_at_zero()
+    assert (heads["os"].linear.weight == 0).all() and torch.equal(heads["os"].first.weight, before)
