@@ -29,7 +29,8 @@ from mmdls.modules import (
 from mmdls.training._linear import _choose_penalties, _Problem, fit_linear
 from mmdls.training._members import folds_of
 
-QUICK = {"trainer": Trainer(max_epochs=2), "random_state": 0}
+LINEAR = TabularEncoder(linear=True)
+QUICK = {"trainer": Trainer(max_epochs=2), "table_encoder": LINEAR, "random_state": 0}
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_what_a_member_holds_out_it_never_learns_from(tables):
     y = y[["os_time", "os_event"]]
     # Penalties of a linear part are chosen by all patients held out together.
     encoder, trainer = TabularEncoder(linear=False), Trainer(max_epochs=3, patience=None, schedule=None)
-    fit = {"table_encoder": encoder, "trainer": trainer, "random_state": 0}
+    fit = {"n_members": 5, "table_encoder": encoder, "trainer": trainer, "random_state": 0}
     before = MMDLS(**fit).fit(X, y)
     seed = np.random.RandomState(0).randint(2**31 - 1)
     first, second = folds_of(y, np.arange(len(y)), 5, seed)[:2]
@@ -156,7 +157,7 @@ def test_networks_without_a_gain_are_not_trusted():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(120, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
     y = pd.DataFrame({"os_time": rng.exponential(size=120), "os_event": 1.0})
-    model = MMDLS(trainer=Trainer(max_epochs=30), random_state=0).fit(X, y)
+    model = MMDLS(table_encoder=LINEAR, n_members=5, trainer=Trainer(max_epochs=30), random_state=0).fit(X, y)
     assert model.trust_["os"] == pytest.approx(0, abs=0.3)
     spread = model.predict(X)["os"].std()
     assert spread < 0.3, "curves of pure noise are near the Kaplan-Meier curve"
@@ -166,8 +167,8 @@ def test_networks_earn_trust_where_a_line_cannot_follow():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["clinical_a", "clinical_b"])
     y = pd.DataFrame({"label": np.where(X["clinical_a"] * X["clinical_b"] > 0, "same", "other")})
-    encoder = TabularEncoder(hidden_sizes=(16,))
-    model = MMDLS(table_encoder=encoder, trainer=Trainer(max_epochs=60), random_state=0).fit(X, y)
+    encoder = TabularEncoder(hidden_sizes=(16,), linear=True)
+    model = MMDLS(table_encoder=encoder, n_members=5, trainer=Trainer(max_epochs=60), random_state=0).fit(X, y)
     assert model.trust_["label"] > 0.5 and model.score(X, y) > 0.9
 
 
@@ -199,7 +200,9 @@ def test_curves_come_from_patients_held_out():
     time = rng.exponential(20 * np.exp(-risk))
     y = pd.DataFrame({"os_time": np.minimum(time, 40), "os_event": (time < 40).astype(float)})
     train, new = slice(0, 150), slice(150, 500)
-    model = MMDLS(trainer=Trainer(max_epochs=20), random_state=0).fit(X[train], y[train])
+    model = MMDLS(table_encoder=LINEAR, n_members=5, trainer=Trainer(max_epochs=20), random_state=0).fit(
+        X[train], y[train]
+    )
     survival = model.predict_survival_function(X[new], "os", return_array=True)
     grid = model.unique_times_["os"]
     seen = [(time[train] > t).mean() for t in (5, 10, 20)]
@@ -217,7 +220,9 @@ def test_curves_come_from_patients_held_out():
 def test_a_training_that_ends_too_early_says_so(tables):
     X, y = tables
     y = y[["os_time", "os_event"]]
-    slow = MultimodalSurvival(n_members=1, trainer=Trainer(max_epochs=12, learning_rate=1e-5), random_state=0)
+    slow = MultimodalSurvival(
+        n_members=1, trainer=Trainer(max_epochs=12, learning_rate=1e-3, schedule=None), random_state=0
+    )
     with pytest.warns(ConvergenceWarning, match="still falling after the last of 12 epochs; raise max_epochs"):
         slow.fit(X, y)
     rng = np.random.default_rng(1)
@@ -225,7 +230,7 @@ def test_a_training_that_ends_too_early_says_so(tables):
     outcome = pd.DataFrame({"os_time": rng.exponential(size=60), "os_event": 1.0})
     encoder = TabularEncoder(linear=False)
     with pytest.warns(ConvergenceWarning, match="the networks learned nothing that helps with new patients"):
-        MultimodalSurvival(table_encoder=encoder, trainer=Trainer(learning_rate=0.3), random_state=0).fit(
+        MultimodalSurvival(table_encoder=encoder, n_members=5, trainer=Trainer(learning_rate=0.3), random_state=0).fit(
             noise, outcome
         )
     with warnings.catch_warnings():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mmdls.training._build as build_module
 from mmdls import MMDLS, Trainer
+from mmdls.estimators import TabularEncoder
 from mmdls.model_selection import stratified_holdout
 
 
@@ -95,11 +96,9 @@ def survivors(n_events, n=80, seed=0):
 def test_without_an_event_to_hold_out_nobody_is_held_out():
     X, y = survivors(1)
     with pytest.warns(UserWarning, match="no event of 'os'.*nobody is held out: all patients train for all epochs"):
-        model = MMDLS(n_members=1, trainer=Trainer(max_epochs=30, patience=2), random_state=0).fit(X, y)
+        model = MMDLS(trainer=Trainer(max_epochs=30, patience=2), random_state=0).fit(X, y)
     assert len(model.history_) == 30 and "valid_loss" not in model.history_
-    whole = MMDLS(n_members=1, trainer=Trainer(max_epochs=30, patience=2, validation_fraction=0), random_state=0).fit(
-        X, y
-    )
+    whole = MMDLS(trainer=Trainer(max_epochs=30, patience=2, validation_fraction=0), random_state=0).fit(X, y)
     np.testing.assert_array_equal(model.predict(X), whole.predict(X))
 
 
@@ -113,9 +112,7 @@ def test_a_loss_without_information_never_decides(silent):
         y["stage"] = np.where(np.arange(80) == 5, "high", "low")
     if silent == "weight":
         weights = {"os": 0.0}
-    model = MMDLS(
-        n_members=1, auxiliary_horizons=(12.0,), trainer=Trainer(max_epochs=12, task_weights=weights), random_state=0
-    )
+    model = MMDLS(auxiliary_horizons=(12.0,), trainer=Trainer(max_epochs=12, task_weights=weights), random_state=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, y)
@@ -143,10 +140,14 @@ def test_few_events_are_learned_with_validation_as_without(seed):
 def test_too_few_events_leave_the_linear_predictor_alone():
     X, y = survivors(6)
     with pytest.warns(UserWarning, match=r"fewer than 10 events of 'os' \(6\); nobody is held out"):
-        model = MMDLS(trainer=Trainer(max_epochs=3), random_state=0).fit(X, y)
+        model = MMDLS(
+            n_members=5, table_encoder=TabularEncoder(linear=True), trainer=Trainer(max_epochs=3), random_state=0
+        ).fit(X, y)
     assert model.net_.module_.trust("os") == 0
     X, y = survivors(12)
-    model = MMDLS(trainer=Trainer(max_epochs=3), random_state=0).fit(X, y)
+    model = MMDLS(
+        n_members=5, table_encoder=TabularEncoder(linear=True), trainer=Trainer(max_epochs=3), random_state=0
+    ).fit(X, y)
     assert "valid_os_loss" in model.history_
 
 
@@ -155,7 +156,7 @@ def test_every_patient_is_held_out_by_one_member(monkeypatch):
     found = []
     monkeypatch.setattr(build_module, "train", lambda ensemble, members, *a, **k: found.extend(members) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        MMDLS(random_state=0).fit(X, y)
+        MMDLS(n_members=5, random_state=0).fit(X, y)
     held = torch.stack([member.held for member in found])
     assert len(found) == 5 and (held.sum(dim=0) == 1).all()
     events = y["os_event"].to_numpy()

@@ -109,7 +109,7 @@ def fit(n=40, noisy=False, **params):
     names = ("lesion", "clinical") if noisy else ("lesion", "lung")
     X = X[[c for c in X.columns if c.split("_")[0] in names]]
     encoder = SliceEncoder(backbone=NoisyBackbone if noisy else "conv", embedding_dim=8)
-    model = MMDLS(image_encoder=encoder, n_members=1, random_state=0).set_params(**{"trainer__max_epochs": 3} | params)
+    model = MMDLS(image_encoder=encoder, random_state=0).set_params(**{"trainer__max_epochs": 3} | params)
     with nullcontext() if noisy else double_precision():
         return model.fit(X, y), X
 

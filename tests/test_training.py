@@ -186,7 +186,7 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
 def test_early_stopping_restores_the_best_weights(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
     trainer = Trainer(learning_rate=0.1, patience=3, max_epochs=100)
-    model = MultimodalSurvival(n_members=1, trainer=trainer, random_state=0).fit(X, y)
+    model = MultimodalSurvival(trainer=trainer, random_state=0).fit(X, y)
     history = model.history_
     assert len(history) < 100
     assert history["valid_loss"].idxmin() == len(history) - 3

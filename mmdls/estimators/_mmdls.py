@@ -39,9 +39,8 @@ __all__ = ["MMDLS"]
 class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     """Diagnosis and prognosis from several modalities at once, trained end to end.
 
-    Each of a few networks reads every modality that a patient has and answers every task in ``y``: classes, ordered
-    classes, right-censored endpoints and more. They start from a ridge regression of the tables, correct it, and answer
-    together. Modalities and outcomes may be missing for any patient.
+    One network, or a few that are averaged, reads every modality that a patient has and answers every task in ``y``:
+    classes, ordered classes, right-censored endpoints and more. Modalities and outcomes may be missing for any patient.
 
     Parameters
     ----------
@@ -76,12 +75,12 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
     auxiliary_horizons : tuple of float, default=()
         Months of auxiliary losses, of the event by the horizon; patients censored before are left out of them.
-    n_members : int, default=5
-        Networks whose answers are averaged. Each holds out another part of the patients, so that all are learned from,
-        and all are held out once: their held-out predictions select the best epoch, tell how far the networks are
-        trusted, and give the baseline hazards. What a table encoder marks as ``linear`` is also read by a ridge
-        regression of every task, which the networks correct. One member is a network alone beside that regression,
-        with ``validation_fraction`` of the patients held out.
+    n_members : int, default=1
+        Networks whose answers are averaged. Each of several holds out another part of the patients, so that all are
+        learned from, and all are held out once: their held-out predictions select the best epoch, tell how far the
+        networks are trusted, and give the baseline hazards. A single one holds out ``validation_fraction`` of them.
+        With ``table_encoder__linear=True`` a ridge regression of every task reads the tables too, and the networks
+        correct it.
     trainer : Trainer, default=None
         How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None

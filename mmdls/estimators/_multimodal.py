@@ -64,7 +64,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
         auxiliary_horizons: Sequence[float] = (),
-        n_members: int = 5,
+        n_members: int = 1,
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):

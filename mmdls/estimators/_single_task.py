@@ -78,7 +78,7 @@ class MultimodalClassifier(ClassifierMixin, Multimodal, BaseEstimator):
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
-        n_members: int = 5,
+        n_members: int = 1,
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):
@@ -241,7 +241,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         dropout: float = 0.1,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
-        n_members: int = 5,
+        n_members: int = 1,
         auxiliary_horizons: Sequence[float] = (),
         trainer: Trainer | None = None,
         random_state: Any = None,

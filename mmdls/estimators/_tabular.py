@@ -56,7 +56,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
     dropout : float, default=0.1
         Behind each of these layers.
-    linear : bool, default=True
+    linear : bool, default=False
         As a part of :class:`MMDLS`, let a ridge regression read the columns too, which the network then corrects.
 
     Attributes
@@ -95,7 +95,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         add_indicator: bool = True,
         hidden_sizes: Sequence[int] = (),
         dropout: float = 0.1,
-        linear: bool = True,
+        linear: bool = False,
     ):
         self.impute = impute
         self.scale = scale

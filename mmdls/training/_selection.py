@@ -16,7 +16,7 @@ from mmdls.training._ranks import is_first_rank
 __all__ = ["Selection"]
 
 _MOST_TRUST = 1.5
-_LEAST_GAIN = 1e-5
+_LEAST_GAIN = 1e-4  # of the loss
 _FIRST_EPOCHS = 10  # of a longer training, in which a best epoch says something
 
 
@@ -68,8 +68,9 @@ class Selection(Callback):
         """Compare, keep, stop."""
         epoch = len(net.history)
         loss = self._total(net, net.held_out_)
-        net.history.record("event_best", bool(loss < self.best_.loss - _LEAST_GAIN))
-        if loss < self.best_.loss - _LEAST_GAIN:
+        better = loss < self.best_.loss - _LEAST_GAIN * abs(loss)
+        net.history.record("event_best", better)
+        if better:
             self.best_ = _Best(loss, epoch, self._weights(net), net.held_out_)
         elif self.patience is not None and epoch - self.best_.epoch >= self.patience:
             self.stopped_ = True
