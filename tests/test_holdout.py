@@ -116,7 +116,7 @@ def test_a_loss_without_information_never_decides(silent):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, y)
-    named = [str(warning.message) for warning in caught if "held out" in str(warning.message)]
+    named = [str(warning.message) for warning in caught if "patients held out to" in str(warning.message)]
     gone, deciding = ("stage", "os") if silent == "classes" else ("os", "stage")
     history = model.history_
     assert f"valid_{gone}_loss" not in history and f"train_{gone}_loss" in history

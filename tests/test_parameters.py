@@ -10,6 +10,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, Part, SliceEncoder, Trainer
 
 WRONG = {
+    "n_members": [0, 1.5, "five"],
     "modalities": [5, None],
     "image_encoder": [None, 3],
     "table_encoder": [None, object()],

@@ -19,12 +19,13 @@ from mmdls.encoders import ModalityData, TableData
 from mmdls.estimators._published import _KEYS, published_tasks
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
-from mmdls.modules import MultimodalNet, Outputs, SliceNet
+from mmdls.modules import Ensemble, MultimodalNet, Outputs, SliceNet
 from mmdls.training._batches import _Batches
 from mmdls.training._build import build_network
 from mmdls.training._compute import Compute
 from mmdls.training._inference import forward_cohort, ready_to_predict
 from mmdls.training._inputs import Inputs
+from mmdls.training._members import Member
 from mmdls.training._net import CohortNet, _WeightedSum
 from mmdls.training._targets import Targets
 
@@ -93,7 +94,7 @@ def ours_predicts(device: str, precision: str = "float32", compile: bool = False
             network.encoders[name].backbone.compile()
 
     def step() -> dict[str, np.ndarray]:
-        return _answers(forward_cohort(network, inputs, compute))
+        return _answers(forward_cohort(Ensemble([network]), inputs, compute))
 
     return step
 
@@ -165,11 +166,12 @@ def ours_trains(device: str, precision: str = "float32", compile: bool = False, 
 
 
 def _our_step(network: MultimodalNet, inputs: Inputs, targets: Targets, compute: Compute) -> Step:
+    member = Member(inputs, torch.zeros(len(inputs), dtype=torch.bool), {})
     net = CohortNet(
-        network,
+        Ensemble([network]),
         criterion=_WeightedSum,
         criterion__weights={},
-        inputs=inputs,
+        members=[member],
         targets=targets,
         compute=compute,
         optimizer=torch.optim.Adam,
