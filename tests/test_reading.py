@@ -751,6 +751,17 @@ def test_vectors_are_carried_and_free_text_is_left_out_with_a_hint():
     assert X is cohort.X and y is cohort.y
 
 
+def test_free_text_that_a_block_names_is_kept_and_the_report_says_that_models_refuse_it():
+    texts = [f"Solid mass of {i} mm, no effusion seen." for i in range(5)]
+    hint = "free text, which models of tables refuse; embed it, and give the vectors as clinical_report_vectors"
+    for asked in ({}, {"categories": ["report"]}):
+        cohort = read(table(report=texts), blocks={"clinical": ["report"]}, **asked)
+        assert (hint in cohort.report.loc["report", "changes"]) == (not asked)
+        assert cohort.X["clinical_report"].tolist() == texts
+    with pytest.raises(ValueError, match="'clinical_report' holds free text"):
+        TabularEncoder().fit(read(table(report=texts), blocks={"clinical": ["report"]}).X)
+
+
 def test_a_wide_table_is_read_exactly_and_printed_briefly(tmp_path):
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(rng.normal(size=(50, 600)), columns=[f"original_glcm_F{i}" for i in range(600)])

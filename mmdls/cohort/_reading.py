@@ -232,17 +232,21 @@ def _read_features(
             columns[name] = values
             continue
         labels = read_labels(column)
-        known = [label for label in labels if label is not None]
+        known = pd.Series([label for label in labels if label is not None], dtype=object)
         if column.found and column.roles == ["block radiomics"]:
             column.leave_out("text, where radiomics are numbers")
-        elif column.found and is_free_text(pd.Series(known, dtype=object)):
+        elif column.found and is_free_text(known):
             column.leave_out(f"free text; embed it, and give the vectors as {column.name}_vectors")
-        elif column.found and len(known) > 10 and len(set(known)) == len(known):
+        elif column.found and len(known) > 10 and known.is_unique:
             column.leave_out("a different text for every patient, as an id has")
         else:
             text = _as_text(labels, roles.ids)
             # As text, labels such as "1" would be read as numbers by the models.
-            asked = bool(known) and (column.is_category or column.codes is not None)
+            asked = len(known) > 0 and (column.is_category or column.codes is not None)
+            if not asked and is_free_text(known):
+                column.note(
+                    f"free text, which models of tables refuse; embed it, and give the vectors as {name}_vectors"
+                )
             columns[name] = text.astype("category") if asked else text
     for column in roles.columns.values():
         if column.became and cell_kind(column.became[0]) is not None:
