@@ -1,15 +1,17 @@
 """Competing risks as a task: found by name, learned, incidences sum to at most 1, metrics per cause."""
 
 import pickle
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmdls import MMDLS, Trainer, evaluate, metrics
+from mmdls import MMDLS, ClinicalCox, MultimodalSurvival, Trainer, evaluate, metrics
 from mmdls.cohort import check_cohort, check_target, find_tasks
 from mmdls.evaluation import compare, evaluate_predictions, make_scorers
 from mmdls.model_selection import CohortKFold, stratified_holdout
+from mmdls.plotting import cumulative_incidence
 from mmdls.report import report
 from mmdls.tasks import CompetingRisksTask
 from tests.simulated_outcomes import cause_specific_rates, draw_competing_risks, true_incidence
@@ -48,6 +50,41 @@ def test_predicted_incidences_are_near_the_truth(trained):
     assert (found.sum(axis=1) <= 1 + 1e-9).all() and (np.diff(found, axis=2) >= 0).all()
     pd.testing.assert_series_equal(trained[0].predict(X)["death"], table["risk_1"], check_names=False)
     assert trained[0].predict_tasks(X, [1e4])["death"][["incidence_1_10000", "incidence_2_10000"]].isna().all(axis=None)
+
+
+def test_incidences_are_predicted_as_the_figure_takes_them(trained):
+    model, (X, y) = trained[0], cohort(80, 1)
+    found = model.predict_cumulative_incidence(X, "death", HORIZONS[::-1])
+    tables = model.predict_tasks(X, HORIZONS)["death"]
+    assert list(found) == [1, 2]
+    for cause, table in found.items():
+        assert list(table.columns) == sorted(HORIZONS) and list(table.index) == list(X.index)
+        np.testing.assert_array_equal(table, tables[[f"incidence_{cause}_{h:g}" for h in sorted(HORIZONS)]])
+    curves = model.predict_cumulative_incidence(X, "death")
+    learned = model.training_outcomes_["death"]
+    np.testing.assert_allclose(curves[2].columns, np.unique(learned["time"][learned["cause"] > 0]), rtol=1e-9)
+    assert sum(curves.values()).le(1 + 1e-9).all(axis=None) and curves[1].notna().all(axis=None)
+    y = y.dropna()
+    ax = cumulative_incidence(y["death_cause"], y["death_time"], {k: t.loc[y.index] for k, t in curves.items()})
+    assert len(ax.get_legend().get_texts()) >= 2
+    with pytest.raises(KeyError, match=r"this answers for: \[\]. It is answered by predict_cumulative_incidence"):
+        model.predict_survival_function(X, "death")
+    with pytest.raises(KeyError, match=r"'os' is none of the tasks this answers for: \['death'\]\.\"$"):
+        model.predict_cumulative_incidence(X, "os")
+
+
+@pytest.mark.parametrize("endpoint", [None, "death"])
+@pytest.mark.parametrize("model", [ClinicalCox, MultimodalSurvival])
+def test_a_model_of_one_endpoint_says_how_to_make_one_of_a_cause(model, endpoint):
+    X, y = cohort(80, 1)
+    with pytest.raises(
+        (ValueError, KeyError), match="'death' has competing risks; MMDLS predicts .* as censoring: "
+    ) as error:
+        model(endpoint=endpoint).fit(X, y)
+    one = eval(re.search(r"as censoring: (.*)\.", str(error.value))[1])
+    assert list(one) == ["death_time", "death_event"] and one["death_event"].isna().equals(y["death_cause"].isna())
+    assert one["death_event"].sum() == (y["death_cause"] == 1).sum()
+    ClinicalCox(endpoint=endpoint).fit(X, one)
 
 
 def test_every_cause_is_evaluated_with_intervals(trained):

@@ -135,17 +135,28 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
     ------
     ValueError
         If ``endpoint`` is None and the table has no endpoint or several.
+    KeyError
+        If ``endpoint`` is a task of another kind.
     """
-    if endpoint is not None:
-        return endpoint
     tasks = find_tasks(y)
+    if endpoint is not None:
+        task = tasks.get(endpoint)
+        if task is not None and task.estimator_type != "survival":
+            raise KeyError(
+                f"{endpoint!r} is no right-censored endpoint; y holds it in the columns {list(task.columns)}."
+                + _of_one_cause(task)
+            )
+        return endpoint
     names = [task.name for task in tasks.values() if task.estimator_type == "survival"]
-    if len(names) != 1:
+    if len(names) > 1:
+        raise ValueError(f"y holds {len(names)} endpoints ({', '.join(names)}); say which one with endpoint='...'.")
+    if not names:
         renaming = _renaming(y, tasks)
         raise ValueError(
-            f"y holds {len(names)} endpoints ({', '.join(names) or 'none'}); say which one with endpoint='...'. An "
-            f"endpoint is a pair of columns '<name>_time', '<name>_event'. Columns: {list(y.columns)}."
+            "y holds no right-censored endpoint, which is a pair of columns '<name>_time' and '<name>_event'. "
+            f"Columns: {list(y.columns)}."
             + (f" Its columns may be an endpoint under other names: {renaming}" if renaming else "")
+            + "".join(_of_one_cause(task) for task in tasks.values())
         )
     return names[0]
 
@@ -173,12 +184,7 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
     """
     if isinstance(y, pd.DataFrame):
         endpoint = endpoint_name(y, endpoint)
-        task = _tasks_asked_for(y, [endpoint])[endpoint]
-        if task.estimator_type != "survival":
-            raise KeyError(
-                f"{endpoint!r} is no right-censored endpoint; y holds it in the columns {list(task.columns)}."
-            )
-        return task.outcome(y)
+        return _tasks_asked_for(y, [endpoint])[endpoint].outcome(y)
     fields = getattr(getattr(y, "dtype", None), "names", None)
     if fields is None or len(fields) != 2:
         raise ValueError(
@@ -226,6 +232,17 @@ def _tasks_asked_for(y: pd.DataFrame, endpoints: Iterable[str] | None) -> dict[s
 def _renaming(y: pd.DataFrame, tasks: dict[str, Task]) -> str:
     """How to rename columns that look like an endpoint under other names."""
     return endpoints_under_other_names(y, [name for name, task in tasks.items() if task.has_classes])[1]
+
+
+def _of_one_cause(task: Task) -> str:
+    """How to make an endpoint of one cause of a task with competing risks; empty for other tasks."""
+    if task.answered_by != "predict_cumulative_incidence":
+        return ""
+    code = f"y[{task.columns[-1]!r}]"
+    return (
+        f" {task.name!r} has competing risks; MMDLS predicts the {task.about}. For one cause alone, with the others as "
+        f"censoring: y.assign({task.name}_event={code}.eq(1).where({code}.notna())).drop(columns={task.columns[-1]!r})."
+    )
 
 
 def _learnable(y: pd.DataFrame, tasks: dict[str, Task]) -> dict[str, Task]:

@@ -37,6 +37,8 @@ class Task:
         The kind in a few words, for messages and reports.
     estimator_type : {"classifier", "regressor", "survival", None}
         Models of scikit-learn or scikit-survival that answer it: see :mod:`mmdls.evaluation`.
+    answered_by : str
+        The method of :class:`mmdls.MMDLS` that gives its predictions.
     has_classes : bool
         Whether outcomes are class numbers.
     is_ordered : bool
@@ -73,6 +75,7 @@ class Task:
     suffixes: ClassVar[tuple[str, ...]] = ()
     about: ClassVar[str] = ""
     estimator_type: ClassVar[str | None] = None
+    answered_by: ClassVar[str] = "predict"
     has_classes: ClassVar[bool] = False
     is_ordered: ClassVar[bool] = False
     is_censored: ClassVar[bool] = False

@@ -1,7 +1,7 @@
 """MMDLS, the multimodal multi-task estimator."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
@@ -285,6 +285,33 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """Cumulative hazard functions of an endpoint; see :meth:`predict_survival_function`."""
         check_is_fitted(self, "net_")
         return self._step_functions(X, task, return_array, cumulative_hazard)
+
+    def predict_cumulative_incidence(
+        self, X: Any, task: str, times: Sequence[float] | None = None
+    ) -> dict[int, pd.DataFrame]:
+        """Cumulative incidences of every cause of a task with competing risks.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+        task : str
+        times : sequence of float, default=None
+            Months; None means the times of the training events.
+
+        Returns
+        -------
+        dict of int to pandas.DataFrame of shape (n_patients, n_times)
+            By cause (1, 2, ...), columns = months, ascending; NaN beyond the training follow-up. At every time the
+            incidences of all causes and the probability of no event sum to 1.
+            :func:`mmdls.plotting.cumulative_incidence` takes it as ``predicted``.
+        """
+        check_is_fitted(self, "net_")
+        offered = [name for name, each in self.tasks_.items() if hasattr(each, "cumulative_incidence")]
+        self._check_offered(task, offered)
+        asked: Any = self.tasks_[task]
+        learned = self.training_outcomes_[task]
+        grid: Any = np.unique(learned["time"][asked.is_event(learned)]) if times is None else times
+        return asked.cumulative_incidence(self.predict_tasks(X, grid)[task])
 
     def predict_risk_group(self, X: Any, task: str) -> np.ndarray:
         """Risk group of an endpoint, 0 (low) to 2 (high), by the tertiles of the training risks, (n_patients,)."""

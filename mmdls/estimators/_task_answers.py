@@ -54,7 +54,9 @@ class TaskAnswers:
 
     def _check_offered(self, name: str, offered: Sequence[str]) -> None:
         if name not in offered:
-            raise KeyError(f"{name!r} is none of the tasks this answers for: {list(offered)}.")
+            task = self.tasks_.get(name)
+            hint = "" if task is None else f" It is answered by {task.answered_by}, with the {task.about}."
+            raise KeyError(f"{name!r} is none of the tasks this answers for: {list(offered)}.{hint}")
 
     # -- fitting ------------------------------------------------------------------------------------------------------
 

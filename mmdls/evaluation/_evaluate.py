@@ -115,7 +115,10 @@ def evaluate_predictions(
         By task, with the patients as index, one row a patient. A class task: a DataFrame of probabilities, one column
         a class, in any order. An endpoint: a Series of risks (higher = earlier event), or a DataFrame with a column
         ``risk`` and, for horizon metrics, one column of survival probabilities per time, whose name is the months (a
-        number, or its text as a CSV file has it).
+        number, or its text as a CSV file has it). Competing risks: a column ``risk_<cause>`` for every cause from 1
+        (higher = more likely or earlier event of this cause) and, for horizon metrics, columns
+        ``incidence_<cause>_<months>`` of cumulative incidences, such as ``incidence_1_36``. A number: a Series, or a
+        DataFrame with the column ``value``.
     y : pandas.DataFrame
         Outcomes of at least these patients.
     training_outcomes : dict of str to structured array, default=None

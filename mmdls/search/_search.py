@@ -315,6 +315,11 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         """Cumulative hazard functions of the best estimator, of one endpoint if it has several."""
         return self._best().predict_cumulative_hazard_function(X, *task, **options)
 
+    @available_if(_best_has("predict_cumulative_incidence"))
+    def predict_cumulative_incidence(self, X: Any, task: str, **options: Any) -> Any:
+        """Cumulative incidences of the best estimator, of one task with competing risks."""
+        return self._best().predict_cumulative_incidence(X, task, **options)
+
     @available_if(_best_has("transform"))
     def transform(self, X: Any) -> Any:
         """Embeddings of the best estimator."""

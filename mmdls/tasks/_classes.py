@@ -36,6 +36,7 @@ class NominalTask(Task):
 
     kind = "nominal"
     about = "classes"
+    answered_by = "predict_proba"
     has_classes = True
     estimator_type = "classifier"
     heads = nominal_heads

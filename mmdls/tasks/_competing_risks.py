@@ -49,6 +49,7 @@ class CompetingRisksTask(Task):
     kind = "competing_risks"
     suffixes = ("time", "cause")
     about = "cumulative incidence of every cause"
+    answered_by = "predict_cumulative_incidence"
     is_censored = True
     is_conditioned = True
     heads = competing_risks_heads
@@ -201,6 +202,14 @@ class CompetingRisksTask(Task):
                     table[f"incidence_{cause}_{t:.10g}"] = values
         return pd.DataFrame(table)
 
+    def cumulative_incidence(self, predictions: pd.DataFrame) -> dict[int, pd.DataFrame]:
+        """The predicted cumulative incidence of every cause, (n_patients, n_times), columns = months, ascending."""
+        return {
+            cause: _incidence(predictions, cause)
+            for cause in range(1, MOST_CAUSES + 1)
+            if f"risk_{cause}" in predictions
+        }
+
     def summary(self, predictions: pd.DataFrame) -> np.ndarray:
         """The risk of cause 1."""
         return predictions["risk_1"].to_numpy()
@@ -261,7 +270,7 @@ class CompetingRisksTask(Task):
     ) -> Iterator[Figure]:
         """The observed cumulative incidence of every cause, and the mean predicted one of each model."""
         for model, table in predictions.items():
-            curves = {cause: _incidence(table, cause) for cause in range(1, MOST_CAUSES + 1)}
+            curves = self.cumulative_incidence(table)
             curves = {cause: curve.loc[:, curve.notna().all()] for cause, curve in curves.items()}
             curves = {cause: curve for cause, curve in curves.items() if curve.shape[1]}
             caption = f"{self.name}, cumulative incidence (Aalen-Johansen)"

@@ -39,6 +39,7 @@ class SurvivalTask(Task):
     suffixes = ("time", "event")
     about = "risk and survival curve"
     estimator_type = "survival"
+    answered_by = "predict_survival_function"
     is_censored = True
     is_conditioned = True
     has_horizons = True
