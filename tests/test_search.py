@@ -1,5 +1,6 @@
 """Search with Optuna: compatible with scikit-learn, folds without leaks, shared studies."""
 
+import logging
 import os
 import pickle
 import signal
@@ -216,6 +217,24 @@ def test_hopeless_trials_are_stopped_inside_a_fold(n_networks):
         with joblib.parallel_config("threading"):
             search = OptunaSearch(estimator, space, **{**options, **harmless}).fit(X, y)
         assert set(search.cv_results_["state"]) == {"COMPLETE"}
+
+
+@pytest.mark.parametrize(("verbose", "n_lines"), [(0, 0), (1, 0), (2, 3)])
+def test_optuna_tells_of_new_studies_only_if_asked(verbose, n_lines):
+    X, y = np.zeros((40, 1)), np.arange(40) % 2
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger = logging.getLogger("optuna")
+    logger.addHandler(handler)
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    options = {"scoring": lambda estimator, X, y: 0.5, "n_trials": 1, "cv": KFold(2), "refit": False}
+    try:
+        OptunaSearch(Trained(), {"max_epochs": IntDistribution(1, 2)}, verbose=verbose, **options).fit(X, y)
+    finally:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logger.removeHandler(handler)
+    assert sum("A new study" in line for line in lines) == n_lines  # of the search, and of each fold's epochs
 
 
 def test_a_hopeless_learning_rate_is_stopped_by_the_held_out_patients():

@@ -36,7 +36,7 @@ from mmdls.search._space import (
     given,
     parameters_of,
 )
-from mmdls.search._storage import Storage, quiet
+from mmdls.search._storage import Storage
 from mmdls.search._studies import create_studies
 from mmdls.search._workers import GIVEN, Trials, active_trials, died
 
@@ -233,23 +233,23 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         self.n_splits_ = len(folds)
         start = given(space, self.estimator)
         sampler = SeededTPE(seed) if self.sampler is None else prepared(self.sampler, space, start, seed)
-        with quiet(self.verbose):
-            # In memory, every fit has studies of its own; in a storage, fits of the same data and settings share them.
-            label = seed
-            if self.storage is not None:
-                points = sampler.cells if isinstance(sampler, Cells) else choices_of(space)
-                settings = (described(self.estimator), objectives, fingerprint(self.scoring), seed, points)
-                data = (X, y, folds, routed.estimator.fit, fingerprint_cells(X))
-                label = joblib.hash((*data, *settings))[:16]
-            self.study_, epoch_study = create_studies(
-                f"{type(self.estimator).__name__}-{label}",
-                self.storage,
-                sampler,
-                self.pruner,
-                self.epoch_pruner,
-                len(objectives),
-                seed,
-            )
+        # In memory, every fit has studies of its own; in a storage, fits of the same data and settings share them.
+        label = seed
+        if self.storage is not None:
+            points = sampler.cells if isinstance(sampler, Cells) else choices_of(space)
+            settings = (described(self.estimator), objectives, fingerprint(self.scoring), seed, points)
+            data = (X, y, folds, routed.estimator.fit, fingerprint_cells(X))
+            label = joblib.hash((*data, *settings))[:16]
+        self.study_, epoch_study = create_studies(
+            f"{type(self.estimator).__name__}-{label}",
+            self.storage,
+            sampler,
+            self.pruner,
+            self.epoch_pruner,
+            len(objectives),
+            seed,
+            self.verbose,
+        )
         if start and not self.study_.trials and not decides_alone(sampler):
             self.study_.enqueue_trial(start, user_attrs={"again": GIVEN})
 

@@ -1,6 +1,7 @@
 """The storage of a study: a file, a database, a proxy, or memory."""
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 
 from mmdls._secrets import without_secrets
+
+_QUIET = threading.RLock()
 
 
 class StorageURL(str):
@@ -77,13 +80,14 @@ def opened(storage: Any) -> Any:
 def quiet(verbose: int) -> Iterator[None]:
     """Silence Optuna's log lines about studies, unless ``verbose`` is 2 or more."""
     logger = logging.getLogger("optuna")
-    level = logger.level
-    if verbose < 2:
-        logger.setLevel(max(level, logging.WARNING))
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+    with _QUIET:  # another thread must not take the raised level for the one to restore
+        level = logger.level
+        if verbose < 2:
+            logger.setLevel(max(level, logging.WARNING))
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
 
 
 def _proxy(address: StorageURL) -> Any:

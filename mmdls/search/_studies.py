@@ -9,11 +9,11 @@ import optuna
 from optuna.study import StudyDirection
 
 from mmdls.search._pruning import RunningMeanPruner
-from mmdls.search._storage import opened
+from mmdls.search._storage import opened, quiet
 
 
 def create_studies(
-    name: str, storage: Any, sampler: Any, pruner: Any, epoch_pruner: Any, n_objectives: int, seed: int
+    name: str, storage: Any, sampler: Any, pruner: Any, epoch_pruner: Any, n_objectives: int, seed: int, verbose: int
 ) -> tuple[optuna.Study, Callable[[int, int], optuna.Study]]:
     """Create the studies of a search, or load those of the same name from its storage.
 
@@ -26,6 +26,8 @@ def create_studies(
     n_objectives : int
     seed : int
         Seeds the samplers of the epochs' studies.
+    verbose : int
+        As in :class:`OptunaSearch`.
 
     Returns
     -------
@@ -33,7 +35,13 @@ def create_studies(
     epoch_study : callable
         ``(fold, network) -> study``, in which every epoch of that network is a step of a trial.
     """
-    make = functools.partial(optuna.create_study, storage=opened(storage), load_if_exists=True)
+    with quiet(verbose):
+        kept = opened(storage)
+
+    def make(**settings: Any) -> optuna.Study:
+        with quiet(verbose):
+            return optuna.create_study(storage=kept, load_if_exists=True, **settings)
+
     epoch_pruner = epoch_pruner or optuna.pruners.PercentilePruner(
         90.0, n_startup_trials=5, n_warmup_steps=10, n_min_trials=5
     )
