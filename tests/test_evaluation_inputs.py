@@ -29,6 +29,7 @@ from mmdls.evaluation import (
     evaluate_repeats,
     make_scorers,
     predict_tasks,
+    resample_predictions,
 )
 
 GRADES = ["I-II", "III", "IV"]
@@ -539,6 +540,24 @@ def test_metrics_that_nobody_can_compute_are_refused(plain, name):
     risk = {"os": X["clinical_a"]}
     with pytest.raises(ValueError, match=name):
         compare_predictions(risk, risk, y, metrics=[name], n_resamples=0)
+
+
+def test_a_metric_that_no_task_gives_is_named_beside_those_that_are_computed():
+    rng = np.random.default_rng(0)
+    y = pd.DataFrame({"os_time": rng.exponential(9, 60), "os_cause": rng.integers(0, 3, 60)})
+    y["fev_value"] = rng.normal(size=60)
+    told = {"os": pd.DataFrame({"risk_1": rng.normal(size=60), "risk_2": rng.normal(size=60)})}
+    told["fev"] = pd.DataFrame({"value": rng.normal(size=60)})
+    asked = {"metrics": ["concordance_index", "r2"], "n_resamples": 0}
+    for call in (lambda: compare_predictions(told, told, y, **asked), lambda: resample_predictions(told, y, **asked)):
+        with pytest.warns(
+            UserWarning, match=r"\['concordance_index'\], which .* Did you mean \['concordance_index_c"
+        ) as w:
+            table = call().reset_index()
+        assert table["metric"].tolist() == ["r2"] and w[0].filename == __file__
+    with pytest.raises(ValueError, match="Did you mean 'concordance_index'. Known: .*_cause<cause>") as error:
+        compare_predictions(told, told, y, metrics=["concordance_indx"])
+    assert "cause1" not in str(error.value)
 
 
 def test_models_of_different_classes_are_not_compared():

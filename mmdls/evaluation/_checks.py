@@ -1,5 +1,7 @@
 """Checks of predictions and of the arguments of an evaluation: read by name, refused where they cannot be right."""
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -93,22 +95,30 @@ def check_names(asked: Sequence[str] | None) -> None:
     known = metric_names()
     unknown = [name for name in asked if name not in known and not str(name).startswith(("auc_", "net_benefit_"))]
     if unknown:
-        close = get_close_matches(str(unknown[0]), known, n=3)
-        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(known)}.")
+        shown = list(dict.fromkeys(re.sub(r"_cause\d+$", "_cause<cause>", name) for name in known))
+        close = get_close_matches(str(unknown[0]), shown, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(shown)}.")
 
 
-def check_found(asked: Sequence[str] | None, found: Iterable[str]) -> None:
-    """Refuse metrics of an unknown class or threshold, and a list of which no metric was computed."""
+def check_found(asked: Sequence[str] | None, found: Iterable[str], stacklevel: int = 3) -> None:
+    """Refuse metrics of an unknown class or threshold, and a list of which no metric was computed; warn of some."""
     if asked is None:
         return
-    found = set(found)
+    found = sorted(set(found))
     unknown = [name for name in asked if name not in found and name not in metric_names()]
-    if unknown or (len(asked) and not found & set(asked)):
-        raise ValueError(
-            f"metrics names {unknown or list(asked)}, which these predictions do not give; computed: {sorted(found)}. "
-            "Brier scores and calibration need columns of survival at the horizons, net benefits need thresholds=."
-        )
+    lacking = [name for name in asked if name not in found]
+    if not lacking:
+        return
+    close = [name for name in found if name.startswith(f"{lacking[0]}_")] or get_close_matches(lacking[0], found, n=1)
+    message = (
+        f"metrics names {unknown or lacking}, which these predictions do not give; "
+        f"computed: {found}.{f' Did you mean {close}?' if close else ''} Brier scores and calibration need "
+        "columns of survival or incidence at the horizons, net benefits need thresholds=."
+    )
+    if unknown or len(lacking) == len(asked):
+        raise ValueError(message)
+    warnings.warn(message, stacklevel=stacklevel)
 
 
 def paired(

@@ -171,7 +171,12 @@ def compare_predictions(
     Raises
     ------
     ValueError
-        If no task is in both, if they have no patient in common, or if ``metrics`` names a metric that is not computed.
+        If no task is in both, if they have no patient in common, or if ``metrics`` names no metric that is computed.
+
+    Warns
+    -----
+    UserWarning
+        If some of ``metrics`` are computed for no task.
 
     Examples
     --------
@@ -241,7 +246,7 @@ def _compared(
             n, n_events = statistic.counted() if statistic.counted else (one.n, int(one.is_event.sum()))
             note = "; ".join(filter(None, [note, lost_resamples(draws), statistic.note]))
             rows.append((one.task.name, statistic.metric, statistic.horizon, *row, n, n_events, note))
-    check_found(metrics, found)
+    check_found(metrics, found, stacklevel=4)
     table = pd.DataFrame(rows, columns=_COLUMNS)
     table.insert(9, "p_holm", holm_correction(table["p"]))
     return table

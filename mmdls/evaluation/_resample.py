@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.evaluation._cases import cases
-from mmdls.evaluation._checks import check_names, check_resampling, settings_of
+from mmdls.evaluation._checks import check_found, check_names, check_resampling, settings_of
 from mmdls.tasks import Statistic
 from mmdls.tasks._case import noted
 
@@ -61,13 +61,16 @@ def resample_predictions(
     settings = settings_of(horizons, thresholds, tau)
     check_resampling(n_resamples, 0.95, stratify, clusters)
     check_names(metrics)
-    rows = {}
+    rows: dict[tuple[str, str, float], list[float]] = {}
+    found: list[str] = []
     for case in cases(predictions, y, reference=training_outcomes, censoring=censoring, clusters=clusters, folds=folds):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
+            found += [statistic.metric] * statistic.resampled
             if statistic.resampled and (metrics is None or statistic.metric in metrics):
                 key = (case.task.name, statistic.metric, statistic.horizon)
                 rows[key], _ = noted(partial(_draws, statistic, weights))
+    check_found(metrics, found)
     index = pd.MultiIndex.from_tuples(rows, names=["task", "metric", "horizon"])
     return pd.DataFrame(np.array(list(rows.values())), index=index, columns=["value", *range(n_resamples)])
 

@@ -77,11 +77,12 @@ def comparison(study: Study) -> str:
         "otherwise by the paired bootstrap, corrected by Holm within each table.</p>"
     )
     few = [metric for task in study.tasks.values() for metric in task.compared_metrics or (task.main_metric,)]
-    metrics = list(dict.fromkeys(few))
     for name in study.names[1:]:
         if not set(study.predictions[name]) & set(study.predictions[study.names[0]]):
             text += f"<p>{html.escape(name)} answers no task of {html.escape(study.names[0])}.</p>"
             continue
+        both = study.tables[name].merge(study.tables[study.names[0]], on=["task", "metric"])["metric"]
+        metrics = [metric for metric in dict.fromkeys(few) if metric in set(both)]
         table = compare_predictions(
             study.predictions[name], study.predictions[study.names[0]], study.y, metrics=metrics, **study.options
         )

@@ -71,11 +71,11 @@ def added_value(
     """
     check_names(metrics)
     tasks = check_target(y, list(dict.fromkeys(task for predictions in models.values() for task in predictions)))
-    if metrics is None:
-        few = [name for task in tasks.values() for name in task.added_metrics or (task.main_metric,)]
-        metrics = list(dict.fromkeys(few))
     names, rows = list(models), []
     first = evaluate_predictions(models[names[0]], y, **{**options, "n_resamples": 0})
+    if metrics is None:
+        few = [name for task in tasks.values() for name in task.added_metrics or (task.main_metric,)]
+        metrics = [name for name in dict.fromkeys(few) if name in set(first["metric"])]
     for row in first[first["metric"].isin(metrics)].to_dict("records"):
         rows.append({**row, "model": names[0], "low": np.nan, "high": np.nan})
     for before, name in zip(names, names[1:], strict=False):

@@ -322,9 +322,9 @@ def _differences(
     if n_resamples:
         # B resamples give no p-value below 2 / (B + 1), which the correction multiplies by the number of comparisons.
         n_resamples = max(n_resamples, 100 * sum(len(set(own) & set(base)) for own in others.values()))
-    metrics = sorted({task.main_metric for task in tasks.values()})
     rows = []
     for name, own in others.items():
+        metrics = sorted({tasks[task].main_metric for task in own if task in base})
         table = compare_predictions(own, base, y, metrics=metrics, n_resamples=n_resamples, **options)
         rows.append(table[of_main_metric(table, tasks)].assign(model=name, reference=reference))
     columns = ["task", "model", "reference", "metric", "horizon", "first", "second", "difference", "low", "high", "p"]
