@@ -236,6 +236,9 @@ def test_a_training_that_ends_too_early_says_so(tables):
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         MultimodalSurvival(**QUICK).fit(X, y)
+        # The last weights are kept, and the loss was best before.
+        fast = Trainer(max_epochs=30, learning_rate=0.1, patience=None)
+        MultimodalSurvival(trainer=fast, random_state=0).fit(X, y)
 
 
 def test_heads_start_at_zero_beside_the_linear_part():

@@ -183,6 +183,22 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
     assert len(calls) == 3
 
 
+def test_ctrl_c_in_the_first_epoch_reaches_the_caller(cohort, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CohortNet, "_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        MMDLS().fit(cohort.data[["clinical_age"]], cohort.target)
+
+
+def test_held_out_losses_that_are_not_finite_end_the_training(cohort, monkeypatch):
+    loss = CohortNet.task_loss
+    monkeypatch.setattr(CohortNet, "task_loss", lambda *args: loss(*args) * torch.nan)
+    with pytest.raises(FloatingPointError, match="training diverged in epoch 1: the loss of"):
+        MMDLS(trainer=Trainer(max_epochs=3)).fit(cohort.data[["clinical_age"]], cohort.target)
+
+
 def test_early_stopping_restores_the_best_weights(cohort):
     X, y = cohort.data[["clinical_age", "pet_suvmax"]], cohort.target[["os_time", "os_event"]]
     trainer = Trainer(learning_rate=0.1, patience=3, max_epochs=100)

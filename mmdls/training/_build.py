@@ -159,13 +159,18 @@ def fit_network(
                 for head in [network.head(name), *(own[name] for own in network.unimodal_heads.values())]:
                     head.prepare(*outcome)
             networks.append(network)
-            members.append(Member(replace(inputs, frozen=frozen), _is_in(own, len(y)), {}))
+            held_by_it = torch.as_tensor(np.isin(np.arange(len(y)), own))
+            members.append(Member(replace(inputs, frozen=frozen), held_by_it, {}))
         linear = None
         if n_members > 1 or any(data.linear is not None for data in inputs.data.values()):
             linear, starts = fit_linear_part(inputs, targets, networks[0], y, rows, held, seed)
             for network, member, start in zip(networks, members, starts, strict=True):
                 member.start = start
                 network.start_at_zero()
+            if len(linear.center) and n_members > 1 and trainer.validation_fraction > 0:
+                # Too few events to tell how far the networks help: the linear predictor stands alone.
+                for name in tasks.keys() - deciding:
+                    linear.predictors[name].trust.fill_(0.0)
         net = train(
             Ensemble(networks, linear),
             members,
@@ -176,10 +181,6 @@ def fit_network(
             compute=compute,
             trainer=trainer,
         )
-        if linear and len(linear.center) and n_members > 1 and trainer.validation_fraction > 0 and not deciding:
-            # Too few events to tell how long to train: the linear predictors stand alone.
-            for predictor in linear.predictors.values():
-                predictor.trust.fill_(0.0)
         for network in networks:
             ready_to_predict(network)
         if n_members > 1 and any(map(len, held)):
@@ -189,9 +190,3 @@ def fit_network(
             parameters = forward_cohort(net.module_, [member.inputs for member in members], compute).tasks
         net.detach_data()
         return net, parameters
-
-
-def _is_in(rows: np.ndarray, n: int) -> torch.Tensor:
-    found = torch.zeros(n, dtype=torch.bool)
-    found[torch.as_tensor(rows)] = True
-    return found

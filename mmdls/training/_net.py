@@ -85,18 +85,17 @@ class CohortNet(TrainingLoop):
         rows = batch[0]
         self.held_out_ = self._held_out(rows)
         losses = {
-            LossName(name).label: float(self.task_loss(name, parameters, rows))
+            LossName(name): self.task_loss(name, parameters, rows)
             for name, parameters in self.held_out_.items()
             if name in self.deciding
         }
-        weights = self.criterion_.weights
-        total = sum(weights.get(name, 1.0) * losses[LossName(name).label] for name in self.deciding)
-        return self._step(rows, torch.tensor(float(total)), losses)
+        return self._step(rows, *self._sum(losses))
 
     def task_loss(self, name: str, parameters: Tensor, rows: Tensor) -> Tensor:
         """Loss of a task's parameters (n_patients, P) on those of some rows whose outcome is known."""
         known = rows[self.targets.known[name][rows]]
-        return self.module_.head(name).loss(parameters[known], *self.targets.of(name, known.numpy()))
+        targets = (field.to(self.device) for field in self.targets.of(name, known.numpy()))
+        return self.module_.head(name).loss(parameters[known].to(self.device), *targets)
 
     def held_out_start(self, rows: Tensor) -> dict[str, Tensor]:
         """Parameters that the networks correct, of held-out rows, each by the members that hold it out."""
@@ -161,7 +160,10 @@ class CohortNet(TrainingLoop):
         targets = self.targets.take(rows, self.device)
         outputs = self._outputs(network, member, rows, packed)
         present = member.inputs.present[rows].to(self.device)
-        losses = network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
+        return self._sum(network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present))
+
+    def _sum(self, losses: dict[LossName, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of losses, which must be finite, and the losses by their labels."""
         loss = self.criterion_(losses)
         if not torch.isfinite(loss):
             bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]

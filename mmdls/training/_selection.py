@@ -10,6 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
 
+from mmdls.modules import LossName
 from mmdls.training._net import CohortNet
 from mmdls.training._ranks import is_first_rank
 
@@ -60,14 +61,16 @@ class Selection(Callback):
         self.start_ = net.held_out_start(self.index_)
         self.best_, self.start_losses_ = _Best(), {}
         if self.start_ and not self.single:
-            losses = {name: float(net.task_loss(name, self.start_[name], self.index_)) for name in self.tasks}
-            self.start_losses_ = losses
-            self.best_ = _Best(self._total(net, self.start_), 0, self._weights(net), self.start_)
+            names = sorted(self.tasks)
+            losses = torch.stack([net.task_loss(name, self.start_[name], self.index_).double() for name in names])
+            # All ranks take the first rank's losses, as they do those of an epoch, since these decide when to stop.
+            self.start_losses_ = dict(zip(names, net.compute.ranks.broadcast(losses).tolist(), strict=True))
+            self.best_ = _Best(self._total(net, self.start_losses_), 0, self._weights(net), self.start_)
 
     def on_epoch_end(self, net: CohortNet, **kwargs: object) -> None:
-        """Compare, keep, stop."""
+        """Compare, keep, stop; the losses are those of the step, which :class:`_TaskLosses` has recorded."""
         epoch = len(net.history)
-        loss = self._total(net, net.held_out_)
+        loss = self._total(net, {name: net.history[-1, f"valid_{LossName(name).label}"] for name in self.tasks})
         better = loss < self.best_.loss - _LEAST_GAIN * abs(loss)
         net.history.record("event_best", better)
         if better:
@@ -78,20 +81,17 @@ class Selection(Callback):
 
     def on_train_end(self, net: CohortNet, **kwargs: object) -> None:
         """Restore the best weights; choose the trust of every task."""
-        if self.patience is None:
-            self.best_ = _Best(0.0, len(net.history), self._weights(net), net.held_out_)
         self._warn(net)
-        net.module_.members.load_state_dict(self.best_.weights)
-        net.held_out_ = dict(self.best_.held_out)
-        if self.single or not self.start_:
-            return
-        for name, parameters in net.held_out_.items():
-            if name in self.tasks:
-                trust = self._best_trust(net, name, parameters)
-            else:  # too few events to choose by: the linear predictor, if it reads anything
-                trust = 0.0 if len(net.module_.linear.center) else 1.0
-            net.module_.linear.predictors[name].trust.fill_(trust)
-            net.held_out_[name] = self._mixed(name, parameters, trust)
+        if self.best_.weights:  # not if training keeps the last, or was interrupted in its first epoch
+            net.module_.members.load_state_dict(self.best_.weights)
+            net.held_out_ = dict(self.best_.held_out)
+        if self.start_ and not self.single:
+            for name, parameters in net.held_out_.items():
+                predictor = net.module_.linear.predictors[name]
+                if name in self.tasks:
+                    predictor.trust.fill_(self._best_trust(net, name, parameters))
+                net.held_out_[name] = self._mixed(name, parameters, float(predictor.trust))
+        self.best_, self.start_ = _Best(), {}  # a fitted model keeps neither a second copy of weights nor patients
 
     def _warn(self, net: CohortNet) -> None:
         """Say what to do if training ended too early, or if nothing was learned."""
@@ -109,11 +109,13 @@ class Selection(Callback):
         if is_first_rank():
             warnings.warn(f"the loss of the patients held out {what}.", ConvergenceWarning, stacklevel=2)
 
-    def _total(self, net: CohortNet, parameters: dict[str, Tensor]) -> float:
+    def _total(self, net: CohortNet, losses: dict[str, float]) -> float:
         """Sum over tasks; one that the networks make worse counts as its linear predictor, and stops no other."""
         weights = net.criterion_.weights
-        losses = {name: float(net.task_loss(name, parameters[name], self.index_)) for name in sorted(self.tasks)}
-        return sum(weights.get(n, 1.0) * min(loss, self.start_losses_.get(n, np.inf)) for n, loss in losses.items())
+        return sum(
+            weights.get(name, 1.0) * min(losses[name], self.start_losses_.get(name, np.inf))
+            for name in sorted(self.tasks)
+        )
 
     def _mixed(self, name: str, parameters: Tensor, trust: float) -> Tensor:
         return self.start_[name] + trust * (parameters - self.start_[name])
@@ -127,8 +129,10 @@ class Selection(Callback):
         )
         return float(found.x) if found.fun < self._loss(net, name, parameters, 0.0) else 0.0
 
-    @staticmethod
-    def _weights(net: CohortNet) -> dict[str, Tensor]:
+    def _weights(self, net: CohortNet) -> dict[str, Tensor]:
+        """A copy of the weights of all networks; none is needed where training keeps the last."""
+        if self.patience is None:
+            return {}
         return {name: tensor.detach().clone() for name, tensor in net.module_.members.state_dict().items()}
 
     def __getstate__(self) -> dict[str, object]:
