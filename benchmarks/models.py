@@ -9,7 +9,7 @@ import pandas as pd
 from mmdls import create
 from mmdls.cohort import Task, find_tasks
 from mmdls.registry import models
-from mmdls.zoo._inputs import columns_of
+from mmdls.zoo._inputs import lacking_inputs
 
 __all__ = [
     "BASELINE",
@@ -75,7 +75,7 @@ class Settings:
 
 def lacking(name: str, X: pd.DataFrame) -> list[str]:
     """The inputs of a registered model that a cohort lacks."""
-    return [each for each in models[name].inputs if not columns_of(X, each)]
+    return lacking_inputs(models[name].inputs, X)
 
 
 def unanswered(name: str, y: pd.DataFrame) -> list[Task]:

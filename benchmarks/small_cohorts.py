@@ -26,6 +26,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from tqdm.auto import tqdm
 
+from benchmarks.models import lacking
 from benchmarks.public_cohorts import COHORTS, TABLES, own_cohort
 from benchmarks.small_tables import show, tabulate
 from mmdls import create
@@ -34,7 +35,6 @@ from mmdls.cohort import find_tasks
 from mmdls.evaluation._predict import time_grid
 from mmdls.metrics import kaplan_meier, step_values
 from mmdls.model_selection import CohortKFold
-from mmdls.registry import models as registered
 from mmdls.report import data_hash, image_hash
 from mmdls.zoo._folds import fit_fold, for_all_tasks
 from mmdls.zoo._inputs import columns_of
@@ -231,7 +231,7 @@ def _fits(recipe: str, X: pd.DataFrame, models: Sequence[str]) -> bool:
     same = columns_of(X, "clinical") == columns_of(X, "tables") and recipe.startswith("clinical_")
     if same and recipe.replace("clinical_", "tables_") in models:
         return False
-    return all(columns_of(X, name) for name in registered[recipe].inputs)
+    return not lacking(recipe, X)
 
 
 def _literal(text: str) -> Any:

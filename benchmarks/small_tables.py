@@ -9,6 +9,7 @@ from mmdls.cohort import find_tasks
 from mmdls.evaluation import evaluate_predictions
 from mmdls.evaluation._repeats import _corrected, _scores
 from mmdls.tasks import Settings
+from mmdls.zoo._compare import of_main_metric
 
 __all__ = ["show", "tabulate"]
 
@@ -70,7 +71,7 @@ def _fold_scores(kept: Mapping[str, Any], y: pd.DataFrame) -> pd.DataFrame:
     tasks, options = find_tasks(y), {"reference": None, "censoring": None}
     scores = _scores(kept["predictions"], kept["folds"], y, Settings(), options)
     loss = scores[scores["metric"].isin(_LOSSES)].set_index(["task", "fold"])["score"].rename("loss")
-    scores = scores[scores["metric"] == scores["task"].map({name: task.main_metric for name, task in tasks.items()})]
+    scores = scores[of_main_metric(scores, tasks)]
     scores = scores.drop(columns="horizon").join(loss, on=["task", "fold"])
     return scores.assign(cohort=kept["cohort"], model=kept["label"], repeat=kept["repeat"])
 

@@ -5,7 +5,14 @@ import re
 import numpy as np
 
 from mmdls.cohort._columns import Column, is_unknown_word, key_of
-from mmdls.cohort._status import coded, contradicts_itself, meanings_of_cells, names_absence, status_of_word
+from mmdls.cohort._status import (
+    coded,
+    contradicts_itself,
+    meanings_of_cells,
+    names_absence,
+    numbers_of_codes,
+    status_of_word,
+)
 
 __all__ = ["MOST_CAUSES", "read_causes"]
 
@@ -34,12 +41,7 @@ def read_causes(column: Column, *, alone: bool) -> np.ndarray:
     """
     expected = f"causes: 0 (censored), 1 to {MOST_CAUSES} (the cause)"
     if column.codes is not None:
-        wrong = {key: m for key, m in column.codes.items() if m is not None and m not in range(MOST_CAUSES + 1)}
-        if wrong:
-            raise ValueError(
-                f"codes[{column.name!r}] must give {expected} or None (unknown) for each value; got {wrong}."
-            )
-        return np.array([np.nan if meaning is None else float(meaning) for meaning in column.recoded()])
+        return numbers_of_codes(column, range(MOST_CAUSES + 1), expected)
     meanings = {text: _cause_of(text) for text in sorted(set(column.texts[column.known]))}
     shown = [f"{text!r}: {'...' if cause is None else f'{cause:.0f}'}" for text, cause in meanings.items()]
     hint = f"Give the number of every value: codes={{{column.name!r}: {{{', '.join(shown[:8])}}}}}"

@@ -2,13 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 
 from mmdls.cohort._columns import Column, is_unknown_word, key_of
 
-__all__ = ["coded", "contradicts_itself", "meanings_of_cells", "names_absence", "read_status", "status_of_word"]
+__all__ = [
+    "coded",
+    "contradicts_itself",
+    "meanings_of_cells",
+    "names_absence",
+    "numbers_of_codes",
+    "read_status",
+    "status_of_word",
+]
 
 _EVENT = frozenset(
     "dead deceased died death exitus yes y true event relapse relapsed recurrence recurred progression".split()
@@ -54,13 +62,7 @@ def read_status(column: Column) -> np.ndarray:
         If a code is neither 0 nor 1, or may mean the opposite.
     """
     if column.codes is not None:
-        wrong = {key: m for key, m in column.codes.items() if m is not None and m not in (0, 1)}
-        if wrong:
-            raise ValueError(
-                f"codes[{column.name!r}] must give 1 (event), 0 (censored) or None (unknown) for each value; got "
-                f"{wrong}."
-            )
-        return np.array([np.nan if meaning is None else float(meaning) for meaning in column.recoded()])
+        return numbers_of_codes(column, (0, 1), "1 (event), 0 (censored)")
     meanings: dict[str, float | None] = {text: _status_of(text) for text in set(column.texts[column.known])}
     keys = {key_of(text) for text in meanings}
     contrary = sorted(filter(contradicts_itself, meanings))
@@ -87,6 +89,20 @@ def read_status(column: Column) -> np.ndarray:
     bad = np.array([text in strange for text in column.texts], dtype=bool)
     column.lose(bad, "a status (0/1, Alive/Dead, True/False, '0:LIVING'/'1:DECEASED')", hint)
     return meanings_of_cells(column, meanings)
+
+
+def numbers_of_codes(column: Column, allowed: Container[int], expected: str) -> np.ndarray:
+    """The number that ``codes`` give each cell, NaN for None, (n_patients,).
+
+    Raises
+    ------
+    ValueError
+        If they give another number than those allowed, which the message calls ``expected``.
+    """
+    wrong = {key: m for key, m in (column.codes or {}).items() if m is not None and m not in allowed}
+    if wrong:
+        raise ValueError(f"codes[{column.name!r}] must give {expected} or None (unknown) for each value; got {wrong}.")
+    return np.array([np.nan if meaning is None else float(meaning) for meaning in column.recoded()])
 
 
 def meanings_of_cells(column: Column, meanings: Mapping[str, float | None]) -> np.ndarray:

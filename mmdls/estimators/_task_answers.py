@@ -138,18 +138,21 @@ class TaskAnswers:
             earlier event) and survival probabilities, one column a time, NaN beyond the training follow-up. Any other
             kind of task: what its class predicts.
         """
-        outputs = self._outputs(X)
-        grid = np.asarray(times, dtype=np.float64)
-        tables = {}
+        tables = self._tables(self._outputs(X), times)
+        return (
+            {name: table.set_axis(X.index) for name, table in tables.items()} if isinstance(X, pd.DataFrame) else tables
+        )
+
+    def _tables(self, outputs: Outputs, times: Sequence[float]) -> dict[str, pd.DataFrame]:
+        """The predictions of every task, from outputs of the network."""
+        tables, grid = {}, np.asarray(times, dtype=np.float64)
         for name, task in self.tasks_.items():
-            if not task.is_censored:
-                tables[name] = self._predictions(outputs, name, grid)
-            elif name in self.training_outcomes_:
-                tables[name] = self._predictions(outputs, name, grid, self._end(name))
-            else:  # a checkpoint holds no baseline
+            learned = self.training_outcomes_.get(name)
+            if task.is_censored and learned is None:  # a checkpoint holds no baseline
                 tables[name] = self._predictions(outputs, name)
-        if isinstance(X, pd.DataFrame):
-            tables = {name: table.set_axis(X.index) for name, table in tables.items()}
+            else:
+                end = np.inf if learned is None else learned["time"].max()
+                tables[name] = self._predictions(outputs, name, grid, end)
         return tables
 
     def predict_spread(self, X: Any, times: Sequence[float] = ()) -> dict[str, pd.DataFrame]:
@@ -175,24 +178,18 @@ class TaskAnswers:
             If the model has one member.
         """
         outputs = self._outputs(X)
-        if not outputs.members or next(iter(outputs.members.values())).shape[1] < 2:
+        n_members = len(self._network.members)
+        if n_members < 2:
             raise ValueError("one member has no spread; fit with n_members of at least 2.")
-        index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))
-        grid = np.asarray(times, dtype=np.float64)
+        each = [
+            self._tables(replace(outputs, tasks={name: p[:, k] for name, p in outputs.members.items()}), times)
+            for k in range(n_members)
+        ]
         tables = {}
-        for name, parameters in outputs.members.items():
-            each = [
-                self._predictions(replace(outputs, tasks={name: parameters[:, k]}), name, grid, self._end(name))
-                for k in range(parameters.shape[1])
-            ]
-            spread = np.std([table.to_numpy() for table in each], axis=0, ddof=1)
-            tables[name] = pd.DataFrame(spread, index=index, columns=each[0].columns)
+        for name, table in each[0].items():
+            spread = np.std([one[name].to_numpy() for one in each], axis=0, ddof=1)
+            tables[name] = pd.DataFrame(spread, X.index if isinstance(X, pd.DataFrame) else None, table.columns)
         return tables
-
-    def _end(self, name: str) -> float:
-        """End of the training follow-up of a task in months."""
-        outcome = self.training_outcomes_.get(name)
-        return np.inf if outcome is None else float(outcome["time"].max())
 
     def _step_functions(
         self, X: Any, name: str, return_array: bool, transform: Callable[[np.ndarray], np.ndarray] = lambda s: s

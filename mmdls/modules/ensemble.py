@@ -1,6 +1,7 @@
 """Several networks of one architecture that answer together, beside a linear part that reads tables directly."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -105,7 +106,7 @@ class Ensemble(nn.Module):
     @property
     def networks(self) -> list[MultimodalNet]:
         """The members."""
-        return [member for member in self.members if isinstance(member, MultimodalNet)]
+        return cast("list[MultimodalNet]", list(self.members))
 
     @property
     def first(self) -> MultimodalNet:

@@ -81,11 +81,13 @@ def hold_out(
 
 def _uninformative(task: Task, outcome: np.ndarray, n_members: int) -> str:
     """Why a task must not select an epoch; empty if it may."""
+    if reason := task.uninformative(outcome):
+        return reason
     size = task.effective_size(outcome)
-    if n_members > 1 and size < _FEWEST and not task.uninformative(outcome):
-        what = "events" if task.is_censored else "patients of the smallest class"
-        return f"fewer than {_FEWEST} {what} of {task.name!r} ({size})"
-    return task.uninformative(outcome)
+    if n_members == 1 or size >= _FEWEST:
+        return ""
+    what = "events" if task.is_censored else "patients of the smallest class"
+    return f"fewer than {_FEWEST} {what} of {task.name!r} ({size})"
 
 
 def _warn(silent: Sequence[str], n_held: int, deciding: Sequence[str]) -> None:

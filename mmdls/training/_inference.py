@@ -54,9 +54,8 @@ def _linear_predictions(
     """Parameters (B, n_members, P) of every task for some patients by the linear part; nothing without one."""
     if linear is None:
         return {}
-    tables = {name: data.linear[rows].to(device) for name, data in inputs.data.items() if data.linear is not None}
-    present = {name: inputs.present[rows, i].to(device) for i, name in enumerate(inputs.names)}
-    return linear(linear.columns(tables, present))
+    tables, present = inputs.linear_tables(rows)
+    return linear(linear.columns(tables, present).to(device))
 
 
 def _forward(

@@ -55,6 +55,11 @@ class Inputs:
         """The modalities in order."""
         return list(self.data)
 
+    def linear_tables(self, rows: Any = slice(None)) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What a linear part reads of some patients: tables {name: (B, P)}, and who has which modality {name: (B,)}."""
+        tables = {name: data.linear[rows] for name, data in self.data.items() if data.linear is not None}
+        return tables, {name: self.present[rows, i] for i, name in enumerate(self.names)}
+
     @classmethod
     def of(cls, data: Mapping[str, ModalityData]) -> "Inputs":
         """The data of some modalities of the same patients."""

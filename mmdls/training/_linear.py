@@ -52,7 +52,7 @@ class _Problem:
     def __init__(self, columns: np.ndarray, loss: Callable[[Tensor], Tensor], start: np.ndarray, shared: bool):
         self.columns, self.loss, self.start, self.shared = columns, loss, start, shared
         n, p = columns.shape
-        self.gram = columns.T @ columns if p <= n else columns @ columns.T
+        self.gram = columns.T @ columns if p <= n else None
         self.solution: tuple[np.ndarray, np.ndarray] | None = None
 
     def fit(self, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -61,9 +61,8 @@ class _Problem:
         n_out, width = len(self.start), 1 if self.shared else len(self.start)
         root = 1 / np.sqrt(penalty)
         scaled = self.columns * root
-        if p <= n:
-            values, vectors = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
-            basis = vectors
+        if self.gram is not None:
+            values, basis = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
         else:
             values, vectors = eigh(scaled @ scaled.T)
             kept = values > 1e-10 * max(values.max(), 1e-300)

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
-from mmdls.model_selection import strata
+from mmdls.model_selection import CohortKFold
 from mmdls.modules import LinearPart, LinearPredictor, MultimodalNet
 from mmdls.training._inputs import Inputs
 from mmdls.training._linear import fit_linear
@@ -43,8 +42,8 @@ def folds_of(y: pd.DataFrame, rows: np.ndarray, n_folds: int, seed: int) -> list
     n_folds = min(n_folds, len(rows))
     if n_folds < 2:
         return []
-    labels = strata(y.iloc[rows], smallest=n_folds)
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels)
+    learned = y.iloc[rows]
+    folds = CohortKFold(n_folds, groups=False, random_state=seed).split(learned, learned)
     return [rows[held] for _, held in folds]
 
 
@@ -74,8 +73,7 @@ def fit_linear_part(
     starts : list of dict of str to Tensor of shape (n_patients, P)
         Of each member, the parameters of every task by the fit without the rows it holds out.
     """
-    tables = {name: data.linear for name, data in inputs.data.items() if data.linear is not None}
-    here = {name: inputs.present[:, i] for i, name in enumerate(inputs.names)}
+    tables, here = inputs.linear_tables()
     center, scale = {}, {}
     for name, table in tables.items():
         seen = table[torch.as_tensor(rows)][here[name][torch.as_tensor(rows)]].double().numpy()

@@ -18,7 +18,7 @@ from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
 from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
-from mmdls.zoo._inputs import columns_of, missing_inputs
+from mmdls.zoo._inputs import lacking_inputs, missing_inputs
 
 __all__ = ["Comparison", "compare_models", "of_main_metric"]
 
@@ -245,7 +245,7 @@ def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[
     """By task, why a model cannot answer it, as far as this is known before it is fitted."""
     if isinstance(model, str):
         recipe = registered[model]
-        gone, kinds = [name for name in recipe.inputs if not columns_of(X, name)], recipe.tasks
+        gone, kinds = lacking_inputs(recipe.inputs, X), recipe.tasks
     else:
         gone, kinds = missing_inputs(model, X), kinds_of(model)
     if gone:

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import cell_kind, modalities
 
-__all__ = ["SelectInputs", "columns_of", "missing_inputs"]
+__all__ = ["SelectInputs", "columns_of", "lacking_inputs", "missing_inputs"]
 
 
 class SelectInputs(TransformerMixin, BaseEstimator):
@@ -91,4 +91,9 @@ def missing_inputs(model: Any, X: pd.DataFrame) -> list[str]:
     list of str
     """
     first = model.steps[0][1] if isinstance(model, Pipeline) else model
-    return [name for name in first.inputs if not columns_of(X, name)] if isinstance(first, SelectInputs) else []
+    return lacking_inputs(first.inputs, X) if isinstance(first, SelectInputs) else []
+
+
+def lacking_inputs(inputs: Sequence[str], X: pd.DataFrame) -> list[str]:
+    """Those of some inputs that a cohort lacks."""
+    return [name for name in inputs if not columns_of(X, name)]
