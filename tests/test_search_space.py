@@ -15,6 +15,7 @@ from mmdls.parts import Composed, Slot
 from mmdls.registry import fusions, poolings
 from mmdls.search import search_space_of
 from mmdls.search._composition import parameter_of
+from mmdls.search._sampling import SeededTPE
 from mmdls.search._space import checked_space, draw
 
 
@@ -259,3 +260,22 @@ def test_a_new_part_is_found_by_a_search_that_does_not_name_it(new_pooling):
     tried = [trial for trial in search.study_.trials if trial.params["image_encoder__pooling"] == new_pooling]
     assert tried and all(0.1 <= trial.params[path] <= 1.0 for trial in tried)
     assert set(search.best_params_) <= set(clone(model).set_params(**search.best_params_).get_params())
+
+
+def test_trials_after_a_dead_process_draw_as_if_it_had_lived():
+    """A trial that died before it had drawn anything is run again under a later number."""
+
+    def drawn(dies):
+        study = optuna.create_study(sampler=SeededTPE(0))
+        values = []
+        while len(values) < 3:
+            trial = study.ask()
+            if dies and trial.number == 0:
+                study.tell(trial, state=optuna.trial.TrialState.FAIL)
+                study.enqueue_trial({}, user_attrs={"again": 0})
+                continue
+            values.append(trial.suggest_float("x", 0, 1))
+            study.tell(trial, values[-1])
+        return values
+
+    assert drawn(dies=True) == drawn(dies=False)

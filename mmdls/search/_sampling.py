@@ -14,8 +14,16 @@ from mmdls.search._space import Space, choice_of, code_in, coded, codes_of
 from mmdls.search._workers import active_trials
 
 
+def _place(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> int:
+    """The trial's place among those that count: one that repeats a trial whose process died has the place of that."""
+    # Not study.get_trials: with some pruners it returns only a part of the trials.
+    active = active_trials(study._storage.get_all_trials(study._study_id, deepcopy=False))
+    numbers = [each.number for each in active]
+    return numbers.index(trial.number) if trial.number in numbers else trial.number
+
+
 class SeededTPE(optuna.samplers.BaseSampler):
-    """TPE whose draws depend only on the seed, the trial's number and the trials before.
+    """TPE whose draws depend only on the seed, the trial's place and the trials before.
 
     Processes that share a study therefore draw different trials, and a search that is resumed draws as if it had never
     stopped.
@@ -26,7 +34,7 @@ class SeededTPE(optuna.samplers.BaseSampler):
         self.inner = optuna.samplers.TPESampler(seed=seed)
 
     def before_trial(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-        seed = int(np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0])
+        seed = int(np.random.SeedSequence([self.seed, _place(study, trial)]).generate_state(1)[0])
         self.inner = optuna.samplers.TPESampler(seed=seed)
         self.inner.before_trial(study, trial)
 
@@ -65,10 +73,7 @@ class Cells(optuna.samplers.BaseSampler):
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        # Not study.get_trials: with some pruners it returns only a part of the trials.
-        active = active_trials(study._storage.get_all_trials(study._study_id, deepcopy=False))
-        place = [trial.number for trial in active].index(trial.number)
-        return _code(param_name, self.cells[place % len(self.cells)], param_distribution)
+        return _code(param_name, self.cells[_place(study, trial) % len(self.cells)], param_distribution)
 
 
 class Fixed(optuna.samplers.PartialFixedSampler):
