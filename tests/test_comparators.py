@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from sklearn.base import clone
 from sklearn.feature_selection import VarianceThreshold
-from sklearn.model_selection import cross_val_score
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_censored
@@ -27,7 +26,7 @@ from mmdls.model_selection import CohortKFold
 QUICK = {
     ClinicalCox: {},
     RadiomicsCox: {},
-    CoxNet: {"alpha": 0.03, "random_state": 0},
+    CoxNet: {"alpha": 0.03},
     SurvivalForest: {"n_estimators": 12, "random_state": 0},
     SurvivalBoosting: {"n_estimators": 12, "random_state": 0},
 }
@@ -105,7 +104,8 @@ def test_equals_scikit_survival_on_the_same_columns(parts, kind):
         encoder = TabularEncoder(scale=scale).fit(columns[0])
         train, test = (encoder.transform(part) for part in columns)
     oracle = ORACLES[kind]().fit(train, outcome)
-    model = quick(kind).fit(X_train, y_train)
+    penalty = {"alpha": oracle.alpha} if kind in (ClinicalCox, RadiomicsCox) else {}
+    model = quick(kind, **penalty).fit(X_train, y_train)
     np.testing.assert_allclose(model.predict(X_test), oracle.predict(test), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(model.unique_times_, oracle.unique_times_)
     for method in ("predict_survival_function", "predict_cumulative_hazard_function"):
@@ -295,33 +295,12 @@ def test_one_endpoint_needs_no_name(parts):
     assert list(dfs.risk_cutpoints_) == ["dfs"]
 
 
-def test_the_penalty_is_the_best_of_the_path_in_training(parts):
-    X_train, _, y_train, _ = parts
-    outcome = survival_target(y_train, "os")
-    model = CoxNet(endpoint="os", n_alphas=5, cv=3, random_state=0).fit(X_train, y_train)
-    prepared = TabularEncoder().fit_transform(block(X_train, *ALL))
-    path = CoxnetSurvivalAnalysis(l1_ratio=0.5, n_alphas=5, alpha_min_ratio=0.02).fit(prepared, outcome).alphas_
-    seed = np.random.RandomState(0).randint(2**31 - 1)  # noqa: NPY002
-    folds = list(CohortKFold(3, random_state=seed).split(prepared, outcome))
-    scores = []
-    for alpha in path:
-        oracle = CoxnetSurvivalAnalysis(l1_ratio=0.5, alphas=[alpha])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            scores.append(cross_val_score(oracle, prepared, outcome, cv=folds, error_score=0.5).mean())
-    assert len(path) == 5
-    assert model.alpha_ == pytest.approx(path[int(np.argmax(scores))])
-    assert len(set(scores)) > 1
-    again = CoxNet(endpoint="os", n_alphas=5, cv=3, random_state=0).fit(X_train, y_train)
-    assert again.alpha_ == model.alpha_
-
-
 def test_noise_alone_leaves_no_column_and_says_so():
     rng = np.random.default_rng(1)
     X = pd.DataFrame(rng.normal(size=(60, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
     y = pd.DataFrame({"os_time": rng.exponential(20, 60), "os_event": 1})
     with pytest.warns(UserWarning, match="leaves no column: all risks are equal") as caught:
-        model = CoxNet(columns="clinical", n_alphas=2, random_state=4).fit(X, y)
+        model = CoxNet(columns="clinical", n_alphas=2).fit(X, y)
     assert [w.filename for w in caught] == [__file__] * 2
     assert "hold 1 different values among 60 training patients" in str(caught[0].message)
     assert np.ptp(model.predict(X)) == 0
@@ -450,7 +429,7 @@ def test_a_weight_is_a_repetition_in_model_baseline_and_cut_points(parts, model)
     np.testing.assert_allclose(weighted.risk_cutpoints_["os"], repeated.risk_cutpoints_["os"], atol=1e-6)
     curves = [m.predict_survival_function(X_test, return_array=True) for m in (weighted, repeated)]
     np.testing.assert_allclose(*curves, atol=1e-6)
-    assert np.abs(weighted.predict(X_test) - plain.predict(X_test)).max() > 0.01
+    assert np.abs(weighted.predict(X_test) - plain.predict(X_test)).max() > 0.1 * np.ptp(plain.predict(X_test))
 
 
 def test_efron_weights_are_those_of_r():

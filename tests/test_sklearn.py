@@ -210,9 +210,9 @@ def test_set_output_pandas(cohort, transformer, block):
 class Recorded(ClinicalCox):
     """A Cox regression that keeps the patients it was fitted on."""
 
-    def fit(self, X, y):
+    def fit(self, X, y, groups=None):
         self.seen_ = set(X.index)
-        return super().fit(X, y)
+        return super().fit(X, y, groups=groups)
 
 
 def test_groups_reach_the_splitter(cohort):

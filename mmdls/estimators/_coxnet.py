@@ -7,20 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 import optuna
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV
+from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
+from mmdls.estimators._partial_likelihood import best_penalty, deal
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._tabular_survival import TabularSurvival
-from mmdls.model_selection import CohortKFold
 from mmdls.registry import estimators
 
 __all__ = ["CoxNet"]
+
+_SMALLEST = 0.02  # penalty of a path, of the one that leaves no column
 
 
 @estimators.register("coxnet")
@@ -37,12 +36,12 @@ class CoxNet(TabularSurvival):
     l1_ratio : float, default=0.5
         1 is the lasso; close to 0 is ridge.
     alpha : float or "cv", default="cv"
-        Penalty; ``"cv"`` takes the one of the path with the highest cross-validated C-index.
+        Penalty; ``"cv"`` takes the one of the path with the highest cross-validated partial likelihood [2]_. The folds
+        are dealt out by event and time, without chance.
     n_alphas : int, default=20
         Length of the path.
-    cv : int, default=4
-    random_state : int, RandomState instance or None, default=None
-        Of the inner folds.
+    cv : int, default=5
+        Number of folds.
 
     Attributes
     ----------
@@ -58,6 +57,7 @@ class CoxNet(TabularSurvival):
     ----------
     .. [1] Simon N, Friedman J, Hastie T, Tibshirani R. Regularization paths for Cox's proportional hazards model via
        coordinate descent. Journal of Statistical Software, 2011.
+    .. [2] Verweij PJM, van Houwelingen HC. Cross-validation in survival analysis. Statistics in Medicine, 1993.
     """
 
     def __init__(
@@ -68,8 +68,7 @@ class CoxNet(TabularSurvival):
         l1_ratio: float = 0.5,
         alpha: float | str = "cv",
         n_alphas: int = 20,
-        cv: int = 4,
-        random_state: Any = None,
+        cv: int = 5,
     ):
         self.columns = columns
         self.endpoint = endpoint
@@ -77,7 +76,6 @@ class CoxNet(TabularSurvival):
         self.alpha = alpha
         self.n_alphas = n_alphas
         self.cv = cv
-        self.random_state = random_state
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **TabularSurvival._parameter_constraints,
@@ -85,7 +83,6 @@ class CoxNet(TabularSurvival):
         "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"cv"})],
         "n_alphas": [Interval(Integral, 1, None, closed="left")],
         "cv": [Interval(Integral, 2, None, closed="left")],
-        "random_state": ["random_state"],
     }
     _unweighted = "scikit-survival's elastic net has none, and cross-validation would choose its penalty without them"
 
@@ -107,30 +104,34 @@ class CoxNet(TabularSurvival):
         model = CoxnetSurvivalAnalysis(l1_ratio=self.l1_ratio, fit_baseline_model=True)
         if self.alpha != "cv":
             return make_pipeline(TabularEncoder(), model.set_params(alphas=[self.alpha]))
-        return make_pipeline(TabularEncoder(), _CoxNetPath(model, self.n_alphas, self.cv, self.random_state))
+        return make_pipeline(TabularEncoder(), _BestOfPath(model, self.n_alphas, self.cv))
 
 
-class _CoxNetPath(BaseEstimator):
-    """Choose the penalty along the path by cross-validation."""
+class _BestOfPath(BaseEstimator):
+    """The elastic net with the penalty of a path that is best in cross-validation."""
 
-    def __init__(self, model: CoxnetSurvivalAnalysis, n_alphas: int, cv: int, random_state: Any):
+    def __init__(self, model: CoxnetSurvivalAnalysis, n_alphas: int, cv: int):
         self.model = model
         self.n_alphas = n_alphas
         self.cv = cv
-        self.random_state = random_state
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> "_CoxNetPath":
-        path = CoxnetSurvivalAnalysis(l1_ratio=self.model.l1_ratio, n_alphas=self.n_alphas, alpha_min_ratio=0.02).fit(
-            X, y
-        )
-        folds = CohortKFold(self.cv, random_state=check_random_state(self.random_state).randint(2**31 - 1))
-        search = GridSearchCV(self.model, {"alphas": [[alpha] for alpha in path.alphas_]}, cv=folds, error_score=0.5)
+    def fit(self, X: np.ndarray, y: np.ndarray, groups: Any = None) -> "_BestOfPath":
+        path = CoxnetSurvivalAnalysis(l1_ratio=self.model.l1_ratio, n_alphas=self.n_alphas, alpha_min_ratio=_SMALLEST)
+
+        def learned(rows: np.ndarray) -> np.ndarray:
+            for n in range(len(alphas), 0, -1):
+                try:
+                    return path.set_params(alphas=alphas[:n]).fit(X[rows], y[rows]).coef_.T
+                except ArithmeticError:  # the smallest penalties have no finite solution
+                    continue
+            return np.empty((0, X.shape[1]))
+
         with warnings.catch_warnings():
-            # The path starts at the penalty that leaves no column, and may end where the fit diverges (it scores 0.5).
+            # The path starts at the penalty that leaves no column.
             warnings.filterwarnings("ignore", "all coefficients are zero")
-            warnings.simplefilter("ignore", FitFailedWarning)
-            search.fit(X, y)
-        self.best_estimator_ = search.best_estimator_
+            alphas = path.fit(X, y).alphas_
+            alpha = best_penalty(alphas, learned, X, y, np.ones(len(X)), "breslow", deal(X, y, groups, self.cv))
+            self.best_estimator_ = clone(self.model).set_params(alphas=[alpha]).fit(X, y)
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from sklearn import config_context
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 from sksurv.functions import StepFunction
 
 from mmdls.cohort import (
@@ -24,6 +25,7 @@ from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.estimators._selection import select_columns
 from mmdls.evaluation._adapters import survival_table
 from mmdls.metrics import concordance_index, tied_times
+from mmdls.model_selection import patient_groups
 from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
 __all__ = ["TabularSurvival"]
@@ -36,13 +38,15 @@ class TabularSurvival(BaseEstimator):
         "columns": [str, list, tuple, np.ndarray],
         "endpoint": [str, None],
     }
+    # Groups reach the folds inside with metadata routing too, without being asked for.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
     # Why a subclass takes no weights.
     _unweighted: str | None = None
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         raise NotImplementedError
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "TabularSurvival":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> "TabularSurvival":
         """Fit on the patients whose outcome is known.
 
         Parameters
@@ -54,6 +58,9 @@ class TabularSurvival(BaseEstimator):
         sample_weight : array or Series of shape (n_patients,), default=None
             Weights of the patients in all that is learned: fillings, scales, model, baseline hazard and risk
             cut-points. A patient of weight 0 teaches nothing. :class:`CoxNet` and :class:`SurvivalBoosting` take none.
+        groups : array or Series of shape (n_patients,), default=None
+            Rows that belong together, for the folds in which a penalty is chosen. Without them, rows of one patient, by
+            the index or a column such as ``patient_id``, are kept together.
 
         Returns
         -------
@@ -101,7 +108,11 @@ class TabularSurvival(BaseEstimator):
         usable["time"] = tied_times(np.maximum(usable["time"], 1 / 60))
         pipeline = self._pipeline(usable)
         weights = {} if weight is None else {f"{step}__sample_weight": weight for step, _ in pipeline.steps}
-        self.pipeline_ = pipeline.fit(features, usable, **weights)
+        if has_fit_parameter(pipeline[-1], "groups"):
+            together = patient_groups(X if by_id else features, groups)
+            weights[f"{pipeline.steps[-1][0]}__groups"] = None if together is None else together[used]
+        with config_context(enable_metadata_routing=False):  # the steps are named
+            self.pipeline_ = pipeline.fit(features, usable, **weights)
         self.tasks_ = tasks
         self.training_outcomes_ = {name: outcome}
         self.risk_cutpoints_ = {name: fit_cutpoints(self.pipeline_.predict(features), weight, endpoint=name)}

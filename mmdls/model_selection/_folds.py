@@ -17,7 +17,7 @@ from sklearn.utils._metadata_requests import _routing_enabled
 from mmdls.cohort import align_rows
 from mmdls.model_selection._strata import strata
 
-__all__ = ["CohortKFold", "check_patients_apart"]
+__all__ = ["CohortKFold", "check_patients_apart", "patient_groups"]
 
 _HOW = (
     "Keep the groups in a column of X and name it in every splitter, as in CohortKFold(groups='patient_id'), or enable "
@@ -125,7 +125,7 @@ class CohortKFold(GroupsConsumerMixin):
     def _groups(self, X: Any, given: Any) -> np.ndarray | None:
         """The group of each row as a number, None if rows are independent."""
         if given is not None:
-            given = _numbered(align_rows(given, X.index, "groups") if isinstance(X, pd.DataFrame) else given, X)
+            given = patient_groups(X, given)
         if isinstance(self.groups, str):
             own = _numbered(_column(X, self.groups), X)
             if given is not None and not np.array_equal(own, given):
@@ -214,22 +214,50 @@ def check_patients_apart(X: Any) -> None:
     ValueError
         If an id is in several rows.
     """
+    for name, values in _repeated_ids(X):
+        several = values[values.duplicated()].dropna().unique()
+        where = "the index, to be named by X.rename_axis" if name is None else repr(name)
+        raise ValueError(
+            f"{len(several)} patients are in several rows of X (in {where}: {', '.join(map(str, several[:3]))}"
+            f"{', ...' if len(several) > 3 else ''}), so folds would divide them. Use "
+            f"CohortKFold(groups={name or 'patient_id'!r}) to keep them together, or groups=False if rows are "
+            "independent."
+        )
+
+
+def patient_groups(X: Any, groups: Any = None) -> np.ndarray | None:
+    """Which rows belong together: as given, else those of one patient.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame or array of shape (n, ...)
+        Patients are identified as by :func:`check_patients_apart`.
+    groups : Series or array of shape (n,), default=None
+        Rows with one value belong together. A Series is joined by id.
+
+    Returns
+    -------
+    ndarray of shape (n,), int, or None
+        A number for each group; None if no two rows belong together.
+    """
+    if groups is not None:
+        return _numbered(align_rows(groups, X.index, "groups") if isinstance(X, pd.DataFrame) else groups, X)
+    for _, values in _repeated_ids(X):
+        numbers, known = pd.factorize(values)
+        return np.where(numbers < 0, len(known) + np.arange(len(numbers)), numbers)
+    return None
+
+
+def _repeated_ids(X: Any) -> Iterator[tuple[Any, pd.Index]]:
+    """Columns and index levels that identify patients and have one of them in several rows: name, values."""
     if not isinstance(X, pd.DataFrame):
         return
     levels = {name: X.index.get_level_values(level) for level, name in enumerate(X.index.names)}
     ids = {name: level for name, level in levels.items() if len(levels) == 1 or _names_patients(name)}
     ids |= {name: X[name] for name in X.columns if _names_patients(name)}
     for name, values in ids.items():
-        known = pd.Index(values).dropna()
-        if known.has_duplicates:
-            several = known[known.duplicated()].unique()
-            where = "the index, to be named by X.rename_axis" if name is None else repr(name)
-            raise ValueError(
-                f"{len(several)} patients are in several rows of X (in {where}: {', '.join(map(str, several[:3]))}"
-                f"{', ...' if len(several) > 3 else ''}), so folds would divide them. Use "
-                f"CohortKFold(groups={name or 'patient_id'!r}) to keep them together, or groups=False if rows are "
-                "independent."
-            )
+        if pd.Index(values).dropna().has_duplicates:
+            yield name, pd.Index(values)
 
 
 def _names_patients(name: Any) -> bool:

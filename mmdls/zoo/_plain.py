@@ -21,7 +21,7 @@ class _Plain:
 
 @models.register("clinical_cox")
 class PlainClinicalCox(_Plain):
-    """Ridge Cox regression of clinical variables, not tuned."""
+    """Ridge Cox regression of clinical variables, penalty from inner folds."""
 
     inputs = ("clinical",)
     estimator = library.ClinicalCox
@@ -29,7 +29,7 @@ class PlainClinicalCox(_Plain):
 
 @models.register("radiomics_cox")
 class PlainRadiomicsCox(_Plain):
-    """Published radiomics baseline, not tuned."""
+    """Published radiomics baseline, penalty from inner folds."""
 
     inputs = ("radiomics",)
     estimator = library.RadiomicsCox
@@ -44,7 +44,7 @@ class PlainCoxNet(_Plain):
     @classmethod
     def build(cls) -> Any:
         """An unfitted estimator."""
-        return library.CoxNet(columns="all", random_state=0)
+        return library.CoxNet(columns="all")
 
 
 @models.register("survival_forest")

@@ -103,7 +103,7 @@ class _ElasticNet(_Tables):
     @classmethod
     def build(cls) -> Pipeline:
         """An unfitted estimator."""
-        cox = CoxNet(columns="all", random_state=0)
+        cox = CoxNet(columns="all")
         return _tuned(cls.inputs, cox, CoxNet.search_space(), *_logistic(l1_ratio=0.5, solver="saga"))
 
 
