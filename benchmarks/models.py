@@ -60,7 +60,7 @@ class Settings:
         Optuna trials of each model and fold; the published network, whose fit takes ten times as long, gets a third.
     epochs, seed : int
     image_size, max_slices : int, default=None
-        As in :class:`mmdls.SliceEncoder`.
+        As in :class:`mmdls.SliceEncoder`; None leaves each model its own.
     journal : path, default=None
         Where finished trials are kept, so that a run that was stopped repeats none.
     """
@@ -123,9 +123,9 @@ def with_budget(model: Any, settings: Settings, trials: int | None = None) -> An
         "n_trials": settings.trials if trials is None else trials,
         "max_epochs": settings.epochs,
         "random_state": settings.seed,
-        "image_size": settings.image_size,
-        "max_slices": settings.max_slices,
         "storage": settings.journal,
     }
+    sizes = {"image_size": settings.image_size, "max_slices": settings.max_slices}
+    values |= {name: value for name, value in sizes.items() if value is not None}
     names = {name: name.rpartition("__")[2] for name in model.get_params(deep=True)}
     return model.set_params(**{name: values[last] for name, last in names.items() if last in values})

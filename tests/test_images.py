@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 import mmdls.images._store as store_module
+from mmdls.estimators import SliceEncoder
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore, is_missing, read_image, read_mask
 
@@ -135,6 +136,31 @@ def test_sizes_must_agree_or_be_chosen(stacks):
     store = SliceStore.build([stacks[0], other], image_size=(16, 8))
     assert store.image_size == (16, 8)
     assert (store.data[3:] == 100).all()
+
+
+@pytest.mark.parametrize(("own", "kept"), [((48, 30), (16, 10)), ((30, 48), (10, 16)), ((16, 9), (16, 9))])
+def test_large_slices_are_reduced_and_small_ones_stay(own, kept):
+    image = np.random.default_rng(0).integers(0, 255, (3, *own), np.uint8)
+    store = SliceStore.build([image, None], max_image_size=16)
+    assert store.image_size == kept
+    assert np.array_equal(store.data, SliceStore.build([image, None], image_size=kept).data)
+    assert SliceStore.build([image], image_size=(20, 40), max_image_size=16).image_size == (20, 40)
+
+
+def test_large_slices_of_several_sizes_become_alike():
+    images = [np.zeros((1, side, side), np.uint8) for side in (32, 40)]
+    assert SliceStore.build(images, max_image_size=16).image_size == (16, 16)
+
+
+def test_the_encoder_reads_up_to_sixteen_slices_of_up_to_128_pixels_unless_told():
+    stack = np.zeros((40, 256, 256), np.uint8)
+    stack += np.arange(40, dtype=np.uint8)[:, None, None]
+    table = pd.DataFrame({"ct_image": [stack, stack[:5, :32, :32].repeat(8, axis=1).repeat(8, axis=2)]})
+    data = SliceEncoder().prepare(table)
+    assert data.counts.tolist() == [16, 5] and data.item_shape == (1, 128, 128)
+    assert data.store.data[:16, 0, 0].tolist() == np.linspace(0, 39, 16).round().tolist()
+    whole = SliceEncoder(max_slices=None, max_image_size=None).prepare(table)
+    assert whole.counts.tolist() == [40, 5] and whole.item_shape == (1, 256, 256)
 
 
 def test_long_stacks_are_thinned_evenly(stacks):

@@ -1,11 +1,14 @@
 """Networks and heads: laws that hold for any weights."""
 
+import numpy as np
 import pytest
 import torch
 from sksurv.linear_model.coxph import BreslowEstimator
 
+from mmdls.datasets import make_nsclc_cohort
 from mmdls.modules import (
     AdditiveFusion,
+    AntialiasedBackbone,
     ClassHead,
     CoxHead,
     GatedFusion,
@@ -38,6 +41,36 @@ def test_pad_items_puts_every_slice_in_its_place():
     assert mask.sum(dim=1).tolist() == [2, 0, 4]
     empty, none = pad_items(packed[:0], torch.tensor([0, 0]))
     assert empty.shape == (2, 0, 2) and none.shape == (2, 0)
+
+
+def test_subsampling_leaves_no_alias():
+    """Stripes of a pixel, which would become a constant map, vanish; a constant map stays (away from the border)."""
+    blur = AntialiasedBackbone().blurs[0]
+    stripes = (torch.arange(32) % 2 * 2.0 - 1).expand(1, 8, 32, 32)
+    for pattern in (stripes, stripes.mT, stripes * stripes.mT):
+        assert blur(pattern)[..., 1:, 1:].abs().max() < 1e-6
+    assert torch.allclose(blur(torch.ones_like(stripes))[..., 1:, 1:], torch.ones(15, 15))
+
+
+def test_a_shift_by_a_pixel_changes_features_less_than_without_the_blur():
+    def change():
+        first, moved = (net(each)[-1].mean(dim=(2, 3)) for each in (image, image.roll((1, 1), (2, 3))))
+        return (first - moved).norm() / (first - first.mean(dim=0)).norm()
+
+    slices = make_nsclc_cohort(30, n_slices=1, image_size=64, random_state=0).data["lesion_image"]
+    image = torch.as_tensor(np.stack(slices) / 255, dtype=torch.float32)
+    net = AntialiasedBackbone()
+    blurred = change()
+    net.blurs = torch.nn.ModuleList(torch.nn.MaxPool2d(1, stride=2) for _ in net.blurs)
+    assert blurred < 0.4 * change()
+
+
+def test_what_a_stage_found_reaches_the_last_map_unnormalised():
+    net = AntialiasedBackbone(width=4, depth=4)
+    maps = net(torch.rand(2, 1, 40, 40))
+    assert [m.shape[1:] for m in maps] == [(4, 20, 20), (12, 10, 10), (28, 5, 5), (60, 3, 3)]
+    for before, after, blur in zip(maps, maps[1:], net.blurs, strict=False):
+        assert torch.equal(after[:, : before.shape[1]], blur(before))
 
 
 def test_self_attention_matches_torch():

@@ -136,7 +136,7 @@ def test_parts_are_not_shared_between_models():
         ("lesions__backbone", "MMDLS has no parameter 'lesions__backbone'; it has"),
         ("fusion__droput", r"fusion='gated' has no parameter 'droput'; it has 'dropout', 'input_scale', 'n_heads'\."),
         ("lesion__backbon", r"lesion \(SliceEncoder\) has no parameter 'backbon'; it has 'backbone',"),
-        ("lesion__backbone__wdth", "backbone='conv' has no parameter 'wdth'; it has 'width', 'strides'"),
+        ("lesion__backbone__wdth", "backbone='antialiased' has no parameter 'wdth'; it has 'width', 'depth'"),
         ("trainer__lr", r"trainer \(Trainer\) has no parameter 'lr'; it has"),
         ("dropout__rate", "MMDLS has no parameter 'dropout__rate'"),
         ("fusion__out_features", "fusion='gated' has no parameter 'out_features'"),

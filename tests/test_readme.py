@@ -32,7 +32,7 @@ def test_the_readme_runs():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(code, "README.md", "exec"), names)
-    assert names["model"].get_params()["lesion__backbone"] == "conv"
+    assert names["model"].get_params()["lesion__backbone"] == "antialiased"
 
 
 def test_every_name_of_the_readme_is_there_after_importing_the_package():

@@ -22,7 +22,7 @@ def searches(device: str, memory: str | None, trainable: bool, n: int, size: int
 
     def step() -> dict[str, np.ndarray]:
         with tempfile.TemporaryDirectory(dir=memory) as fresh:
-            encoder = SliceEncoder(trainable=trainable, memory=None if memory is None else fresh)
+            encoder = SliceEncoder(backbone="conv", trainable=trainable, memory=None if memory is None else fresh)
 
             def objective(trial: optuna.Trial) -> float:
                 model = MultimodalSurvival(

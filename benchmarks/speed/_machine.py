@@ -12,7 +12,7 @@ from benchmarks.speed._network import ours_trains, plain_trains
 from benchmarks.speed._report import Report
 from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators import MMDLS
+from mmdls.estimators import MMDLS, SliceEncoder
 from mmdls.metrics import auc_score, concordance_index
 
 
@@ -72,7 +72,9 @@ def bf16_answers(options: argparse.Namespace, say: Report) -> None:
     for seed in range(seeds):
         X, y = make_nsclc_cohort(2 * n, n_slices=(2, 4), image_size=32, return_X_y=True, random_state=seed)
         X, y = X[["lesion_image", "clinical_age"]], y[["subtype", "os_time", "os_event"]]
-        model = MMDLS(trainer=Trainer(max_epochs=epochs, patience=None), random_state=seed).fit(X[:n], y[:n])
+        encoder = SliceEncoder(backbone="conv")
+        trainer = Trainer(max_epochs=epochs, patience=None)
+        model = MMDLS(image_encoder=encoder, trainer=trainer, random_state=seed).fit(X[:n], y[:n])
         single = _scores(model, X[n:], y[n:])
         as_it_is = _scores(model.set_params(trainer__precision="bf16"), X[n:], y[n:])
         trained = _scores(model.fit(X[:n], y[:n]), X[n:], y[n:])

@@ -67,6 +67,8 @@ def published_parameters() -> dict[str, Any]:
             pooling=Part("self_attention", n_heads=4, dropout=0.1),
             embedding_dim=128,
             image_size=224,
+            max_image_size=None,
+            max_slices=None,
             standardize=False,
             backbone_learning_rate=1.0,
         )

@@ -66,15 +66,19 @@ class SliceEncoder(BagEncoder):
 
     Parameters
     ----------
-    backbone : str, class or Part, default="conv"
+    backbone : str, class or Part, default="antialiased"
         A name in ``mmdls.registry.backbones``, a class that keeps the same contract, or ``Part(name, ...)`` with
-        parameters, for example ``Part("conv", strides=(2, 2))``.
+        parameters, for example ``Part("antialiased", width=16)``.
     pooling : str, class or Part, default="mean"
         A name in ``mmdls.registry.poolings``, a class that keeps the same contract, or ``Part(name, ...)``.
     embedding_dim : int, default=64
         Width of a slice embedding, and of a patient's.
     image_size : int or (int, int), default=None
-        Slices are resized to this height and width; None keeps their own, which must then be the same for all.
+        Slices are resized to this height and width; None keeps their own up to ``max_image_size``. They must then be
+        the same for all.
+    max_image_size : int, default=128
+        Without ``image_size``: slices whose longer side has more pixels are reduced until it has as many, smaller ones
+        stay as they are. None keeps all.
     intensity_range : (float, float), default=None
         Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255 and floats as
         they are, and refuses anything else.
@@ -83,8 +87,9 @@ class SliceEncoder(BagEncoder):
     resample_mask : bool, default=False
         Bring NIfTI masks with other voxels than their image to those of the image, each the value of the nearest one;
         False refuses them.
-    max_slices : int, default=None
-        Evenly spaced slices kept of longer stacks; None keeps all.
+    max_slices : int, default=16
+        Slices read of each patient, in training and in prediction: all of a stack of n up to this number, of a longer
+        one those at ``np.linspace(0, n - 1, max_slices).round()``. None reads all.
     standardize : bool, default=True
         Standardise pixels by mean and spread over all training slices, and let the projection behind the backbone start
         from standardised features.
@@ -125,6 +130,7 @@ class SliceEncoder(BagEncoder):
         "intensity_range": [tuple, list, None],
         "mask_label": [count(1), "array-like", None],
         "resample_mask": ["boolean"],
+        "max_image_size": [count(1), None],
         "max_slices": [count(1), None],
         "standardize": ["boolean"],
         "backbone_learning_rate": [Finite(Real, 0, None, closed="left")],
@@ -137,14 +143,15 @@ class SliceEncoder(BagEncoder):
     def __init__(
         self,
         *,
-        backbone: Any = "conv",
+        backbone: Any = "antialiased",
         pooling: Any = "mean",
         embedding_dim: int = 64,
         image_size: int | tuple[int, int] | None = None,
+        max_image_size: int | None = 128,
         intensity_range: tuple[float, float] | None = None,
         mask_label: int | Sequence[int] | None = None,
         resample_mask: bool = False,
-        max_slices: int | None = None,
+        max_slices: int | None = 16,
         standardize: bool = True,
         backbone_learning_rate: float = 0.2,
         trainable: bool = True,
@@ -159,6 +166,7 @@ class SliceEncoder(BagEncoder):
         self.intensity_range = intensity_range
         self.mask_label = mask_label
         self.resample_mask = resample_mask
+        self.max_image_size = max_image_size
         self.max_slices = max_slices
         self.standardize = standardize
         self.backbone_learning_rate = backbone_learning_rate
@@ -210,6 +218,7 @@ class SliceEncoder(BagEncoder):
             patients=X.index.tolist(),
             image_size=self.image_size,
             intensity_range=self.intensity_range,
+            max_image_size=self.max_image_size,
             max_slices=self.max_slices,
             mask_label=self.mask_label,
             resample_mask=self.resample_mask,

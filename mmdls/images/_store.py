@@ -72,6 +72,7 @@ class SliceStore:
         patients: Sequence[Any] | None = None,
         image_size: int | tuple[int, int] | None = None,
         intensity_range: tuple[float, float] | None = None,
+        max_image_size: int | None = None,
         max_slices: int | None = None,
         dtype: str = "auto",
         mask_label: int | Sequence[int] | None = None,
@@ -93,11 +94,13 @@ class SliceStore:
             For messages.
         image_size : int or (int, int), default=None
             Resize with antialiasing; None keeps the size, which must then be the same for all.
+        max_image_size : int, default=None
+            Without ``image_size``: reduce slices whose longer side has more pixels until it has as many.
         intensity_range : (float, float), default=None
             Values mapped to [0, 1] and clipped. None keeps 8-bit greys and booleans, takes floats that lie in [0, 1],
             and refuses the rest. A window from below zero is one in HU: images that are not in HU are refused.
         max_slices : int, default=None
-            Evenly spaced slices kept of longer stacks.
+            Evenly spaced slices, the first and the last among them, kept of longer stacks.
         dtype : {"auto", "float16", "float32"}, default="auto"
             ``"auto"`` keeps 8-bit greys exactly and others in half precision.
         mask_label : int or sequence of int, default=None
@@ -121,7 +124,7 @@ class SliceStore:
         intensity_range = None if intensity_range is None else as_window(intensity_range)
         check_label(mask_label, "mask_label")
         _warn_of_partial_masks(images, masks, patients)
-        settings = (image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
+        settings = (image_size, max_image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
         root = getattr(memory, "location", memory)
         key = "" if root is None else _key(images, masks, patients, settings)
         folder = None if root is None else Path(root) / "mmdls-slices" / key
@@ -267,6 +270,7 @@ def _prepare(
     mask_cell: Any,
     patient: Any,
     image_size: tuple[int, int] | None,
+    max_image_size: int | None,
     intensity_range: tuple[float, float] | None,
     max_slices: int | None,
     dtype: str,
@@ -285,6 +289,10 @@ def _prepare(
     if max_slices is not None and len(image) > max_slices:
         image = image[np.linspace(0, len(image) - 1, max_slices).round().astype(int)]
     image = _to_grey(image, intensity_range, patient)
+    longest = max(image.shape[1:])
+    if image_size is None and max_image_size is not None and longest > max_image_size:
+        height, width = (max(round(side * max_image_size / longest), 1) for side in image.shape[1:])
+        image_size = height, width
     if image_size is not None and image.shape[1:] != image_size:
         resized = functional.interpolate(
             torch.as_tensor(image.astype(np.float32))[:, None], image_size, mode="bilinear", antialias=True

@@ -1,6 +1,6 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
-from mmdls.modules.backbones import ConvBackbone, ResNet10Backbone, ResNet18Backbone
+from mmdls.modules.backbones import AntialiasedBackbone, ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.ensemble import Ensemble, LinearPart, LinearPredictor
@@ -16,6 +16,7 @@ from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentation
 
 __all__ = [
     "AdditiveFusion",
+    "AntialiasedBackbone",
     "AttentionWeights",
     "BagNet",
     "CauseSpecificCoxHead",

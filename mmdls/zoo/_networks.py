@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from sklearn.pipeline import Pipeline
 
-from mmdls.estimators import MMDLS, SliceEncoder
-from mmdls.parts import Part
+from mmdls.estimators import MMDLS
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
 from mmdls.training._trainer import Trainer
@@ -33,7 +32,6 @@ def tuned_network(inputs: Sequence[str]) -> Pipeline:
         Unfitted.
     """
     network = MMDLS(
-        image_encoder=SliceEncoder(backbone=Part("conv", width=16, strides=(2, 2))),
         dropout=0.2,
         # All training rows are learned from, as by the other models.
         trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
