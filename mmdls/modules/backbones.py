@@ -19,14 +19,15 @@ __all__ = ["AntialiasedBackbone", "ConvBackbone", "ResNet10Backbone", "ResNet18B
 
 @backbones.register("antialiased")
 class AntialiasedBackbone(nn.Module):
-    """Small network that halves the image in every stage without aliasing; the default for slices.
+    """Small network that halves the image in every stage with little aliasing; the default for slices.
 
     A stage blurs the map in front of it by the binomial filter (1, 2, 1) and subsamples it [1]_, normalises it over
     all channels and pixels of the image [2]_, and puts a convolution with ReLU beside it: the next map is both, the
     blurred one and what was found in it [3]_. So the mean of the last map holds what was found at every scale, fine
     textures too, and a shift of the image changes it little. What is carried on is not normalised, since the grey
     level and the size of a structure are information. The first convolution strides by itself, as in [1]_: blurring
-    the image in front of it would take away fine textures before any filter sees them.
+    the image in front of it would take away fine textures before any filter sees them. Shifts of noise as fine as a
+    pixel are therefore still seen.
 
     Parameters
     ----------
