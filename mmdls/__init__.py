@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmdls import plotting as plotting
     from mmdls import registry as registry
     from mmdls import report as report
+    from mmdls import scans as scans
     from mmdls import search as search
     from mmdls import tables as tables
     from mmdls import tasks as tasks
@@ -67,6 +68,7 @@ _MODULES = (
     "plotting",
     "registry",
     "report",
+    "scans",
     "search",
     "tables",
     "tasks",

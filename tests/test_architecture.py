@@ -29,6 +29,7 @@ FLOORS = {
     "model_selection": 3,
     "audit": 3,
     "plotting": 3,
+    "scans": 3,
     "training": 4,
     "evaluation": 4,
     "estimators": 5,
@@ -46,6 +47,9 @@ OPTIONAL = {
     "captum": ("explain",),
     "nibabel": ("imaging",),
     "monai": ("monai",),
+    "SimpleITK": ("scans",),
+    "pydicom": ("scans",),
+    "highdicom": ("scans",),
 }
 
 

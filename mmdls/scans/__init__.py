@@ -1,0 +1,15 @@
+"""Scans: volumes with their geometry in millimetres and their unit."""
+
+from mmdls.scans._resampling import resample
+from mmdls.scans._views import WINDOWS, apply_window, crop_mm, slices_around_largest_area
+from mmdls.scans._volume import Volume, same_geometry
+
+__all__ = [
+    "WINDOWS",
+    "Volume",
+    "apply_window",
+    "crop_mm",
+    "resample",
+    "same_geometry",
+    "slices_around_largest_area",
+]
