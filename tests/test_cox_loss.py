@@ -54,6 +54,34 @@ def test_value_and_gradient_follow_the_definition(data, ties, weighted):
     assert torch.allclose(ours.grad, theirs.grad, atol=1e-12)
 
 
+@pytest.mark.parametrize("n_tied", [1, 2, 5])
+@pytest.mark.parametrize("ties", ["efron", "breslow"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_few_or_no_ties_follow_the_definition(data, ties, weighted, n_tied):
+    """One tie among more different times than events; without any, Efron's and Breslow's likelihoods are one."""
+    eta, event, _, weight = data
+    weight = weight if weighted else None
+    time = torch.randperm(len(eta), generator=torch.Generator().manual_seed(0)).double()
+    time[event.nonzero()[:n_tied, 0]] = 17.5
+    ours, theirs = eta.clone().requires_grad_(), eta.clone().requires_grad_()
+    loss, expected = cox_loss(ours, event, time, ties, weight), plain(theirs, event, time, ties, weight)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    loss.backward()
+    expected.backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-12)
+    if n_tied == 1:
+        assert loss.item() == cox_loss(eta, event, time, "breslow", weight).item()
+
+
+def test_the_gradient_is_not_differentiated_again(data):
+    """It has a closed form, which knows nothing of second derivatives; half of them would be silently wrong."""
+    eta, event, time, _ = data
+    eta = eta.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(cox_loss(eta, event, time).square(), eta, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
 @pytest.mark.parametrize("ties", ["efron", "breslow"])
 def test_integer_weights_are_repetitions_without_ties(ties):
     eta = torch.tensor([0.3, -1.0, 0.8], dtype=torch.float64)

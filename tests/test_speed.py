@@ -10,7 +10,7 @@ from mmdls.modules import cox_loss
 
 
 def holds(device, megabytes, seconds=0.0):
-    """An variant of known memory and time."""
+    """A variant of known memory and time."""
     import time
 
     def step():
@@ -34,6 +34,20 @@ def test_arms_are_measured_in_processes_of_their_own():
     assert row.ratio > 1 and row.reached
     assert not _measuring.compared("x", "hold memory", "large", "small", found, 1.0).reached
     assert _measuring.difference(found["small"].answer, found["large"].answer) == "equal"
+
+
+def sleeps_now_and_then(device):
+    """A step of which every fourth call takes 0.2 seconds."""
+    import time
+
+    called = iter(range(1000))
+    return lambda: time.sleep(0.2 * (next(called) % 4 == 0))
+
+
+def test_short_steps_are_called_many_times_in_a_turn():
+    variants = {"step": _measuring.Variant(sleeps_now_and_then, calls=4)}
+    found = _measuring.measure(variants, repeats=3, device="cpu", threads=1)["step"]
+    assert len(found.seconds) == 3 and all(0.05 <= seconds < 0.1 for seconds in found.seconds)
 
 
 def test_differences_are_those_of_whole_answers():

@@ -172,23 +172,17 @@ class CoxHead(nn.Module):
             sample_weight = sample_weight[counted]
         # In logarithms, so that hazards of any size and spread neither overflow nor vanish.
         risk_set = CoxRiskSet.of(event, time)
-        log_hazard = parameters[:, 0].double()[risk_set.order]
-        log_weight = torch.zeros_like(log_hazard)
+        log_weight = torch.zeros_like(parameters[:, 0], dtype=torch.float64)
         if sample_weight is not None:
-            log_weight = sample_weight.double().log()[risk_set.order]
-        log_weighted = log_hazard + log_weight
-        log_left = torch.logcumsumexp(log_weighted, 0)[risk_set.last][risk_set.events]
-
-        def over_ties(values: Tensor) -> Tensor:
-            return values.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, values)[risk_set.group]
-
-        mean_weight = over_ties(log_weight[risk_set.events].exp()) / risk_set.size
+            log_weight = sample_weight.double().log()
+        log_weighted, events = parameters[:, 0].double() + log_weight, risk_set.events
+        log_left = torch.logcumsumexp(log_weighted[risk_set.order], 0)[risk_set.last]
+        mean_weight = risk_set.over_ties(log_weight[events].exp()) / risk_set.size
         if self.ties == "efron":
-            tied = over_ties((log_weighted[risk_set.events] - log_left).exp())
-            log_left = log_left + torch.log1p(-risk_set.rank / risk_set.size.double() * tied)
+            tied = risk_set.over_ties((log_weighted[events] - log_left).exp())
+            log_left = log_left + torch.log1p(-risk_set.share * tied)
         self.times = torch.unique(time.double())
-        event_time = time.double()[risk_set.order][risk_set.events].flip(0)
-        steps = (mean_weight.log() - log_left).flip(0)
+        event_time, steps = time.double()[events], mean_weight.log() - log_left
         summed = functional.pad(torch.logcumsumexp(steps, 0), (1, 0), value=-torch.inf)
         self.log_cumulative_hazard = summed[torch.searchsorted(event_time, self.times, right=True)]
 

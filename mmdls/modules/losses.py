@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 __all__ = ["CoxRiskSet", "cox_loss"]
 
@@ -21,43 +22,55 @@ class CoxRiskSet:
     ----------
     order : Tensor of shape (n,)
         Patients from the latest to the earliest time.
-    last : Tensor of shape (n,)
-        For each patient in that order, the place of the last one with the same time.
     events : Tensor of shape (n_events,)
-        Places of the events in that order.
-    rank, size : Tensor of shape (n_events,)
-        Rank of each event among the events tied with it, from 0, and their number.
+        Patients with an event, from the earliest to the latest time.
+    last : Tensor of shape (n_events,)
+        For each event, the place in ``order`` of the last patient at risk.
+    passed : Tensor of shape (n,)
+        For each patient, the number of events up to the patient's own time.
     group : Tensor of shape (n_events,)
-        Number of the tied time, from the latest.
+        Number of each event's time among all different times, from the earliest.
     n_groups : int
         Number of different times.
-    place_group : Tensor of shape (n,)
-        The same for every patient.
+    size : Tensor of shape (n_events,)
+        Number of events at the time of each event.
+    share : Tensor of shape (n_events,)
+        Efron's share of the tied events that has left the risk set: rank among them, from 0, over ``size``.
+    has_ties : bool
+        Whether events share a time.
     """
 
     order: Tensor
-    last: Tensor
     events: Tensor
-    rank: Tensor
-    size: Tensor
+    last: Tensor
+    passed: Tensor
     group: Tensor
     n_groups: int
-    place_group: Tensor
+    size: Tensor
+    share: Tensor
+    has_ties: bool
 
     @classmethod
     def of(cls, event: Tensor, time: Tensor) -> "CoxRiskSet":
         """Sort events (n,) and times (n,)."""
-        time, order = torch.sort(time, descending=True)
-        seen = event[order].bool()
-        _, place_group, counts = torch.unique_consecutive(time, return_inverse=True, return_counts=True)
-        last = (counts.cumsum(0) - 1)[place_group]
-        events = torch.nonzero(seen)[:, 0]
-        group = place_group[events]
-        n_groups = len(counts)
-        tied = torch.bincount(group, minlength=n_groups)
-        first = tied.cumsum(0) - tied
-        rank = torch.arange(len(events), device=time.device) - first[group]
-        return cls(order, last, events, rank, tied[group], group, n_groups, place_group)
+        increasing, order = torch.sort(time)
+        _, moment, counts = torch.unique_consecutive(increasing, return_inverse=True, return_counts=True)
+        places = event.bool().index_select(0, order).nonzero().squeeze(1)
+        events, group = order.index_select(0, places), moment.index_select(0, places)
+        last = len(time) - 1 - (counts.cumsum(0) - counts).index_select(0, group)
+        tied = torch.bincount(group, minlength=len(counts))
+        until = tied.cumsum(0)
+        passed = torch.empty_like(order).scatter_(0, order, until.index_select(0, moment))
+        size = tied.index_select(0, group)
+        rank = torch.arange(len(events), device=time.device) - (until - tied).index_select(0, group)
+        share, has_ties = rank / size.double(), bool(rank.any())
+        return cls(order.flip(0), events, last, passed, group, len(counts), size, share, has_ties)
+
+    def over_ties(self, values: Tensor) -> Tensor:
+        """For each event, the sum of ``values`` (n_events,) over the events tied with it."""
+        if not self.has_ties:
+            return values
+        return values.new_zeros(self.n_groups).index_add_(0, self.group, values).index_select(0, self.group)
 
 
 def cox_loss(
@@ -130,80 +143,46 @@ def cox_loss(
 class _CoxLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, log_hazard: Tensor, risk_set: CoxRiskSet, efron: bool, sample_weight: Tensor | None) -> Tensor:
+        order, events, efron = risk_set.order, risk_set.events, efron and risk_set.has_ties
         # Double precision keeps sums over a million patients, and hazards hundreds of logs apart, exact enough.
-        eta = log_hazard.detach()[risk_set.order].double()
-        weight = None if sample_weight is None else sample_weight.detach()[risk_set.order].double()
-        at_event = risk_set.events
-        event_weight = torch.ones_like(eta[at_event]) if weight is None else weight[at_event]
-        total = event_weight.sum()
-        if total <= 0:
-            ctx.gradient = torch.zeros_like(log_hazard)
-            return log_hazard.new_zeros(())
-        shift = eta.max()
-        span = float(shift - eta.min())
-        # Rare cases go through logarithms.
-        if span < _SPAN:
-            hazard = (eta - shift).exp()
-            if weight is not None:
-                hazard = hazard * weight
-            log_at_risk = hazard.cumsum(0)[risk_set.last].log()
+        eta = log_hazard.detach().double()
+        at_event = eta.index_select(0, events)
+        event_weight = term_weight = torch.ones_like(at_event)
+        if sample_weight is not None:
+            weight = sample_weight.detach().double()
+            eta = eta + weight.log()
+            event_weight = weight.index_select(0, events)
+            term_weight = risk_set.over_ties(event_weight) / risk_set.size
+        lowest, highest = eta.aminmax()
+        eta, at_event, total = eta - highest, at_event - highest, event_weight.sum()
+        # The denominator of an event is `left` times exp(`scale`). Rare cases go through logarithms.
+        scale: Tensor | float = 0.0
+        wide = not (highest - lowest).item() < _SPAN
+        if wide:
+            scale = eta.index_select(0, order).logcumsumexp(0).index_select(0, risk_set.last)
+            own, left = (eta.index_select(0, events) - scale).exp(), torch.ones_like(scale)
         else:
-            log_weighted = eta - shift if weight is None else eta - shift + weight.log()
-            log_at_risk = torch.logcumsumexp(log_weighted, 0)[risk_set.last]
-        log_at_risk = log_at_risk[at_event]
-        # Relative hazard of each event within its risk set; all that follows is bounded by one.
-        relative = (eta[at_event] - shift - log_at_risk).exp()
-        if weight is not None:
-            relative = relative * event_weight
-            summed = eta.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, event_weight)
-            term_weight = summed[risk_set.group] / risk_set.size
-        else:
-            term_weight = event_weight
+            hazard = eta.exp()
+            own = hazard.index_select(0, events)
+            left = hazard.index_select(0, order).cumsum(0).index_select(0, risk_set.last)
         if efron:
-            tied = eta.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, relative)[risk_set.group]
-            share = risk_set.rank.double() / risk_set.size
-            left = 1 - share * tied
-        else:
-            share, left = None, torch.ones_like(relative)
-        log_left = log_at_risk + left.log()
-        loss = ((term_weight * log_left).sum() - (event_weight * (eta[at_event] - shift)).sum()) / total
+            left = left - risk_set.share * risk_set.over_ties(own)
+        loss = (term_weight @ (left.log() + scale) - event_weight @ at_event) / total
         if ctx.needs_input_grad[0]:
-            ctx.gradient = _gradient(
-                eta - shift, weight, event_weight, term_weight, log_left, relative, left, share, risk_set, span
-            )
-            ctx.gradient = (ctx.gradient / total).to(log_hazard.dtype)
+            # A hazard stands in the denominators of all events up to its own time, a tied event's but for its share.
+            inverse = term_weight / left
+            if wide:
+                summed = functional.pad((inverse.log() - scale).logcumsumexp(0), (1, 0), value=-torch.inf)
+                gradient = (eta + summed.index_select(0, risk_set.passed)).exp()
+            else:
+                gradient = hazard * functional.pad(inverse.cumsum(0), (1, 0)).index_select(0, risk_set.passed)
+            if efron:
+                event_weight = event_weight + own * risk_set.over_ties(risk_set.share * inverse)
+            gradient.index_add_(0, events, event_weight, alpha=-1)
+            ctx.gradient = (gradient / total).to(log_hazard.dtype)
         return loss.to(log_hazard.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, upstream: Tensor):
         return upstream * ctx.gradient, None, None, None
-
-
-def _gradient(eta, weight, event_weight, term_weight, log_left, relative, left, share, risk_set, span):
-    """Derivative of the summed loss by the log hazards, in the patients' own order.
-
-    A patient's hazard stands in the denominator of every event up to its own time; a tied event is taken out of its
-    own group's denominators by Efron's share.
-    """
-    places = eta.new_zeros(len(eta))
-    if span < _SPAN:
-        inverse = eta.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, term_weight * (-log_left).exp())
-        # Groups run from the latest time; a patient meets the groups from its own to the earliest.
-        until = inverse.flip(0).cumsum(0).flip(0)[risk_set.place_group]
-        places = eta.exp() * until
-    else:
-        log_inverse = torch.full((len(eta),), -torch.inf, dtype=eta.dtype, device=eta.device)
-        log_inverse[risk_set.events] = term_weight.log() - log_left
-        cumulative = torch.logcumsumexp(log_inverse.flip(0), 0).flip(0)
-        first = torch.searchsorted(risk_set.place_group, risk_set.place_group)
-        places = (eta + cumulative[first]).exp()
-    if weight is not None:
-        places = places * weight
-    if share is not None:
-        own = eta.new_zeros(risk_set.n_groups).index_add(0, risk_set.group, term_weight * share / left)
-        places[risk_set.events] -= own[risk_set.group] * relative
-    places[risk_set.events] -= event_weight
-    gradient = torch.empty_like(places)
-    gradient[risk_set.order] = places
-    return gradient
