@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mmdls import zoo as zoo
     from mmdls.estimators import MMDLS as MMDLS
     from mmdls.estimators import ClinicalCox as ClinicalCox
+    from mmdls.estimators import ComBat as ComBat
     from mmdls.estimators import CorrelationFilter as CorrelationFilter
     from mmdls.estimators import CoxNet as CoxNet
     from mmdls.estimators import LungLesionSegmentor as LungLesionSegmentor
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import MultimodalSurvival as MultimodalSurvival
     from mmdls.estimators import RadiomicsCox as RadiomicsCox
     from mmdls.estimators import SliceEncoder as SliceEncoder
+    from mmdls.estimators import StabilityFilter as StabilityFilter
     from mmdls.estimators import SurvivalBoosting as SurvivalBoosting
     from mmdls.estimators import SurvivalForest as SurvivalForest
     from mmdls.estimators import TabularEncoder as TabularEncoder
@@ -82,6 +84,8 @@ _HOME = {
     "SliceEncoder": "mmdls.estimators",
     "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",
+    "ComBat": "mmdls.estimators",
+    "StabilityFilter": "mmdls.estimators",
     "VarianceFilter": "mmdls.estimators",
     "VectorBagEncoder": "mmdls.estimators",
     "CorrelationFilter": "mmdls.estimators",

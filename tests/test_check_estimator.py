@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_sample_weight_equivalence_on_dense_data, parametrize_with_checks
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _num_samples, check_array, check_is_fitted, validate_data
 from sksurv.util import Surv
 
 import mmdls.estimators as shelf
@@ -121,7 +121,33 @@ class VectorBagEncoder(shelf.VectorBagEncoder):
         return self.encoder_.get_feature_names_out()
 
 
-SMALL = {"trainer__max_epochs": 2, "n_estimators": 5, "random_state": 0}
+class ComBat(shelf.ComBat):
+    """All columns of rows whose centre follows from their place in ``fit``, and from their first number afterwards."""
+
+    def _chosen(self, table):
+        return list(table.columns)
+
+    def fit(self, X, y=None):
+        return super().fit(X, site=np.arange(_num_samples(X)) % 2)
+
+    def fit_transform(self, X, y=None):
+        return self.fit(X, y).transform(X)
+
+    def transform(self, X):
+        first = np.atleast_2d(np.asarray(X, dtype=float))[:, 0]
+        return super().transform(X, site=np.nan_to_num(first) % 1 < 0.5)
+
+
+class StabilityFilter(shelf.StabilityFilter):
+    """Rows that are measured again with small errors."""
+
+    def fit(self, X, y=None):
+        values = check_array(X, dtype=float, ensure_all_finite="allow-nan", ensure_min_samples=2)
+        again = values + 0.01 * np.random.default_rng(0).normal(size=values.shape)
+        return super().fit(X, repeats=[pd.DataFrame(v, columns=getattr(X, "columns", None)) for v in (values, again)])
+
+
+SMALL = {"min_patients": 2, "trainer__max_epochs": 2, "n_estimators": 5, "random_state": 0}
 LEARNED = {
     "trainer__max_epochs": 40,
     "trainer__learning_rate": 0.01,
@@ -146,6 +172,8 @@ SHELLS = {
     "multimodal_survival": MultimodalSurvival,
     "mmdls": MMDLS,
     "slice_encoder": SliceEncoder,
+    "combat": ComBat,
+    "stability_filter": StabilityFilter,
     "vector_bag_encoder": VectorBagEncoder,
 }
 # Reads volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks it.

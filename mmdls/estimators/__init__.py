@@ -1,5 +1,6 @@
 """Estimators with scikit-learn's interface; the only place where tables become tensors."""
 
+from mmdls.estimators._combat import ComBat
 from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
 from mmdls.estimators._coxnet import CoxNet
 from mmdls.estimators._mmdls import MMDLS
@@ -7,6 +8,7 @@ from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
+from mmdls.estimators._stability import StabilityFilter
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._trees import SurvivalBoosting, SurvivalForest
 from mmdls.estimators._vectors import VectorBagEncoder
@@ -14,6 +16,7 @@ from mmdls.estimators._vectors import VectorBagEncoder
 __all__ = [
     "MMDLS",
     "ClinicalCox",
+    "ComBat",
     "CorrelationFilter",
     "CoxNet",
     "LungLesionSegmentor",
@@ -21,6 +24,7 @@ __all__ = [
     "MultimodalSurvival",
     "RadiomicsCox",
     "SliceEncoder",
+    "StabilityFilter",
     "SurvivalBoosting",
     "SurvivalForest",
     "TabularEncoder",

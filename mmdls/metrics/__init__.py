@@ -5,6 +5,7 @@ Arguments follow scikit-survival's order; a risk is higher for an earlier event.
 ``UndefinedMetricWarning`` says why.
 """
 
+from mmdls.metrics._agreement import intraclass_correlation
 from mmdls.metrics._bootstrap import (
     bca_interval,
     bootstrap_interval,
@@ -130,6 +131,7 @@ __all__ = [
     "iou_score",
     "kaplan_meier",
     "likelihood_ratio_test",
+    "intraclass_correlation",
     "log_loss",
     "logrank_test",
     "mean_absolute_error",

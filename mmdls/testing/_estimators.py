@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 
 from mmdls.cohort import cell_columns
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.testing._studies import is_array, readable, shrunk
+from mmdls.testing._studies import equipped, is_array, readable, shrunk
 
 __all__ = ["check_estimator"]
 
@@ -34,6 +34,7 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
     model = shrunk(estimator)
     X = readable(X, model)
+    model = equipped(model, X)
     target = y["subtype"].astype(str) if is_classifier(model) else y
     parameters = repr(model.get_params())
     X_before, y_before, state = X.copy(), y.copy(), _random_state()

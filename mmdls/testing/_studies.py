@@ -14,6 +14,7 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, ClinicalCox
 
 __all__ = [
+    "equipped",
     "finds_masks",
     "is_array",
     "outcome_forms",
@@ -107,6 +108,7 @@ def small_study(
         n_patients, n_slices=(1, 2), image_size=16, n_radiomics=4, return_X_y=True, random_state=0
     )
     X = readable(X, model)
+    model = equipped(model, X)
     if not reads_images(model):
         X = X[[c for c in X.columns if not c.endswith("_image")]]
     if outcome in _LABELS:
@@ -187,14 +189,33 @@ def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
         return X[["lesion_image"]]
     if reads == "vectors":  # encodes one column of vectors: here the rows of the slices
         return pd.DataFrame({"lesion_vectors": X["lesion_image"].map(_rows_of_slices)})
+    if hasattr(model, "site_column") or _compares(model):  # passes on what it does not change, to models of numbers
+        numbers = X.select_dtypes("number").filter(regex="^(clinical|pet)_")
+        numbers = (numbers - numbers.mean()) / numbers.std()
+        site = getattr(model, "site_column", None)
+        return numbers if site is None else numbers.assign(**{site: np.where(np.arange(len(X)) % 3, "A", "B")})
     if not hasattr(model, "predict"):  # encodes a table
         return X[[c for c in X.columns if c.startswith(("clinical_", "pet_"))]]
     return X
 
 
+def equipped(model: BaseEstimator, X: pd.DataFrame) -> BaseEstimator:
+    """A model with what it needs to be fitted besides X: the measurements made again of one that compares them."""
+    if not _compares(model):
+        return model
+    numbers = X.select_dtypes("number")
+    again = numbers + np.random.default_rng(0).normal(0, 0.1, numbers.shape) * numbers.std().to_numpy()
+    return model.set_params(repeats=[numbers, again])
+
+
 def is_array(cell: Any) -> bool:
     """Whether a cell holds an image."""
     return isinstance(cell, np.ndarray)
+
+
+def _compares(model: BaseEstimator) -> bool:
+    """Whether a model compares repeated measurements."""
+    return "repeats" in model.get_params(deep=False)
 
 
 def _rows_of_slices(image: Any) -> Any:
