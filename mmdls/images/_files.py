@@ -6,12 +6,12 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "find_image", "folder_entries", "natural_order", "of_patient", "slice_files"]
+__all__ = ["KINDS", "NOTES", "find_image", "folder_entries", "natural_order", "of_patient", "slice_files"]
 
 KINDS = {".png": "png", ".npy": "npy", ".nii": "nifti", ".gz": "nifti"}
 # Files that systems and exporters leave beside slices. Any other file may be a slice, so it is never skipped silently.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
-_NOTES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".log"}
+NOTES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".log"}
 
 
 def of_patient(patient: Any) -> str:
@@ -60,7 +60,7 @@ def find_image(cell: str | PathLike, patient: Any = None) -> tuple[Path, str, st
     return path, kind, source
 
 
-def slice_files(folder: Path, source: str) -> list[Path]:
+def slice_files(folder: Path, source: str, suffixes: Sequence[str] = (".png",)) -> list[Path]:
     """The PNG slices of a folder in natural order; hidden files and notes beside them are ignored.
 
     Parameters
@@ -68,6 +68,8 @@ def slice_files(folder: Path, source: str) -> list[Path]:
     folder : Path
     source : str
         Its name for messages.
+    suffixes : sequence of str, default=(".png",)
+        Of slices, in lower case.
 
     Returns
     -------
@@ -80,13 +82,13 @@ def slice_files(folder: Path, source: str) -> list[Path]:
         two slices with the same number.
     """
     entries = folder_entries(folder)
-    files = [path for path in entries if path.suffix.lower() == ".png" and path.is_file()]
+    files = [path for path in entries if path.suffix.lower() in suffixes and path.is_file()]
     if not files:
         raise ValueError(
             f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Put "
             "slices there, or use None for a missing image."
         )
-    strange = [path for path in entries if path.is_dir() or path.suffix.lower() not in (".png", *_NOTES)]
+    strange = [path for path in entries if path.is_dir() or path.suffix.lower() not in (*suffixes, *NOTES)]
     others = [path.name for path in strange]
     if others:
         raise ValueError(

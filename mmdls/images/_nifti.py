@@ -13,7 +13,7 @@ import numpy as np
 
 from mmdls._files import whole_file
 
-__all__ = ["Grid", "grid_of", "read_nifti", "voxel_spacing", "write_mask"]
+__all__ = ["Grid", "grid_of", "length_unit", "read_nifti", "voxel_spacing", "write_mask"]
 
 # The radiological view: columns run to the patient's left, rows to the back, slices to the head.
 _ORIENTATION = ("L", "P", "S")
@@ -138,6 +138,23 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     """
     slices, rows, columns = grid_of(Path(fspath(path)), repr(fspath(path))).spacing
     return float(slices), float(rows), float(columns)
+
+
+def length_unit(path: Path, source: str) -> str:
+    """The unit of length of a NIfTI file: ``"mm"``, ``"meter"``, ``"micron"``, or ``"unknown"`` if it states none.
+
+    Parameters
+    ----------
+    path : Path
+    source : str
+        Its name for messages.
+
+    Returns
+    -------
+    str
+    """
+    codes = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
+    return codes.get(int(_load(path, source).header["xyzt_units"]) % 8, "another unit")
 
 
 def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> None:

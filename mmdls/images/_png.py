@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = ["pillow", "read_png", "read_slices"]
 
+_FORMATS = {".tif": "TIFF", ".tiff": "TIFF"}
 _GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
 
 
@@ -74,8 +75,8 @@ def read_png(path: Path, source: str) -> np.ndarray:
     image_module = pillow()
     place = f"{path.name!r} in {source}"
     try:
-        # Only PNG: Pillow detects other formats by a file's first bytes, and some of its readers start programs.
-        with image_module.open(path, formats=("PNG",)) as image:
+        # Pillow detects formats by a file's first bytes, and some of its readers start programs.
+        with image_module.open(path, formats=(_FORMATS.get(path.suffix.lower(), "PNG"),)) as image:
             mode, frames = image.mode, getattr(image, "n_frames", 1)
             pixels = np.asarray(image) if mode in _GREY_MODES and frames == 1 else None
     except image_module.UnidentifiedImageError as error:

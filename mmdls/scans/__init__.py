@@ -1,6 +1,8 @@
 """Scans: volumes with their geometry in millimetres and their unit."""
 
+from mmdls.scans._reading import read_scan
 from mmdls.scans._resampling import resample
+from mmdls.scans._suv import suv_factor
 from mmdls.scans._views import WINDOWS, apply_window, crop_mm, slices_around_largest_area
 from mmdls.scans._volume import Volume, same_geometry
 
@@ -9,7 +11,9 @@ __all__ = [
     "Volume",
     "apply_window",
     "crop_mm",
+    "read_scan",
     "resample",
     "same_geometry",
     "slices_around_largest_area",
+    "suv_factor",
 ]

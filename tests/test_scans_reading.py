@@ -1,0 +1,308 @@
+"""Files to volumes: SimpleITK is the oracle of places and values; what has no place or unit is refused."""
+
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+from pydicom import dcmread
+from pydicom.uid import JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage
+
+from mmdls.scans import read_scan
+from tests.scanner import PET, SECRET, write_enhanced, write_series
+from tests.test_scans import OBLIQUE, from_sitk, rotation
+
+sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is the oracle of geometry")
+IDENTIFYING = (SECRET, "Muster", "4711", "19470229", "998877", "Klinik")
+
+
+def by_simpleitk(folder):
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return sitk.DICOMOrient(reader.Execute(), "LPS")
+
+
+def refuse(path, match, **options):
+    with pytest.raises(ValueError, match=match) as caught:
+        read_scan(path, **options)
+    assert not [value for value in IDENTIFYING if value in str(caught.value)]
+    assert caught.value.__cause__ is None
+
+
+# -- DICOM -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [3.0, -2.5])
+@pytest.mark.parametrize("turn", [None, OBLIQUE, rotation(90, 0, 0), rotation(0, 90, 0), rotation(180, 0, 0)])
+def test_a_series_equals_simpleitk_to_the_voxel(tmp_path, turn, step):
+    write_series(tmp_path, turn=turn, step=step)
+    volume = read_scan(tmp_path)
+    array, affine = from_sitk(by_simpleitk(tmp_path))
+    assert (volume.array == array).all()
+    assert volume.affine == pytest.approx(affine, abs=1e-4)
+    assert (volume.unit, volume.modality, volume.orientation) == ("HU", "CT", "SPL")
+    assert volume.array.dtype == np.int16
+
+
+def test_slices_are_sorted_by_place_and_scaled_each_by_its_own_slope(tmp_path):
+    stored = write_series(tmp_path, each=lambda i: {"RescaleSlope": i + 0.5}, **PET)
+    volume = read_scan(tmp_path)
+    assert volume.array == pytest.approx(stored * (np.arange(5) + 0.5)[:, None, None])
+    assert (volume.unit, volume.modality) == ("Bq/mL", "PT")
+    assert volume.spacing == pytest.approx((3.0, 0.7, 0.8))
+    assert volume.affine[:3, 3] == pytest.approx((-20, 30, 100))
+
+
+def test_monochrome1_says_how_a_scan_is_shown_not_what_it_holds(tmp_path):
+    stored = write_series(tmp_path, PhotometricInterpretation="MONOCHROME1")
+    assert (read_scan(tmp_path).array == stored - 1024).all()
+
+
+def test_several_slices_in_one_file(tmp_path):
+    stored = write_enhanced(tmp_path / "one.dcm")
+    volume = read_scan(tmp_path / "one.dcm")
+    assert (volume.array == stored - 1024).all()
+    array, affine = from_sitk(sitk.ReadImage(str(tmp_path / "one.dcm")))
+    assert (volume.array == array).all() and volume.affine == pytest.approx(affine)
+    assert read_scan(tmp_path).array.shape == (5, 6, 8)
+    write_enhanced(tmp_path / "one.dcm", NumberOfFrames=4)
+    refuse(tmp_path / "one.dcm", "another NumberOfFrames")
+    write_enhanced(tmp_path / "one.dcm", SharedFunctionalGroupsSequence=None)
+    refuse(tmp_path / "one.dcm", "without ImageOrientationPatient")
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
+def test_compressed_slices(tmp_path, syntax):
+    stored = write_series(tmp_path)
+    for file in tmp_path.iterdir():
+        dataset = dcmread(file)
+        dataset.compress(syntax, generate_instance_uid=False)
+        dataset.save_as(file)
+    assert (read_scan(tmp_path).array == stored - 1024).all()
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_slices_compressed_by_another_program(tmp_path, compressor):
+    stored = np.random.default_rng(0).integers(0, 2000, (3, 64, 64)).astype(np.int16)
+    write_series(tmp_path / "plain", stored)
+    (tmp_path / "small").mkdir()
+    for file in (tmp_path / "plain").iterdir():
+        image = sitk.Cast(sitk.ReadImage(str(file)), sitk.sitkInt16)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        writer.UseCompressionOn()
+        writer.SetCompressor(compressor)
+        writer.SetFileName(str(tmp_path / "small" / file.name))
+        writer.Execute(image)
+        small, dataset = dcmread(tmp_path / "small" / file.name), dcmread(file)
+        dataset.file_meta.TransferSyntaxUID = small.file_meta.TransferSyntaxUID
+        dataset.PixelData, dataset.RescaleIntercept = small.PixelData, 0
+        dataset["PixelData"].is_undefined_length = True
+        assert dataset.file_meta.TransferSyntaxUID.is_compressed
+        dataset.save_as(tmp_path / "small" / file.name)
+    assert (read_scan(tmp_path / "small").array == stored - 1024).all()
+
+
+def test_a_file_alone_is_one_slice(tmp_path):
+    stored = write_series(tmp_path)
+    volume = read_scan(tmp_path / "00-0.dcm")
+    assert (volume.array == stored[:1] - 1024).all()
+    assert volume.spacing == pytest.approx((3, 0.7, 0.8))
+    write_series(tmp_path, SliceThickness=None)
+    refuse(tmp_path / "00-0.dcm", "without SliceThickness")
+
+
+def test_one_series_is_chosen_of_several(tmp_path):
+    ct = write_series(tmp_path, SeriesNumber=2)
+    pet = write_series(tmp_path / "pet", SeriesNumber=5, **PET)
+    for file in (tmp_path / "pet").iterdir():
+        shutil.move(file, tmp_path / f"pet-{file.name}")
+    (tmp_path / "pet").rmdir()
+    refuse(tmp_path, r"2 series, 2 of which fit .*CT series number 2 \(5 files\), PT series number 5 \(5 files\)")
+    assert (read_scan(tmp_path, modality="CT").array == ct - 1024).all()
+    assert (read_scan(tmp_path, series=5).array == pet * 2).all()
+    uid = dcmread(tmp_path / "00-0.dcm").SeriesInstanceUID
+    assert read_scan(tmp_path, series=uid).modality == "CT"
+    refuse(tmp_path, "0 of which fit modality='MR'", modality="MR")
+    refuse(tmp_path, "0 of which fit", series=4)
+    write_series(tmp_path / "scout", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    refuse(tmp_path / "scout", "no CT, PET or MR scan, only scout views")
+    write_series(tmp_path / "shots", SOPClassUID=SecondaryCaptureImageStorage)
+    refuse(tmp_path / "shots", "only Secondary Capture Image Storage")
+
+
+def remove(name):
+    def change(folder):
+        (folder / name).unlink()
+
+    return change
+
+
+def again(folder):
+    shutil.copy(folder / "00-0.dcm", folder / "copy.dcm")
+
+
+@pytest.mark.parametrize(
+    ("change", "headers", "match"),
+    [
+        (remove("03-2.dcm"), {}, "slices are missing"),
+        (remove("07-1.dcm"), {}, "slices are missing"),
+        (again, {}, "at the place of another one"),
+        (None, {"each": lambda i: {"ImagePositionPatient": [0, 0, 5]}}, "at the place of another one"),
+        (None, {"each": lambda i: {"ImagePositionPatient": [0, i * 0.8, i * 3]}}, "14.9 degrees.*gantry was tilted"),
+        (None, {"each": lambda i: {"PixelSpacing": [1, 1 + i]}}, "different PixelSpacing"),
+        (None, {"each": lambda i: {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0] if i else [0, 1, 0, 1, 0, 0]}},
+         "different ImageOrientationPatient"),
+        (None, {"each": lambda i: {"FrameOfReferenceUID": f"1.2.{i + 1}"}}, "different FrameOfReferenceUID"),
+        (None, {"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "places no pixels"),
+        (None, {"PixelSpacing": [0, 1]}, "places no pixels"),
+        (None, {"PixelSpacing": None}, "without PixelSpacing"),
+        (None, {"ImagePositionPatient": None}, "without ImagePositionPatient"),
+        (None, {"ImageOrientationPatient": None}, "without ImageOrientationPatient"),
+        (None, {"RescaleSlope": None}, "without RescaleSlope"),
+        (None, {"RescaleIntercept": None}, "without RescaleSlope and RescaleIntercept"),
+        (None, {"RescaleType": "MGML"}, "RescaleType is not HU"),
+        (None, {"RescaleType": "US"}, "pass unit='HU'"),
+        (None, {"SamplesPerPixel": 3}, "colour"),
+        (None, {"PhotometricInterpretation": "PALETTE COLOR"}, "colour"),
+        (None, {"Rows": 60}, "cannot be decoded"),
+        (None, {"each": lambda i: {"Rows": 6 + i % 2}}, "different Rows"),
+        (None, {"Rows": 60000, "Columns": 60000}, "more than can be read"),
+        (None, {"Rows": None}, "no Rows"),
+        (None, {**PET, "Units": None}, "no Units"),
+    ],
+)  # fmt: skip
+def test_what_is_no_regular_grid_of_known_values_is_refused(tmp_path, change, headers, match):
+    write_series(tmp_path, **headers)
+    if change:
+        change(tmp_path)
+    refuse(tmp_path, match)
+
+
+def test_units_are_those_of_the_header(tmp_path):
+    write_series(tmp_path / "ct", RescaleType="US")
+    assert read_scan(tmp_path / "ct", unit="HU").unit == "HU"
+    write_series(tmp_path / "pet", **PET)
+    refuse(tmp_path / "pet", "values in Bq/mL, and unit='HU'", unit="HU")
+    refuse(tmp_path / "ct", "RescaleType|no PET", unit="SUV")
+    refuse(tmp_path / "pet", "its own spacing", spacing=1)
+
+
+def test_values_of_another_kind_are_not_repeated(tmp_path):
+    """Elements hold a name where a number belongs; neither errors nor warnings tell it."""
+    write_series(tmp_path)
+    for file in tmp_path.iterdir():
+        content = file.read_bytes()
+        place = content.index(b"\x28\x00\x30\x00DS") + 8
+        length = int.from_bytes(content[place - 2 : place], "little")
+        file.write_bytes(content[:place] + SECRET.encode().ljust(length)[:length] + content[place + length :])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        refuse(tmp_path, "2 finite numbers in PixelSpacing")
+
+
+def test_files_beside_a_series(tmp_path):
+    write_series(tmp_path)
+    for name in ("notes.txt", ".hidden", "DICOMDIR", "Thumbs.db"):
+        (tmp_path / name).write_text("x" * 200)
+    assert read_scan(tmp_path).shape == (5, 6, 8)
+    (tmp_path / "mislabelled.dcm").write_bytes(b"x" * 500)
+    refuse(tmp_path, "other files or folders beside")
+    refuse(tmp_path / "mislabelled.dcm", "no scan that can be read")
+
+
+# -- other formats -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("turn", [None, OBLIQUE, rotation(90, 0, 0), rotation(100, 80, -170)])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.mhd", "a.nhdr"])
+def test_formats_with_geometry_equal_simpleitk(tmp_path, name, turn):
+    image = sitk.GetImageFromArray(np.random.default_rng(1).integers(-900, 900, (4, 5, 6)).astype(np.int16))
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-10, 20, 55))
+    image.SetDirection((np.eye(3) if turn is None else turn).ravel().tolist())
+    sitk.WriteImage(image, str(tmp_path / name), useCompression=name != "a.nii")
+    volume = read_scan(tmp_path / name, unit="HU", modality="CT")
+    array, affine = from_sitk(sitk.DICOMOrient(sitk.ReadImage(str(tmp_path / name)), "LPS"))
+    assert (volume.array == array).all()
+    assert volume.affine == pytest.approx(affine, abs=1e-3)
+    assert (volume.unit, volume.modality) == ("HU", "CT")
+    refuse(tmp_path / name, "its own spacing", spacing=1)
+    refuse(tmp_path / name, "no DICOM", series=1)
+
+
+def test_formats_without_geometry_need_spacing(tmp_path):
+    from PIL import Image
+
+    array = np.random.default_rng(1).integers(0, 900, (3, 5, 6)).astype(np.uint16)
+    np.save(tmp_path / "a.npy", array)
+    for suffix in ("png", "tif"):
+        (tmp_path / suffix).mkdir()
+        for i, one in enumerate(array):
+            Image.fromarray(one).save(tmp_path / suffix / f"slice_{i}.{suffix}")
+    for place in (tmp_path / "a.npy", tmp_path / "png", tmp_path / "tif"):
+        refuse(place, "no geometry: pass spacing")
+        volume = read_scan(place, spacing=(3, 0.8, 0.7))
+        assert (volume.array == array).all()
+        assert (volume.spacing, volume.unit) == ((3.0, 0.8, 0.7), "")
+        refuse(place, "spacing is one length", spacing=-1)
+
+
+def test_a_nifti_without_a_place_is_refused(tmp_path):
+    import nibabel
+
+    path = tmp_path / "a.nii"
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
+    image.to_filename(path)
+    refuse(path, "no orientation codes")
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.header.set_xyzt_units("micron")
+    image.to_filename(path)
+    refuse(path, "in micron instead of mm")
+    nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4) + 0.1 * np.eye(4, k=1)).to_filename(path)
+    with pytest.raises(ValueError, match="a.nii.*orthogonal"):
+        read_scan(path)
+    nibabel.Nifti1Image(np.full((3, 4, 5), np.nan, np.float32), np.eye(4)).to_filename(path)
+    with pytest.raises(ValueError, match="a.nii.*finite"):
+        read_scan(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("a.nrrd", "type: int16\ndimension: 3\nsizes: 2 2 2\nencoding: raw\nendian: little\n\n", "no space"),
+        ("a.nrrd", "type: int16\ndimension: 3\nspace: scanner-xyz\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+         "space origin: (0,0,0)\nsizes: 2 2 2\nencoding: raw\nendian: little\n\n", "another space"),
+        ("a.nrrd", "type: int16\ndimension: 3\nspace: RAS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+         "space origin: (0,0,0)\nsizes: 90000 90000 90000\nencoding: raw\nendian: little\n\n", "more than can be read"),
+        ("a.nrrd", "type: int16\ndimension: 3\nspace: RAS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+         "space origin: (0,0,0)\nsizes: 2 2 2\nencoding: raw\nendian: little\ndata file: ../b.raw\n\n", "other files"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementDataFile = LOCAL\n",
+         "no ElementSpacing, TransformMatrix, Offset"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
+         "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = /etc/hostname\n", "other files"),
+    ],
+)  # fmt: skip
+def test_headers_without_geometry_or_with_others_data_are_refused(tmp_path, name, text, match):
+    start = "NRRD0004\n" if name == "a.nrrd" else ""
+    (tmp_path / name).write_bytes((start + text).encode() + bytes(16))
+    refuse(tmp_path / name, match)
+
+
+def test_no_scan_at_all(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no scan"):
+        read_scan(tmp_path / "nothing")
+    with pytest.raises(FileNotFoundError, match="there is no scan"):
+        read_scan("")
+    for name in ("a.dcm", "a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.npy", "a.txt", "a"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ValueError, match="a"):
+            read_scan(tmp_path / name, spacing=None)
+    np.save(tmp_path / "o.npy", np.array([[[{}]]], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="no array of numbers"):
+        read_scan(tmp_path / "o.npy", spacing=1)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no PNG slice"):
+        read_scan(tmp_path / "empty")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    refuse(tmp_path / "deep", "1 folders or notes")
