@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import LungLesionSegmentor as LungLesionSegmentor
     from mmdls.estimators import MultimodalClassifier as MultimodalClassifier
     from mmdls.estimators import MultimodalSurvival as MultimodalSurvival
+    from mmdls.estimators import PETFeatures as PETFeatures
     from mmdls.estimators import RadiomicsCox as RadiomicsCox
     from mmdls.estimators import SliceEncoder as SliceEncoder
     from mmdls.estimators import StabilityFilter as StabilityFilter
@@ -86,6 +87,7 @@ _HOME = {
     "TabularEncoder": "mmdls.estimators",
     "ComBat": "mmdls.estimators",
     "StabilityFilter": "mmdls.estimators",
+    "PETFeatures": "mmdls.estimators",
     "VarianceFilter": "mmdls.estimators",
     "VectorBagEncoder": "mmdls.estimators",
     "CorrelationFilter": "mmdls.estimators",

@@ -176,8 +176,8 @@ SHELLS = {
     "stability_filter": StabilityFilter,
     "vector_bag_encoder": VectorBagEncoder,
 }
-# Reads volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks it.
-VOLUMES_ONLY = {"lung_lesion_segmentor"}
+# They read volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks them.
+VOLUMES_ONLY = {"lung_lesion_segmentor", "pet_features", "radiomics_extractor"}
 MODELS = [shrunk(SHELLS.get(name, estimators[name])) for name in estimators if name not in VOLUMES_ONLY]
 MODELS += [shelf.VarianceFilter(), shelf.CorrelationFilter()]
 

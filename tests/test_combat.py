@@ -184,6 +184,23 @@ def test_a_column_that_a_centre_never_measured(data):
     np.testing.assert_array_equal(kept.loc[same, "radiomics_0"], data.loc[same, "radiomics_0"])
 
 
+def test_the_only_value_of_a_centre_has_no_say(data):
+    X, gone = data.copy(), data.copy()
+    rows = np.flatnonzero(data["centre"] == "a")
+    X.loc[rows[1:], "radiomics_0"] = np.nan
+    X.loc[rows[0], "radiomics_0"] = 1e6
+    gone.loc[rows, "radiomics_0"] = np.nan
+    alone, without = (ComBat().fit(table).effects_ for table in (X, gone))
+    np.testing.assert_allclose(alone.shift, without.shift)
+    np.testing.assert_allclose(alone.deviation, without.deviation)
+
+
+def test_a_covariate_is_not_harmonised(data):
+    model = ComBat(covariates=["radiomics_0"]).fit(data)
+    assert model.harmonised_ == [f"radiomics_{i}" for i in range(1, 7)]
+    assert (model.transform(data)["radiomics_0"] == data["radiomics_0"]).all()
+
+
 def test_a_patient_alone_and_the_order_of_rows_and_codes_of_centres(data):
     model = ComBat().fit(data)
     together = model.transform(data)

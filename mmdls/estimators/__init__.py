@@ -4,6 +4,7 @@ from mmdls.estimators._combat import ComBat
 from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
 from mmdls.estimators._coxnet import CoxNet
 from mmdls.estimators._mmdls import MMDLS
+from mmdls.estimators._pet_features import PETFeatures
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
@@ -22,6 +23,7 @@ __all__ = [
     "LungLesionSegmentor",
     "MultimodalClassifier",
     "MultimodalSurvival",
+    "PETFeatures",
     "RadiomicsCox",
     "SliceEncoder",
     "StabilityFilter",

@@ -17,6 +17,7 @@ __all__ = [
     "equipped",
     "finds_masks",
     "is_array",
+    "measures_scans",
     "outcome_forms",
     "readable",
     "reads_images",
@@ -172,18 +173,27 @@ def shrunk(estimator: type[BaseEstimator], **values: Any) -> BaseEstimator:
 
 def reads_images(model: BaseEstimator) -> bool:
     """Whether a model has nothing to learn from without images."""
-    return finds_masks(model) or getattr(model, "reads", None) == "images"
+    return finds_masks(model) or measures_scans(model) or getattr(model, "reads", None) == "images"
 
 
 def finds_masks(model: BaseEstimator) -> bool:
     """Whether a model learns the masks of images."""
-    return hasattr(model, "image_column")
+    return hasattr(model, "image_column") and not measures_scans(model)
+
+
+def measures_scans(model: BaseEstimator) -> bool:
+    """Whether a model measures lesions, of which it has a mask."""
+    return hasattr(model, "mask_column")
 
 
 def readable(X: pd.DataFrame, model: BaseEstimator) -> pd.DataFrame:
     """The part of a simulated cohort that an estimator reads."""
     if finds_masks(model):
         return _masked(X)
+    if measures_scans(model):
+        images = X["lesion_image"].map(lambda image: (image, (3.0, 1.0, 1.0)) if is_array(image) else None)
+        masks = X["lesion_image"].map(lambda image: image > np.median(image) if is_array(image) else None)
+        return pd.DataFrame({model.image_column: images, model.image_column.replace("_image", "_mask"): masks})
     reads = getattr(model, "reads", None)
     if reads == "images":  # encodes one image column
         return X[["lesion_image"]]

@@ -1,0 +1,186 @@
+"""What transformers have in common that measure a lesion in a scan: cells to voxels, one patient after the other."""
+
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from mmdls.cohort import check_features, modality_name
+from mmdls.images import is_missing
+from mmdls.scans import Volume, read_scan, resample, same_geometry
+
+__all__ = ["ScanFeatures"]
+
+# What a damaged file, an odd cell or an engine may raise for one patient.
+_OF_ONE_PATIENT = (ValueError, TypeError, OSError, ArithmeticError, LookupError, RuntimeError)
+
+
+class ScanFeatures(TransformerMixin, BaseEstimator):
+    """Numbers of one lesion or all lesions of a patient, from an image and a mask."""
+
+    image_column: str
+    mask_column: str | None
+    label: Any
+    resample_mask: bool
+    n_jobs: int | None
+    verbose: int
+    # Of the values of the image: what files are read as, and what volumes must be in.
+    unit = ""
+
+    @abstractmethod
+    def _names(self) -> list[str]:
+        """Names of the numbers."""
+
+    @abstractmethod
+    def _measure(self, image: Volume, mask: np.ndarray) -> Sequence[float]:
+        """The numbers of a patient; the mask has at least one voxel."""
+
+    @property
+    def _mask_column(self) -> str:
+        return f"{modality_name(self.image_column)}_mask" if self.mask_column is None else self.mask_column
+
+    def fit(self, X: pd.DataFrame, y: Any = None) -> "ScanFeatures":
+        """Check parameters and columns; nothing is learned.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            With the columns of images and masks.
+        y : default=None
+            Never read.
+
+        Returns
+        -------
+        ScanFeatures
+        """
+        self._validate_params()
+        self._check_parameters()
+        self.feature_names_in_ = np.asarray(self._table(X).columns, dtype=object)
+        self.n_features_in_ = 2
+        return self
+
+    def transform(self, X: pd.DataFrame) -> np.ndarray:
+        """Measure patients.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame
+            A cell is a path, a :class:`mmdls.scans.Volume`, or ``(array, spacing)`` with millimetres between slices,
+            rows and columns; a mask may also be an array of the shape of an image that is no file. None is missing.
+
+        Returns
+        -------
+        ndarray of shape (n_patients, n_features_out)
+            NaN for a patient without image or mask, and for one who cannot be measured: ``failures_`` has the reason,
+            and a warning says so.
+        """
+        check_is_fitted(self, "n_features_in_")
+        table = self._table(X)
+        jobs = (delayed(_measured)(self, *row) for row in table.itertuples(name=None))
+        answers = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
+        found = list(tqdm(answers, total=len(table), desc=type(self).__name__, disable=not self.verbose))
+        failed = {patient: reason for patient, (_, reason) in zip(table.index, found, strict=True) if reason}
+        self.failures_ = pd.DataFrame({"reason": pd.Series(failed, dtype=object)})
+        if failed:
+            patient, reason = next(iter(failed.items()))
+            warnings.warn(
+                f"{len(failed)} of {len(table)} patients could not be measured and are NaN; failures_ has the reasons. "
+                f"The first one, {patient!r}: {reason}",
+                stacklevel=3,
+            )
+        return np.array([values for values, _ in found], dtype=float).reshape(len(table), len(self._names()))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Names of the columns that come out.
+
+        Parameters
+        ----------
+        input_features : default=None
+            Ignored.
+        """
+        check_is_fitted(self, "n_features_in_")
+        return np.asarray(self._names(), dtype=object)
+
+    def _check_parameters(self) -> None:
+        """Refuse parameters that do not fit together."""
+
+    def _table(self, X: Any) -> pd.DataFrame:
+        check_features(X)
+        columns = [self.image_column, self._mask_column]
+        if absent := [name for name in columns if name not in X.columns]:
+            raise ValueError(
+                f"X lacks the columns {absent}; {type(self).__name__} reads an image and its mask: rename yours, or "
+                f"name them by image_column= and mask_column=. Columns: {list(X.columns)[:30]}."
+            )
+        return X[columns]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+def _measured(features: ScanFeatures, patient: Any, image_cell: Any, mask_cell: Any) -> tuple[Sequence[float], str]:
+    """The numbers of a patient, and why there are none."""
+    nothing = [np.nan] * len(features._names())
+    if is_missing(image_cell):
+        return nothing, ""
+    if is_missing(mask_cell):
+        return nothing, "there is an image and no mask"
+    try:
+        image = _image_of(image_cell, features.unit, patient)
+        mask = _mask_of(mask_cell, image, image_cell, features, patient)
+        if not mask.any():
+            return nothing, "the mask is empty"
+        return features._measure(image, mask), ""
+    except _OF_ONE_PATIENT as error:
+        return nothing, f"{type(error).__name__}: {error}"
+
+
+def _image_of(cell: Any, unit: str, patient: Any) -> Volume:
+    volume = _volume(cell, unit, patient)
+    if unit and volume.unit not in ("", unit):
+        raise ValueError(f"the image is in {volume.unit!r}, and {unit!r} is needed; convert it.")
+    return volume
+
+
+def _mask_of(cell: Any, image: Volume, image_cell: Any, features: ScanFeatures, patient: Any) -> np.ndarray:
+    if isinstance(cell, np.ndarray):
+        if isinstance(image_cell, str | PathLike):
+            raise ValueError("the image is a file, and the mask an array without a place; give a file or a Volume.")
+        mask = Volume(cell, image.affine) if cell.shape == image.shape else None
+    else:
+        mask = _volume(cell, "label", patient)
+        if not same_geometry(image, mask):
+            mask = resample(mask, like=image, order=0, fill=0) if features.resample_mask else None
+    if mask is None:
+        raise ValueError(
+            f"the mask has other voxels than the image, whose shape is {image.shape}; resample_mask=True takes the "
+            "nearest ones."
+        )
+    labels = np.unique(mask.array[mask.array != 0])
+    if features.label is None and len(labels) > 1:
+        raise ValueError(f"the mask has the labels {labels[:8].tolist()}; say by label= which are the lesion.")
+    return mask.array != 0 if features.label is None else np.isin(mask.array, features.label)
+
+
+def _volume(cell: Any, unit: str, patient: Any) -> Volume:
+    if isinstance(cell, Volume):
+        return cell
+    if isinstance(cell, str | PathLike):
+        return read_scan(cell, unit=unit or None, patient=patient)
+    if isinstance(cell, tuple | list) and len(cell) == 2 and np.ndim(cell[0]) == 3:
+        spacing = np.broadcast_to(np.asarray(cell[1], dtype=float), 3)
+        return Volume(np.asarray(cell[0]), np.diag([*spacing, 1.0]), unit=unit)
+    raise TypeError(
+        f"a cell holds a path, a Volume, or (array, spacing) with the mm between slices, rows and columns; got "
+        f"{type(cell).__name__}, which has no voxel size."
+    )
