@@ -44,7 +44,7 @@ def training_net(network, inputs, targets, compute):
         Ensemble([network]),
         criterion=_WeightedSum,
         criterion__weights={},
-        members=[Member(inputs, torch.zeros(len(inputs), dtype=torch.bool), {})],
+        members=[Member(inputs, torch.zeros(len(inputs), dtype=torch.bool))],
         targets=targets,
         compute=compute,
         iterator_train=_Batches,

@@ -17,15 +17,14 @@ from mmdls.estimators import MMDLS, MultimodalSurvival, TabularEncoder
 from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.modules import (
     ClassHead,
-    ConcatFusion,
+    Combination,
     CoxHead,
     Ensemble,
     LinearPart,
     LinearPredictor,
-    MultimodalNet,
     Outputs,
-    TabularNet,
 )
+from mmdls.training._combining import combination_of
 from mmdls.training._linear import _choose_penalties, _Problem, fit_linear
 from mmdls.training._members import folds_of
 
@@ -120,15 +119,30 @@ def test_columns_of_absent_tables_count_as_their_mean():
     assert columns.tolist() == [[2.0], [0.0]]
 
 
-def test_members_are_averaged_and_trusted_in_part():
-    predictor = LinearPredictor(torch.ones(2, 1, 1), torch.zeros(2, 1), trust=0.5)
-    ensemble = Ensemble([], LinearPart({}, {}, {"os": predictor}))
+def test_members_are_averaged_with_the_linear_part():
+    predictor = LinearPredictor(torch.ones(2, 1, 1), torch.zeros(2, 1))
+    combination = Combination([0.5, 2.0], torch.tensor([1.0]))
+    ensemble = Ensemble([], LinearPart({}, {}, {"os": predictor}), {"os": combination})
     linear = {"os": predictor(torch.tensor([[3.0]]).double())}
-    members = [Outputs(torch.zeros(1, 1), {"os": torch.tensor([[3.0 + add]])}) for add in (1.0, 5.0)]
-    assert ensemble.combine(members, linear).tasks["os"].item() == 3 + 0.5 * 3
-    assert ensemble.combine(members, linear).members["os"].flatten().tolist() == [3.5, 5.5]
-    predictor.trust.fill_(0.0)
-    assert ensemble.combine(members, linear).tasks["os"].item() == 3
+    members = [Outputs(torch.zeros(1, 1), {"os": torch.tensor([[value]])}) for value in (2.0, 6.0)]
+    assert ensemble.combine(members, linear).tasks["os"].item() == 0.5 * 4 + 2 * 3 + 1
+    assert ensemble.combine(members, linear).members["os"].flatten().tolist() == [8.0, 10.0]
+    assert ensemble.weights(["os", "dfs"]).to_numpy().tolist() == [[0.5, 2.0], [1.0, 0.0]]
+
+
+def test_weights_are_those_of_held_out_patients_and_of_a_plain_mean_before_any():
+    rng = np.random.default_rng(0)
+    logit, noise = torch.as_tensor(rng.normal(size=(2, 4000, 1)) * 2)
+    label = torch.as_tensor(rng.uniform(size=4000) < torch.sigmoid(logit[:, 0] + 0.7).numpy()).double()
+
+    def loss(parameters, label=label):
+        return nn.functional.binary_cross_entropy_with_logits(parameters[:, 0], label)
+
+    too_extreme = combination_of(loss, 4 * logit, noise, 4000.0)
+    np.testing.assert_allclose(too_extreme.weights, [0.25, 0.0], atol=0.02)
+    assert too_extreme.shift.item() == pytest.approx(0.7, abs=0.1)
+    few = combination_of(lambda parameters: loss(parameters[:4], label[:4]), 4 * logit, noise, 4.0)
+    assert 0.1 < few.weights[1] < 0.9, "four patients change little"
 
 
 def test_what_a_member_holds_out_it_never_learns_from(tables):
@@ -153,29 +167,28 @@ def test_what_a_member_holds_out_it_never_learns_from(tables):
     assert len(second) and differs(1) and not differs(0)
 
 
-def test_networks_without_a_gain_are_not_trusted():
+def test_pure_noise_is_answered_by_the_mean():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(120, 3)), columns=["clinical_a", "clinical_b", "clinical_c"])
     y = pd.DataFrame({"os_time": rng.exponential(size=120), "os_event": 1.0})
     model = MMDLS(table_encoder=LINEAR, n_members=5, trainer=Trainer(max_epochs=30), random_state=0).fit(X, y)
-    assert model.trust_["os"] == pytest.approx(0, abs=0.3)
     spread = model.predict(X)["os"].std()
     assert spread < 0.3, "curves of pure noise are near the Kaplan-Meier curve"
 
 
-def test_networks_earn_trust_where_a_line_cannot_follow():
+def test_networks_get_weight_where_a_line_cannot_follow():
     rng = np.random.default_rng(0)
     X = pd.DataFrame(rng.normal(size=(300, 2)), columns=["clinical_a", "clinical_b"])
     y = pd.DataFrame({"label": np.where(X["clinical_a"] * X["clinical_b"] > 0, "same", "other")})
     encoder = TabularEncoder(hidden_sizes=(16,), linear=True)
     model = MMDLS(table_encoder=encoder, n_members=5, trainer=Trainer(max_epochs=60), random_state=0).fit(X, y)
-    assert model.trust_["label"] > 0.5 and model.score(X, y) > 0.9
+    assert model.combination_.loc["label", "networks"] > 0.5 and model.score(X, y) > 0.9
 
 
 def test_one_member_is_one_network(tables):
     X, y = tables
     model = MMDLS(n_members=1, **QUICK).fit(X, y)
-    assert len(model.net_.module_.members) == 1 and model.trust_ == dict.fromkeys(model.tasks_, 1.0)
+    assert len(model.net_.module_.members) == 1
     assert model.transform(X).shape == (90, 64)
     assert MMDLS(n_members=3, **QUICK).fit(X, y).transform(X).shape == (90, 3 * 64)
     with pytest.raises(ValueError, match="one member has no spread; fit with n_members of at least 2"):
@@ -230,7 +243,7 @@ def test_a_training_that_ends_too_early_says_so(tables):
     outcome = pd.DataFrame({"os_time": rng.exponential(size=60), "os_event": 1.0})
     encoder = TabularEncoder(linear=False)
     with pytest.warns(ConvergenceWarning, match="the networks learned nothing that helps with new patients"):
-        MultimodalSurvival(table_encoder=encoder, n_members=5, trainer=Trainer(learning_rate=0.3), random_state=0).fit(
+        MultimodalSurvival(table_encoder=encoder, n_members=5, trainer=Trainer(learning_rate=0.03), random_state=0).fit(
             noise, outcome
         )
     with warnings.catch_warnings():
@@ -239,16 +252,3 @@ def test_a_training_that_ends_too_early_says_so(tables):
         # The last weights are kept, and the loss was best before.
         fast = Trainer(max_epochs=30, learning_rate=0.1, patience=None)
         MultimodalSurvival(trainer=fast, random_state=0).fit(X, y)
-
-
-def test_heads_start_at_zero_beside_the_linear_part():
-    class Deep(CoxHead):
-        def __init__(self, in_features):
-            super().__init__(in_features)
-            self.first = nn.Linear(in_features, in_features)
-
-    heads = {"os": Deep(3)}
-    before = heads["os"].first.weight.clone()
-    network = MultimodalNet({"a": TabularNet(3, ())}, ConcatFusion({"a": 3}), {}, heads, {}, hidden_features=3)
-    network.start_at_zero()
-    assert (heads["os"].linear.weight == 0).all() and torch.equal(heads["os"].first.weight, before)

@@ -143,7 +143,7 @@ def test_too_few_events_leave_the_linear_predictor_alone():
         model = MMDLS(
             n_members=5, table_encoder=TabularEncoder(linear=True), trainer=Trainer(max_epochs=3), random_state=0
         ).fit(X, y)
-    assert model.net_.module_.trust("os") == 0
+    assert model.combination_.loc["os"].tolist() == [0, 1]
     X, y = survivors(12)
     model = MMDLS(
         n_members=5, table_encoder=TabularEncoder(linear=True), trainer=Trainer(max_epochs=3), random_state=0

@@ -93,8 +93,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
     tasks_ : dict of str to mmdls.cohort.Task
     classes_ : dict of str to ndarray
         The classes of each class task.
-    trust_ : dict of str to float
-        By task, the factor of what the networks add to the linear predictor: 0 if held-out patients show no gain.
+    combination_ : pandas.DataFrame of shape (n_tasks, 2)
+        The weights of networks and of the linear part in the answers to each task.
     unique_times_ : dict of str to ndarray
         The times (months) at which each endpoint's survival function steps.
     training_outcomes_ : dict of str to structured ndarray
@@ -214,7 +214,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
-        self.trust_ = dict.fromkeys(self.tasks_, 1.0)
+        self.combination_ = self._network.weights(list(self.tasks_))
         self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 

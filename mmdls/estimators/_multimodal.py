@@ -196,7 +196,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(self.net_)
-        self.trust_ = {name: self._network.trust(name) for name in tasks}
+        self.combination_ = self._network.weights(list(tasks))
         for name, encoder, columns in self.modalities_:
             as_encoder(encoder).set_network(self._network.first.encoders[name], columns)
         self._fit_answers(parameters, inputs.present.any(dim=1), y, list(tasks), sample_weight)

@@ -3,7 +3,7 @@
 from mmdls.modules.backbones import AntialiasedBackbone, ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
-from mmdls.modules.ensemble import Ensemble, LinearPart, LinearPredictor
+from mmdls.modules.ensemble import Combination, Ensemble, LinearPart, LinearPredictor
 from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
 from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
 from mmdls.modules.logistic_hazard import LogisticHazardHead
@@ -25,6 +25,7 @@ __all__ = [
     "ConvBackbone",
     "CoxHead",
     "CrossAttentionUNet",
+    "Combination",
     "Ensemble",
     "LinearPart",
     "LinearPredictor",

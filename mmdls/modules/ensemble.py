@@ -3,39 +3,61 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.multimodal import AttentionWeights, MultimodalNet, Outputs
 
-__all__ = ["Ensemble", "LinearPart", "LinearPredictor"]
+__all__ = ["Combination", "Ensemble", "LinearPart", "LinearPredictor"]
 
 
 class LinearPredictor(nn.Module):
-    """The linear predictor of one task for each member, and how far the networks are trusted to correct it.
+    """The linear predictor of one task for each member.
 
     Parameters
     ----------
     coefficients : Tensor of shape (n_members, n_columns, P)
     intercept : Tensor of shape (n_members, P)
-    trust : float, default=1.0
-        Factor of what the networks add; 0 leaves the linear predictor alone.
     """
 
     coefficients: Tensor
     intercept: Tensor
-    trust: Tensor
 
-    def __init__(self, coefficients: Tensor, intercept: Tensor, trust: float = 1.0):
+    def __init__(self, coefficients: Tensor, intercept: Tensor):
         super().__init__()
         self.register_buffer("coefficients", coefficients.double())
         self.register_buffer("intercept", intercept.double())
-        self.register_buffer("trust", torch.tensor(trust, dtype=torch.float64))
 
     def forward(self, columns: Tensor) -> Tensor:
         """Standardised columns (B, n_columns) -> parameters of the task (B, n_members, P)."""
         return torch.einsum("bc,mcp->bmp", columns, self.coefficients) + self.intercept
+
+
+class Combination(nn.Module):
+    """Weighted sum of what the networks and the linear part say of one task.
+
+    Parameters
+    ----------
+    weights : sequence of float, default=(1.0,)
+        Of the networks and, if there is one, of the linear part; not negative.
+    shift : Tensor of shape (P,), default=None
+        Added to the sum; zero by default.
+    """
+
+    weights: Tensor
+    shift: Tensor
+
+    def __init__(self, weights: Sequence[float] = (1.0,), shift: Tensor | None = None):
+        super().__init__()
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float64))
+        self.register_buffer("shift", torch.zeros(1, dtype=torch.float64) if shift is None else shift.double())
+
+    def forward(self, networks: Tensor, linear: Tensor | None = None) -> Tensor:
+        """Parameters (..., P) by networks and by the linear part -> parameters (..., P)."""
+        parts = [networks] if linear is None else [networks, linear]
+        return sum((w * part for w, part in zip(self.weights, parts, strict=True)), self.shift)
 
 
 class LinearPart(nn.Module):
@@ -79,29 +101,35 @@ class LinearPart(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """Networks of one architecture, whose parameters of every task are averaged, and the linear part they correct.
+    """Networks of one architecture and a linear part, whose parameters of every task are added up and averaged.
 
-    The parameters of a task are log hazards, logits or standardised values. Those of a member are its linear predictor
-    and ``trust`` times what its network adds.
+    The parameters of a task are log hazards, logits or standardised values.
 
     Parameters
     ----------
     members : sequence of MultimodalNet
     linear : LinearPart, default=None
         None for networks that stand alone.
+    combinations : mapping of str to Combination, default=None
+        By task; a task without one is answered by the networks alone.
 
     References
     ----------
     .. [1] Lakshminarayanan B, Pritzel A, Blundell C. Simple and scalable predictive uncertainty estimation using deep
        ensembles. NeurIPS, 2017.
-    .. [2] Cheng HT et al. Wide & deep learning for recommender systems. Workshop on deep learning for recommender
-       systems, 2016.
+    .. [2] Breiman L. Stacked regressions. Machine learning, 1996.
     """
 
-    def __init__(self, members: Sequence[MultimodalNet], linear: LinearPart | None = None):
+    def __init__(
+        self,
+        members: Sequence[MultimodalNet],
+        linear: LinearPart | None = None,
+        combinations: Mapping[str, Combination] | None = None,
+    ):
         super().__init__()
         self.members = nn.ModuleList(members)
         self.linear = linear
+        self.combinations = NamedModules(combinations or {})
 
     @property
     def networks(self) -> list[MultimodalNet]:
@@ -117,17 +145,22 @@ class Ensemble(nn.Module):
         """The head of a task of the first member; baselines and time grids are those of this one."""
         return self.first.head(task)
 
+    def weights(self, tasks: Sequence[str]) -> pd.DataFrame:
+        """The weights of networks and linear part, one row a task."""
+        found = [self.combinations[name].weights if name in self.combinations else torch.ones(1) for name in tasks]
+        rows = [[*weights.tolist(), 0.0][:2] for weights in found]
+        return pd.DataFrame(rows, list(tasks), ["networks", "linear"])
+
     def combine(self, outputs: Sequence[Outputs], linear: Mapping[str, Tensor]) -> Outputs:
-        """Outputs of every member, and the linear part (B, n_members, P) in them -> outputs of the ensemble.
+        """Outputs of every member, and of the linear part (B, n_members, P) -> outputs of the ensemble.
 
         Shared representations stand beside each other; weights of attention are averaged.
         """
         tasks, members = {}, {}
         for name in outputs[0].tasks:
             stacked = torch.stack([each.tasks[name] for each in outputs], dim=1)
-            if name in linear:
-                start, trust = linear[name].to(stacked), self.trust(name)
-                stacked = start + trust * (stacked - start)
+            if name in self.combinations:
+                stacked = self.combinations[name](stacked, linear.get(name))
             tasks[name], members[name] = stacked.mean(dim=1), stacked
         weights = [each.attention.modalities for each in outputs if each.attention.modalities is not None]
         attention = AttentionWeights(
@@ -136,10 +169,6 @@ class Ensemble(nn.Module):
         )
         shared = torch.cat([each.shared for each in outputs], dim=1)
         return Outputs(shared, tasks, attention=attention, unknown=outputs[0].unknown, members=members)
-
-    def trust(self, task: str) -> float:
-        """Factor of what the members add to a task."""
-        return 1.0 if self.linear is None else float(self.linear.predictors[task].trust)
 
 
 def _mean(values: Sequence[Tensor]) -> Tensor:

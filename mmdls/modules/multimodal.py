@@ -200,19 +200,6 @@ class MultimodalNet(nn.Module):
         features: Any = self.fusion if task in self.heads else self.trunk[0]
         return int(features.out_features)
 
-    @torch.no_grad()
-    def start_at_zero(self) -> None:
-        """Let every head whose last layer is called ``linear`` begin with parameters of zero.
-
-        A network that corrects other predictions then begins with these.
-        """
-        for head in [*self.heads.values(), *self.conditioned_heads.values()]:
-            for part in head.modules():
-                last = getattr(part, "linear", None)
-                if isinstance(last, nn.Linear):
-                    for weight in last.parameters():
-                        weight.zero_()
-
     def embed(self, batch: Mapping[str, tuple[Tensor, ...]]) -> dict[str, Tensor]:
         """What each encoder reads -> embeddings {name: (B, D_name)}.
 
@@ -229,44 +216,26 @@ class MultimodalNet(nn.Module):
             present = self._hide(present)
         return self.fusion(embeddings, present)
 
-    def predict(self, shared: Tensor, start: Mapping[str, Tensor] | None = None) -> Outputs:
-        """Shared representation (B, D) -> parameters of every task, and its logits at horizons.
-
-        Parameters
-        ----------
-        shared : Tensor of shape (B, D)
-        start : mapping of str to Tensor of shape (B, P), default=None
-            Parameters of tasks to which the heads add, such as those of a linear model.
-        """
-        start = start or {}
-
-        def answer(name: str, head: Any, features: Tensor) -> Tensor:
-            parameters = head(features)
-            return parameters + start[name].to(parameters) if name in start else parameters
-
-        outputs = Outputs(shared, {name: answer(name, head, shared) for name, head in self.heads.items()})
+    def predict(self, shared: Tensor) -> Outputs:
+        """Shared representation (B, D) -> parameters of every task, and its logits at horizons."""
+        outputs = Outputs(shared, {name: head(shared) for name, head in self.heads.items()})
         features = dict.fromkeys(self.heads, shared)
         if self.conditioned_heads:
             conditions = [shared]
             for name, embedding in self.class_embeddings.items():
                 conditions.append(self.heads[name].probabilities(outputs.tasks[name]) @ embedding.weight)
             features |= dict.fromkeys(self.conditioned_heads, self.trunk(torch.cat(conditions, dim=1)))
-        outputs.tasks |= {name: answer(name, head, features[name]) for name, head in self.conditioned_heads.items()}
+        outputs.tasks |= {name: head(features[name]) for name, head in self.conditioned_heads.items()}
         outputs.horizons = {name: head(features[name]) for name, head in self.horizon_heads.items()}
         return outputs
 
-    def forward(
-        self,
-        batch: Mapping[str, tuple[Tensor, ...]],
-        present: Tensor,
-        start: Mapping[str, Tensor] | None = None,
-    ) -> Outputs:
-        """What each encoder reads, see :meth:`embed`, presence (B, M), and see :meth:`predict` -> outputs.
+    def forward(self, batch: Mapping[str, tuple[Tensor, ...]], present: Tensor) -> Outputs:
+        """What each encoder reads, see :meth:`embed`, and presence (B, M) -> outputs.
 
         In training the outputs hold those of the heads of single modalities too.
         """
         embeddings = self.embed(batch)
-        outputs = self.predict(self.represent(embeddings, present), start)
+        outputs = self.predict(self.represent(embeddings, present))
         outputs.embeddings, outputs.unknown = embeddings, ~present.any(dim=1)
         if self.training:
             outputs.unimodal = {

@@ -1,6 +1,7 @@
 """From hyperparameters to a network, and from a cohort to a trained one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 
 from mmdls.cohort import Task
 from mmdls.encoders import BagData, Encoder
-from mmdls.modules import BagNet, Ensemble, MultimodalNet
+from mmdls.modules import BagNet, Combination, Ensemble, MultimodalNet
 from mmdls.parts import build
 from mmdls.registry import fusions
+from mmdls.training._combining import combination_of
 from mmdls.training._compute import seeded
 from mmdls.training._fit import train
 from mmdls.training._holdout import hold_out
@@ -74,10 +76,7 @@ def build_network(
 
     shared = [task for task in tasks.values() if not task.is_conditioned]
     conditioned = [task for task in tasks.values() if task.is_conditioned]
-    # What a linear part reads cannot be lost to a modality that is learned faster.
-    supervised = [name for name in networks if inputs.data[name].linear is None]
-    if unimodal_loss_weight <= 0 or len(networks) == 1:
-        supervised = []
+    supervised = list(networks) if unimodal_loss_weight > 0 and len(networks) > 1 else []
     return MultimodalNet(
         networks,
         fused,
@@ -160,27 +159,25 @@ def fit_network(
                     head.prepare(*outcome)
             networks.append(network)
             held_by_it = torch.as_tensor(np.isin(np.arange(len(y)), own))
-            members.append(Member(replace(inputs, frozen=frozen), held_by_it, {}))
+            members.append(Member(replace(inputs, frozen=frozen), held_by_it))
         linear = None
-        if n_members > 1 or any(data.linear is not None for data in inputs.data.values()):
-            linear, starts = fit_linear_part(inputs, targets, networks[0], y, rows, held, seed)
-            for network, member, start in zip(networks, members, starts, strict=True):
-                member.start = start
-                network.start_at_zero()
-            if len(linear.center) and n_members > 1 and trainer.validation_fraction > 0:
-                # Too few events to tell how far the networks help: the linear predictor stands alone.
-                for name in tasks.keys() - deciding:
-                    linear.predictors[name].trust.fill_(0.0)
+        by_linear: dict[str, torch.Tensor] = {}
+        if any(data.linear is not None for data in inputs.data.values()):
+            linear, by_linear = fit_linear_part(inputs, targets, networks[0], y, rows, held, seed)
         net = train(
             Ensemble(networks, linear),
             members,
             targets,
             rows,
             deciding,
+            linear=by_linear,
             learning_rate_factors={name: encoder.learning_rate_factors() for name, encoder in encoders.items()},
             compute=compute,
             trainer=trainer,
         )
+        if linear is not None or n_members > 1:
+            asked = n_members > 1 and trainer.validation_fraction > 0
+            _combine(net, rows, by_linear, tasks.keys() - deciding if asked else ())
         for network in networks:
             ready_to_predict(network)
         if n_members > 1 and any(map(len, held)):
@@ -190,3 +187,36 @@ def fit_network(
             parameters = forward_cohort(net.module_, [member.inputs for member in members], compute).tasks
         net.detach_data()
         return net, parameters
+
+
+def _combine(net: CohortNet, rows: np.ndarray, by_linear: Mapping[str, torch.Tensor], untold: Collection[str]) -> None:
+    """Weigh networks and linear part of every task; held-out parameters become those of the weighted sum.
+
+    Of the tasks ``untold`` too few events were held out to tell whether the networks learned anything.
+    """
+    for name in net.targets.tasks:
+        networks, linear = net.held_out_.get(name), by_linear.get(name)
+        if name in untold and linear is not None:
+            combination = Combination([0.0, 1.0])
+        elif networks is None:
+            combination = Combination() if linear is None else Combination([0.5, 0.5])
+        else:
+            combination = _best_combination(net, name, rows, networks, linear)
+        net.module_.combinations[name] = combination
+        if networks is not None:
+            net.held_out_[name] = combination(networks, linear)
+
+
+def _best_combination(
+    net: CohortNet, name: str, rows: np.ndarray, networks: torch.Tensor, linear: torch.Tensor | None
+) -> Combination:
+    task = net.targets.tasks[name]
+    known = rows[net.targets.known[name].numpy()[rows] & networks[rows].isfinite().all(dim=1).numpy()]
+    outcome, targets = net.targets.outcomes[name][known], net.targets.of(name, known)
+    head = deepcopy(net.module_.head(name)).cpu()
+    return combination_of(
+        lambda parameters: head.loss(parameters, *targets),
+        networks[torch.as_tensor(known)],
+        None if linear is None else linear[torch.as_tensor(known)],
+        max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
+    )

@@ -34,6 +34,7 @@ def train(
     rows: np.ndarray,
     deciding: frozenset[str],
     *,
+    linear: Mapping[str, torch.Tensor],
     trainer: Trainer,
     learning_rate_factors: Mapping[str, Mapping[str, float]],
     compute: Compute,
@@ -49,6 +50,8 @@ def train(
     rows : ndarray of int
     deciding : frozenset of str
         The tasks whose losses on held-out rows select the best epoch.
+    linear : mapping of str to Tensor of shape (n_patients, P)
+        By task, what the linear part says of held-out rows; empty without one.
     trainer : Trainer
     learning_rate_factors : mapping of str to mapping of str to float
         By modality, factors of the learning rate by patterns of the names of its encoder's parameters.
@@ -87,7 +90,7 @@ def train(
     callbacks += trainer.callbacks or ()
     # Last, since it ends the training before the callbacks behind it hear of the epoch.
     if len(validation_rows):
-        callbacks.append(("selection", Selection(validation_rows, deciding, trainer.patience, single)))
+        callbacks.append(("selection", Selection(validation_rows, deciding, trainer.patience)))
     channels_last(ensemble)
     if compute.compile:
         for network in ensemble.networks:
@@ -102,6 +105,7 @@ def train(
         targets=targets,
         compute=compute,
         deciding=deciding,
+        linear=linear,
         optimizer=_OPTIMIZERS[trainer.optimizer],
         optimizer__weight_decay=trainer.weight_decay,
         optimizer__param_groups=[

@@ -41,8 +41,7 @@ def forward_cohort(
         for rows in torch.arange(len(each[0])).split(n_patients):
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
             outputs = [
-                _forward(network, own, rows, compute, {name: values[:, k] for name, values in linear.items()})
-                for k, (network, own) in enumerate(zip(ensemble.networks, each, strict=True))
+                _forward(network, own, rows, compute) for network, own in zip(ensemble.networks, each, strict=True)
             ]
             found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)
@@ -58,15 +57,13 @@ def _linear_predictions(
     return linear(linear.columns(tables, present).to(device))
 
 
-def _forward(
-    network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute, start: dict[str, Tensor]
-) -> Outputs:
+def _forward(network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute) -> Outputs:
     packed = {
         name: tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
         for name, batch in pack(network, inputs, rows, compute).items()
     }
     present = inputs.present[rows].to(compute.torch_device)
-    outputs = network(packed, present, start)
+    outputs = network(packed, present)
     if hasattr(network.fusion, "attention"):
         outputs.attention.modalities = network.fusion.attention(outputs.embeddings, present)
     for name, encoder in network.encoders.items():

@@ -1,4 +1,4 @@
-"""What each member of an ensemble learns from, and the linear part that all of them correct."""
+"""What each member of an ensemble learns from, and the linear part beside the members."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,13 +28,10 @@ class Member:
     inputs : Inputs
     held : Tensor of shape (n_patients,), bool
         Whom it does not learn from, to select the best epoch.
-    start : dict of str to Tensor of shape (n_patients, P)
-        By task, parameters that the network corrects.
     """
 
     inputs: Inputs
     held: Tensor
-    start: dict[str, Tensor]
 
 
 def folds_of(y: pd.DataFrame, rows: np.ndarray, n_folds: int, seed: int) -> list[np.ndarray]:
@@ -55,7 +52,7 @@ def fit_linear_part(
     rows: np.ndarray,
     held: Sequence[np.ndarray],
     seed: int,
-) -> tuple[LinearPart, list[dict[str, Tensor]]]:
+) -> tuple[LinearPart, dict[str, Tensor]]:
     """Fit the linear part of every member on the rows that it does not hold out.
 
     Parameters
@@ -70,8 +67,8 @@ def fit_linear_part(
     -------
     linear : LinearPart
         That of a single member is fitted on all rows in the end.
-    starts : list of dict of str to Tensor of shape (n_patients, P)
-        Of each member, the parameters of every task by the fit without the rows it holds out.
+    held_out : dict of str to Tensor of shape (n_patients, P)
+        By task, the parameters of held-out rows by the fits without them; NaN elsewhere.
     """
     tables, here = inputs.linear_tables()
     center, scale = {}, {}
@@ -83,7 +80,7 @@ def fit_linear_part(
     sizes = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
     folds = list(held) if len(held) > 2 else folds_of(y, rows, _FOLDS, seed)
     left_out = [*held, np.empty(0, dtype=int)] if len(held) == 1 else held
-    starts: list[dict[str, Tensor]] = [{} for _ in held]
+    held_out: dict[str, Tensor] = {}
     for name, task in targets.tasks.items():
         known = targets.learnable_rows(name, rows)
         head = network.head(name)
@@ -100,13 +97,14 @@ def fit_linear_part(
             shared=getattr(head, "shares_linear_effects", False),
             n_informative=max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
         )
-        for start, coefficients, constant in zip(starts, fit.coefficients, fit.intercept, strict=False):
-            start[name] = torch.as_tensor(columns @ coefficients + constant).float()
+        held_out[name] = torch.full((len(y), len(intercept)), torch.nan, dtype=torch.float64)
+        for own, coefficients, constant in zip(held, fit.coefficients, fit.intercept, strict=False):
+            held_out[name][torch.as_tensor(own)] = torch.as_tensor(columns[own] @ coefficients + constant)
         final = slice(-len(held), None)
         part.predictors[name] = LinearPredictor(
             torch.as_tensor(fit.coefficients[final]), torch.as_tensor(fit.intercept[final])
         )
-    return part, starts
+    return part, held_out
 
 
 def _location_and_scale(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
 """skorch's loop over the patients of a cohort: a step, its loss, its score."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from sklearn.exceptions import UndefinedMetricWarning
 from torch import Tensor, nn
 
-from mmdls.modules import LossName, MultimodalNet, Outputs
+from mmdls.modules import LossName, MultimodalNet
 from mmdls.training._compute import Compute
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
@@ -36,6 +36,7 @@ class CohortNet(TrainingLoop):
         targets: Any = None,
         compute: Any = None,
         deciding: frozenset[str] = frozenset(),
+        linear: Any = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -44,11 +45,12 @@ class CohortNet(TrainingLoop):
         self.targets: Targets = targets
         self.compute: Compute = compute
         self.deciding = deciding
+        self.linear: Mapping[str, Tensor] = linear or {}
         self.held_out_: dict[str, Tensor] = {}
 
     def detach_data(self) -> None:
         """Remove the training data, so that a fitted estimator does not keep and pickle it."""
-        self.set_params(members=None, targets=None)
+        self.set_params(members=None, targets=None, linear=None)
         self.held_out_ = {}
         self.train_split = None
         self.compute = replace(self.compute, ranks=Ranks())
@@ -85,11 +87,15 @@ class CohortNet(TrainingLoop):
         rows = batch[0]
         self.held_out_ = self._held_out(rows)
         losses = {
-            LossName(name): self.task_loss(name, parameters, rows)
+            LossName(name): self.task_loss(name, self._beside_linear(name, parameters), rows)
             for name, parameters in self.held_out_.items()
             if name in self.deciding
         }
         return self._step(rows, *self._sum(losses))
+
+    def _beside_linear(self, name: str, parameters: Tensor) -> Tensor:
+        """The mean of what networks and linear part say, which is not led astray by one that learns too much."""
+        return (parameters + self.linear[name]) / 2 if name in self.linear else parameters
 
     def task_loss(self, name: str, parameters: Tensor, rows: Tensor) -> Tensor:
         """Loss of a task's parameters (n_patients, P) on those of some rows whose outcome is known."""
@@ -97,26 +103,18 @@ class CohortNet(TrainingLoop):
         targets = (field.to(self.device) for field in self.targets.of(name, known.numpy()))
         return self.module_.head(name).loss(parameters[known].to(self.device), *targets)
 
-    def held_out_start(self, rows: Tensor) -> dict[str, Tensor]:
-        """Parameters that the networks correct, of held-out rows, each by the members that hold it out."""
-        return self._by_holders(rows, lambda network, member, own: {n: s[own] for n, s in member.start.items()})
-
     def _held_out(self, rows: Tensor) -> dict[str, Tensor]:
+        """Parameters (n_patients, P) of every task, by the members that hold a row out; NaN for other rows."""
         self._set_training(False)
-
-        def predict(network: MultimodalNet, member: Member, own: Tensor) -> dict[str, Tensor]:
-            with torch.no_grad():
-                packed = pack(network, member.inputs, own, self.compute)
-                return self._outputs(network, member, own, packed).tasks
-
-        return self._by_holders(rows, predict)
-
-    def _by_holders(self, rows: Tensor, predict: Callable[..., dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Parameters (n_patients, P) of every task; NaN for rows that nobody holds out."""
         found: dict[str, Tensor] = {}
         for network, member in self._pairs():
             own = rows[member.held[rows]]
-            for name, parameters in predict(network, member, own).items() if len(own) else ():
+            if not len(own):
+                continue
+            with torch.no_grad():
+                packed = pack(network, member.inputs, own, self.compute)
+                tasks = network(packed, member.inputs.present[own].to(self.device)).tasks
+            for name, parameters in tasks.items():
                 if name not in found:
                     found[name] = torch.full((len(member.held), parameters.shape[1]), torch.nan, dtype=torch.float64)
                 found[name][own] = parameters.cpu().double()
@@ -148,18 +146,12 @@ class CohortNet(TrainingLoop):
                 scores.append(task.score(targets.outcomes[name][known], predictions))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
 
-    def _outputs(
-        self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
-    ) -> Outputs:
-        start = {name: values[rows].to(self.device) for name, values in member.start.items()}
-        return network(packed, member.inputs.present[rows].to(self.device), start)
-
     def _loss(
         self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
     ) -> tuple[Tensor, dict[str, float]]:
         targets = self.targets.take(rows, self.device)
-        outputs = self._outputs(network, member, rows, packed)
         present = member.inputs.present[rows].to(self.device)
+        outputs = network(packed, present)
         return self._sum(network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present))
 
     def _sum(self, losses: dict[LossName, Tensor]) -> tuple[Tensor, dict[str, float]]:

@@ -1,11 +1,10 @@
-"""Which epoch is best on the patients held out, and how far the networks are trusted beside the linear part."""
+"""Which epoch is best on the patients held out."""
 
 import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
 from sklearn.exceptions import ConvergenceWarning
 from skorch.callbacks import Callback
 from torch import Tensor
@@ -16,7 +15,6 @@ from mmdls.training._ranks import is_first_rank
 
 __all__ = ["Selection"]
 
-_MOST_TRUST = 1.5
 _LEAST_GAIN = 1e-4  # of the loss
 _FIRST_EPOCHS = 10  # of a longer training, in which a best epoch says something
 
@@ -34,9 +32,8 @@ class _Best:
 class Selection(Callback):
     """Keep the weights of the epoch with the best loss of all held-out patients together; stop when it gets no better.
 
-    Before the first epoch the networks add nothing to the linear part, so that an epoch must be better than that. The
-    loss is the sum over tasks. Behind the last epoch each task gets the trust in the networks that suits it best: one
-    that they only overfit falls back to its linear predictor.
+    The loss is the sum over tasks. Beside a linear part it is that of the mean of both; a task that the networks make
+    worse than the linear part alone counts as that, and stops no other.
 
     Parameters
     ----------
@@ -45,27 +42,22 @@ class Selection(Callback):
     tasks : frozenset of str
         Whose losses decide.
     patience : int or None
-    single : bool
-        One member has too few held-out patients to choose a trust; it is trusted fully.
     """
 
-    def __init__(self, rows: np.ndarray, tasks: frozenset[str], patience: int | None, single: bool):
+    def __init__(self, rows: np.ndarray, tasks: frozenset[str], patience: int | None):
         self.rows = rows
         self.tasks = tasks
         self.patience = patience
-        self.single = single
 
     def on_train_begin(self, net: CohortNet, **kwargs: object) -> None:
-        """Start from the linear part alone."""
-        self.index_, self.stopped_ = torch.as_tensor(self.rows), False
-        self.start_ = net.held_out_start(self.index_)
-        self.best_, self.start_losses_ = _Best(), {}
-        if self.start_ and not self.single:
-            names = sorted(self.tasks)
-            losses = torch.stack([net.task_loss(name, self.start_[name], self.index_).double() for name in names])
+        """Take the losses of the linear part alone."""
+        index, self.stopped_ = torch.as_tensor(self.rows), False
+        self.best_, self.linear_losses_ = _Best(), {}
+        names = sorted(self.tasks & net.linear.keys())
+        if names:
+            losses = torch.stack([net.task_loss(name, net.linear[name], index).double() for name in names])
             # All ranks take the first rank's losses, as they do those of an epoch, since these decide when to stop.
-            self.start_losses_ = dict(zip(names, net.compute.ranks.broadcast(losses).tolist(), strict=True))
-            self.best_ = _Best(self._total(net, self.start_losses_), 0, self._weights(net), self.start_)
+            self.linear_losses_ = dict(zip(names, net.compute.ranks.broadcast(losses).tolist(), strict=True))
 
     def on_epoch_end(self, net: CohortNet, **kwargs: object) -> None:
         """Compare, keep, stop; the losses are those of the step, which :class:`_TaskLosses` has recorded."""
@@ -80,26 +72,19 @@ class Selection(Callback):
             raise KeyboardInterrupt  # so skorch's own early stopping ends a training
 
     def on_train_end(self, net: CohortNet, **kwargs: object) -> None:
-        """Restore the best weights; choose the trust of every task."""
+        """Restore the best weights."""
         self._warn(net)
         if self.best_.weights:  # not if training keeps the last, or was interrupted in its first epoch
             net.module_.members.load_state_dict(self.best_.weights)
             net.held_out_ = dict(self.best_.held_out)
-        if self.start_ and not self.single:
-            for name, parameters in net.held_out_.items():
-                predictor = net.module_.linear.predictors[name]
-                if name in self.tasks:
-                    predictor.trust.fill_(self._best_trust(net, name, parameters))
-                net.held_out_[name] = self._mixed(name, parameters, float(predictor.trust))
-        self.best_, self.start_ = _Best(), {}  # a fitted model keeps neither a second copy of weights nor patients
+        self.best_ = _Best()  # a fitted model keeps neither a second copy of weights nor patients
 
     def _warn(self, net: CohortNet) -> None:
         """Say what to do if training ended too early, or if nothing was learned."""
         n_epochs, best = len(net.history), self.best_.epoch
-        reads_tables = net.module_.linear is not None and len(net.module_.linear.center) > 0
-        if n_epochs == net.max_epochs and best == n_epochs > _FIRST_EPOCHS:
+        if n_epochs == net.max_epochs and best == n_epochs > _FIRST_EPOCHS and not self.linear_losses_:
             what = f"was still falling after the last of {n_epochs} epochs; raise max_epochs or learning_rate"
-        elif best <= 1 and n_epochs > _FIRST_EPOCHS and not reads_tables:
+        elif best <= 1 and n_epochs > _FIRST_EPOCHS and not self.linear_losses_:
             what = (
                 f"was best after epoch {best} of {n_epochs}: the networks learned nothing that helps with new "
                 "patients. Lower learning_rate, give more patients, or doubt that X tells anything of y"
@@ -110,24 +95,11 @@ class Selection(Callback):
             warnings.warn(f"the loss of the patients held out {what}.", ConvergenceWarning, stacklevel=2)
 
     def _total(self, net: CohortNet, losses: dict[str, float]) -> float:
-        """Sum over tasks; one that the networks make worse counts as its linear predictor, and stops no other."""
         weights = net.criterion_.weights
         return sum(
-            weights.get(name, 1.0) * min(losses[name], self.start_losses_.get(name, np.inf))
+            weights.get(name, 1.0) * min(losses[name], self.linear_losses_.get(name, np.inf))
             for name in sorted(self.tasks)
         )
-
-    def _mixed(self, name: str, parameters: Tensor, trust: float) -> Tensor:
-        return self.start_[name] + trust * (parameters - self.start_[name])
-
-    def _loss(self, net: CohortNet, name: str, parameters: Tensor, trust: float) -> float:
-        return float(net.task_loss(name, self._mixed(name, parameters, trust), self.index_))
-
-    def _best_trust(self, net: CohortNet, name: str, parameters: Tensor) -> float:
-        found = minimize_scalar(
-            lambda trust: self._loss(net, name, parameters, trust), bounds=(0, _MOST_TRUST), method="bounded"
-        )
-        return float(found.x) if found.fun < self._loss(net, name, parameters, 0.0) else 0.0
 
     def _weights(self, net: CohortNet) -> dict[str, Tensor]:
         """A copy of the weights of all networks; none is needed where training keeps the last."""
