@@ -77,10 +77,10 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Months of auxiliary losses, of the event by the horizon; patients censored before are left out of them.
     n_members : int, default=1
         Networks whose answers are averaged. Each of several holds out another part of the patients, so that all are
-        learned from, and all are held out once: their held-out predictions select the best epoch, tell how far the
-        networks are trusted, and give the baseline hazards. A single one holds out ``validation_fraction`` of them.
-        With ``table_encoder__linear=True`` a ridge regression of every task reads the tables too, and the networks
-        correct it.
+        learned from, and all are held out once: their held-out predictions select the best epoch and give
+        the baseline hazards. A single one holds out ``validation_fraction`` of them.
+        With ``table_encoder__linear=True`` a ridge regression of every task reads the tables too; held-out patients
+        weigh it against the networks.
     trainer : Trainer, default=None
         How the network is trained: epochs, learning rate, early stopping, device and more; None means ``Trainer()``.
     random_state : int, RandomState instance or None, default=None

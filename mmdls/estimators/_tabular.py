@@ -57,7 +57,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
     dropout : float, default=0.1
         Behind each of these layers.
     linear : bool, default=False
-        As a part of :class:`MMDLS`, let a ridge regression read the columns too, which the network then corrects.
+        As a part of :class:`MMDLS`, let a ridge regression read the columns too; held-out patients weigh it against
+        the networks.
 
     Attributes
     ----------
