@@ -214,7 +214,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.history_ = pd.DataFrame()
-        self.combination_ = self._network.weights(list(self.tasks_))
+        self.combination_ = self._weights()
         self.training_outcomes_, self.risk_cutpoints_, self._times, self._average = {}, {}, {}, {}
         self.unique_times_ = self._times
 

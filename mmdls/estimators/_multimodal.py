@@ -196,7 +196,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             sample_weight=sample_weight,
         )
         self.history_ = history_table(self.net_)
-        self.combination_ = self._network.weights(list(tasks))
+        self.combination_ = self._weights()
         for name, encoder, columns in self.modalities_:
             as_encoder(encoder).set_network(self._network.first.encoders[name], columns)
         self._fit_answers(parameters, inputs.present.any(dim=1), y, list(tasks), sample_weight)
@@ -325,6 +325,10 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
                     stacklevel=5,
                 )
                 inputs.present[:, column] = False
+
+    def _weights(self) -> pd.DataFrame:
+        rows = [self._network.weights(name) for name in self.tasks_]
+        return pd.DataFrame(rows, list(self.tasks_), ["networks", "linear"])
 
     def _outputs(self, X: Any) -> Outputs:
         check_is_fitted(self, "net_")

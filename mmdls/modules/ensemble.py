@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -145,11 +144,10 @@ class Ensemble(nn.Module):
         """The head of a task of the first member; baselines and time grids are those of this one."""
         return self.first.head(task)
 
-    def weights(self, tasks: Sequence[str]) -> pd.DataFrame:
-        """The weights of networks and linear part, one row a task."""
-        found = [self.combinations[name].weights if name in self.combinations else torch.ones(1) for name in tasks]
-        rows = [[*weights.tolist(), 0.0][:2] for weights in found]
-        return pd.DataFrame(rows, list(tasks), ["networks", "linear"])
+    def weights(self, task: str) -> list[float]:
+        """The weights of networks and of the linear part in the answer to a task."""
+        weights = self.combinations[task].weights.tolist() if task in self.combinations else [1.0]
+        return [*weights, 0.0][:2]
 
     def combine(self, outputs: Sequence[Outputs], linear: Mapping[str, Tensor]) -> Outputs:
         """Outputs of every member, and of the linear part (B, n_members, P) -> outputs of the ensemble.
