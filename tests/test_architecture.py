@@ -45,7 +45,7 @@ OPTIONAL = {
     "PIL": ("imaging",),
     "matplotlib": ("plot", "report"),
     "captum": ("explain",),
-    "nibabel": ("imaging",),
+    "nibabel": ("imaging", "scans"),
     "monai": ("monai",),
     "SimpleITK": ("scans",),
     "pydicom": ("scans",),

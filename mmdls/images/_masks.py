@@ -73,7 +73,7 @@ def read_mask(
     """
     of = of_patient(patient)
     mask = read_image(cell, patient)
-    inside = _choose(mask, label, of)
+    inside = choose(mask, label, of)
     if not (allow_empty or inside.any()):
         which = "" if label is None else f" of label {label}; it holds {np.unique(mask)[:10].tolist()}"
         raise ValueError(f"the mask{of} is empty: no pixel is inside{which}. Use None if there is no mask.")
@@ -91,7 +91,7 @@ def read_mask(
     return inside
 
 
-def _choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
+def choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
     """The pixels of one structure, bool."""
     check_label(label)
     if label is not None:

@@ -12,7 +12,7 @@ from mmdls.scans._resampling import MOST_VOXELS
 from mmdls.scans._suv import suv_factor
 from mmdls.scans._volume import Volume
 
-__all__ = ["Series", "find_series", "read_series"]
+__all__ = ["Plane", "Series", "find_series", "geometry", "pixels", "plane_of", "read_series"]
 
 # Classes of objects that hold a scan, by the last numbers of their UID: CT, MR, PET. The value tells whether all slices
 # share a file. Enhanced PET is left out: it keeps its unit in elements that are not read here.
@@ -141,13 +141,28 @@ def read_series(series: Series, unit: str | None) -> Volume:
     stored: dict[Path, np.ndarray] = {}
     for i, (plane, (slope, intercept)) in enumerate(zip(planes, scales, strict=True)):
         if plane.path not in stored:
-            stored = {plane.path: _pixels(plane.path, rows, columns)}
+            stored = {plane.path: pixels(plane.path, rows, columns)}
         if plane.frame >= len(stored[plane.path]):
             raise Refusal("has fewer slices than its header says")
         array[i] = (stored[plane.path][plane.frame].astype(np.float64) * slope + intercept) * factor
     if is_whole and -(2**15) <= array.min() and array.max() < 2**15:
         array = array.astype(np.int16)
     return Volume(array, affine, own_unit, series.modality)
+
+
+def geometry(series: Series) -> tuple[np.ndarray, list[int]]:
+    """The affine of a series as acquired, and the order of its files, each with one slice.
+
+    Raises
+    ------
+    Refusal
+        As :func:`read_series`, and if one file holds several slices.
+    """
+    planes = _planes(series)
+    if len(planes) != len(series.paths) or text(series.headers[0], "NumberOfFrames") not in ("", "1"):
+        raise Refusal("has its slices in one file; a segmentation is written for one file a slice")
+    order, affine = _grid(planes, series.headers[0])
+    return affine, [int(i) for i in order]
 
 
 def _planes(series: Series) -> list[Plane]:
@@ -163,16 +178,16 @@ def _planes(series: Series) -> list[Plane]:
         raise Refusal("is in colour; a scan has one grey value a voxel")
     is_shared = _SCANS[text(first, "SOPClassUID").removeprefix(_ROOT)]
     if not is_shared:
-        return [_plane(path, 0, [header]) for path, header in zip(series.paths, series.headers, strict=True)]
+        return [plane_of(path, 0, [header]) for path, header in zip(series.paths, series.headers, strict=True)]
     if len(series.paths) > 1:
         raise Refusal(f"has {len(series.paths)} files with several slices each; give one of them")
     common, frames = items(first, "SharedFunctionalGroupsSequence"), items(first, "PerFrameFunctionalGroupsSequence")
     if not frames or len(frames) != number(first, "NumberOfFrames"):
         raise Refusal(f"describes {len(frames)} slices, and has another NumberOfFrames")
-    return [_plane(series.paths[0], i, [frame, *common]) for i, frame in enumerate(frames)]
+    return [plane_of(series.paths[0], i, [frame, *common]) for i, frame in enumerate(frames)]
 
 
-def _plane(path: Path, frame: int, groups: list[Any]) -> Plane:
+def plane_of(path: Path, frame: int, groups: list[Any]) -> Plane:
     """One slice, from its own header, or from the groups of a file with several slices."""
 
     def find(sequence: str, tag: str, count: int) -> np.ndarray | None:
@@ -259,7 +274,7 @@ def _step(heights: np.ndarray, header: Any) -> float:
     return step
 
 
-def _pixels(path: Path, rows: int, columns: int) -> np.ndarray:
+def pixels(path: Path, rows: int, columns: int) -> np.ndarray:
     """The stored values (frames, rows, columns) of a file."""
     dataset = open_dicom(path, pixels=True)
     syntax = text(dataset.file_meta, "TransferSyntaxUID")

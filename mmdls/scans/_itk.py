@@ -10,9 +10,9 @@ from mmdls.scans._headers import Refusal
 from mmdls.scans._packed import GZIP, ZLIB, check_packed
 from mmdls.scans._resampling import MOST_VOXELS
 
-__all__ = ["read_itk"]
+__all__ = ["READERS", "read_itk"]
 
-_READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
+READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LONGEST_HEADER = 2**18
 # What a header must say about the place of the voxels: one name of each group.
 _NEEDED: dict[str, list[tuple[str, ...]]] = {
@@ -47,7 +47,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
         If it is damaged, has no geometry, or is no volume of one number a voxel.
     """
     library = _simpleitk()
-    kind = _READERS[path.suffix.lower()]
+    kind = READERS[path.suffix.lower()]
     header, end = _header(path, kind)
     lacking = [names[0] for names in _NEEDED[kind] if not any(name in header for name in names)]
     if lacking:

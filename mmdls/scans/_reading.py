@@ -13,14 +13,14 @@ from mmdls.images._nifti import grid_of, length_unit, read_nifti
 from mmdls.images._png import read_slices
 from mmdls.scans._dicom import find_series, read_series
 from mmdls.scans._headers import Refusal, is_dicom
-from mmdls.scans._itk import read_itk
+from mmdls.scans._itk import READERS, read_itk
 from mmdls.scans._packed import GZIP, check_packed
 from mmdls.scans._resampling import MOST_VOXELS, lengths
 from mmdls.scans._volume import Volume
 
-__all__ = ["read_scan"]
+__all__ = ["NIFTI", "dicom_files", "read_nifti_volume", "read_scan", "volume_of"]
 
-_NIFTI, _ITK = (".nii", ".gz"), (".nrrd", ".nhdr", ".mha", ".mhd")
+NIFTI = (".nii", ".gz")
 _PICTURES = (".png", ".tif", ".tiff")
 
 
@@ -88,18 +88,18 @@ def read_scan(
 
 def _read(path: Path, source: str, unit: str | None, modality: str | None, series: Any, spacing: Any) -> Volume:
     files = dicom_files(path)
-    if spacing is not None and (files or path.suffix.lower() in (*_NIFTI, *_ITK)):
+    if spacing is not None and (files or path.suffix.lower() in (*NIFTI, *READERS)):
         raise Refusal("states its own spacing; leave spacing= out")
     if files:
         return read_series(find_series(files, modality, series), unit)
     if series is not None:
         raise Refusal("is no DICOM, and has no series to choose")
     what = {"unit": unit or "", "modality": modality or ""}
-    if path.suffix.lower() in _NIFTI and path.is_file():
+    if path.suffix.lower() in NIFTI and path.is_file():
         return read_nifti_volume(path, source, **what)
-    if path.suffix.lower() in _ITK and path.is_file():
+    if path.suffix.lower() in READERS and path.is_file():
         array, affine, _ = read_itk(path)
-        return _volume(array, affine, **what)
+        return volume_of(array, affine, **what)
     if path.is_dir():
         array = read_slices(slice_files(path, source, _PICTURES), source)
     elif path.suffix.lower() == ".npy":
@@ -109,7 +109,7 @@ def _read(path: Path, source: str, unit: str | None, modality: str | None, serie
     if spacing is None:
         raise Refusal("has no geometry: pass spacing=, the millimetres between slices, rows and columns")
     affine = np.diag([*lengths(spacing, "spacing")[::-1], 1.0])[:, [2, 1, 0, 3]]
-    return _volume(array, affine, **what)
+    return volume_of(array, affine, **what)
 
 
 def dicom_files(path: Path) -> list[Path]:
@@ -148,10 +148,10 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
         check_packed(path, GZIP)
     # NIfTI runs to the right and the front, DICOM to the left and the back.
     affine = np.diag([-1.0, -1, 1, 1]) @ grid.affine
-    return _volume(read_nifti(path, source), affine, unit, modality)
+    return volume_of(read_nifti(path, source), affine, unit, modality)
 
 
-def _volume(array: np.ndarray, affine: np.ndarray, unit: str, modality: str) -> Volume:
+def volume_of(array: np.ndarray, affine: np.ndarray, unit: str, modality: str) -> Volume:
     try:
         return Volume(array, affine, unit, modality)
     except (TypeError, ValueError) as error:

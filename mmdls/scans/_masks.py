@@ -1,0 +1,174 @@
+"""Reading a mask of one structure, on the voxels of its scan."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdls.images._files import of_patient
+from mmdls.images._masks import choose
+from mmdls.scans._headers import Refusal, open_dicom, text
+from mmdls.scans._itk import READERS, read_itk
+from mmdls.scans._reading import NIFTI, dicom_files, read_nifti_volume, volume_of
+from mmdls.scans._resampling import resample as resampled
+from mmdls.scans._rtstruct import RTSTRUCT, rasterise
+from mmdls.scans._segmentation import SEGMENTATION, read_segmentation
+from mmdls.scans._volume import Volume, distance, same_geometry
+
+__all__ = ["read_mask"]
+
+
+def read_mask(
+    path: str | PathLike,
+    like: Volume | None = None,
+    *,
+    label: str | int | Sequence[int] | None = None,
+    names: Mapping[str, int] | None = None,
+    resample: bool = False,
+    allow_empty: bool = False,
+    patient: Any = None,
+) -> Volume:
+    """Read the mask of one structure.
+
+    Parameters
+    ----------
+    path : path-like
+        A NIfTI, NRRD or MetaImage file, a DICOM structure set (RTSTRUCT) or segmentation (SEG), or a folder with one
+        of these DICOM files alone.
+    like : Volume, default=None
+        The scan that the mask belongs to; the mask is given on its voxels. None keeps the mask's own, which contours
+        do not have.
+    label : str, int or sequence of int, default=None
+        Which structure: the name or number of an RTSTRUCT's contours or a SEG's segment; of other files the values
+        that are inside, or a name. None takes the only one.
+    names : dict of str to int, default=None
+        Values by name, of a file that has no names itself. A segmentation of 3D Slicer (``.seg.nrrd``) has.
+    resample : bool, default=False
+        Bring a mask with other voxels to those of ``like``, by the nearest voxel; False refuses it.
+    allow_empty : bool, default=False
+        Accept a mask with nothing inside, which means that the structure is absent.
+    patient : default=None
+        Id for messages.
+
+    Returns
+    -------
+    Volume
+        bool, unit ``"label"``.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As for :func:`read_scan`, and if there is no such structure, it is empty, or its voxels are not those of
+        ``like``, compared in mm.
+
+    Warns
+    -----
+    UserWarning
+        If a resampled mask reaches beyond the scan, or contours were drawn on some slices only.
+    """
+    written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
+    place = Path(written)
+    if not written.strip() or not place.exists():
+        raise FileNotFoundError(f"there is no mask at {source}; correct the path.")
+    try:
+        mask = _read(place, source, like, label, names, resample)
+        if like is not None:
+            mask = _on_voxels(mask, like, resample, of_patient(patient))
+        if not (allow_empty or mask.array.any()):
+            raise Refusal("is empty: no voxel is inside. Pass allow_empty=True if the structure is absent")
+    except Refusal as reason:
+        raise ValueError(f"{source} {reason}.") from None
+    return mask
+
+
+def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, resample: bool) -> Volume:
+    files = dicom_files(path)
+    if len(files) > 1 or (path.is_dir() and not files):
+        raise Refusal(f"holds {len(files)} DICOM files; name the one with the mask")
+    if files:
+        dataset = open_dicom(files[0])
+        kind = text(dataset, "SOPClassUID")
+        if kind == RTSTRUCT:
+            array = rasterise(dataset, like, label, resample)
+            return Volume(array, np.eye(4) if like is None else like.affine, "label", "RTSTRUCT")
+        if kind == SEGMENTATION:
+            return read_segmentation(files[0], label).turned()
+        raise Refusal("is a DICOM file, but neither a structure set (RTSTRUCT) nor a segmentation (SEG)")
+    suffix = path.suffix.lower()
+    found: dict[str, int] = {}
+    if suffix in NIFTI:
+        volume = read_nifti_volume(path, source, "label", "")
+    elif suffix in READERS:
+        array, affine, header = read_itk(path)
+        volume, found = volume_of(array, affine, "label", ""), _segments(header)
+    else:
+        raise Refusal("is no mask that can be read: expected NIfTI, NRRD, MetaImage, or DICOM RTSTRUCT or SEG")
+    known = {**found, **(names or {})}
+    if isinstance(label, str):
+        if label not in known:
+            raise Refusal(
+                f"has no structure {label!r}; its names are {known or 'not known: pass names={name: number}'}"
+            )
+        label = known[label]
+    return replace(volume, array=choose(volume.array, label, f" {source}")).turned()
+
+
+def _segments(header: Mapping[str, str]) -> dict[str, int]:
+    """Names and values of the segments of 3D Slicer."""
+    found = {}
+    for key, name in header.items():
+        if match := re.fullmatch(r"Segment(\d+)_Name", key):
+            value = header.get(f"Segment{match[1]}_LabelValue", "")
+            if value.isdecimal():
+                found[name] = int(value)
+    return found
+
+
+def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:
+    """The mask on the voxels of its scan."""
+    if same_geometry(like, mask):
+        return replace(mask, affine=like.affine)
+    placed = _placed(mask, like)
+    if placed is not None:
+        return placed
+    if not resample:
+        apart = distance(like, mask)
+        where = f"up to {apart:.1f} mm apart" if np.isfinite(apart) else f"{mask.shape} instead of {like.shape}"
+        raise Refusal(
+            f"has other voxels than its scan: {where}, of {_sides(mask)} instead of {_sides(like)} mm. Give the mask "
+            "of this scan, or pass resample=True"
+        )
+    moved = resampled(mask, like=like)
+    places = like.indices(mask.places(np.argwhere(mask.array)))
+    beyond = int(((places < -0.5) | (places > np.array(like.shape) - 0.5)).any(axis=1).sum())
+    if beyond and not moved.array.any():
+        raise Refusal("lies outside of its scan; give the mask of this scan")
+    if beyond:
+        warnings.warn(f"{beyond} of {len(places)} voxels of the mask{of} lie beyond its scan and are left out.",
+                      stacklevel=3)  # fmt: skip
+    return moved
+
+
+def _placed(mask: Volume, like: Volume) -> Volume | None:
+    """A mask of a part of the same voxels, such as the slices that show the structure; None if it has others."""
+    start = np.rint(like.indices(mask.affine[:3, 3])).astype(int)
+    part = Volume(np.broadcast_to(False, mask.shape), np.array(like.affine), "label")
+    affine = like.affine.copy()
+    affine[:3, 3] = like.places(start)
+    if not same_geometry(replace(part, affine=affine), mask, 0.1 * min(like.spacing)):
+        return None
+    inside = np.argwhere(mask.array) + start
+    if ((inside < 0) | (inside >= like.shape)).any():
+        raise Refusal("reaches beyond its scan; give the mask of this scan")
+    array = np.zeros(like.shape, dtype=bool)
+    array[tuple(inside.T)] = True
+    return replace(mask, array=array, affine=like.affine)
+
+
+def _sides(volume: Volume) -> str:
+    return " x ".join(f"{side:.3g}" for side in volume.spacing)

@@ -1,0 +1,146 @@
+"""Contours of DICOM structure sets (RTSTRUCT), rasterised onto the voxels of their scan."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from mmdls.scans._headers import Refusal, items, number, numbers, text
+from mmdls.scans._volume import Volume
+
+__all__ = ["RTSTRUCT", "rasterise"]
+
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+# Parts of a slice by which a contour may lie beside it.
+_TOLERANCE = 0.1
+
+
+def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> np.ndarray:
+    """The voxels whose centres lie inside the contours of one structure.
+
+    Where several contours of a slice lie over one another, every second layer is inside, so that the inner one of two
+    is a hole.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+    like : Volume
+        The scan.
+    label : str or int
+        Name or number of the structure; None takes the only one.
+    resample : bool
+        Contours that lie between the slices count for the slice nearest to them, instead of being refused.
+
+    Returns
+    -------
+    ndarray of shape (S, H, W), bool
+    """
+    if like is None:
+        raise Refusal("has contours, which become voxels on those of their scan: pass like=, the scan")
+    contours = _contours(dataset, label)
+    places = [like.indices(points) for points in contours]
+    if max(np.ptp(place[:, 0]) for place in places) > 2 * _TOLERANCE:
+        raise Refusal("has contours that are not parallel to the slices of like; read the scan that they were drawn on")
+    heights = np.array([place[:, 0].mean() for place in places])
+    planes = np.rint(heights).astype(int)
+    beside = np.abs(heights - planes).max()
+    if beside > _TOLERANCE:
+        if not resample:
+            raise Refusal(
+                f"has contours up to {beside * like.spacing[0]:.2g} mm beside the slices of like; read the scan that "
+                "they were drawn on, or pass resample=True"
+            )
+        return _between(places, heights, like)
+    _check_inside(places, planes, like)
+    gaps = np.diff(np.unique(planes))
+    if len(gaps) and gaps.max() > 1 and np.median(gaps) > 1:
+        warnings.warn(
+            f"contours were drawn on every {np.median(gaps):g}. slice only; slices between them have none.",
+            stacklevel=4,
+        )
+    mask = np.zeros(like.shape, dtype=bool)
+    for plane in np.unique(planes):
+        mask[plane] = fill(
+            [place[:, 1:] for place, own in zip(places, planes, strict=True) if own == plane], like.shape[1:]
+        )
+    return mask
+
+
+def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Pixels whose centres lie inside an odd number of polygons.
+
+    Parameters
+    ----------
+    polygons : list of ndarray of shape (n, 2)
+        Rows and columns of their corners; the last is joined to the first.
+    shape : (int, int)
+
+    Returns
+    -------
+    ndarray of shape (H, W), bool
+    """
+    height, width = shape
+    crossings = np.zeros((height, width + 1), dtype=np.int64)
+    for polygon in polygons:
+        start, end = polygon, np.roll(polygon, -1, axis=0)
+        low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
+        # Rows that an edge crosses, its upper end left out, so that a corner counts once.
+        first, last = np.clip(np.ceil([low, high]), 0, height).astype(int)
+        counts = last - first
+        edge = np.repeat(np.arange(len(polygon)), counts)
+        rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+        run = end[edge] - start[edge]
+        columns = start[edge, 1] + (rows - start[edge, 0]) * run[:, 1] / run[:, 0]
+        np.add.at(crossings, (rows, np.clip(np.ceil(columns), 0, width).astype(int)), 1)
+    return np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
+
+
+def _contours(dataset: Any, label: Any) -> list[np.ndarray]:
+    """Corners (n, 3) in mm of the contours of one structure."""
+    names = {
+        int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")
+    }
+    if not names:
+        raise Refusal("has no structures")
+    if label is None and len(names) == 1:
+        label = next(iter(names))
+    chosen = [key for key, name in names.items() if label in (key, name)]
+    if len(chosen) != 1:
+        raise Refusal(f"has {len(chosen)} structures {label!r}; choose one by label=, of {sorted(names.values())}")
+    found = []
+    for one in items(dataset, "ROIContourSequence"):
+        if number(one, "ReferencedROINumber") != chosen[0]:
+            continue
+        for contour in items(one, "ContourSequence"):
+            kind, count = text(contour, "ContourGeometricType"), number(contour, "NumberOfContourPoints")
+            points = numbers(contour, "ContourData", 3 * int(count or 0))
+            if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or points is None or len(points) < 9:
+                raise Refusal(f"has parts of {names[chosen[0]]!r} that enclose no area, such as points and open lines")
+            found.append(points.reshape(-1, 3))
+    if not found:
+        raise Refusal(f"has no contours of {names[chosen[0]]!r}")
+    return found
+
+
+def _check_inside(places: list[np.ndarray], planes: np.ndarray, like: Volume) -> None:
+    edges = np.concatenate(places)[:, 1:]
+    far = (planes < 0) | (planes >= like.shape[0])
+    if far.any() or (edges < -1).any() or (edges > like.shape[1:]).any():
+        raise Refusal(
+            f"has contours outside of like, {int(far.sum())} of {len(planes)} beyond its first or last slice: it "
+            "belongs to another scan"
+        )
+
+
+def _between(places: list[np.ndarray], heights: np.ndarray, like: Volume) -> np.ndarray:
+    """Contours drawn on other slices: each slice has those of the drawn one next to it, half a gap away at most."""
+    drawn, which = np.unique(np.round(heights, 3), return_inverse=True)
+    gap = float(np.median(np.diff(drawn))) if len(drawn) > 1 else 1.0
+    mask = np.zeros(like.shape, dtype=bool)
+    _check_inside(places, np.rint(heights).astype(int), like)
+    layers = [fill([places[i][:, 1:] for i in np.flatnonzero(which == k)], like.shape[1:]) for k in range(len(drawn))]
+    for plane in range(like.shape[0]):
+        nearest = int(np.abs(drawn - plane).argmin())
+        if abs(drawn[nearest] - plane) <= gap / 2:
+            mask[plane] = layers[nearest]
+    return mask

@@ -1,0 +1,94 @@
+"""DICOM segmentations (SEG): one frame for each slice and segment, in any order, empty ones left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdls.scans._dicom import Plane, pixels, plane_of
+from mmdls.scans._headers import Refusal, items, number, open_dicom, text
+from mmdls.scans._resampling import MOST_VOXELS
+from mmdls.scans._volume import Volume
+
+__all__ = ["SEGMENTATION", "read_segmentation"]
+
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+# Parts of a slice by which frames may deviate from a regular grid.
+_TOLERANCE = 0.1
+
+
+def read_segmentation(path: Path, label: Any) -> Volume:
+    """One segment, on the voxels of its frames.
+
+    Parameters
+    ----------
+    path : Path
+    label : str, int or None
+        Label or number of the segment; None takes the only one.
+
+    Returns
+    -------
+    Volume
+        bool, from the first to the last slice that any segment has a frame of.
+    """
+    header = open_dicom(path)
+    names = {
+        int(number(one, "SegmentNumber") or 0): text(one, "SegmentLabel") for one in items(header, "SegmentSequence")
+    }
+    if label is None and len(names) == 1:
+        label = next(iter(names))
+    chosen = [key for key, name in names.items() if label in (key, name)]
+    if len(chosen) != 1:
+        raise Refusal(f"has {len(chosen)} segments {label!r}; choose one by label=, of {names}")
+    if text(header, "SegmentationType") != "BINARY":
+        raise Refusal("has fractions instead of yes and no (SegmentationType is not BINARY); store a binary one")
+    common, frames = items(header, "SharedFunctionalGroupsSequence"), items(header, "PerFrameFunctionalGroupsSequence")
+    rows, columns, count = (int(number(header, tag) or 0) for tag in ("Rows", "Columns", "NumberOfFrames"))
+    if not frames or len(frames) != count or count * rows * columns > MOST_VOXELS:
+        raise Refusal(f"describes {len(frames)} frames and claims {count} of {rows} x {columns}")
+    planes = [plane_of(path, i, [frame, *common]) for i, frame in enumerate(frames)]
+    places, affine = _grid(planes, common)
+    array = np.zeros((places.max() + 1, rows, columns), dtype=bool)
+    stored = pixels(path, rows, columns)
+    for i, frame in enumerate(frames):
+        groups = [item for group in (frame, *common) for item in items(group, "SegmentIdentificationSequence")]
+        if [number(item, "ReferencedSegmentNumber") for item in groups] == [chosen[0]]:
+            array[places[i]] |= stored[i] != 0
+    return Volume(array, affine, "label", "SEG")
+
+
+def _grid(planes: list[Plane], common: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """The slice of each frame, and the affine of all."""
+    orientation, sides = planes[0].orientation, planes[0].spacing
+    if any(not np.allclose(one.orientation, orientation, atol=1e-3) for one in planes):
+        raise Refusal("has frames with different ImageOrientationPatient")
+    if any(not np.allclose(one.spacing, sides, rtol=1e-3) for one in planes):
+        raise Refusal("has frames with different PixelSpacing")
+    right, down = orientation[:3], orientation[3:]
+    normal = np.cross(right, down)
+    positions = np.array([plane.position for plane in planes])
+    heights = positions @ normal
+    first = int(heights.argmin())
+    step = _step(heights, common)
+    places = np.rint((heights - heights[first]) / step)
+    on_grid = positions[first] + np.outer(places * step, normal)
+    if np.abs(positions - on_grid).max() > _TOLERANCE * min(step, *sides) or places.max() > 2**16:
+        raise Refusal("has frames that lie on no regular grid")
+    affine = np.eye(4)
+    affine[:3, :3] = np.stack([normal * step, down * sides[0], right * sides[1]], axis=1)
+    affine[:3, 3] = positions[first]
+    return places.astype(int), affine
+
+
+def _step(heights: np.ndarray, common: list[Any]) -> float:
+    """Millimetres from slice to slice: as stated, or the least distance of two frames."""
+    measures = [item for group in common for item in items(group, "PixelMeasuresSequence")]
+    for tag in ("SpacingBetweenSlices", "SliceThickness"):
+        stated = [value for item in measures if (value := number(item, tag))]
+        gaps = np.diff(np.unique(np.round(heights, 3)))
+        # The thickness of slices need not be their distance.
+        if stated and stated[0] > 0 and (tag == "SpacingBetweenSlices" or not len(gaps)):
+            return stated[0]
+        if len(gaps):
+            return float(gaps.min())
+    raise Refusal("has one slice, and neither SpacingBetweenSlices nor SliceThickness")
