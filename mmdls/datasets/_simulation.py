@@ -136,7 +136,7 @@ def make_nsclc_cohort(
             raise ValueError(f"{name} must be a number of 0 or more; got {value!r}.")
     rates = _check_missing(missing)
 
-    streams = _generator(random_state).spawn(6)
+    streams = as_generator(random_state).spawn(6)
     patients_rng, outcomes_rng, factor_rng, slices_rng, radiomics_rng, missing_rng = streams
     patients = draw_patients(n_patients, patients_rng, centre_shift)
     patients.index = pd.Index([f"P{i:05d}" for i in range(1, n_patients + 1)], name="patient_id", dtype="str")
@@ -247,7 +247,8 @@ def _remove(data: pd.DataFrame, rates: dict[str, float], missing_values: float, 
                 data.loc[gone, column] = np.nan
 
 
-def _generator(random_state: Any) -> np.random.Generator:
+def as_generator(random_state: Any) -> np.random.Generator:
+    """A generator from any of the ways to give one."""
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31, size=4))
     return np.random.default_rng(random_state)

@@ -152,6 +152,7 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
 
 
 def volume_of(array: np.ndarray, affine: np.ndarray, unit: str, modality: str) -> Volume:
+    """A volume, or the refusal of what is none."""
     try:
         return Volume(array, affine, unit, modality)
     except (TypeError, ValueError) as error:
