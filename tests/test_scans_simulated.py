@@ -1,5 +1,8 @@
 """The whole way of simulated patients: what was drawn is what the files give back."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -43,3 +46,11 @@ def test_the_same_seed_gives_the_same_files(cohort, tmp_path):
     assert not [name for name in cohort.data.columns if name.endswith("_image") or name.startswith("pet_")]
     with pytest.raises(ValueError, match="noise"):
         make_scans(tmp_path, noise=-1)
+
+
+@pytest.mark.slow
+def test_the_page_about_scans_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[1] / "docs" / "scans.md").read_text(encoding="utf-8")
+    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "scans.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"```\n(\d.* mL)\n```", page)[1]
