@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from mmdls.scans import read_scan
+from mmdls.scans import read_mask, read_scan, write_nifti, write_segmentation
 from tests.scanner import PET, write_enhanced, write_series
+from tests.test_scans_masks import box, inside, write_contours
 from tests.test_scans_reading import IDENTIFYING
 
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK writes the files that are damaged")
@@ -87,3 +88,37 @@ def test_a_truncated_file_never_gives_a_volume(whole, tmp_path, fraction):
         path.write_bytes(file.read_bytes()[: int(file.stat().st_size * fraction)])
         with pytest.raises(ValueError, match=file.name):
             read_scan(path, spacing=1 if path.suffix == ".npy" else None)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_masks_are_refused_in_words(tmp_path):
+    write_series(tmp_path / "ct")
+    scan = read_scan(tmp_path / "ct")
+    write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (0.5, 0.5), (3.5, 4.5)) for k in (1, 2)]})
+    write_segmentation({"GTV": inside(scan)}, tmp_path / "seg.dcm", tmp_path / "ct")
+    write_nifti(inside(scan), tmp_path / "a.nii")
+    whole = [(tmp_path / name).read_bytes() for name in ("rt.dcm", "seg.dcm", "a.nii")]
+    refused = 0
+    for seed in range(300):
+        random = np.random.default_rng(seed)
+        content = whole[seed % 3]
+        if random.random() < 0.4:
+            # Anywhere, not in the first part only.
+            some = bytearray(content)
+            for one in random.integers(len(content), size=5):
+                some[one] = random.integers(256)
+            content = bytes(some)
+        else:
+            content = damage(content, random)
+        path = tmp_path / ("damaged.nii" if seed % 3 == 2 else "damaged.dcm")
+        path.write_bytes(content)
+        try:
+            mask = read_mask(path, scan, label=None if seed % 3 == 2 else "GTV")
+        except ValueError as error:
+            refused += 1
+            assert "damaged." in str(error), seed
+            assert not [value for value in IDENTIFYING if value in str(error)], seed
+        else:
+            assert mask.array.any() and mask.shape == scan.shape
+    assert refused > 150
