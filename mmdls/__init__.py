@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import MultimodalSurvival as MultimodalSurvival
     from mmdls.estimators import PETFeatures as PETFeatures
     from mmdls.estimators import RadiomicsCox as RadiomicsCox
+    from mmdls.estimators import RadiomicsExtractor as RadiomicsExtractor
     from mmdls.estimators import SliceEncoder as SliceEncoder
     from mmdls.estimators import StabilityFilter as StabilityFilter
     from mmdls.estimators import SurvivalBoosting as SurvivalBoosting
@@ -88,6 +89,7 @@ _HOME = {
     "ComBat": "mmdls.estimators",
     "StabilityFilter": "mmdls.estimators",
     "PETFeatures": "mmdls.estimators",
+    "RadiomicsExtractor": "mmdls.estimators",
     "VarianceFilter": "mmdls.estimators",
     "VectorBagEncoder": "mmdls.estimators",
     "CorrelationFilter": "mmdls.estimators",

@@ -47,6 +47,8 @@ OPTIONAL = {
     "captum": ("explain",),
     "nibabel": ("imaging", "scans"),
     "monai": ("monai",),
+    "fastrad": ("radiomics",),
+    "radiomics": ("radiomics",),
     "SimpleITK": ("scans",),
     "pydicom": ("scans",),
     "highdicom": ("scans",),

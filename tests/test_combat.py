@@ -196,9 +196,10 @@ def test_the_only_value_of_a_centre_has_no_say(data):
 
 
 def test_a_covariate_is_not_harmonised(data):
-    model = ComBat(covariates=["radiomics_0"]).fit(data)
-    assert model.harmonised_ == [f"radiomics_{i}" for i in range(1, 7)]
-    assert (model.transform(data)["radiomics_0"] == data["radiomics_0"]).all()
+    for columns in (None, "radiomics"):
+        model = ComBat(columns=columns, covariates=["radiomics_0"]).fit(data)
+        assert model.harmonised_ == [f"radiomics_{i}" for i in range(1, 7)]
+        assert (model.transform(data)["radiomics_0"] == data["radiomics_0"]).all()
 
 
 def test_a_patient_alone_and_the_order_of_rows_and_codes_of_centres(data):

@@ -1,5 +1,7 @@
 """Every registered part keeps its contract, and the contract checks notice those that do not."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,8 @@ from mmdls.testing._parts import _CHECKS
 
 
 def marked(kind, name):
+    if name == "radiomics_extractor" and find_spec("fastrad") is None:
+        return pytest.param(kind, name, marks=pytest.mark.skip('needs pip install "mmdls[radiomics]"'))
     slow = kind == "models" and name in ("late_fusion", "published_network")  # for seconds
     return pytest.param(kind, name, marks=pytest.mark.slow if slow else ())
 

@@ -6,6 +6,7 @@ held against scikit-learn's and scikit-survival's own metrics, and those of a wr
 
 import functools
 import io
+from importlib.util import find_spec
 
 import joblib
 import numpy as np
@@ -27,7 +28,7 @@ from mmdls.registry import estimators
 from mmdls.report import report
 from mmdls.search import OptunaSearch, search_space_of
 from mmdls.testing import outcome_forms, small_study
-from mmdls.testing._studies import finds_masks, reads_images
+from mmdls.testing._studies import finds_masks, measures_scans, reads_images
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # a small cohort is warned about in many places
 
@@ -49,9 +50,13 @@ METRICS = {
 def cells(quick=lambda name, outcome: True):
     """Every estimator with every form of outcome; images, and what is not ``quick``, are left to the slow tests."""
     for name in estimators:
+        if name == "radiomics_extractor" and find_spec("fastrad") is None:  # comes with an extra
+            continue
         model, forms = estimators[name](), outcome_forms(estimators[name])
         for outcome in forms:
-            small = not reads_images(model) or (not finds_masks(model) and outcome == forms[0])
+            small = not reads_images(model) or (
+                not (finds_masks(model) or measures_scans(model)) and outcome == forms[0]
+            )
             marks = () if small and quick(name, outcome) else pytest.mark.slow
             yield pytest.param(name, outcome, marks=marks, id=f"{name}-{outcome}")
 

@@ -5,6 +5,7 @@ from mmdls.estimators._comparators import ClinicalCox, RadiomicsCox
 from mmdls.estimators._coxnet import CoxNet
 from mmdls.estimators._mmdls import MMDLS
 from mmdls.estimators._pet_features import PETFeatures
+from mmdls.estimators._radiomics_extractor import RadiomicsExtractor
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._segmentor import LungLesionSegmentor
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
@@ -25,6 +26,7 @@ __all__ = [
     "MultimodalSurvival",
     "PETFeatures",
     "RadiomicsCox",
+    "RadiomicsExtractor",
     "SliceEncoder",
     "StabilityFilter",
     "SurvivalBoosting",
