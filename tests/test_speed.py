@@ -1,11 +1,15 @@
 """The benchmark of speed measures what it says; the speeds themselves are no matter for a test."""
 
+import argparse
+import importlib.util
+import shutil
+
 import numpy as np
 import pytest
 import torch
 
 from benchmarks.speed import __main__ as command
-from benchmarks.speed import _cox, _machine, _measuring, _network
+from benchmarks.speed import _cox, _machine, _measuring, _network, _report, _runtimes
 from mmdls.modules import cox_loss
 
 
@@ -84,6 +88,43 @@ def test_the_useful_arithmetic_is_that_of_three_passes():
         per_pixel = _machine._flops_a_pixel()
     first, second = 2 * 9 * 32, 2 * 9 * 32 * 64
     assert per_pixel == pytest.approx(2 * first + 3 * second, rel=0.05)
+
+
+def test_the_arithmetic_of_a_prediction_is_that_of_its_convolutions():
+    """Pooling, fusion and heads are a small rest; patients count alike."""
+    size = {"n_slices": 2, "size": 64, "model": "published"}
+    slices = 2 * 2 * 64**2 * (2 * 9 * 32 + 2 * 9 * 32 * 64)
+    with torch.random.fork_rng():
+        assert _machine._predicted_flops(n_patients=3, **size) == pytest.approx(3 * slices, rel=0.05)
+        default = _machine._predicted_flops(n_patients=3, **{**size, "model": "default"})
+    assert 0 < default < 0.05 * 3 * slices
+
+
+@pytest.mark.parametrize("runtime", list(_runtimes._NEEDS))
+def test_other_runtimes_give_the_same_predictions(runtime, monkeypatch):
+    if _runtimes._lacking(runtime):
+        pytest.skip(_runtimes._lacking(runtime))
+    if runtime == "torch.compile":  # what is compiled is torch's matter, and takes a minute
+        monkeypatch.setattr(torch, "compile", lambda encoder: encoder)
+    size = {"n_patients": 3, "n_slices": 2, "size": 16}
+    with torch.random.fork_rng():
+        ours = _network.ours_predicts("cpu", **size)()
+        theirs = [_runtimes.runtime_predicts("cpu", runtime, at_once, **size)() for at_once in (1, 2)]
+    for answer in theirs:
+        assert answer.keys() == ours.keys()
+        for name in ours:
+            np.testing.assert_allclose(answer[name], ours[name], rtol=1e-4, atol=1e-5)
+
+
+def test_runtimes_that_are_not_here_are_left_out_with_the_reason(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    options = argparse.Namespace(device="cpu", quick=True, repeats=1, threads=1)
+    report = _report.Report(options)
+    _runtimes.other_runtimes(options, report)
+    assert not report.rows and len(report.lines) == 3
+    for line, reason in zip(report.lines, ("onnxruntime, onnxscript not", "openvino not", "no C++ comp"), strict=True):
+        assert f"is left out: {reason}" in line
 
 
 @pytest.mark.slow

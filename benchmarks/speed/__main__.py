@@ -22,6 +22,7 @@ from benchmarks.speed._loading import data_loading
 from benchmarks.speed._machine import bf16_answers, machine_share
 from benchmarks.speed._network import flat_memory, padding, published_network, straight_lines
 from benchmarks.speed._report import Report
+from benchmarks.speed._runtimes import other_runtimes
 from benchmarks.speed._statistics import measure
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed.md"
@@ -41,6 +42,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "search": frozen_search,
     "lines": straight_lines,
     "share": machine_share,
+    "runtimes": other_runtimes,
     "bf16": bf16_answers,
     "statistics": statistics_rows,
 }

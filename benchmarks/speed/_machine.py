@@ -1,14 +1,15 @@
 """The machine's own rate of arithmetic, and what half precision changes in answers."""
 
 import argparse
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.speed._measuring import Step, Variant
-from benchmarks.speed._network import ours_trains, plain_trains
+from benchmarks.speed._measuring import Step, Variant, seconds_text
+from benchmarks.speed._network import ours_predicts, ours_trains, plain_trains
 from benchmarks.speed._report import Report
 from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
@@ -37,6 +38,15 @@ def _flops_a_pixel() -> float:
     return counter.get_total_flops() / (2 * n_slices * side**2)
 
 
+def _predicted_flops(n_patients: int, **size: Any) -> float:
+    """Floating-point operations of a prediction; patients are alike."""
+    step, counter = ours_predicts("cpu", n_patients=1, **size), FlopCounterMode(display=False)
+    step()  # the first call also encodes a blank item, to know the sizes of its maps
+    with counter:
+        step()
+    return n_patients * counter.get_total_flops()
+
+
 def machine_share(options: argparse.Namespace, say: Report) -> None:
     """Row (h)."""
     size = (
@@ -49,11 +59,15 @@ def machine_share(options: argparse.Namespace, say: Report) -> None:
         }
     )
     n = 1024 if options.quick else 3072
+    networks = {"published": size, "default": {"n_patients": 64, "n_slices": 16, "size": 128, "model": "default"}}
+    if options.quick:
+        networks["default"] |= {"n_patients": 4}
     flops = _flops_a_pixel() * 2 * size["n_patients"] * size["n_slices"] * size["size"] ** 2
     for precision in ("float32", "bf16"):
         variants = {
             "training": Variant(ours_trains, {**size, "precision": precision}),
             "matrix product": Variant(multiplies, {"n": n, "precision": precision}),
+            **{name: Variant(ours_predicts, {**each, "precision": precision}) for name, each in networks.items()},
         }
         found = say.measure(variants)
         ours = flops / found["training"].median
@@ -63,6 +77,13 @@ def machine_share(options: argparse.Namespace, say: Report) -> None:
             f"once; the second look at the slices is not counted), {ours / machine:.0%} of the {machine / 1e9:.0f} "
             f"GFLOP/s of a {n} x {n} matrix product."
         )
+        for name, each in networks.items():
+            ours = _predicted_flops(**each) / found[name].median
+            say.line(
+                f"(h) {precision}: prediction of the {name} network ({each['n_patients']} patients x 2 x "
+                f"{each['n_slices']} slices x {each['size']}^2, {seconds_text(found[name].median)} s) does "
+                f"{ours / 1e9:.0f} GFLOP/s, {ours / machine:.0%} of the same matrix product."
+            )
 
 
 def bf16_answers(options: argparse.Namespace, say: Report) -> None:

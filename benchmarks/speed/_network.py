@@ -16,6 +16,7 @@ from benchmarks.speed._measuring import Step, Variant, compared, difference, sec
 from benchmarks.speed._report import Report
 from mmdls import MMDLS
 from mmdls.encoders import ModalityData, TableData
+from mmdls.estimators import SliceEncoder, TabularEncoder
 from mmdls.estimators._published import _KEYS, published_tasks
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore
@@ -33,12 +34,18 @@ _IMAGES = ("lesion", "lung")
 _TABLES = {"radiomics": 128, "pet": 5, "clinical": 6}
 
 
-def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tuple[MultimodalNet, Inputs, Targets]:
-    """The published network and simulated patients for it: noise, since only time and memory count here."""
+def _simulated(
+    n_patients: int, n_slices: Sequence[int] | int, size: int, model: str = "published"
+) -> tuple[MultimodalNet, Inputs, Targets]:
+    """A network, published or default, and simulated patients for it: noise, since only time and memory count here."""
     rng = np.random.default_rng(0)
     counts = np.broadcast_to(n_slices, n_patients).astype(np.int64)
-    model = MMDLS.published()
-    encoders = {name: encoder for name, encoder, _ in model.modalities}
+    if model == "published":
+        estimator = MMDLS.published()
+        encoders = {name: encoder for name, encoder, _ in estimator.modalities}
+    else:
+        estimator = MMDLS()
+        encoders = {name: SliceEncoder() for name in _IMAGES} | {name: TabularEncoder() for name in _TABLES}
     data: dict[str, ModalityData] = {}
     for name in _IMAGES:
         pixels = rng.integers(0, 256, (counts.sum(), size, size), dtype=np.uint8)
@@ -53,7 +60,7 @@ def _published(n_patients: int, n_slices: Sequence[int] | int, size: int) -> tup
         y[label] = rng.choice(tasks[label].classes, n_patients)
     targets = Targets.from_table(y, tasks)
     torch.manual_seed(0)
-    network = build_network(encoders, inputs, tasks, **model._architecture())
+    network = build_network(encoders, inputs, tasks, **estimator._architecture())
     return network, inputs, targets
 
 
@@ -84,9 +91,9 @@ def _tables(inputs: Inputs, device: str) -> dict[str, tuple[Tensor, ...]]:
     return {name: tuple(table.to(device) for table in inputs.data[name].take(everybody)) for name in _TABLES}
 
 
-def ours_predicts(device: str, precision: str = "float32", compile: bool = False, **size: int) -> Step:
-    """Inference of the published network by this library."""
-    network, inputs, _ = _published(**size)
+def ours_predicts(device: str, precision: str = "float32", compile: bool = False, **size: Any) -> Step:
+    """Inference of the published or the default network by this library."""
+    network, inputs, _ = _simulated(**size)
     compute = Compute(device, precision)
     network = ready_to_predict(network)
     if compile:
@@ -106,7 +113,7 @@ def _answers(outputs: Outputs) -> dict[str, np.ndarray]:
 
 def plain_predicts(device: str, **size: int) -> Step:
     """Inference of the same network by a plain loop."""
-    network, inputs, _ = _published(**size)
+    network, inputs, _ = _simulated(**size)
     network.to(device).eval()
     volumes = _padded(inputs, device)
     encoders = {name: _plain_encoder(network.encoders[name]) for name in volumes}
@@ -143,7 +150,7 @@ def reference_predicts(device: str, path: str, **size: int) -> Step:
 
 def _reference(path: str, device: str, **size: int) -> tuple[nn.Module, dict[str, Tensor], list[Tensor], Targets]:
     sys.path.insert(0, path)
-    network, inputs, targets = _published(**size)
+    network, inputs, targets = _simulated(**size)
     model = importlib.import_module("mm_dls.HierMM_DLS").HierMM_DLS(num_subtypes=2, num_tnm=3)
     ours, theirs = network.state_dict(), {}
     for key in model.state_dict():
@@ -157,7 +164,7 @@ def _reference(path: str, device: str, **size: int) -> tuple[nn.Module, dict[str
 
 def ours_trains(device: str, precision: str = "float32", compile: bool = False, **size: int) -> Step:
     """A training step of the published network by this library, with the cut at the slice embeddings."""
-    network, inputs, targets = _published(**size)
+    network, inputs, targets = _simulated(**size)
     network.to(memory_format=torch.channels_last)
     if compile:
         for name in _IMAGES:
@@ -166,7 +173,7 @@ def ours_trains(device: str, precision: str = "float32", compile: bool = False, 
 
 
 def _our_step(network: MultimodalNet, inputs: Inputs, targets: Targets, compute: Compute) -> Step:
-    member = Member(inputs, torch.zeros(len(inputs), dtype=torch.bool), {})
+    member = Member(inputs, torch.zeros(len(inputs), dtype=torch.bool))
     net = CohortNet(
         Ensemble([network]),
         criterion=_WeightedSum,
@@ -195,7 +202,7 @@ def _gradients(network: nn.Module) -> dict[str, np.ndarray]:
 
 def plain_trains(device: str, **size: int) -> Step:
     """The same step by a plain loop."""
-    network, inputs, targets = _published(**size)
+    network, inputs, targets = _simulated(**size)
     network.to(device).train()
     volumes = _padded(inputs, device)
     encoders = {name: _plain_encoder(network.encoders[name]) for name in volumes}
@@ -240,7 +247,7 @@ def reference_trains(device: str, path: str, **size: int) -> Step:
 
 def encodes_stack(device: str, how: str, train: bool, **size: int) -> Step:
     """One patient's slices through one encoder: ``plain``, or by ``float32`` or ``bf16`` micro-batches."""
-    network, inputs, _ = _published(**size)
+    network, inputs, _ = _simulated(**size)
     data: Any = inputs.data["lesion"]
     encoder, index = network.encoders["lesion"].to(device), np.arange(data.n_items)
     if how == "plain":
@@ -268,7 +275,7 @@ def encodes_stack(device: str, how: str, train: bool, **size: int) -> Step:
 
 def uncut_trains(device: str, **size: int) -> Step:
     """Micro-batches with a loss of their own: what training costs if no slice needs to know of another one."""
-    network, inputs, _ = _published(**size)
+    network, inputs, _ = _simulated(**size)
     compute = Compute(device)
     network.to(device=device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
