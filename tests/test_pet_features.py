@@ -165,10 +165,11 @@ def test_one_patient_s_failure_does_not_lose_the_others(tmp_path):
         "no spacing": (suv, mask, "which has no voxel size"),
         "no file": (str(tmp_path / "gone.nii.gz"), (mask, 2.0), "FileNotFoundError"),
         "labels": ((suv, 2.0), mask * np.arange(30), "say by label= which are the lesion"),
+        "no mask file": ((suv, 2.0), str(tmp_path / "gone.nii.gz"), "there is no mask at"),
     }
     X = pd.DataFrame({"good": ((suv, 2.0), mask), **{k: v[:2] for k, v in bad.items()}}, ["pet_image", "pet_mask"]).T
     model = PETFeatures().fit(X)
-    with pytest.warns(UserWarning, match="8 of 9 patients could not be measured and are NaN"):
+    with pytest.warns(UserWarning, match="9 of 10 patients could not be measured and are NaN"):
         found = model.transform(X)
     np.testing.assert_array_equal(found[0], measured(suv, mask))
     assert np.isnan(found[1:]).all() and list(model.failures_.index) == list(bad)
@@ -196,6 +197,12 @@ def test_names_follow_the_columns_and_only_they_are_read():
     assert list(model.get_feature_names_out())[:2] == ["suv_suvmax", "suv_suvmean"]
     assert list(model.feature_names_in_) == ["suv_image", "lesion_mask"]
     np.testing.assert_array_equal(clone(model).fit_transform(X)[0], measured(suv, mask))
+
+
+def test_a_name_is_a_label_of_files_only():
+    suv, mask = two_lesions()
+    with pytest.warns(UserWarning, match="label='GTV' names a structure of a file"):
+        assert measured(suv, mask, label="GTV").isna().all()
 
 
 @pytest.mark.parametrize(

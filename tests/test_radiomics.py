@@ -63,6 +63,19 @@ def test_published_values_of_a_lung_tumour(data_dir):
     assert compared == 72
 
 
+@pytest.mark.slow
+def test_contours_of_a_file_are_the_lesion_by_their_name(data_dir):
+    folder = data_dir / "lung1_001"
+    X = pd.DataFrame({"ct_image": [folder / "LUNG1-001_ct_hu.nii.gz"], "ct_mask": [folder / "LUNG1-001_rtstruct.dcm"]})
+    model = RadiomicsExtractor(classes=("shape", "firstorder"))
+    by_mask = model.fit_transform(X.assign(ct_mask=[folder / "LUNG1-001_gtv1_mask.nii.gz"]))
+    np.testing.assert_allclose(model.set_params(label="GTV-1").fit_transform(X), by_mask, rtol=1e-2)
+    mask = X.assign(ct_mask=[folder / "LUNG1-001_gtv1_mask.nii.gz"])
+    np.testing.assert_allclose(
+        found, RadiomicsExtractor(classes=("shape", "firstorder")).fit_transform(mask), rtol=1e-2
+    )
+
+
 def test_the_ibsi_phantom(data_dir):
     table = compare(data_dir / "ibsi_digital_phantom")
     failed = set(table.index[table["result"] == "failed"])

@@ -44,8 +44,8 @@ class PETFeatures(ScanFeatures):
         the voxel of SUVmax. It reads voxels outside of the mask too.
     fractional_edges : bool, default=True
         Whether a voxel counts by its fraction inside the sphere, or whole if its centre is inside, as IBSI has it.
-    label : int, sequence of int or None, default=None
-        Labels of the lesion in masks with several.
+    label : int, sequence of int, str or None, default=None
+        The lesion in masks with several labels; of files with names, such as contours, also a name.
     resample_mask : bool, default=False
         Whether masks on other voxels are brought to those of the PET (nearest neighbour), or refused.
     n_jobs : int, default=None
@@ -89,7 +89,7 @@ class PETFeatures(ScanFeatures):
         "lesions": [StrOptions({"all", "primary"})],
         "peak": [StrOptions({"highest", "suvmax"})],
         "fractional_edges": ["boolean"],
-        "label": [count(1), "array-like", None],
+        "label": [count(1), "array-like", str, None],
         "resample_mask": ["boolean"],
         "n_jobs": [Integral, None],
         "verbose": ["verbose"],

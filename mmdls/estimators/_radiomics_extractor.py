@@ -50,8 +50,8 @@ class RadiomicsExtractor(ScanFeatures):
         Patients with fewer voxels in the mask become NaN: textures of so few mean nothing.
     prefix : str, default="radiomics"
         Block of the columns that come out.
-    label : int, sequence of int or None, default=None
-        Labels of the lesion in masks with several.
+    label : int, sequence of int, str or None, default=None
+        The lesion in masks with several labels; of files with names, such as contours, also a name.
     resample_mask : bool, default=False
         Whether masks on other voxels are brought to those of the image (nearest neighbour), or refused.
     memory : str or joblib.Memory, default=None
@@ -92,7 +92,7 @@ class RadiomicsExtractor(ScanFeatures):
         "resegment": [tuple, list, None],
         "min_voxels": [count(1)],
         "prefix": [str],
-        "label": [count(1), "array-like", None],
+        "label": [count(1), "array-like", str, None],
         "resample_mask": ["boolean"],
         "memory": [str, PathLike, HasMethods(["cache"]), None],
         "n_jobs": [Integral, None],

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from mmdls.cohort import check_features, modality_name
 from mmdls.images import is_missing
-from mmdls.scans import Volume, read_scan, resample, same_geometry
+from mmdls.scans import Volume, read_mask, read_scan, resample, same_geometry
 
 __all__ = ["ScanFeatures"]
 
@@ -74,7 +74,8 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         ----------
         X : pandas.DataFrame
             A cell is a path, a :class:`mmdls.scans.Volume`, or ``(array, spacing)`` with millimetres between slices,
-            rows and columns; a mask may also be an array of the shape of an image that is no file. None is missing.
+            rows and columns; a mask may also be an array of the shape of an image that is no file. Files of masks are
+            those of :func:`mmdls.scans.read_mask`, contours too. None is missing.
 
         Returns
         -------
@@ -153,6 +154,11 @@ def _image_of(cell: Any, unit: str, patient: Any) -> Volume:
 
 
 def _mask_of(cell: Any, image: Volume, image_cell: Any, features: ScanFeatures, patient: Any) -> np.ndarray:
+    if isinstance(cell, str | PathLike):
+        how = {"label": features.label, "resample": features.resample_mask, "allow_empty": True, "patient": patient}
+        return read_mask(cell, like=image, **how).array
+    if isinstance(features.label, str):
+        raise ValueError(f"label={features.label!r} names a structure of a file, and the mask is none; give a number.")
     if isinstance(cell, np.ndarray):
         if isinstance(image_cell, str | PathLike):
             raise ValueError("the image is a file, and the mask an array without a place; give a file or a Volume.")
