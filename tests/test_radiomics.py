@@ -70,10 +70,6 @@ def test_contours_of_a_file_are_the_lesion_by_their_name(data_dir):
     model = RadiomicsExtractor(classes=("shape", "firstorder"))
     by_mask = model.fit_transform(X.assign(ct_mask=[folder / "LUNG1-001_gtv1_mask.nii.gz"]))
     np.testing.assert_allclose(model.set_params(label="GTV-1").fit_transform(X), by_mask, rtol=1e-2)
-    mask = X.assign(ct_mask=[folder / "LUNG1-001_gtv1_mask.nii.gz"])
-    np.testing.assert_allclose(
-        found, RadiomicsExtractor(classes=("shape", "firstorder")).fit_transform(mask), rtol=1e-2
-    )
 
 
 def test_the_ibsi_phantom(data_dir):
