@@ -185,6 +185,20 @@ def test_networks_get_weight_where_a_line_cannot_follow():
     assert model.combination_.loc["label", "networks"] > 0.5 and model.score(X, y) > 0.9
 
 
+def test_penalties_are_chosen_in_folds_where_members_hold_out_nobody():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_a": rng.normal(size=100)})
+    y = pd.DataFrame({"fev_value": 3 * X["clinical_a"] + rng.normal(size=100)})
+    trainer = Trainer(max_epochs=1, validation_fraction=0)
+    linear = [
+        MMDLS(table_encoder=LINEAR, n_members=n, trainer=trainer, random_state=0).fit(X, y).net_.module_.linear
+        for n in (1, 5)
+    ]
+    slopes = [part.predictors["fev"].coefficients[:, 0, 0].numpy() * y["fev_value"].std() for part in linear]
+    np.testing.assert_allclose(slopes[1], slopes[0][0])
+    assert slopes[0][0] == pytest.approx(3 * X["clinical_a"].std(), rel=0.1), "hardly shrunk: the table tells much"
+
+
 def test_one_member_is_one_network(tables):
     X, y = tables
     model = MMDLS(n_members=1, **QUICK).fit(X, y)

@@ -78,7 +78,7 @@ def fit_linear_part(
     part = LinearPart(center, scale, {})
     columns = part.columns(tables, here).numpy()
     sizes = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
-    folds = list(held) if len(held) > 2 else folds_of(y, rows, _FOLDS, seed)
+    folds = list(held) if len(held) > 2 and all(map(len, held)) else folds_of(y, rows, _FOLDS, seed)
     left_out = [*held, np.empty(0, dtype=int)] if len(held) == 1 else held
     held_out: dict[str, Tensor] = {}
     for name, task in targets.tasks.items():
