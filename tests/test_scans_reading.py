@@ -13,7 +13,7 @@ from tests.scanner import PET, SECRET, write_enhanced, write_series
 from tests.test_scans import OBLIQUE, from_sitk, rotation
 
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is the oracle of geometry")
-IDENTIFYING = (SECRET, "Muster", "4711", "19470229", "998877", "Klinik")
+IDENTIFYING = (SECRET, "Muster", "X-4711", "19470229", "998877", "Klinik")
 
 
 def by_simpleitk(folder):
