@@ -13,10 +13,12 @@ import numpy as np
 
 from mmdls._files import whole_file
 
-__all__ = ["Grid", "grid_of", "length_unit", "read_nifti", "voxel_spacing", "write_mask"]
+__all__ = ["Grid", "grid_of", "read_nifti", "voxel_spacing", "write_mask"]
 
 # The radiological view: columns run to the patient's left, rows to the back, slices to the head.
 _ORIENTATION = ("L", "P", "S")
+# Of length, by NIfTI's codes.
+_UNITS = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
 # Grids that differ by less than this fraction of a voxel's shortest side are equal, since files round their geometry.
 _TOLERANCE = 0.1
 
@@ -33,11 +35,14 @@ class Grid:
         From (slice, row, column, 1) to millimetres to the patient's right to left, back to front, feet to head.
     is_known : bool
         False if the file has no orientation codes, so that its position in the patient is unknown.
+    unit : str, default="mm"
+        Of length, as the file states it: ``"mm"``, ``"meter"``, ``"micron"``, or ``"unknown"`` if it states none.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     is_known: bool
+    unit: str = "mm"
 
     @property
     def spacing(self) -> np.ndarray:
@@ -53,7 +58,7 @@ class Grid:
 
     def is_same(self, other: "Grid") -> bool:
         """Whether voxels of the same index lie at the same place, within a tenth of a voxel's shortest side."""
-        return self.distance(other) <= _TOLERANCE * self.spacing.min()
+        return self.distance(other) <= _TOLERANCE * float(self.spacing.min())
 
 
 def grid_of(path: Path, source: str) -> Grid:
@@ -78,7 +83,8 @@ def grid_of(path: Path, source: str) -> Grid:
     shape = volume.shape[:3]
     affine = volume.affine @ _nibabel().orientations.inv_ornt_aff(_turn(volume), shape)
     turned = tuple(shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0]))
-    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume))
+    unit = _UNITS.get(int(volume.header["xyzt_units"]) % 8, "another unit")
+    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit)
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:
@@ -138,23 +144,6 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     """
     slices, rows, columns = grid_of(Path(fspath(path)), repr(fspath(path))).spacing
     return float(slices), float(rows), float(columns)
-
-
-def length_unit(path: Path, source: str) -> str:
-    """The unit of length of a NIfTI file: ``"mm"``, ``"meter"``, ``"micron"``, or ``"unknown"`` if it states none.
-
-    Parameters
-    ----------
-    path : Path
-    source : str
-        Its name for messages.
-
-    Returns
-    -------
-    str
-    """
-    codes = {0: "unknown", 1: "meter", 2: "mm", 3: "micron"}
-    return codes.get(int(_load(path, source).header["xyzt_units"]) % 8, "another unit")
 
 
 def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> None:

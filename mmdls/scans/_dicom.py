@@ -12,7 +12,17 @@ from mmdls.scans._resampling import MOST_VOXELS
 from mmdls.scans._suv import suv_factor
 from mmdls.scans._volume import Volume
 
-__all__ = ["Plane", "Series", "find_series", "geometry", "pixels", "plane_of", "read_series"]
+__all__ = [
+    "Plane",
+    "Series",
+    "affine_of",
+    "axes_of",
+    "find_series",
+    "geometry",
+    "pixels",
+    "plane_of",
+    "read_series",
+]
 
 # Classes of objects that hold a scan, by the last numbers of their UID: CT, MR, PET. The value tells whether all slices
 # share a file. Enhanced PET is left out: it keeps its unit in elements that are not read here.
@@ -213,19 +223,39 @@ def plane_of(path: Path, frame: int, groups: list[Any]) -> Plane:
     return Plane(path, frame, position, orientation, spacing, scale)
 
 
-def _grid(planes: list[Plane], header: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The order of slices along the normal of their plane, and the affine of the volume."""
+def axes_of(planes: list[Plane], mixed: str) -> tuple[np.ndarray, np.ndarray]:
+    """The directions of slices, rows and columns (3, 3) of parallel planes, and the sides of their pixels in mm.
+
+    Parameters
+    ----------
+    planes : list of Plane
+    mixed : str
+        The refusal of planes that differ, ``{}`` for the element.
+    """
     orientation, sides = planes[0].orientation, planes[0].spacing
-    for plane in planes:
-        if not np.allclose(plane.orientation, orientation, atol=1e-3):
-            raise Refusal("mixes slices with different ImageOrientationPatient; keep those of one scan")
-        if not np.allclose(plane.spacing, sides, rtol=1e-3):
-            raise Refusal("mixes slices with different PixelSpacing; keep those of one scan")
+    if any(not np.allclose(plane.orientation, orientation, atol=1e-3) for plane in planes):
+        raise Refusal(mixed.format("ImageOrientationPatient"))
+    if any(not np.allclose(plane.spacing, sides, rtol=1e-3) for plane in planes):
+        raise Refusal(mixed.format("PixelSpacing"))
     right, down = orientation[:3], orientation[3:]
     lengths = np.linalg.norm([right, down], axis=1)
     if not np.allclose(lengths, 1, atol=1e-3) or abs(right @ down) > 1e-3 or not (sides > 0).all():
         raise Refusal("has an ImageOrientationPatient or a PixelSpacing that places no pixels")
-    normal = np.cross(right, down)
+    return np.stack([np.cross(right, down), down, right]), sides
+
+
+def affine_of(axes: np.ndarray, step: float, sides: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """The affine of slices that are ``step`` mm apart, from their directions, sides and first position."""
+    affine = np.eye(4)
+    affine[:3, :3] = (axes * [[step], [sides[0]], [sides[1]]]).T
+    affine[:3, 3] = origin
+    return affine
+
+
+def _grid(planes: list[Plane], header: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The order of slices along the normal of their plane, and the affine of the volume."""
+    axes, sides = axes_of(planes, "mixes slices with different {}; keep those of one scan")
+    normal = axes[0]
     positions = np.array([plane.position for plane in planes])
     heights = positions @ normal
     order = np.argsort(heights, kind="stable")
@@ -239,10 +269,7 @@ def _grid(planes: list[Plane], header: Any) -> tuple[np.ndarray, np.ndarray]:
             "first to last: the gantry was tilted, or slices belong to several scans. Convert it with a program that "
             "resamples tilted scans"
         )
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([normal * step, down * sides[0], right * sides[1]], axis=1)
-    affine[:3, 3] = positions[0]
-    return order, affine
+    return order, affine_of(axes, step, sides, positions[0])
 
 
 def _step(heights: np.ndarray, header: Any) -> float:

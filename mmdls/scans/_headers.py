@@ -4,12 +4,13 @@ Conversion warns of invalid values and names them, and a header names the patien
 stored, and no message holds a value that could identify anybody.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Refusal", "date_time", "items", "number", "numbers", "open_dicom", "pydicom", "text"]
+__all__ = ["Refusal", "chosen_number", "date_time", "items", "number", "numbers", "open_dicom", "pydicom", "text"]
 
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
@@ -111,6 +112,24 @@ def items(dataset: Any, keyword: str) -> list[Any]:
         return [] if found is None else list(found)
     except Exception:
         raise Refusal(f"is damaged: its {keyword} cannot be read") from None
+
+
+def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any) -> int:
+    """The number of the one part with this name or number; None means the only one.
+
+    Parameters
+    ----------
+    names : mapping of int to str
+    label : str, int or None
+    what, listed
+        For the refusal: what the parts are, and those there are.
+    """
+    if label is None and len(names) == 1:
+        return next(iter(names))
+    chosen = [key for key, name in names.items() if label in (key, name)]
+    if len(chosen) != 1:
+        raise Refusal(f"has {len(chosen)} {what} {label!r}; choose one by label=, of {listed}")
+    return chosen[0]
 
 
 def date_time(date: str, time: str) -> np.datetime64 | None:

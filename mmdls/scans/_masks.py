@@ -160,7 +160,7 @@ def _placed(mask: Volume, like: Volume) -> Volume | None:
     part = Volume(np.broadcast_to(False, mask.shape), np.array(like.affine), "label")
     affine = like.affine.copy()
     affine[:3, 3] = like.places(start)
-    if not same_geometry(replace(part, affine=affine), mask, 0.1 * min(like.spacing)):
+    if not same_geometry(replace(part, affine=affine), mask):
         return None
     inside = np.argwhere(mask.array) + start
     if ((inside < 0) | (inside >= like.shape)).any():

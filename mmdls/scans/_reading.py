@@ -9,7 +9,7 @@ import numpy as np
 
 from mmdls.images import read_image
 from mmdls.images._files import NOTES, folder_entries, of_patient, slice_files
-from mmdls.images._nifti import grid_of, length_unit, read_nifti
+from mmdls.images._nifti import grid_of, read_nifti
 from mmdls.images._png import read_slices
 from mmdls.scans._dicom import find_series, read_series
 from mmdls.scans._headers import Refusal, is_dicom
@@ -140,8 +140,8 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
             "has no orientation codes (sform_code = qform_code = 0), so that its place in the patient is not known; "
             "write it with the affine of its series"
         )
-    if (measured := length_unit(path, source)) not in ("mm", "unknown"):
-        raise Refusal(f"measures space in {measured} instead of mm")
+    if grid.unit not in ("mm", "unknown"):
+        raise Refusal(f"measures space in {grid.unit} instead of mm")
     if np.prod(np.array(grid.shape, dtype=float)) > MOST_VOXELS:
         raise Refusal(f"claims {grid.shape} voxels, more than can be read")
     if path.suffix.lower() == ".gz":

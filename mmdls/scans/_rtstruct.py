@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.scans._headers import Refusal, items, number, numbers, text
+from mmdls.scans._headers import Refusal, chosen_number, items, number, numbers, text
 from mmdls.scans._volume import Volume
 
 __all__ = ["RTSTRUCT", "rasterise"]
@@ -102,23 +102,19 @@ def _contours(dataset: Any, label: Any) -> list[np.ndarray]:
     }
     if not names:
         raise Refusal("has no structures")
-    if label is None and len(names) == 1:
-        label = next(iter(names))
-    chosen = [key for key, name in names.items() if label in (key, name)]
-    if len(chosen) != 1:
-        raise Refusal(f"has {len(chosen)} structures {label!r}; choose one by label=, of {sorted(names.values())}")
+    chosen = chosen_number(names, label, "structures", sorted(names.values()))
     found = []
     for one in items(dataset, "ROIContourSequence"):
-        if number(one, "ReferencedROINumber") != chosen[0]:
+        if number(one, "ReferencedROINumber") != chosen:
             continue
         for contour in items(one, "ContourSequence"):
             kind, count = text(contour, "ContourGeometricType"), number(contour, "NumberOfContourPoints")
             points = numbers(contour, "ContourData", 3 * int(count or 0))
             if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or points is None or len(points) < 9:
-                raise Refusal(f"has parts of {names[chosen[0]]!r} that enclose no area, such as points and open lines")
+                raise Refusal(f"has parts of {names[chosen]!r} that enclose no area, such as points and open lines")
             found.append(points.reshape(-1, 3))
     if not found:
-        raise Refusal(f"has no contours of {names[chosen[0]]!r}")
+        raise Refusal(f"has no contours of {names[chosen]!r}")
     return found
 
 

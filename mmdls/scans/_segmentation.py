@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.scans._dicom import Plane, pixels, plane_of
-from mmdls.scans._headers import Refusal, items, number, open_dicom, text
+from mmdls.scans._dicom import Plane, affine_of, axes_of, pixels, plane_of
+from mmdls.scans._headers import Refusal, chosen_number, items, number, open_dicom, text
 from mmdls.scans._resampling import MOST_VOXELS
 from mmdls.scans._volume import Volume
 
@@ -35,11 +35,7 @@ def read_segmentation(path: Path, label: Any) -> Volume:
     names = {
         int(number(one, "SegmentNumber") or 0): text(one, "SegmentLabel") for one in items(header, "SegmentSequence")
     }
-    if label is None and len(names) == 1:
-        label = next(iter(names))
-    chosen = [key for key, name in names.items() if label in (key, name)]
-    if len(chosen) != 1:
-        raise Refusal(f"has {len(chosen)} segments {label!r}; choose one by label=, of {names}")
+    chosen = chosen_number(names, label, "segments", names)
     if text(header, "SegmentationType") != "BINARY":
         raise Refusal("has fractions instead of yes and no (SegmentationType is not BINARY); store a binary one")
     common, frames = items(header, "SharedFunctionalGroupsSequence"), items(header, "PerFrameFunctionalGroupsSequence")
@@ -52,20 +48,15 @@ def read_segmentation(path: Path, label: Any) -> Volume:
     stored = pixels(path, rows, columns)
     for i, frame in enumerate(frames):
         groups = [item for group in (frame, *common) for item in items(group, "SegmentIdentificationSequence")]
-        if [number(item, "ReferencedSegmentNumber") for item in groups] == [chosen[0]]:
+        if [number(item, "ReferencedSegmentNumber") for item in groups] == [chosen]:
             array[places[i]] |= stored[i] != 0
     return Volume(array, affine, "label", "SEG")
 
 
 def _grid(planes: list[Plane], common: list[Any]) -> tuple[np.ndarray, np.ndarray]:
     """The slice of each frame, and the affine of all."""
-    orientation, sides = planes[0].orientation, planes[0].spacing
-    if any(not np.allclose(one.orientation, orientation, atol=1e-3) for one in planes):
-        raise Refusal("has frames with different ImageOrientationPatient")
-    if any(not np.allclose(one.spacing, sides, rtol=1e-3) for one in planes):
-        raise Refusal("has frames with different PixelSpacing")
-    right, down = orientation[:3], orientation[3:]
-    normal = np.cross(right, down)
+    axes, sides = axes_of(planes, "has frames with different {}")
+    normal = axes[0]
     positions = np.array([plane.position for plane in planes])
     heights = positions @ normal
     first = int(heights.argmin())
@@ -74,10 +65,7 @@ def _grid(planes: list[Plane], common: list[Any]) -> tuple[np.ndarray, np.ndarra
     on_grid = positions[first] + np.outer(places * step, normal)
     if np.abs(positions - on_grid).max() > _TOLERANCE * min(step, *sides) or places.max() > 2**16:
         raise Refusal("has frames that lie on no regular grid")
-    affine = np.eye(4)
-    affine[:3, :3] = np.stack([normal * step, down * sides[0], right * sides[1]], axis=1)
-    affine[:3, 3] = positions[first]
-    return places.astype(int), affine
+    return places.astype(int), affine_of(axes, step, sides, positions[first])
 
 
 def _step(heights: np.ndarray, common: list[Any]) -> float:

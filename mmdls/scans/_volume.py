@@ -175,11 +175,14 @@ def same_geometry(first: Volume, second: Volume, tolerance: float | None = None)
     >>> same_geometry(volume, Volume(volume.array, volume.affine + 0.05 * np.eye(4, k=3)))
     True
     """
-    limit = 0.1 * min(first.spacing) if tolerance is None else tolerance
-    return distance(first, second) <= limit
+    grid, other = _grid(first), _grid(second)
+    return grid.is_same(other) if tolerance is None else grid.distance(other) <= tolerance
 
 
 def distance(first: Volume, second: Volume) -> float:
     """Millimetres between voxels of the same index, the largest of all; infinite if the shapes differ."""
-    grids = [Grid(volume.array.shape, volume.affine, True) for volume in (first, second)]
-    return grids[0].distance(grids[1])
+    return _grid(first).distance(_grid(second))
+
+
+def _grid(volume: Volume) -> Grid:
+    return Grid(volume.array.shape, volume.affine, True)
