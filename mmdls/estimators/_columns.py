@@ -13,7 +13,7 @@ import pandas as pd
 
 from mmdls.cohort import is_date, is_free_text
 
-__all__ = ["MISSING", "UNSEEN", "Cells", "plain_numbers"]
+__all__ = ["MISSING", "UNSEEN", "Cells", "numbers_of", "plain_numbers"]
 
 MISSING, UNSEEN = -1, -2
 
@@ -44,6 +44,12 @@ def plain_numbers(column: pd.Series) -> np.ndarray | None:
     if isinstance(dtype, pd.CategoricalDtype):
         return None
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+def numbers_of(column: pd.Series) -> np.ndarray:
+    """The numbers of a column of any dtype, texts of numbers too, NaN where missing."""
+    numbers = plain_numbers(column)
+    return Cells.of(column).to_numbers() if numbers is None else numbers
 
 
 @dataclass

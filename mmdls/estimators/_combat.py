@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import align_rows, cell_kind, modalities, refuse_other_tables
-from mmdls.estimators._columns import UNSEEN, Cells, plain_numbers
+from mmdls.estimators._columns import UNSEEN, Cells, numbers_of, plain_numbers
 from mmdls.estimators._empirical_bayes import estimate_effects
 from mmdls.estimators._selection import select_columns
 from mmdls.registry import estimators
@@ -280,7 +280,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         return chosen
 
     def _values(self, table: pd.DataFrame) -> np.ndarray:
-        values = np.column_stack([_as_numbers(table[name]) for name in self.harmonised_])
+        values = np.column_stack([numbers_of(table[name]) for name in self.harmonised_])
         if infinite := [
             name for name, column in zip(self.harmonised_, values.T, strict=True) if np.isinf(column).any()
         ]:
@@ -301,7 +301,7 @@ class ComBat(TransformerMixin, BaseEstimator):
                         f"{list(table.index[codes == UNSEEN])[:5]}; known: {self._categories[name]}."
                     )
             else:
-                numbers = _as_numbers(table[name])
+                numbers = numbers_of(table[name])
                 unknown = ~np.isfinite(numbers)
                 parts.append(numbers[:, None])
             if unknown.any():
@@ -367,8 +367,3 @@ def _numbers(column: pd.Series) -> np.ndarray | None:
         return numbers
     cells = Cells.of(column)
     return cells.to_numbers() if cells.holds_numbers() else None
-
-
-def _as_numbers(column: pd.Series) -> np.ndarray:
-    numbers = plain_numbers(column)
-    return Cells.of(column).to_numbers() if numbers is None else numbers

@@ -104,12 +104,8 @@ class PartialLikelihood:
         self.term_weight = mean_weight[self.at]
 
     def __call__(self, beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        risk = self.x @ beta
-        shift = risk.max()
-        hazard = self.weight * np.exp(risk - shift)
-        left = self._at_risk(hazard[:, None])[:, 0]
+        value, hazard, left = self._terms(beta)
         mean = self._at_risk(hazard[:, None] * self.x) / left[:, None]
-        value = self.weight[self.deaths] @ (risk[self.deaths] - shift) - self.term_weight @ np.log(left)
         gradient = self.weight[self.deaths] @ self.x[self.deaths] - self.term_weight @ mean
         # The risk sets in which a patient stands: those of his own time and earlier, which come later in this order.
         each = self.term_weight / left
@@ -122,10 +118,16 @@ class PartialLikelihood:
 
     def value(self, beta: np.ndarray) -> float:
         """The log likelihood alone."""
+        return self._terms(beta)[0]
+
+    def _terms(self, beta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The log likelihood, and what it is made of: hazards (n,), and what is left at risk at each death."""
         risk = self.x @ beta
         shift = risk.max()
-        left = self._at_risk((self.weight * np.exp(risk - shift))[:, None])[:, 0]
-        return self.weight[self.deaths] @ (risk[self.deaths] - shift) - self.term_weight @ np.log(left)
+        hazard = self.weight * np.exp(risk - shift)
+        left = self._at_risk(hazard[:, None])[:, 0]
+        value = self.weight[self.deaths] @ (risk[self.deaths] - shift) - self.term_weight @ np.log(left)
+        return value, hazard, left
 
     def _at_risk(self, moment: np.ndarray) -> np.ndarray:
         """Sums over the risk set of each death, (n_deaths, ...)."""

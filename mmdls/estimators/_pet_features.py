@@ -1,6 +1,6 @@
 """SUVmax, SUVmean, SUVpeak, metabolic volume and total lesion glycolysis from PET and a mask."""
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from mmdls.cohort import modality_name
 from mmdls.estimators._scan_features import ScanFeatures
 from mmdls.registry import estimators
 from mmdls.scans import Volume
-from mmdls.training._intervals import Finite, count
+from mmdls.training._intervals import Finite
 
 __all__ = ["PETFeatures"]
 
@@ -83,16 +83,11 @@ class PETFeatures(ScanFeatures):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "image_column": [str],
-        "mask_column": [str, None],
+        **ScanFeatures._parameter_constraints,
         "threshold": [Finite(Real, 0, None, closed="neither"), str, None],
         "lesions": [StrOptions({"all", "primary"})],
         "peak": [StrOptions({"highest", "suvmax"})],
         "fractional_edges": ["boolean"],
-        "label": [count(1), "array-like", str, None],
-        "resample_mask": ["boolean"],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
     unit = "SUV"
 

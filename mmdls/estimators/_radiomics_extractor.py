@@ -81,8 +81,7 @@ class RadiomicsExtractor(ScanFeatures):
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "image_column": [str],
-        "mask_column": [str, None],
+        **ScanFeatures._parameter_constraints,
         "unit": [str],
         "engine": [StrOptions(set(ENGINES))],
         "classes": ["array-like", tuple],
@@ -92,11 +91,7 @@ class RadiomicsExtractor(ScanFeatures):
         "resegment": [tuple, list, None],
         "min_voxels": [count(1)],
         "prefix": [str],
-        "label": [count(1), "array-like", str, None],
-        "resample_mask": ["boolean"],
         "memory": [str, PathLike, HasMethods(["cache"]), None],
-        "n_jobs": [Integral, None],
-        "verbose": ["verbose"],
     }
 
     def __init__(

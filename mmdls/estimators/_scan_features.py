@@ -3,8 +3,9 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Integral
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from mmdls.cohort import check_features, modality_name
 from mmdls.images import is_missing
 from mmdls.scans import Volume, read_mask, read_scan, resample, same_geometry
+from mmdls.training._intervals import count
 
 __all__ = ["ScanFeatures"]
 
@@ -26,6 +28,14 @@ _OF_ONE_PATIENT = (ValueError, TypeError, OSError, ArithmeticError, LookupError,
 class ScanFeatures(TransformerMixin, BaseEstimator):
     """Numbers of one lesion or all lesions of a patient, from an image and a mask."""
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "image_column": [str],
+        "mask_column": [str, None],
+        "label": [count(1), "array-like", str, None],
+        "resample_mask": ["boolean"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    }
     image_column: str
     mask_column: str | None
     label: Any

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
-from mmdls.estimators._columns import Cells, plain_numbers
+from mmdls.estimators._columns import numbers_of
 from mmdls.metrics import intraclass_correlation
 from mmdls.registry import estimators
 from mmdls.training._intervals import Finite, count
@@ -226,8 +226,4 @@ def _by_repetition(repeats: Any) -> list[Any]:
 
 
 def _numbers(table: pd.DataFrame) -> np.ndarray:
-    columns = []
-    for name in table.columns:
-        numbers = plain_numbers(table[name])
-        columns.append(Cells.of(table[name]).to_numbers() if numbers is None else numbers)
-    return np.column_stack(columns)
+    return np.column_stack([numbers_of(table[name]) for name in table.columns])

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
 from mmdls.encoders import Encoder, TableData
-from mmdls.estimators._columns import MISSING, UNSEEN, Cells, plain_numbers
+from mmdls.estimators._columns import MISSING, UNSEEN, Cells, numbers_of, plain_numbers
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
 from mmdls.estimators._transformer_encoder import TransformerEncoder
@@ -251,8 +251,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         for i, name in enumerate(self._numbers):
             if name in self._empty:  # what had no value in fit cannot mean anything later either
                 continue
-            values = plain_numbers(table[name])
-            numbers[:, i] = Cells.of(table[name]).to_numbers() if values is None else values
+            numbers[:, i] = numbers_of(table[name])
             infinite = np.isinf(numbers[:, i])
             if infinite.any():
                 raise ValueError(
