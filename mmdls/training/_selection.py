@@ -81,10 +81,12 @@ class Selection(Callback):
 
     def _warn(self, net: CohortNet) -> None:
         """Say what to do if training ended too early, or if nothing was learned."""
+        if self.linear_losses_:  # a linear part answers where networks learned little
+            return
         n_epochs, best = len(net.history), self.best_.epoch
-        if n_epochs == net.max_epochs and best == n_epochs > _FIRST_EPOCHS and not self.linear_losses_:
+        if n_epochs == net.max_epochs and best == n_epochs > _FIRST_EPOCHS:
             what = f"was still falling after the last of {n_epochs} epochs; raise max_epochs or learning_rate"
-        elif best <= 2 and n_epochs > _FIRST_EPOCHS and not self.linear_losses_:
+        elif best <= 2 and n_epochs > _FIRST_EPOCHS:
             what = (
                 f"was best after epoch {best} of {n_epochs}: the networks learned nothing that helps with new "
                 "patients. Lower learning_rate, give more patients, or doubt that X tells anything of y"
