@@ -40,6 +40,7 @@ COMPARED = (
     "pet_linear",
     "clinical_pet_linear",
     "tables_linear",
+    "tables_sign_weighted",
     "imaging_network",
     "late_fusion",
     "published_network",

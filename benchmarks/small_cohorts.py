@@ -42,7 +42,14 @@ from mmdls.zoo._inputs import columns_of
 __all__ = ["FLOOR", "SIMPLE", "Unit", "WithoutFeatures", "horizons_of", "main", "plan", "run_unit"]
 
 FLOOR = "floor"
-SIMPLE = ("clinical_linear", "tables_linear", "tables_elastic_net", "tables_forest", "tables_boosting")
+SIMPLE = (
+    "clinical_linear",
+    "tables_linear",
+    "tables_elastic_net",
+    "tables_forest",
+    "tables_boosting",
+    "tables_sign_weighted",
+)
 
 
 class WithoutFeatures(BaseEstimator):

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from mmdls.estimators import PETFeatures as PETFeatures
     from mmdls.estimators import RadiomicsCox as RadiomicsCox
     from mmdls.estimators import RadiomicsExtractor as RadiomicsExtractor
+    from mmdls.estimators import SignWeightedBagging as SignWeightedBagging
+    from mmdls.estimators import SignWeightedClassifier as SignWeightedClassifier
     from mmdls.estimators import SliceEncoder as SliceEncoder
     from mmdls.estimators import StabilityFilter as StabilityFilter
     from mmdls.estimators import SurvivalBoosting as SurvivalBoosting
@@ -83,6 +85,8 @@ _HOME = {
     "MMDLS": "mmdls.estimators",
     "MultimodalClassifier": "mmdls.estimators",
     "MultimodalSurvival": "mmdls.estimators",
+    "SignWeightedBagging": "mmdls.estimators",
+    "SignWeightedClassifier": "mmdls.estimators",
     "SliceEncoder": "mmdls.estimators",
     "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",

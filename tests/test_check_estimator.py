@@ -69,6 +69,10 @@ class SurvivalForest(OfLabels, shelf.SurvivalForest):
     pass
 
 
+class SignWeightedBagging(OfLabels, shelf.SignWeightedBagging):
+    pass
+
+
 class SurvivalBoosting(Unweighted, shelf.SurvivalBoosting):
     pass
 
@@ -168,6 +172,7 @@ SHELLS = {
     "radiomics_cox": RadiomicsCox,
     "coxnet": CoxNet,
     "survival_forest": SurvivalForest,
+    "sign_weighted_bagging": SignWeightedBagging,
     "survival_boosting": SurvivalBoosting,
     "multimodal_survival": MultimodalSurvival,
     "mmdls": MMDLS,
@@ -179,12 +184,12 @@ SHELLS = {
 # They read volumes and masks, never rows of numbers; mmdls.testing.check_estimator checks them.
 VOLUMES_ONLY = {"lung_lesion_segmentor", "pet_features", "radiomics_extractor"}
 MODELS = [shrunk(SHELLS.get(name, estimators[name])) for name in estimators if name not in VOLUMES_ONLY]
-MODELS += [shelf.VarianceFilter(), shelf.CorrelationFilter()]
+MODELS += [shelf.VarianceFilter(), shelf.CorrelationFilter(), shelf.SignWeightedClassifier(random_state=0)]
 
 
 WEIGHTS = "TabularEncoder scales, and validation rows and dropout are drawn, by rows and not by weights; float32"
 TIES = "Efron's correction counts tied deaths, not weights; with ties='breslow' a weight is a repetition (below)"
-DRAWS = "each tree draws rows by their weights, and a repeated cohort draws others"
+DRAWS = "each tree or member draws rows by their weights, and a repeated cohort draws others"
 ROUNDING = "a float32 convolution rounds at 1e-6, depending on the slices beside it; the check asks for 1e-7"
 
 
@@ -194,7 +199,7 @@ def expected_failures(model):
         failures["check_sample_weight_equivalence_on_dense_data"] = WEIGHTS
     if isinstance(model, shelf.ClinicalCox | shelf.RadiomicsCox):
         failures["check_sample_weight_equivalence_on_dense_data"] = TIES
-    if isinstance(model, shelf.SurvivalForest):
+    if isinstance(model, shelf.SurvivalForest | shelf.SignWeightedBagging | shelf.SignWeightedClassifier):
         failures["check_sample_weight_equivalence_on_dense_data"] = DRAWS
     if isinstance(model, BagEncoder):
         failures["check_methods_subset_invariance"] = ROUNDING

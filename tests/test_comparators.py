@@ -17,7 +17,15 @@ from sksurv.metrics import concordance_index_censored
 from mmdls import MMDLS, CorrelationFilter, Trainer, VarianceFilter
 from mmdls.cohort import survival_target
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
+from mmdls.estimators import (
+    ClinicalCox,
+    CoxNet,
+    RadiomicsCox,
+    SignWeightedBagging,
+    SurvivalBoosting,
+    SurvivalForest,
+    TabularEncoder,
+)
 from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.estimators._selection import select_columns
@@ -29,6 +37,7 @@ QUICK = {
     CoxNet: {"alpha": 0.03},
     SurvivalForest: {"n_estimators": 12, "random_state": 0},
     SurvivalBoosting: {"n_estimators": 12, "random_state": 0},
+    SignWeightedBagging: {"n_estimators": 25, "min_concordance": 0.6, "random_state": 0},
 }
 KINDS = list(QUICK)
 ALL = ["clinical", "pet", "radiomics"]
@@ -92,7 +101,7 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", list(ORACLES))
 def test_equals_scikit_survival_on_the_same_columns(parts, kind):
     X_train, X_test, y_train, y_test = parts
     outcome = survival_target(y_train, "os")
@@ -391,7 +400,7 @@ def test_splines_follow_a_bend_that_a_line_cannot():
 
 # -- weights -----------------------------------------------------------------------------------------------------------
 
-WEIGHTED = [ClinicalCox, RadiomicsCox, SurvivalForest]
+WEIGHTED = [ClinicalCox, RadiomicsCox, SignWeightedBagging, SurvivalForest]
 
 
 @pytest.mark.parametrize("kind", WEIGHTED)
@@ -560,6 +569,8 @@ def test_cut_points_of_weights_are_those_of_repetitions(risk, scale, seed):
         (SurvivalForest, {"n_estimators": 0}),
         (SurvivalForest, {"max_features": -0.2}),
         (SurvivalForest, {"min_samples_leaf": 0}),
+        (SignWeightedBagging, {"min_concordance": 0.4}),
+        (SignWeightedBagging, {"max_features": np.nan}),
         (SurvivalBoosting, {"learning_rate": 0.0}),
         (SurvivalBoosting, {"subsample": np.nan}),
         (SurvivalBoosting, {"max_depth": 0}),

@@ -8,6 +8,7 @@ from mmdls.estimators._pet_features import PETFeatures
 from mmdls.estimators._radiomics_extractor import RadiomicsExtractor
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._segmentor import LungLesionSegmentor
+from mmdls.estimators._sign_weighted import SignWeightedBagging, SignWeightedClassifier
 from mmdls.estimators._single_task import MultimodalClassifier, MultimodalSurvival
 from mmdls.estimators._slices import SliceEncoder
 from mmdls.estimators._stability import StabilityFilter
@@ -27,6 +28,8 @@ __all__ = [
     "PETFeatures",
     "RadiomicsCox",
     "RadiomicsExtractor",
+    "SignWeightedBagging",
+    "SignWeightedClassifier",
     "SliceEncoder",
     "StabilityFilter",
     "SurvivalBoosting",

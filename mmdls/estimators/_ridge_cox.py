@@ -12,14 +12,32 @@ from sklearn.utils.validation import check_is_fitted
 from mmdls.estimators._partial_likelihood import PartialLikelihood, best_penalty, deal
 from mmdls.metrics import baseline_cumulative_hazard
 
-__all__ = ["RidgeCox"]
+__all__ = ["ProportionalHazards", "RidgeCox"]
 
 _ROUNDS = 100
 # Of the largest eigenvalue of the information: from coefficients near zero to coefficients as without a penalty.
 _PENALTIES = np.logspace(2, -4, 25)
 
 
-class RidgeCox(BaseEstimator):
+class ProportionalHazards:
+    """Curves of a model whose ``predict`` gives log hazards and that has fitted a baseline ``cumulative_hazard_``."""
+
+    cumulative_hazard_: np.ndarray
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """Log hazards, (n,); a subclass gives them."""
+        raise NotImplementedError
+
+    def predict_cumulative_hazard_function(self, X: np.ndarray, return_array: bool = True) -> np.ndarray:
+        """Cumulative hazards at ``unique_times_``, (n, n_times)."""
+        return np.exp(self.predict(X))[:, None] * self.cumulative_hazard_
+
+    def predict_survival_function(self, X: np.ndarray, return_array: bool = True) -> np.ndarray:
+        """Survival probabilities at ``unique_times_``, (n, n_times)."""
+        return np.exp(-self.predict_cumulative_hazard_function(X))
+
+
+class RidgeCox(ProportionalHazards, BaseEstimator):
     """The penalised partial likelihood's maximum by Newton's method, with Breslow's baseline hazard.
 
     A weight multiplies a patient's terms in the likelihood and in the risk sets. With ``ties="breslow"`` a weight is a
@@ -90,14 +108,6 @@ class RidgeCox(BaseEstimator):
         """Log hazards, (n,)."""
         check_is_fitted(self)
         return X @ self.coef_
-
-    def predict_cumulative_hazard_function(self, X: np.ndarray, return_array: bool = True) -> np.ndarray:
-        """Cumulative hazards at ``unique_times_``, (n, n_times)."""
-        return np.exp(self.predict(X))[:, None] * self.cumulative_hazard_
-
-    def predict_survival_function(self, X: np.ndarray, return_array: bool = True) -> np.ndarray:
-        """Survival probabilities at ``unique_times_``, (n, n_times)."""
-        return np.exp(-self.predict_cumulative_hazard_function(X))
 
 
 def _maximum(likelihood: PartialLikelihood, beta: np.ndarray, alpha: float) -> tuple[np.ndarray, bool]:

@@ -9,7 +9,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-__all__ = ["CorrelationFilter", "VarianceFilter"]
+__all__ = ["CorrelationFilter", "VarianceFilter", "correlations", "uncorrelated"]
 
 
 class VarianceFilter(SelectorMixin, BaseEstimator):
@@ -60,15 +60,27 @@ class CorrelationFilter(SelectorMixin, BaseEstimator):
         self._validate_params()
         X = validate_data(self, X)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
-        centred = (X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, None]
-        norm = np.sqrt((centred**2).sum(axis=0))
-        centred = centred / np.where(norm > 0, norm, 1.0)
-        correlation = np.abs(centred.T @ centred)
         self.kept_ = np.zeros(X.shape[1], dtype=bool)
-        for feature in range(X.shape[1]):
-            self.kept_[feature] = not (correlation[feature, self.kept_] > self.threshold).any()
+        self.kept_[uncorrelated(np.abs(correlations(X, weight)), self.threshold, np.arange(X.shape[1]))] = True
         return self
 
     def _get_support_mask(self) -> np.ndarray:
         check_is_fitted(self, "kept_")
         return self.kept_
+
+
+def correlations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Pearson correlations of columns, (n_columns, n_columns); 0 of one that does not vary."""
+    centred = (X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, None]
+    norm = np.sqrt((centred**2).sum(axis=0))
+    centred = centred / np.where(norm > 0, norm, 1.0)
+    return centred.T @ centred
+
+
+def uncorrelated(correlation: np.ndarray, threshold: float, order: np.ndarray) -> list[int]:
+    """Go through columns in an order, and keep each whose correlation with none of those kept before is larger."""
+    kept: list[int] = []
+    for column in order:
+        if not (correlation[column, kept] > threshold).any():
+            kept.append(column)
+    return kept

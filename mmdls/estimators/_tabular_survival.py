@@ -84,8 +84,8 @@ class TabularSurvival(BaseEstimator):
             )
         if sample_weight is not None and self._unweighted:
             raise ValueError(
-                f"{type(self).__name__} takes no sample_weight: {self._unweighted}. ClinicalCox, RadiomicsCox and "
-                "SurvivalForest take weights."
+                f"{type(self).__name__} takes no sample_weight: {self._unweighted}. ClinicalCox, RadiomicsCox, "
+                "SignWeightedBagging and SurvivalForest take weights."
             )
         features, by_id = self._features(X, reset=True), isinstance(X, pd.DataFrame)
         outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=by_id)

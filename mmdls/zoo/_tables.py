@@ -11,7 +11,16 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from mmdls.estimators import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, TabularEncoder
+from mmdls.estimators import (
+    ClinicalCox,
+    CoxNet,
+    RadiomicsCox,
+    SignWeightedBagging,
+    SignWeightedClassifier,
+    SurvivalBoosting,
+    SurvivalForest,
+    TabularEncoder,
+)
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
@@ -203,3 +212,16 @@ class ClinicalBoosting(_Boosting):
 @models.register("tables_boosting")
 class TablesBoosting(_Boosting):
     """Boosted trees of all tables, tuned."""
+
+
+@models.register("tables_sign_weighted")
+class TablesSignWeighted(_Tables):
+    """Sign-weighted bagging of all tables; nothing is tuned."""
+
+    @classmethod
+    def build(cls) -> Pipeline:
+        """An unfitted estimator."""
+        classifier = make_pipeline(TabularEncoder(add_indicator=False), SignWeightedClassifier(random_state=0))
+        each = [("survival", SignWeightedBagging(columns="all", random_state=0))]
+        each += [(kind, classifier) for kind in ("ordinal", "nominal")]
+        return Pipeline([("inputs", SelectInputs(cls.inputs)), ("model", OneModelPerTask(each))])
