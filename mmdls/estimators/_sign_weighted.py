@@ -26,8 +26,9 @@ __all__ = ["SignWeightedBagging", "SignWeightedClassifier"]
 
 # Of the slope of scores: as good as none, but a likelihood of patients whom the score separates keeps a maximum.
 _PENALTY = 0.01
-# Where patients out of bag do not confirm the order of the scores, curves are as good as equal and keep it.
-_LEAST_SLOPE = 1e-6
+# Where patients out of bag do not confirm the order of the scores, curves are as good as equal and keep it. A smaller
+# slope would make risks so near to each other that scikit-survival counts them as tied.
+_LEAST_SLOPE = 1e-3
 
 _CONSTRAINTS: dict[str, list[Any]] = {
     "n_estimators": [count(1)],
