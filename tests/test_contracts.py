@@ -12,10 +12,12 @@ from torch import nn
 from mmdls import encoders, registry, testing
 from mmdls.estimators import ClinicalCox, MultimodalClassifier
 from mmdls.modules import (
+    BottleneckFusion,
     CauseSpecificCoxHead,
     ConcatFusion,
     ConvBackbone,
     CoxHead,
+    CrossAttentionFusion,
     GatedAttentionPooling,
     LogisticHazardHead,
     MeanPooling,
@@ -167,6 +169,14 @@ class NothingPooling(MeanPooling):
         return torch.where(mask.any(dim=1, keepdim=True), super().forward(slices, mask), 1.0)
 
 
+class PositionPooling(MeanPooling):
+    """Later slices weigh more."""
+
+    def forward(self, slices, mask):
+        place = 1 + torch.arange(slices.shape[1]) / 10
+        return super().forward(slices * place[:, None], mask)
+
+
 class SeeingFusion(ConcatFusion):
     def forward(self, embeddings, present):
         return super().forward(embeddings, torch.ones_like(present))
@@ -192,6 +202,34 @@ class BatchNormFusion(ConcatFusion):
 class StubbornFusion(ConcatFusion):
     def __init__(self, widths, out_features=16):
         super().__init__(widths, 32)
+
+
+class PaddedTokensFusion(CrossAttentionFusion):
+    """Takes padding for items."""
+
+    def forward(self, embeddings, present, tokens=None):
+        full = {name: (items, torch.ones_like(mask)) for name, (items, mask) in (tokens or {}).items()}
+        return super().forward(embeddings, present, full)
+
+
+class TokenlessFusion(CrossAttentionFusion):
+    def forward(self, embeddings, present, tokens=None):
+        return super().forward(embeddings, present)
+
+
+class GhostTokensFusion(BottleneckFusion):
+    """Reads the items of an absent modality."""
+
+    def forward(self, embeddings, present, tokens=None):
+        heard = sum(items.nan_to_num().mean(dim=(1, 2)) for items, _ in (tokens or {}).values())
+        return super().forward(embeddings, present, tokens) + heard[:, None]
+
+
+class LonelyFusion(ConcatFusion):
+    """Needs company."""
+
+    def forward(self, embeddings, present):
+        return super().forward(embeddings, present) / (present.shape[1] - 1)
 
 
 class WrongSignHead(CoxHead):
@@ -513,6 +551,7 @@ WRONG = {
         FirstSlicePooling: "every real slice must count",
         GreedyAttentionPooling: "weights must sum to 1",
         NothingPooling: "without slices must get zeros",
+        PositionPooling: "order of slices",
     },
     "fusion": {
         SeeingFusion: "an absent modality changed",
@@ -520,6 +559,10 @@ WRONG = {
         BatchFusion: "alone must equal itself",
         BatchNormFusion: "normalises over the batch",
         StubbornFusion: "out_features must be kept",
+        PaddedTokensFusion: "padding of a bag changed",
+        TokenlessFusion: "items of a present modality must count",
+        GhostTokensFusion: "items of an absent modality changed",
+        LonelyFusion: "a single modality must be enough",
     },
     "survival_head": {
         WrongSignHead: "higher risk must mean earlier event",

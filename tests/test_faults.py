@@ -21,6 +21,7 @@ from mmdls.estimators import MMDLS, MultimodalSurvival, SliceEncoder
 from mmdls.evaluation import evaluate_predictions, make_scorers
 from mmdls.model_selection import CohortKFold
 from mmdls.modules.losses import cox_loss
+from mmdls.registry import poolings
 
 SOURCES = sorted(Path(mmdls.__file__).parent.rglob("*.py"))
 QUICK = {"trainer": Trainer(max_epochs=2, validation_fraction=0.0), "random_state": 0}
@@ -94,7 +95,7 @@ def test_6_cut_points_are_learned_in_training(cohort, model):
     assert set(groups[riskiest]) == {2}
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max", "self_attention", "gated_attention"])
+@pytest.mark.parametrize("pooling", list(poolings))
 def test_7_and_9_any_number_of_slices_and_padding_never_counts(cohort, pooling):
     X = cohort.data[["lesion_image", "lung_image"]]
     X = X[X.notna().all(axis=1)].copy()

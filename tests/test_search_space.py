@@ -10,7 +10,8 @@ from sklearn.pipeline import make_pipeline
 
 from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, OptunaSearch, Part, SliceEncoder, TabularEncoder
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.modules.poolings import MeanPooling, masked_mean
+from mmdls.modules.masked import masked_mean
+from mmdls.modules.poolings import MeanPooling
 from mmdls.parts import Composed, Slot
 from mmdls.registry import fusions, poolings
 from mmdls.search import search_space_of

@@ -39,7 +39,7 @@ from mmdls.estimators import (
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.evaluation import make_scorers
 from mmdls.model_selection import CohortKFold
-from mmdls.registry import backbones
+from mmdls.registry import backbones, fusions
 
 TASKS = ["dfs_time", "dfs_event", "os_time", "os_event"]
 
@@ -432,7 +432,7 @@ def test_blocks_and_tasks_may_be_called_what_modules_are_called():
     X = X.rename(columns={"clinical_age": "type_age", "pet_suvmax": "half_suv", "lesion_image": "T.1_image"})
     X = X[["type_age", "half_suv", "T.1_image"]]
     y = y.rename(columns={"subtype": "type", "stage": "T.stage"})
-    for fusion in ("gated", "concat", "additive"):
+    for fusion in fusions:
         model = MMDLS(fusion=fusion, trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
         assert model.predict_proba(X, "T.stage").shape == (40, 3)
         again = pickle.loads(pickle.dumps(model))

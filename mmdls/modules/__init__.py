@@ -1,38 +1,61 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
+from mmdls.modules.attention import AttentionBlock
 from mmdls.modules.backbones import AntialiasedBackbone, ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.ensemble import Combination, Ensemble, LinearPart, LinearPredictor
-from mmdls.modules.fusions import AdditiveFusion, ConcatFusion, GatedFusion
+from mmdls.modules.fusions import (
+    AdditiveFusion,
+    BottleneckFusion,
+    ConcatFusion,
+    CrossAttentionFusion,
+    FilmFusion,
+    GatedFusion,
+    LateFusion,
+    LowRankFusion,
+)
 from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
 from mmdls.modules.logistic_hazard import LogisticHazardHead
 from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
 from mmdls.modules.multimodal import AttentionWeights, LossName, MultimodalNet, Outputs
-from mmdls.modules.poolings import GatedAttentionPooling, MaxPooling, MeanPooling, SelfAttentionPooling
+from mmdls.modules.poolings import (
+    GatedAttentionPooling,
+    MaxPooling,
+    MeanPooling,
+    SelfAttentionPooling,
+    SetTransformerPooling,
+    TopKPooling,
+)
 from mmdls.modules.regression import RegressionHead
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
 
 __all__ = [
     "AdditiveFusion",
     "AntialiasedBackbone",
+    "AttentionBlock",
     "AttentionWeights",
     "BagNet",
+    "BottleneckFusion",
     "CauseSpecificCoxHead",
     "ClassHead",
     "Combination",
     "ConcatFusion",
     "ConvBackbone",
     "CoxHead",
+    "CrossAttentionFusion",
     "CrossAttentionUNet",
     "Ensemble",
-    "LinearPart",
-    "LinearPredictor",
+    "FilmFusion",
     "GatedAttentionPooling",
     "GatedFusion",
+    "LateFusion",
+    "LinearPart",
+    "LinearPredictor",
     "LogisticHazardHead",
     "LossName",
+    "LowRankFusion",
     "MaxPooling",
     "MeanPooling",
     "MultimodalNet",
@@ -44,9 +67,11 @@ __all__ = [
     "ResNet18Backbone",
     "SegmentationLoss",
     "SelfAttentionPooling",
+    "SetTransformerPooling",
     "SliceNet",
     "Standardize",
     "TabularNet",
+    "TopKPooling",
     "UNet",
     "cox_loss",
     "pad_items",

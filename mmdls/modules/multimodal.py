@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls.modules.containers import NamedModules
-from mmdls.modules.encoders import BagNet
+from mmdls.modules.encoders import BagNet, pad_items
 
 __all__ = ["AttentionWeights", "LossName", "MultimodalNet", "Outputs", "horizon_targets"]
 
@@ -210,11 +210,22 @@ class MultimodalNet(nn.Module):
             for name, encoder in self.encoders.items()
         }
 
-    def represent(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Embeddings {name: (B, D_name)}, present (B, M) -> shared representation (B, D)."""
+    def represent(
+        self,
+        embeddings: Mapping[str, Tensor],
+        present: Tensor,
+        batch: Mapping[str, tuple[Tensor, ...]] | None = None,
+    ) -> Tensor:
+        """Embeddings {name: (B, D_name)}, present (B, M) -> shared representation (B, D).
+
+        A fusion that reads the items of bags is given those of ``batch``, see :meth:`embed`.
+        """
         if self.training and self.modality_dropout > 0:
             present = self._hide(present)
-        return self.fusion(embeddings, present)
+        if not getattr(self.fusion, "reads_tokens", False):
+            return self.fusion(embeddings, present)
+        bags = [name for name, encoder in self.encoders.items() if isinstance(encoder, BagNet)]
+        return self.fusion(embeddings, present, {name: pad_items(*batch[name]) for name in bags if batch})
 
     def predict(self, shared: Tensor) -> Outputs:
         """Shared representation (B, D) -> parameters of every task, and its logits at horizons."""
@@ -235,7 +246,7 @@ class MultimodalNet(nn.Module):
         In training the outputs hold those of the heads of single modalities too.
         """
         embeddings = self.embed(batch)
-        outputs = self.predict(self.represent(embeddings, present))
+        outputs = self.predict(self.represent(embeddings, present, batch))
         outputs.embeddings, outputs.unknown = embeddings, ~present.any(dim=1)
         if self.training:
             outputs.unimodal = {

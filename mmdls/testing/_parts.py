@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from optuna.distributions import BaseDistribution
-from torch import nn
+from torch import Tensor, nn
 
 from mmdls import registry
 from mmdls.testing._assertions import close, gradients_reach, no_batch_statistics, seeded, without_dropout
@@ -93,7 +93,7 @@ def check_backbone(backbone: Callable[..., nn.Module]) -> None:
 
 
 def check_pooling(pooling: Callable[..., nn.Module]) -> None:
-    """Padding and the other patients never change the result; no slices give zeros.
+    """Padding, the order of slices and the other patients never change the result; no slices give zeros.
 
     Parameters
     ----------
@@ -122,6 +122,8 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
             changed = slices.clone()
             changed[3, place] += 1
             assert not torch.allclose(net(changed, mask)[3], pooled[3]), "every real slice must count"
+        order = torch.randperm(5)
+        close(net(slices[:, order], mask[:, order]), pooled, "the order of slices changed the result")
         if hasattr(net, "attention"):
             weights = net.attention(slices, mask)
             assert weights.shape == mask.shape and (weights >= 0).all(), "weights must be (B, S) and non-negative"
@@ -133,34 +135,54 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
 def check_fusion(fusion: Callable[..., nn.Module]) -> None:
     """An absent modality never changes the result, a present one does; patients do not see one another.
 
+    A fusion that reads tokens is also given those of two bags of different lengths, of which padding never counts.
+
     Parameters
     ----------
     fusion : class or callable
         Called with the modalities' widths and ``out_features``, returns the network.
     """
     with seeded():
-        net: Any = fusion({"ct": 12, "pet": 5, "clinical": 1}, out_features=16).eval()
+        widths = {"ct": 12, "pet": 5, "clinical": 1}
+        net: Any = fusion(widths, out_features=16).eval()
         no_batch_statistics(net)
         assert net.out_features == 16, "out_features must be kept"
-        embeddings = {"ct": torch.randn(4, 12), "pet": torch.randn(4, 5), "clinical": torch.randn(4, 1)}
-        present = torch.tensor([[1, 1, 1], [0, 1, 1], [1, 0, 0], [0, 0, 0]], dtype=torch.bool)
-        fused = net(embeddings, present)
-        assert fused.shape == (4, 16) and torch.isfinite(fused).all(), "expected a finite (B, out_features)"
+        present = torch.cartesian_prod(*[torch.tensor([True, False])] * len(widths))
+        n = len(present)
+        embeddings = {name: torch.randn(n, width) for name, width in widths.items()}
+        lengths = {"ct": 4, "pet": 2} if getattr(net, "reads_tokens", False) else {}
+        items = {name: torch.randn(n, length, widths[name]) for name, length in lengths.items()}
+        # A present bag has at least one item; what stands behind the last one is padding.
+        real = {name: torch.arange(length) < 1 + torch.arange(n)[:, None] % length for name, length in lengths.items()}
+
+        def fuse(shown: Any, items: Any = items, rows: slice = slice(None), present: Tensor = present) -> Tensor:
+            tokens = {name: (values[rows], real[name][rows]) for name, values in items.items()}
+            return net({name: x[rows] for name, x in shown.items()}, present[rows], *([tokens] if tokens else []))
+
+        fused = fuse(embeddings)
+        assert fused.shape == (n, 16) and torch.isfinite(fused).all(), "expected a finite (B, out_features)"
         for filler in (1e4, torch.nan):
-            dirty = {
-                name: torch.where(present[:, [i]], value, filler) for i, (name, value) in enumerate(embeddings.items())
-            }
-            close(net(dirty, present), fused, "an absent modality changed the result")
-        alone = net({name: value[1:2] for name, value in embeddings.items()}, present[1:2])
-        close(alone, fused[1:2], "a patient alone must equal itself in a batch")
+            here = dict(zip(widths, present.T[..., None], strict=True))
+            dirty = {name: torch.where(here[name], value, filler) for name, value in embeddings.items()}
+            close(fuse(dirty), fused, "an absent modality changed the result")
+            dirty = {name: torch.where(here[name][..., None], value, filler) for name, value in items.items()}
+            close(fuse(embeddings, dirty), fused, "the items of an absent modality changed the result")
+            dirty = {name: torch.where(real[name][..., None], value, filler) for name, value in items.items()}
+            close(fuse(embeddings, dirty), fused, "the padding of a bag changed the result")
+        close(fuse(embeddings, rows=slice(1, 2)), fused[1:2], "a patient alone must equal itself in a batch")
         for name, value in embeddings.items():
-            changed = net(embeddings | {name: value + 1}, present)
+            changed = fuse(embeddings | {name: value + 1})
             assert not torch.allclose(changed[0], fused[0]), "a present modality must count"
+        for name, value in items.items():
+            changed = fuse(embeddings, items | {name: value + 1})
+            assert not torch.allclose(changed[0], fused[0]), "the items of a present modality must count"
         if hasattr(net, "attention"):
             weights = net.attention(embeddings, present)
             assert weights.shape == present.shape and (weights[~present] == 0).all(), "absent modalities weigh nothing"
-            close(weights.sum(dim=1)[:3], torch.ones(3), "weights must sum to 1")
-        gradients_reach(net, lambda: net(embeddings, present).square().sum())
+            close(weights.sum(dim=1), present.any(dim=1).float(), "weights must sum to 1")
+        gradients_reach(net, lambda: fuse(embeddings).square().sum())
+        single = fusion({"ct": 12}, out_features=16).eval()({"ct": embeddings["ct"]}, present[:, :1])
+        assert torch.isfinite(single).all(), "a single modality must be enough"
 
 
 def check_segmentation_net(net: Callable[..., nn.Module]) -> None:

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["STRUCTURES", "Attention", "ConvBlock", "PaddedNet"]
+__all__ = ["STRUCTURES", "ConvBlock", "PaddedNet"]
 
 STRUCTURES = ("lung", "lesion")
 
@@ -40,29 +40,6 @@ class ConvBlock(nn.Sequential):
                 nn.ReLU(inplace=True),
             ]
         super().__init__(*layers)
-
-
-class Attention(nn.Module):
-    """Multi-head attention of some tokens (N, T, D) over others (N, U, D), without the residual."""
-
-    def __init__(self, channels: int, n_heads: int):
-        super().__init__()
-        if channels % n_heads:
-            raise ValueError(f"the channels must be a multiple of n_heads; got {channels} channels, {n_heads} heads.")
-        self.n_heads = n_heads
-        self.query = nn.Linear(channels, channels)
-        # No bias: a bias of the keys adds the same number to all scores of a query, and the softmax cancels it.
-        self.key = nn.Linear(channels, channels, bias=False)
-        self.value = nn.Linear(channels, channels)
-        self.out = nn.Linear(channels, channels)
-
-    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        heads = [
-            layer(tokens).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-            for layer, tokens in ((self.query, query), (self.key, key), (self.value, value))
-        ]
-        mixed = functional.scaled_dot_product_attention(*heads)
-        return self.out(mixed.transpose(1, 2).flatten(-2))
 
 
 def _n_groups(channels: int) -> int:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.segmentation._blocks import STRUCTURES, Attention, ConvBlock, PaddedNet
+from mmdls.modules.attention import Attention
+from mmdls.modules.segmentation._blocks import STRUCTURES, ConvBlock, PaddedNet
 from mmdls.registry import backbones, segmentation_nets
 
 __all__ = ["CrossAttentionUNet"]

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls.modules.attention import Attention
 from mmdls.modules.backbones import ResNet18Backbone
-from mmdls.modules.segmentation._blocks import STRUCTURES, Attention, ConvBlock, PaddedNet
+from mmdls.modules.segmentation._blocks import STRUCTURES, ConvBlock, PaddedNet
 from mmdls.modules.segmentation._monai import MonaiNet
 from mmdls.registry import segmentation_nets
 

@@ -1,9 +1,4 @@
-"""Poolings: a patient's bag of slice embeddings to one embedding.
-
-The contract: ``forward(slices (B, S, D), mask (B, S)) -> (B, D)``; True in the mask marks a real slice, what stands at
-padded places never changes the result, and a patient without slices gets zeros. A pooling that weighs slices also has
-``attention(slices, mask) -> (B, S)``: non-negative weights that sum to 1 over the real slices.
-"""
+"""Poolings that weigh the slices of a bag."""
 
 import math
 
@@ -11,48 +6,10 @@ import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls.modules.masked import masked_mean, masked_softmax
 from mmdls.registry import poolings
 
-__all__ = ["GatedAttentionPooling", "MaxPooling", "MeanPooling", "SelfAttentionPooling"]
-
-
-@poolings.register("mean")
-class MeanPooling(nn.Module):
-    """Mean over the real slices.
-
-    Parameters
-    ----------
-    in_features : int
-        Width D of a slice embedding.
-    """
-
-    def __init__(self, in_features: int):
-        super().__init__()
-
-    def forward(self, slices: Tensor, mask: Tensor) -> Tensor:
-        """Slices (B, S, D), mask (B, S) -> (B, D)."""
-        return masked_mean(slices, mask)
-
-
-@poolings.register("max")
-class MaxPooling(nn.Module):
-    """Maximum over the real slices, feature by feature.
-
-    Parameters
-    ----------
-    in_features : int
-        Width D of a slice embedding.
-    """
-
-    def __init__(self, in_features: int):
-        super().__init__()
-
-    def forward(self, slices: Tensor, mask: Tensor) -> Tensor:
-        """Slices (B, S, D), mask (B, S) -> (B, D)."""
-        if slices.shape[1] == 0:
-            return slices.new_zeros(slices.shape[0], slices.shape[2])
-        highest = slices.masked_fill(~mask[..., None], -torch.inf).amax(dim=1)
-        return torch.where(mask.any(dim=1, keepdim=True), highest, 0.0)
+__all__ = ["GatedAttentionPooling", "SelfAttentionPooling"]
 
 
 @poolings.register("gated_attention")
@@ -148,15 +105,3 @@ class SelfAttentionPooling(nn.Module):
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {"dropout": optuna.distributions.FloatDistribution(0.0, 0.5)}
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of values (B, S, D) over S where mask (B, S); zeros where the mask is empty."""
-    total = values.masked_fill(~mask[..., None], 0.0).sum(dim=1)
-    return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-def masked_softmax(score: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over the last axis where mask; zeros elsewhere and where the mask is empty."""
-    score = score.masked_fill(~mask, torch.finfo(score.dtype).min)
-    return torch.softmax(score, dim=-1).masked_fill(~mask, 0.0)

@@ -1,9 +1,4 @@
-"""Fusions: the embeddings of several modalities to one.
-
-The contract: built with the widths of the modalities, ``forward(embeddings {name: (B, D_name)}, present (B, M)) ->
-(B, out_features)``; the columns of ``present`` follow the order of ``widths``, and what stands in an absent modality's
-embedding never changes the result.
-"""
+"""Sums of what the modalities say, plain or gated."""
 
 from collections.abc import Mapping
 
@@ -14,53 +9,7 @@ from torch import Tensor, nn
 from mmdls.modules.containers import NamedModules
 from mmdls.registry import fusions
 
-__all__ = ["AdditiveFusion", "ConcatFusion", "GatedFusion"]
-
-
-@fusions.register("concat")
-class ConcatFusion(nn.Module):
-    """Concatenation and a two-layer perceptron; absent modalities are zeros. The published MM-DLS.
-
-    Parameters
-    ----------
-    widths : mapping of str to int
-        Width of each modality's embedding.
-    out_features : int, default=128
-    hidden_features : int, default=256
-    dropout : float, default=0.3
-
-    References
-    ----------
-    .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
-       cancer. Nature Communications, 2026.
-    """
-
-    def __init__(
-        self, widths: Mapping[str, int], out_features: int = 128, hidden_features: int = 256, dropout: float = 0.3
-    ):
-        super().__init__()
-        self.names = tuple(widths)
-        self.layers = nn.Sequential(
-            nn.Linear(sum(widths.values()), hidden_features),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(hidden_features, out_features),
-            nn.ReLU(),
-        )
-        self.out_features = out_features
-
-    def forward(self, embeddings: Mapping[str, Tensor], present: Tensor) -> Tensor:
-        """Embeddings {name: (B, D_name)}, present (B, M) -> (B, out_features)."""
-        shown = [embeddings[name].masked_fill(~present[:, [i]], 0.0) for i, name in enumerate(self.names)]
-        return self.layers(torch.cat(shown, dim=1))
-
-    @staticmethod
-    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
-        """Hyperparameters worth searching."""
-        return {
-            "hidden_features": optuna.distributions.CategoricalDistribution([64, 128, 256]),
-            "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
-        }
+__all__ = ["AdditiveFusion", "GatedFusion"]
 
 
 @fusions.register("additive")

@@ -1,0 +1,53 @@
+"""docs/parts.md lists every part of the library; ``python -m tests.test_parts_page`` writes it again."""
+
+from pathlib import Path
+
+from mmdls import registry
+
+PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
+KINDS = (
+    "backbones",
+    "poolings",
+    "fusions",
+    "nominal_heads",
+    "ordinal_heads",
+    "survival_heads",
+    "competing_risks_heads",
+    "regression_heads",
+    "segmentation_nets",
+    "encoders",
+    "tasks",
+)
+HEAD = """# Parts
+
+Every part of a network is chosen by its name, as a class, or with parameters: `Part("gated", dropout=0.3)`. Formulas,
+sources and parameters stand in the docstring of each: `help(mmdls.registry.fusions["gated"])`. A search tries all parts
+of a slot but those marked with *, and of each the parameters named here. How to add one:
+[architecture.md](architecture.md), "Adding a part".
+"""
+
+
+def page() -> str:
+    """The page, from the registries."""
+    lines = [HEAD]
+    for kind in KINDS:
+        parts = getattr(registry, kind)
+        lines += [f"## `{kind}`", "", "| name | what it is | searched parameters |", "|---|---|---|"]
+        for name in parts:
+            part = parts[name]
+            if not part.__module__.startswith("mmdls."):
+                continue
+            about = part.__doc__.strip().partition("\n\n")[0].replace("\n", " ").replace("|", r"\|").replace("``", "`")
+            searched = ", ".join(f"`{key}`" for key in getattr(part, "search_space", dict)())
+            star = "" if getattr(part, "searched", True) else " *"
+            lines.append(f"| `{name}`{star} | {' '.join(about.split())} | {searched} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def test_the_page_lists_every_part():
+    assert PAGE.read_text() == page(), "write the page again: python -m tests.test_parts_page"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
