@@ -159,12 +159,12 @@ def test_one_patient_s_failure_does_not_lose_the_others(tmp_path):
     bad = {
         "no mask": ((suv, 2.0), None, "there is an image and no mask"),
         "empty": ((suv, 2.0), mask & False, "the mask is empty"),
-        "shape": ((suv, 2.0), mask[:5], "the mask has other voxels"),
-        "place": (Volume(suv, affine), Volume(mask, affine + np.eye(4, k=3)), "the mask has other voxels"),
-        "unit": (Volume(suv, affine, unit="Bq/mL"), mask, "the image is in 'Bq/mL', and 'SUV' is needed"),
+        "shape": ((suv, 2.0), mask[:5], "has other voxels than the image"),
+        "place": (Volume(suv, affine), Volume(mask, affine + np.eye(4, k=3)), "has other voxels than the image"),
+        "unit": (Volume(suv, affine, unit="Bq/mL"), mask, "is in 'Bq/mL', and 'SUV' is needed"),
         "no spacing": (suv, mask, "which has no voxel size"),
         "no file": (str(tmp_path / "gone.nii.gz"), (mask, 2.0), "FileNotFoundError"),
-        "labels": ((suv, 2.0), mask * np.arange(30), "say by label= which are the lesion"),
+        "labels": ((suv, 2.0), mask * np.arange(30), "Choose one label or several"),
         "no mask file": ((suv, 2.0), str(tmp_path / "gone.nii.gz"), "there is no mask at"),
     }
     X = pd.DataFrame({"good": ((suv, 2.0), mask), **{k: v[:2] for k, v in bad.items()}}, ["pet_image", "pet_mask"]).T

@@ -4,7 +4,6 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
-from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +15,8 @@ from tqdm import tqdm
 
 from mmdls.cohort import check_features, modality_name
 from mmdls.images import is_missing
-from mmdls.scans import Volume, read_mask, read_scan, resample, same_geometry
+from mmdls.scans import Volume
+from mmdls.scans._cells import as_mask, as_volume
 from mmdls.training._intervals import count
 
 __all__ = ["ScanFeatures"]
@@ -147,56 +147,9 @@ def _measured(features: ScanFeatures, patient: Any, image_cell: Any, mask_cell: 
     if is_missing(mask_cell):
         return nothing, "there is an image and no mask"
     try:
-        image = _image_of(image_cell, features.unit, patient)
-        mask = _mask_of(mask_cell, image, image_cell, features, patient)
-        if not mask.any():
-            return nothing, "the mask is empty"
-        return features._measure(image, mask), ""
+        image = as_volume(image_cell, unit=features.unit, patient=patient)
+        how: Any = {"label": features.label, "resample_mask": features.resample_mask, "allow_empty": True}
+        mask = as_mask(mask_cell, image, image_cell, patient=patient, **how).array
+        return (features._measure(image, mask), "") if mask.any() else (nothing, "the mask is empty")
     except _OF_ONE_PATIENT as error:
         return nothing, f"{type(error).__name__}: {error}"
-
-
-def _image_of(cell: Any, unit: str, patient: Any) -> Volume:
-    volume = _volume(cell, unit, patient)
-    if unit and volume.unit not in ("", unit):
-        raise ValueError(f"the image is in {volume.unit!r}, and {unit!r} is needed; convert it.")
-    return volume
-
-
-def _mask_of(cell: Any, image: Volume, image_cell: Any, features: ScanFeatures, patient: Any) -> np.ndarray:
-    if isinstance(cell, str | PathLike):
-        how = {"label": features.label, "resample": features.resample_mask, "allow_empty": True, "patient": patient}
-        return read_mask(cell, like=image, **how).array
-    if isinstance(features.label, str):
-        raise ValueError(f"label={features.label!r} names a structure of a file, and the mask is none; give a number.")
-    if isinstance(cell, np.ndarray):
-        if isinstance(image_cell, str | PathLike):
-            raise ValueError("the image is a file, and the mask an array without a place; give a file or a Volume.")
-        mask = Volume(cell, image.affine) if cell.shape == image.shape else None
-    else:
-        mask = _volume(cell, "label", patient)
-        if not same_geometry(image, mask):
-            mask = resample(mask, like=image, order=0, fill=0) if features.resample_mask else None
-    if mask is None:
-        raise ValueError(
-            f"the mask has other voxels than the image, whose shape is {image.shape}; resample_mask=True takes the "
-            "nearest ones."
-        )
-    labels = np.unique(mask.array[mask.array != 0])
-    if features.label is None and len(labels) > 1:
-        raise ValueError(f"the mask has the labels {labels[:8].tolist()}; say by label= which are the lesion.")
-    return mask.array != 0 if features.label is None else np.isin(mask.array, features.label)
-
-
-def _volume(cell: Any, unit: str, patient: Any) -> Volume:
-    if isinstance(cell, Volume):
-        return cell
-    if isinstance(cell, str | PathLike):
-        return read_scan(cell, unit=unit or None, patient=patient)
-    if isinstance(cell, tuple | list) and len(cell) == 2 and np.ndim(cell[0]) == 3:
-        spacing = np.broadcast_to(np.asarray(cell[1], dtype=float), 3)
-        return Volume(np.asarray(cell[0]), np.diag([*spacing, 1.0]), unit=unit)
-    raise TypeError(
-        f"a cell holds a path, a Volume, or (array, spacing) with the mm between slices, rows and columns; got "
-        f"{type(cell).__name__}, which has no voxel size."
-    )

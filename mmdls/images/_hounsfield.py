@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["check_chest", "check_units", "to_hounsfield", "to_window"]
+__all__ = ["check_chest", "check_units", "is_hounsfield", "to_hounsfield", "to_window"]
 
 # Every CT of a chest shows air, near -1000 HU; much lower values are padding in the corners of a slice.
 _PADDING, _AIR = -1500, -200
@@ -36,7 +36,19 @@ def check_chest(image: np.ndarray, patient: Any) -> None:
         )
 
 
-def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient: Any) -> None:
+def is_hounsfield(window: tuple[float, float]) -> bool:
+    """Whether a window must be one in HU: it begins below zero, and is not as narrow as one of standardised values."""
+    low, high = window
+    return low < 0 and high - low >= _NARROWEST
+
+
+def check_units(
+    image: np.ndarray,
+    intensity_range: tuple[float, float],
+    patient: Any,
+    name: str = "intensity_range",
+    greys: str = "None",
+) -> None:
     """Refuse an image, or a part of one, that is not in HU although the window is.
 
     Parameters
@@ -46,26 +58,29 @@ def check_units(image: np.ndarray, intensity_range: tuple[float, float], patient
         A window with a negative lower end and a width of 50 or more is in HU; other windows refuse nothing.
     patient : object
         Id for messages.
+    name : str, default="intensity_range"
+        Of the parameter, for messages.
+    greys : str, default="None"
+        Its value for greys, for messages.
 
     Raises
     ------
     ValueError
         If the image holds greys, values from 0 to 1, or HU with 1024 added.
     """
-    low, high = intensity_range
-    if low >= 0 or high - low < _NARROWEST:
+    if not is_hounsfield(intensity_range):
         return
-    window = f"intensity_range={intensity_range} is a window in Hounsfield units, and the image of patient {patient!r}"
+    window = f"{name}={intensity_range} is a window in Hounsfield units, and the image of patient {patient!r}"
     if image.dtype in (np.uint8, bool) or (0 <= image.min() < image.max() <= 1):
         raise ValueError(
-            f"{window} holds greys ({_range(image)}), whose window was chosen before. Pass intensity_range=None for "
-            "greys, or give the image in HU."
+            f"{window} holds greys ({_range(image)}), whose window was chosen before. Pass {name}={greys} for greys, "
+            "or give the image in HU."
         )
     if _has_offset(image):
         raise ValueError(
             f"{window} holds {_range(image)}: hardly any below {_AIR}, and {_dense(image):.0%} above {_DENSE}, as when "
             "1024 was added to keep stored values above zero. Subtract it (the rescale intercept of the series), or "
-            "choose an intensity_range in these values, from 0 or more."
+            f"choose {name} in these values, from 0 or more."
         )
 
 

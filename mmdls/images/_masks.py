@@ -96,6 +96,8 @@ def choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
     check_label(label)
     if label is not None:
         return np.isin(mask, np.atleast_1d(label))
+    if mask.dtype == bool:
+        return mask
     values = np.unique(mask)
     if len(values) > 2 or values[0] < 0 or (len(values) == 2 and values[0] != 0):
         more = f" and {len(values) - 10} more" if len(values) > 10 else ""

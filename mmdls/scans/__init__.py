@@ -3,6 +3,7 @@
 from mmdls.scans._masks import read_mask
 from mmdls.scans._reading import read_scan
 from mmdls.scans._resampling import resample
+from mmdls.scans._scan_view import ScanView
 from mmdls.scans._suv import suv_factor
 from mmdls.scans._views import WINDOWS, apply_window, crop_mm, slices_around_largest_area
 from mmdls.scans._volume import Volume, same_geometry
@@ -10,6 +11,7 @@ from mmdls.scans._writing import write_nifti, write_segmentation
 
 __all__ = [
     "WINDOWS",
+    "ScanView",
     "Volume",
     "apply_window",
     "crop_mm",

@@ -15,7 +15,7 @@ from mmdls.scans._dicom import find_series, read_series
 from mmdls.scans._headers import Refusal, is_dicom
 from mmdls.scans._itk import READERS, read_itk
 from mmdls.scans._packed import GZIP, check_packed
-from mmdls.scans._resampling import MOST_VOXELS, lengths
+from mmdls.scans._resampling import MOST_VOXELS, upright
 from mmdls.scans._volume import Volume
 
 __all__ = ["NIFTI", "dicom_files", "read_nifti_volume", "read_scan", "volume_of"]
@@ -108,8 +108,7 @@ def _read(path: Path, source: str, unit: str | None, modality: str | None, serie
         raise Refusal("is no scan that can be read: expected DICOM, NIfTI, NRRD, MetaImage, .npy or a folder of PNG")
     if spacing is None:
         raise Refusal("has no geometry: pass spacing=, the millimetres between slices, rows and columns")
-    affine = np.diag([*lengths(spacing, "spacing")[::-1], 1.0])[:, [2, 1, 0, 3]]
-    return volume_of(array, affine, **what)
+    return volume_of(array, upright(spacing), **what)
 
 
 def dicom_files(path: Path) -> list[Path]:

@@ -12,10 +12,10 @@ from scipy import ndimage
 
 from mmdls.scans._volume import Volume
 
-__all__ = ["resample"]
+__all__ = ["MOST_VOXELS", "OUTSIDE", "lengths", "outside_value", "resample", "upright"]
 
 # What lies outside of a scan, by unit.
-_OUTSIDE = {"HU": -1024.0, "SUV": 0.0, "Bq/mL": 0.0, "CNTS": 0.0, "label": 0.0}
+OUTSIDE = {"HU": -1024.0, "SUV": 0.0, "Bq/mL": 0.0, "CNTS": 0.0, "label": 0.0}
 # The most voxels of a volume that is made here: 1024 slices of 1024 x 1024.
 MOST_VOXELS = 2**30
 
@@ -86,7 +86,7 @@ def resample(
 
 def outside_value(volume: Volume, fill: float | None) -> float:
     """The value of voxels outside of a volume."""
-    known = {**_OUTSIDE, volume.unit: 0.0} if volume.array.dtype == bool else _OUTSIDE
+    known = {**OUTSIDE, volume.unit: 0.0} if volume.array.dtype == bool else OUTSIDE
     value = known.get(volume.unit) if fill is None else fill
     if value is None:
         raise ValueError(
@@ -105,6 +105,11 @@ def lengths(value: Any, name: str) -> np.ndarray:
     if sides.shape not in ((), (3,)) or not (np.isfinite(sides) & (sides > 0)).all():
         raise ValueError(f"{name} is one length in mm, or three (slices, rows, columns), above 0; got {value!r}.")
     return np.broadcast_to(sides, 3)
+
+
+def upright(spacing: Any) -> np.ndarray:
+    """The affine of slices to the head, rows to the back and columns to the left, with the first voxel at (0, 0, 0)."""
+    return np.diag([*lengths(spacing, "spacing")[::-1], 1.0])[:, [2, 1, 0, 3]]
 
 
 def _finer(volume: Volume, spacing: Any) -> tuple[tuple[int, ...], np.ndarray]:
