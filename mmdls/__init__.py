@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmdls import tables as tables
     from mmdls import tasks as tasks
     from mmdls import testing as testing
+    from mmdls import uncertainty as uncertainty
     from mmdls import zoo as zoo
     from mmdls.estimators import MMDLS as MMDLS
     from mmdls.estimators import ClinicalCox as ClinicalCox
@@ -79,6 +80,7 @@ _MODULES = (
     "tables",
     "tasks",
     "testing",
+    "uncertainty",
     "zoo",
 )
 _HOME = {

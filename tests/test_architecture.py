@@ -37,6 +37,7 @@ FLOORS = {
     "testing": 6,
     "tables": 6,
     "zoo": 6,
+    "uncertainty": 7,
     "report": 7,
 }
 

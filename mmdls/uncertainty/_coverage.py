@@ -1,0 +1,92 @@
+"""How often sets and bounds hold."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from mmdls.cohort import align_rows
+from mmdls.metrics import CensoringDistribution
+from mmdls.training._inputs import outcome_table
+
+__all__ = ["coverage_table"]
+
+
+def coverage_table(
+    model: Any, X: pd.DataFrame, y: Any, *, by: Any = None, confidence_level: float = 0.95
+) -> pd.DataFrame:
+    """How often label sets hold the true label, and bounds are outlived, overall and in each group, with intervals.
+
+    Parameters
+    ----------
+    model : ConformalPredictor
+        Fitted.
+    X : pandas.DataFrame
+        Patients who neither trained nor calibrated it.
+    y : pandas.DataFrame, labels or structured array
+        Their outcomes; unknown ones are left out.
+    by : str or Series of shape (n_patients,), default=None
+        A column of X or one value a patient, such as the centre.
+    confidence_level : float, default=0.95
+        Of the intervals.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns task, group (``"all"`` first), nominal, coverage, low, high, n, mean_size (classes in a set, or months
+        of a bound), certain (share of sets with one class, or of bounds above 0), empty (share of sets without a
+        class; NaN for bounds). Deaths before a bound are weighted by the inverse probability of being followed until
+        then (Kaplan-Meier in the group). Intervals are Wilson's, with the effective number of patients.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> from mmdls.uncertainty import ConformalPredictor
+    >>> X, y = make_nsclc_cohort(300, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> model = ConformalPredictor(ClinicalCox(), random_state=0).fit(X[:200], y[["os_time", "os_event"]][:200])
+    >>> coverage_table(model, X[200:], y[200:], by="centre").shape
+    (6, 10)
+    """
+    y = outcome_table(y, X.index)
+    groups = X[by] if isinstance(by, str) else align_rows(by, X.index, "by")
+    members = {"all": np.ones(len(X), dtype=bool)}
+    if groups is not None:
+        values = np.asarray(groups)
+        members |= {value: values == value for value in sorted(pd.unique(groups.dropna()), key=str)}
+    sets, bounds = model.predict_sets(X), model.predict_lower_bounds(X)
+    quantile = float(norm.ppf((1 + confidence_level) / 2))
+    rows = []
+    for name in (*sets, *bounds):
+        task = model.tasks_[name]
+        outcome = task.outcome(y)
+        for group, rows_of in members.items():
+            inside = rows_of & task.known(outcome)
+            if not inside.any():
+                continue
+            own = outcome[inside]
+            if name in sets:
+                table = sets[name].to_numpy()[inside]
+                missed = (~table[np.arange(len(own)), own]).astype(float)
+                size = table.sum(axis=1)
+                shown = size.mean(), (size == 1).mean(), (size == 0).mean()
+            else:
+                bound = bounds[name].to_numpy()[inside]
+                weight = CensoringDistribution(own).event_weight(own["event"], own["time"])
+                missed = np.where(own["time"] < bound, weight, 0.0)
+                shown = bound.mean(), (bound > 0).mean(), np.nan
+            interval = _wilson(missed, quantile)
+            rows.append((name, group, model.confidence_level, *interval, len(own), *shown))
+    columns = "task group nominal coverage low high n mean_size certain empty".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _wilson(missed: np.ndarray, quantile: float) -> tuple[float, float, float]:
+    """One minus the mean of weights of errors, with Wilson's interval for as many patients as its variance says."""
+    share = float(np.clip(1 - missed.mean(), 0, 1))
+    variance = missed.var() / len(missed)
+    n = share * (1 - share) / variance if variance > 0 and 0 < share < 1 else len(missed)
+    centre = (share + quantile**2 / (2 * n)) / (1 + quantile**2 / n)
+    half = quantile * np.sqrt(share * (1 - share) / n + quantile**2 / (4 * n**2)) / (1 + quantile**2 / n)
+    return share, centre - half, centre + half
