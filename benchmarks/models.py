@@ -41,6 +41,7 @@ COMPARED = (
     "clinical_pet_linear",
     "tables_linear",
     "tables_sign_weighted",
+    "tables_images_linear",
     "imaging_network",
     "late_fusion",
     "published_network",
@@ -92,7 +93,7 @@ def stand_in(name: str, y: pd.DataFrame) -> str:
 def offered(X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
     """The compared models whose inputs a cohort has and that answer all its tasks, stand-ins among them."""
     names = [stand_in(name, y) for name in COMPARED]
-    return [name for name in names if not lacking(name, X) and not unanswered(name, y)]
+    return [name for name in names if not (lacking(name, X) or unanswered(name, y))]
 
 
 def of_everything(X: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from mmdls.zoo import _networks, _plain, _tables  # noqa: F401  (importing them registers the models)
 from mmdls.zoo._catalogue import create, list_models
 from mmdls.zoo._compare import Comparison, compare_models
+from mmdls.zoo._cross_fitted import CrossFittedEmbeddings
 from mmdls.zoo._embedding_search import EmbeddingSearch
 from mmdls.zoo._inputs import SelectInputs
 from mmdls.zoo._late_fusion import LateFusion
@@ -10,6 +11,7 @@ from mmdls.zoo._per_task import OneModelPerTask
 
 __all__ = [
     "Comparison",
+    "CrossFittedEmbeddings",
     "EmbeddingSearch",
     "LateFusion",
     "OneModelPerTask",

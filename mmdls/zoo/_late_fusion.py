@@ -14,14 +14,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import align_rows, find_tasks
 from mmdls.estimators import ClinicalCox
-from mmdls.evaluation._predict import answers
 from mmdls.zoo._embedding_search import FirstFold
 from mmdls.zoo._inputs import missing_inputs
-from mmdls.zoo._per_task import OneModelPerTask, answer_of, fit_with_groups
+from mmdls.zoo._per_task import OneModelPerTask, answer_of, fit_with_groups, link_scores
 
 __all__ = ["LateFusion"]
 
-_SMALLEST = 1e-6
 _JOINED_BY = [
     ("survival", ClinicalCox(columns="score")),
     *[(kind, make_pipeline(SimpleImputer(), LogisticRegression())) for kind in ("ordinal", "nominal")],
@@ -127,15 +125,11 @@ class LateFusion(_BaseComposition):
         return pd.DataFrame({name: answer_of(self.tasks_[name], table) for name, table in tables.items()})
 
     def _scores(self, models: dict[str, Any], X: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """For each task what every model says of it: a risk, or the log-probabilities of all classes but the first."""
-        columns: dict[str, dict[str, Any]] = {name: {} for name in self.tasks_}
-        for name, model in models.items():
-            for task, table in answers(model, X, self.tasks_, np.array([])).tables.items():
-                classes, found = self.tasks_[task].classes, columns[task]
-                if not self.tasks_[task].has_classes:
-                    found[f"score_{name}"] = table.iloc[:, 0]
-                    continue
-                # A model whose training rows lack a class gives no probability of it.
-                logs = np.log(table.reindex(columns=list(classes), fill_value=0.0).clip(_SMALLEST, 1))
-                found |= {f"score_{name}_{k}": logs.iloc[:, k] for k in range(1, len(classes))}
-        return {task: pd.DataFrame(found, index=X.index) for task, found in columns.items()}
+        """For each task what every model says of it."""
+        each = {name: link_scores(model, X, self.tasks_) for name, model in models.items()}
+        return {
+            task: pd.concat(
+                [own[task].add_prefix(f"score_{name}_") for name, own in each.items() if task in own], axis=1
+            )
+            for task in self.tasks_
+        }

@@ -10,10 +10,11 @@ from mmdls.estimators import MMDLS
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
 from mmdls.training._trainer import Trainer
+from mmdls.zoo._cross_fitted import CrossFittedEmbeddings
 from mmdls.zoo._embedding_search import EmbeddingSearch, FirstFold
 from mmdls.zoo._inputs import SelectInputs
 from mmdls.zoo._late_fusion import LateFusion
-from mmdls.zoo._tables import ClinicalLinear, PetLinear, RadiomicsLinear
+from mmdls.zoo._tables import ClinicalLinear, PetLinear, RadiomicsLinear, TablesLinear
 
 __all__ = ["tuned_network"]
 
@@ -31,18 +32,18 @@ def tuned_network(inputs: Sequence[str]) -> Pipeline:
     Pipeline
         Unfitted.
     """
-    network = MMDLS(
-        dropout=0.2,
-        # All training rows are learned from, as by the other models.
-        trainer=Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0),
-        random_state=0,
-    )
     space = {
         "hidden_features": CategoricalDistribution([32, 64]),
         "dropout": FloatDistribution(0.1, 0.6),
         "trainer__weight_decay": FloatDistribution(1e-2, 1.0, log=True),
     }
-    return Pipeline([("inputs", SelectInputs(tuple(inputs))), ("model", EmbeddingSearch(network, space))])
+    return Pipeline([("inputs", SelectInputs(tuple(inputs))), ("model", EmbeddingSearch(_network(), space))])
+
+
+def _network() -> MMDLS:
+    # All training rows are learned from, as by the other models.
+    trainer = Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0)
+    return MMDLS(dropout=0.2, trainer=trainer, random_state=0)
 
 
 class _Network:
@@ -88,6 +89,23 @@ class MultimodalNetwork(_Network):
     """MMDLS on all tables and images, tuned, trained end to end."""
 
     inputs = ("tables", "images")
+
+
+@models.register("tables_images_linear")
+class TablesImagesLinear:
+    """Ridge Cox and logistic regression of tables and embeddings, tuned.
+
+    The embeddings are those of networks of the images that have not learned the outcomes of the rows that they embed.
+    """
+
+    tasks = TablesLinear.tasks
+    inputs = ("tables", "images")
+
+    @classmethod
+    def build(cls) -> Pipeline:
+        """An unfitted estimator."""
+        linear = TablesLinear.build()[-1]
+        return Pipeline([("inputs", SelectInputs(cls.inputs)), ("model", CrossFittedEmbeddings(_network(), linear))])
 
 
 @models.register("late_fusion")

@@ -1,6 +1,6 @@
 """One model a task, behind the interface of a model of all tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,12 @@ from sksurv.base import SurvivalAnalysisMixin
 from mmdls.cohort import Task, align_rows, check_cohort, find_tasks
 from mmdls.estimators._risk_groups import fit_cutpoints
 from mmdls.evaluation import risk_cutpoints
-from mmdls.evaluation._predict import predict_task
+from mmdls.evaluation._predict import answers, predict_task
 from mmdls.search import OptunaSearch
 
-__all__ = ["OneModelPerTask", "answer_of", "fit_with_groups", "last_step"]
+__all__ = ["OneModelPerTask", "answer_of", "fit_with_groups", "last_step", "link_scores"]
+
+_SMALLEST = 1e-6
 
 
 class OneModelPerTask(_BaseComposition):
@@ -169,6 +171,34 @@ def _target(model: Any, y: pd.DataFrame, task: Task) -> Any:
 def answer_of(task: Task, table: pd.DataFrame) -> pd.Series:
     """One prediction a patient, from the table of a task: the likeliest class, else the risk or the value."""
     return table.idxmax(axis=1) if task.has_classes else table.iloc[:, 0]
+
+
+def link_scores(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, pd.DataFrame]:
+    """What a model says of each task, on a scale that a linear model can read.
+
+    Parameters
+    ----------
+    model : fitted estimator
+        Of one or several of the tasks.
+    X : pandas.DataFrame
+    tasks : dict of str to Task
+
+    Returns
+    -------
+    dict of str to pandas.DataFrame
+        By task that the model answers: a risk or a number, or the log-probabilities of all classes but the first; the
+        columns are numbers.
+    """
+    found = {}
+    for name, table in answers(model, X, tasks, np.array([])).tables.items():
+        if tasks[name].has_classes:
+            # A model whose training rows lack a class gives no probability of it.
+            shares = table.reindex(columns=list(tasks[name].classes), fill_value=0.0).iloc[:, 1:]
+            table = np.log(shares.clip(_SMALLEST, 1))
+        else:
+            table = table.iloc[:, :1]
+        found[name] = table.set_axis(pd.RangeIndex(table.shape[1]), axis=1)
+    return found
 
 
 def last_step(model: Any) -> Any:
