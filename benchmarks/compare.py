@@ -33,6 +33,7 @@ from benchmarks.models import (
     of_everything,
     offered,
     stand_in,
+    unable,
     unanswered,
 )
 from benchmarks.runs import begin, finish, manifest, run, unfinished
@@ -123,6 +124,9 @@ def chosen(models: str, X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
         if silent:
             shown = [f"{name} ({STAND_INS[name]} stands in)" if name in STAND_INS else name for name in silent]
             print(fill(f"Not compared, since they do not answer every task: {', '.join(shown)}.", 100))
+        for name in wanted:
+            if not lacking(name, X) and (why := unable(name)):
+                print(fill(f"Not compared: {name}, since {why}.", 100))
         names = [name for name in (stand_in(each, y) for each in wanted) if name in able]
         if not names:
             raise SystemExit(f"no model reads this cohort and answers all of {_named(find_tasks(y).values())}.")
@@ -135,6 +139,8 @@ def chosen(models: str, X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
             raise SystemExit(f"no model is called {name}; {hint}mmdls.list_models() lists them.")
         if gone := lacking(name, X):
             raise SystemExit(f"{name} needs {' and '.join(gone)}, which this cohort lacks; it allows {able}.")
+        if why := unable(name):
+            raise SystemExit(f"{name} cannot be fitted here: {why}.")
         if open_tasks := unanswered(name, y):
             columns = [column for task in open_tasks for column in task.columns]
             raise SystemExit(

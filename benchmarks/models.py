@@ -9,7 +9,7 @@ import pandas as pd
 from mmdls import create
 from mmdls.cohort import Task, find_tasks
 from mmdls.registry import models
-from mmdls.zoo._inputs import lacking_inputs
+from mmdls.zoo._inputs import lacking_inputs, unavailable
 
 __all__ = [
     "BASELINE",
@@ -23,6 +23,7 @@ __all__ = [
     "of_everything",
     "offered",
     "stand_in",
+    "unable",
     "unanswered",
     "with_budget",
 ]
@@ -41,6 +42,7 @@ COMPARED = (
     "clinical_pet_linear",
     "tables_linear",
     "tables_sign_weighted",
+    "tables_foundation",
     "tables_images_linear",
     "imaging_network",
     "late_fusion",
@@ -80,6 +82,11 @@ def lacking(name: str, X: pd.DataFrame) -> list[str]:
     return lacking_inputs(models[name].inputs, X)
 
 
+def unable(name: str) -> str:
+    """Why a registered model cannot be fitted on this machine; "" if it can."""
+    return unavailable(create(name))
+
+
 def unanswered(name: str, y: pd.DataFrame) -> list[Task]:
     """The tasks of a cohort that a registered model does not answer."""
     return [task for task in find_tasks(y).values() if task.kind not in models[name].tasks]
@@ -91,9 +98,12 @@ def stand_in(name: str, y: pd.DataFrame) -> str:
 
 
 def offered(X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
-    """The compared models whose inputs a cohort has and that answer all its tasks, stand-ins among them."""
+    """The compared models whose inputs a cohort has and that answer all its tasks, stand-ins among them.
+
+    Models that cannot be fitted on this machine are left out.
+    """
     names = [stand_in(name, y) for name in COMPARED]
-    return [name for name in names if not (lacking(name, X) or unanswered(name, y))]
+    return [name for name in names if not (lacking(name, X) or unanswered(name, y) or unable(name))]
 
 
 def of_everything(X: pd.DataFrame) -> str:

@@ -37,7 +37,7 @@ from mmdls.metrics import kaplan_meier, step_values
 from mmdls.model_selection import CohortKFold
 from mmdls.report import data_hash, image_hash
 from mmdls.zoo._folds import fit_fold, for_all_tasks
-from mmdls.zoo._inputs import columns_of
+from mmdls.zoo._inputs import columns_of, unavailable
 
 __all__ = ["FLOOR", "SIMPLE", "Unit", "WithoutFeatures", "horizons_of", "main", "plan", "run_unit"]
 
@@ -283,10 +283,15 @@ def main(argv: list[str] | None = None) -> None:
     own = dict(text.split("=", 1) for text in options.cohort)
     cohorts = COHORTS | {name: partial(own_cohort, path) for name, path in own.items()}
     cohorts = {name: cohorts[name] for name in _names(options.cohorts, cohorts)}
-    units, known = plan(cohorts, options.default, options.models, options.folds, options.repeats, options.seeds)
+    wanted = [Unit("", dict, model, 2, 0) for model in options.models]
+    idle = {unit: why for unit in wanted if (why := unavailable(unit.build()))}
+    simple = [unit.model for unit in wanted if unit not in idle]
+    units, known = plan(cohorts, options.default, simple, options.folds, options.repeats, options.seeds)
     for unit in units:
         if unit.label in options.rerun:
             unit.path(options.out).unlink(missing_ok=True)
+    for unit, why in idle.items():
+        print(f"Not compared: {unit.label}, since {why}.")
     failed = run(units, known, options.out, options.jobs)
     found = read(units, known, options.out)
     if not found:

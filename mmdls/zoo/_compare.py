@@ -18,7 +18,7 @@ from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
 from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
-from mmdls.zoo._inputs import lacking_inputs, missing_inputs
+from mmdls.zoo._inputs import lacking_inputs, missing_inputs, unavailable
 
 __all__ = ["Comparison", "compare_models", "of_main_metric"]
 
@@ -250,6 +250,8 @@ def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[
         gone, kinds = missing_inputs(model, X), kinds_of(model)
     if gone:
         return dict.fromkeys(tasks, f"X has no {' and no '.join(gone)}")
+    if why := unavailable(create(model) if isinstance(model, str) else model):
+        return dict.fromkeys(tasks, why)
     return {t.name: f"does not answer {t.kind} tasks" for t in tasks.values() if kinds and t.kind not in kinds}
 
 

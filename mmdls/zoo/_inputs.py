@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import cell_kind, modalities
 
-__all__ = ["SelectInputs", "columns_of", "lacking_inputs", "missing_inputs"]
+__all__ = ["SelectInputs", "columns_of", "lacking_inputs", "missing_inputs", "unavailable"]
 
 
 class SelectInputs(TransformerMixin, BaseEstimator):
@@ -97,3 +97,20 @@ def missing_inputs(model: Any, X: pd.DataFrame) -> list[str]:
 def lacking_inputs(inputs: Sequence[str], X: pd.DataFrame) -> list[str]:
     """Those of some inputs that a cohort lacks."""
     return [name for name in inputs if not columns_of(X, name)]
+
+
+def unavailable(model: Any) -> str:
+    """Why a model cannot be fitted on this machine, as the first of its parts that needs more than the library says.
+
+    Parameters
+    ----------
+    model : estimator
+        Such a part has a method ``unavailable()`` that says what is missing, or "".
+
+    Returns
+    -------
+    str
+        "" if it can be fitted.
+    """
+    parts = [model, *model.get_params(deep=True).values()]
+    return next((why for part in parts if (why := getattr(part, "unavailable", str)())), "")
