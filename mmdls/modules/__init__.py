@@ -3,6 +3,7 @@
 from mmdls.modules.attention import AttentionBlock
 from mmdls.modules.backbones import AntialiasedBackbone, ConvBackbone, ResNet10Backbone, ResNet18Backbone
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
+from mmdls.modules.discrete_time import DeepHitHead, LogisticHazardHead, MTLRHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.ensemble import Combination, Ensemble, LinearPart, LinearPredictor
 from mmdls.modules.fusions import (
@@ -16,10 +17,11 @@ from mmdls.modules.fusions import (
     LowRankFusion,
 )
 from mmdls.modules.heads import ClassHead, CoxHead, OrdinalHead
-from mmdls.modules.logistic_hazard import LogisticHazardHead
+from mmdls.modules.illness_death import CoherentHead
 from mmdls.modules.losses import cox_loss
 from mmdls.modules.losses_segmentation import SegmentationLoss
 from mmdls.modules.multimodal import AttentionWeights, LossName, MultimodalNet, Outputs
+from mmdls.modules.piecewise import PCHazardHead
 from mmdls.modules.poolings import (
     GatedAttentionPooling,
     MaxPooling,
@@ -40,12 +42,14 @@ __all__ = [
     "BottleneckFusion",
     "CauseSpecificCoxHead",
     "ClassHead",
+    "CoherentHead",
     "Combination",
     "ConcatFusion",
     "ConvBackbone",
     "CoxHead",
     "CrossAttentionFusion",
     "CrossAttentionUNet",
+    "DeepHitHead",
     "Ensemble",
     "FilmFusion",
     "GatedAttentionPooling",
@@ -56,11 +60,13 @@ __all__ = [
     "LogisticHazardHead",
     "LossName",
     "LowRankFusion",
+    "MTLRHead",
     "MaxPooling",
     "MeanPooling",
     "MultimodalNet",
     "OrdinalHead",
     "Outputs",
+    "PCHazardHead",
     "PublishedSegmentationNet",
     "RegressionHead",
     "ResNet10Backbone",

@@ -285,7 +285,10 @@ class MultimodalNet(nn.Module):
         """
         found = {}
         for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
-            found[LossName(name)] = _known_loss(head, outputs.tasks[name], targets[name], known[name], sample_weight)
+            given = _given(head, targets)
+            found[LossName(name)] = _known_loss(
+                head, outputs.tasks[name], targets[name], known[name], sample_weight, given
+            )
         for name, logits in outputs.horizons.items():
             event, time = targets[name]
             labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
@@ -298,7 +301,9 @@ class MultimodalNet(nn.Module):
             share = self.unimodal_loss_weight / len(self.unimodal_heads)
             for (name, modality), output in outputs.unimodal.items():
                 here = known[name] & present[:, self.names.index(modality)]
-                loss = _known_loss(self.unimodal_heads[modality][name], output, targets[name], here, sample_weight)
+                head = self.unimodal_heads[modality][name]
+                given = _given(head, targets)
+                loss = _known_loss(head, output, targets[name], here, sample_weight, given)
                 found[LossName(name, modality)] = share * loss
         return found
 
@@ -325,11 +330,23 @@ def _horizon_loss(logits: Tensor, labels: Tensor, sample_weight: Tensor | None) 
     return nll / weight.sum().clamp(min=1e-12)
 
 
+def _given(head: Any, targets: Mapping[str, tuple[Tensor, ...]]) -> tuple[Tensor, ...] | None:
+    """The targets of the task that a head names by ``given``."""
+    name = getattr(head, "given", None)
+    return None if name is None else targets[name]
+
+
 def _known_loss(
-    head: Any, output: Tensor, targets: tuple[Tensor, ...], known: Tensor, sample_weight: Tensor | None
+    head: Any,
+    output: Tensor,
+    targets: tuple[Tensor, ...],
+    known: Tensor,
+    sample_weight: Tensor | None,
+    given: tuple[Tensor, ...] | None,
 ) -> Tensor:
     """The head's loss on the rows whose outcome is known; without any, a zero connected to the graph."""
     if not known.any():
         return output.sum() * 0
     weight = None if sample_weight is None else sample_weight[known]
-    return head.loss(output[known], *(target[known] for target in targets), weight)
+    extra = {} if given is None else {"given": tuple(field[known] for field in given)}
+    return head.loss(output[known], *(target[known] for target in targets), weight, **extra)

@@ -1,6 +1,6 @@
 """From hyperparameters to a network, and from a cohort to a trained one."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -70,9 +70,21 @@ def build_network(
     widths = {name: network.out_features for name, network in networks.items()}
     fused = build(fusions, fusion, widths, out_features=hidden_features)
 
-    def head(task: Task, width: int) -> Any:
-        choice = heads.get(task.name, heads.get(task.kind, task.default_head))
-        return build(task.heads or {}, choice, width, *task.head_arguments())
+    def chosen(task: Task) -> Any:
+        return heads.get(task.name, heads.get(task.kind, task.default_head))
+
+    def heads_of(those: Iterable[Task], width: int) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for task in those:
+            if task.name in found:
+                continue
+            head = build(task.heads or {}, chosen(task), width, *task.head_arguments())
+            if hasattr(head, "views"):
+                same = [t.name for t in tasks.values() if t.kind == task.kind and chosen(t) == chosen(task)]
+                found |= head.views(same)
+            else:
+                found[task.name] = head
+        return found
 
     shared = [task for task in tasks.values() if not task.is_conditioned]
     conditioned = [task for task in tasks.values() if task.is_conditioned]
@@ -80,14 +92,14 @@ def build_network(
     return MultimodalNet(
         networks,
         fused,
-        {task.name: head(task, fused.out_features) for task in shared},
-        {task.name: head(task, hidden_features) for task in conditioned},
+        heads_of(shared, fused.out_features),
+        heads_of(conditioned, hidden_features),
         {task.name: len(task.classes) for task in shared if task.has_classes},
         hidden_features=hidden_features,
         class_embedding=class_embedding,
         dropout=dropout,
         modality_dropout=modality_dropout,
-        unimodal_heads={name: {task.name: head(task, widths[name]) for task in tasks.values()} for name in supervised},
+        unimodal_heads={name: heads_of(tasks.values(), widths[name]) for name in supervised},
         unimodal_loss_weight=unimodal_loss_weight,
         horizons={
             task.name: auxiliary_horizons for task in tasks.values() if task.has_horizons and len(auxiliary_horizons)
@@ -196,7 +208,9 @@ def _combine(net: CohortNet, rows: np.ndarray, by_linear: Mapping[str, torch.Ten
     """
     for name in net.targets.tasks:
         networks, linear = net.held_out_.get(name), by_linear.get(name)
-        if name in untold and linear is not None:
+        if hasattr(net.module_.head(name), "views"):
+            combination = Combination()  # weights of its own would part an endpoint from the other
+        elif name in untold and linear is not None:
             combination = Combination([0.0, 1.0])
         elif networks is None:
             combination = Combination() if linear is None else Combination([0.5, 0.5])

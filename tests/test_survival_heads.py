@@ -1,0 +1,344 @@
+"""Survival heads: each loss by a slow computation of its formula in double precision, and curves of random patients."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import expm
+
+from mmdls import MMDLS, Part, Trainer
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.modules import (
+    AdditiveFusion,
+    CoherentHead,
+    CoxHead,
+    DeepHitHead,
+    LogisticHazardHead,
+    LossName,
+    MTLRHead,
+    MultimodalNet,
+    PCHazardHead,
+    TabularNet,
+)
+from mmdls.registry import survival_heads
+
+N = 18
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        yield
+
+
+def draw(n=N, ties=True):
+    """Events and times; with ties censored patients leave at and between the times of events."""
+    time = torch.distributions.Exponential(0.05).sample((n,)).double() + 0.1
+    event = torch.rand(n) < 0.6
+    if ties:
+        time = (time / 4).ceil() * 4
+        time[~event] += torch.tensor([0.0, 1.0, 2.5]).repeat(n)[: int((~event).sum())]
+    time[-1], event[-1] = time.max() + 3, False  # Kaplan-Meier's curve does not reach 0
+    return event, time
+
+
+WEIGHTS = (torch.arange(N) % 4).double()
+
+
+def pmf(kind, f):
+    """Probabilities of an event in each interval, and of none, by the formula of each head."""
+    if kind is LogisticHazardHead:
+        h = [1 / (1 + math.exp(-x)) for x in f]
+        p = [h[k] * math.prod(1 - h[j] for j in range(k)) for k in range(len(f))]
+        return [*p, math.prod(1 - x for x in h)]
+    scores = [sum(f[k:]) for k in range(len(f))] if kind is MTLRHead else list(f)
+    e = [math.exp(x) for x in [*scores, 0.0]]
+    return [x / sum(e) for x in e]
+
+
+def discrete_survival(kind, head, f, event, time, weight):
+    """Survival just after every event time: intervals by their formula, steps in them in Kaplan-Meier's shares."""
+    event_times = sorted({float(t) for t, e, w in zip(time, event, weight, strict=True) if e and w > 0})
+    steps = []
+    for t in event_times:
+        died = sum(float(w) for w, e, s in zip(weight, event, time, strict=True) if e and s == t)
+        left = sum(float(w) for w, s in zip(weight, time, strict=True) if s >= t)
+        steps.append(-math.log(1 - died / left))
+    interval = [math.ceil(round(float(p), 9)) - 1 for p in head.progress[1:]]
+    p = pmf(kind, f[: max(interval) + 1])
+    survival = []
+    for i, k in enumerate(interval):
+        own = [s for s, other in zip(steps, interval, strict=True) if other == k]
+        share = sum(s for s, other in zip(steps[: i + 1], interval, strict=False) if other == k) / sum(own)
+        survival.append(sum(p[k:]) ** (1 - share) * sum(p[k + 1 :]) ** share)
+    return event_times, survival
+
+
+def slow_discrete(kind, head, parameters, event, time, weight):
+    total = ranked = pairs = 0.0
+    curves = []
+    for row in parameters.tolist():
+        event_times, survival = discrete_survival(kind, head, row, event, time, weight)
+        curves.append(lambda t, x=event_times, s=survival: ([1.0] + s)[sum(u <= t + 1e-12 for u in x)])
+    for i in range(len(time)):
+        t, w = float(time[i]), float(weight[i])
+        if w == 0:
+            continue
+        if event[i]:
+            total -= w * math.log(curves[i](t - 1e-6) - curves[i](t))
+        else:
+            total -= w * math.log(curves[i](t))
+        for j in range(len(time)):
+            if event[i] and time[j] > t:
+                pairs += w * float(weight[j])
+                ranked += w * float(weight[j]) * math.exp((curves[i](t) - curves[j](t)) / getattr(head, "sigma", 1))
+    n_events = sum(float(w) for w, e in zip(weight, event, strict=True) if e)
+    return total / n_events + getattr(head, "ranking_weight", 0.0) * ranked / pairs
+
+
+def slow_pc_hazard(kind, head, parameters, event, time, weight):
+    knots = head.intervals.ends.tolist()
+    total = n_events = 0.0
+    for f, e, t, w in zip(parameters.tolist(), event, time.tolist(), weight.tolist(), strict=True):
+        cumulative = rate = 0.0
+        for j, (start, end) in enumerate(zip(knots, knots[1:], strict=False)):
+            hazard = math.log1p(math.exp(f[j])) / (end - start)
+            cumulative += hazard * max(0.0, min(t, end) - start)
+            if start < t <= end:
+                rate = hazard
+        total += w * (cumulative - (math.log(rate) if e else 0.0))
+        n_events += w * bool(e)
+    return total / n_events
+
+
+@pytest.mark.parametrize("weight", [torch.ones(N), WEIGHTS])
+@pytest.mark.parametrize("n_intervals", [3, 12])
+@pytest.mark.parametrize("kind", [LogisticHazardHead, MTLRHead, DeepHitHead, PCHazardHead])
+def test_the_loss_is_its_formula(kind, n_intervals, weight):
+    event, time = draw()
+    head = kind(2, n_intervals).double()
+    head.prepare(event, time, weight)
+    parameters = torch.randn(N, n_intervals, dtype=torch.float64, requires_grad=True)
+    slow = slow_pc_hazard if kind is PCHazardHead else slow_discrete
+    expected = slow(kind, head, parameters.detach(), event, time, weight)
+    assert head.loss(parameters, event, time, weight).item() == pytest.approx(expected, rel=1e-9)
+    assert torch.autograd.gradcheck(lambda p: head.loss(p, event, time, weight), parameters)
+    rows = torch.repeat_interleave(torch.arange(N), weight.long())
+    repeated = head.loss(parameters[rows], event[rows], time[rows])
+    assert torch.allclose(repeated, head.loss(parameters, event, time, weight))
+
+
+@pytest.mark.parametrize("kind", [LogisticHazardHead, MTLRHead, DeepHitHead, PCHazardHead])
+def test_training_starts_at_the_observed_curve(kind):
+    from sksurv.nonparametric import kaplan_meier_estimator
+
+    event, time = draw(400, ties=kind is not PCHazardHead)
+    head = kind(2, 40)
+    head.prepare(event, time)
+    x, s = kaplan_meier_estimator(event.numpy(), time.numpy())
+    start = head.survival_function(head(torch.zeros(1, 2)).detach(), torch.as_tensor(x))[0].numpy()
+    np.testing.assert_allclose(start, s, atol=0.02 if kind is PCHazardHead else 1e-5)
+
+
+def test_the_risk_of_pc_hazard_is_minus_the_area_under_its_curve():
+    event, time = draw()
+    head = PCHazardHead(2, 4)
+    head.prepare(event, time)
+    parameters = 2 * torch.randn(5, 4)
+    grid = torch.linspace(0, float(head.intervals.ends[-1]), 20001, dtype=torch.float64)
+    area = torch.trapezoid(head.survival_function(parameters, grid), grid, dim=1)
+    assert torch.allclose(-head.risk(parameters).double(), area, rtol=1e-4)
+
+
+# -- both endpoints ----------------------------------------------------------------------------------------------------
+
+
+def course(n=N):
+    """Both endpoints of simulated courses: deaths with and without relapse, censored in any state, some unknown."""
+    relapse, death, leaving = torch.distributions.Exponential(torch.tensor([0.05, 0.02, 0.02])).sample((n,)).double().T
+    after = relapse + torch.distributions.Exponential(torch.tensor(0.1)).sample((n,)).double()
+    died = torch.where(relapse < death, after, death)
+    os_event, os_time = died <= leaving, torch.minimum(died, leaving)
+    first = torch.minimum(relapse, death)
+    dfs_event, dfs_time = first <= leaving, torch.minimum(first, leaving)
+    dfs_time[1::5] *= 0.5  # seen last before the end of the follow-up
+    dfs_event[1::5] = False
+    dfs_time[::6], dfs_event[::6] = torch.nan, False
+    return dfs_event, dfs_time, os_event, os_time
+
+
+def pair(in_features=2, n_intervals=4):
+    views = CoherentHead(in_features, n_intervals).double().views(["dfs", "os"])
+    return views["dfs"], views["os"]
+
+
+def prepared(*outcomes):
+    dfs_event, dfs_time, os_event, os_time = outcomes
+    dfs, os = pair()
+    known = ~dfs_time.isnan()
+    dfs.prepare(dfs_event[known], dfs_time[known])
+    os.prepare(os_event, os_time)
+    return dfs, os
+
+
+def transition(head, f, start, end):
+    """Transition probabilities between the three states, and the matrix of hazards at the end."""
+    knots, found, last = head.transitions.intervals.ends.tolist(), np.eye(3), None
+    for j, (a, b) in enumerate(zip(knots, knots[1:], strict=False)):
+        relapse, death, after = (math.log1p(math.exp(f[k][j])) / (b - a) for k in range(3))
+        q = np.array([[-relapse - death, relapse, death], [0, -after, after], [0, 0, 0]])
+        found = found @ expm(q * max(0.0, min(end, b) - max(start, a)))
+        if a < end <= b or (end == 0 and j == 0):
+            last = q
+    return found, last
+
+
+def test_both_losses_are_the_likelihood_of_the_course():
+    dfs_event, dfs_time, os_event, os_time = course()
+    dfs, os = prepared(dfs_event, dfs_time, os_event, os_time)
+    parameters = torch.randn(N, 12, dtype=torch.float64, requires_grad=True)
+    known = ~dfs_time.isnan()
+    total = {"dfs": 0.0, "os": 0.0, "os alone": 0.0}
+    for i in range(N):
+        f = parameters[i].detach().reshape(3, 4).tolist()
+        t, e = float(os_time[i]), bool(os_event[i])
+        p, q = transition(os, f, 0, t)
+        alone = p[0, 0] * q[0, 2] + p[0, 1] * q[1, 2] if e else p[0, 0] + p[0, 1]
+        total["os alone"] -= math.log(alone)
+        if not known[i]:
+            total["os"] -= math.log(alone)
+            continue
+        s, first = float(dfs_time[i]), bool(dfs_event[i])
+        before, at = transition(os, f, 0, s)
+        marginal = before[0, 0] * (-at[0, 0] if first else 1)
+        total["dfs"] -= math.log(marginal)
+        p, q = transition(os, f, s, t)
+        if not first:
+            joint = before[0, 0] * (p[0, 0] * q[0, 2] + p[0, 1] * q[1, 2] if e else p[0, 0] + p[0, 1])
+        elif e and s == t:
+            joint = before[0, 0] * at[0, 2]
+        else:
+            joint = before[0, 0] * at[0, 1] * p[1, 1] * (q[1, 2] if e else 1)
+        total["os"] -= math.log(joint) - math.log(marginal)
+    n_first, n_deaths = int(dfs_event.sum()), int(os_event.sum())
+    loss = dfs.loss(parameters[known], dfs_event[known], dfs_time[known])
+    assert loss.item() == pytest.approx(total["dfs"] / n_first, rel=1e-9)
+    given = (dfs_event, dfs_time)
+    loss = os.loss(parameters, os_event, os_time, given=given)
+    assert loss.item() == pytest.approx(total["os"] / n_deaths, rel=1e-9)
+    assert os.loss(parameters, os_event, os_time).item() == pytest.approx(total["os alone"] / n_deaths, rel=1e-9)
+    assert torch.autograd.gradcheck(lambda p: os.loss(p, os_event, os_time, given=given), parameters)
+    assert torch.autograd.gradcheck(lambda p: dfs.loss(p[known], dfs_event[known], dfs_time[known]), parameters)
+    weight = WEIGHTS
+    rows = torch.repeat_interleave(torch.arange(N), weight.long())
+    repeated = os.loss(parameters[rows], os_event[rows], os_time[rows], given=(dfs_event[rows], dfs_time[rows]))
+    assert torch.allclose(repeated, os.loss(parameters, os_event, os_time, weight, given=given))
+
+
+def test_a_network_gives_the_later_endpoint_the_outcome_of_the_earlier_one():
+    dfs_event, dfs_time, os_event, os_time = course()
+    dfs, os = (head.float() for head in prepared(dfs_event, dfs_time, os_event, os_time))
+    net = MultimodalNet(
+        {"age": TabularNet(2)}, AdditiveFusion({"age": 2}, 2), {}, {"dfs": dfs, "os": os}, {}, hidden_features=2
+    )
+    outputs = net.eval()({"age": (torch.randn(N, 2),)}, torch.ones(N, 1, dtype=torch.bool))
+    targets, known = {"dfs": (dfs_event, dfs_time), "os": (os_event, os_time)}, {"dfs": ~dfs_time.isnan()}
+    known["os"] = torch.arange(N) > 2
+    found = net.losses(outputs, targets, known)[LossName("os")]
+    given = dfs_event[3:], dfs_time[3:]
+    assert torch.equal(found, os.loss(outputs.tasks["os"][3:], os_event[3:], os_time[3:], given=given))
+    assert not torch.allclose(found, os.loss(outputs.tasks["os"][3:], os_event[3:], os_time[3:]))
+
+
+def test_curves_are_those_of_the_transition_matrix():
+    dfs, os = prepared(*course())
+    parameters = 2 * torch.randn(4, 12, dtype=torch.float64)
+    grid = torch.cat([torch.linspace(0, float(os.times[-1]), 9, dtype=torch.float64), os.transitions.intervals.ends])
+    for view, states in ((dfs, [0]), (os, [0, 1])):
+        found = view.survival_function(parameters, grid)
+        for i in range(4):
+            f = parameters[i].reshape(3, 4).tolist()
+            expected = [transition(os, f, 0, float(t))[0][0, states].sum() for t in grid]
+            np.testing.assert_allclose(found[i], expected, atol=1e-12)
+
+
+def test_the_course_teaches_the_hazards():
+    """Known truth: constant hazards .05, .02, .1; both losses together find all three, which OS alone cannot."""
+    dfs_event, dfs_time, os_event, os_time = course(1500)
+    dfs, os = prepared(dfs_event, dfs_time, os_event, os_time)
+    known, nothing = ~dfs_time.isnan(), torch.zeros(1500, 2, dtype=torch.float64)
+    optimizer = torch.optim.LBFGS(os.parameters(), max_iter=30, line_search_fn="strong_wolfe")
+
+    def closure():
+        optimizer.zero_grad()
+        first = dfs.loss(dfs(nothing[known]), dfs_event[known], dfs_time[known])
+        loss = first + os.loss(os(nothing), os_event, os_time, given=(dfs_event, dfs_time))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    split = os.transitions.split(os(nothing[:1]).detach())[0]
+    rates = torch.nn.functional.softplus(split) / os.transitions.intervals.widths
+    np.testing.assert_allclose(rates[:, :3].mean(dim=1), [0.05, 0.02, 0.1], rtol=0.2)
+
+
+def test_no_curve_of_ten_thousand_random_patients_rises_or_crosses():
+    event, time = draw(200, ties=False)
+    grid = torch.cat([torch.linspace(0, 150, 20, dtype=torch.float64), time[:8]]).sort().values
+    for name, kind in survival_heads.items():
+        head = kind(2)
+        head.prepare(event, time)
+        width = head(torch.zeros(1, 2)).shape[1]
+        scale = torch.tensor([0.1, 1.0, 10.0, 100.0]).repeat(2500)[:, None]
+        parameters = torch.randn(10_000, width) * (scale.clamp(max=10) if kind is CoxHead else scale)
+        head.fit_baseline(parameters[:200], event, time)
+        survival = head.survival_function(parameters, grid)
+        assert ((survival >= 0) & (survival <= 1)).all() and (survival.diff(dim=1) <= 0).all(), name
+        assert torch.isfinite(head.risk(parameters)).all(), name
+        assert torch.isfinite(head.loss(parameters[:200], event, time)), name
+        if isinstance(head, CoherentHead):
+            first = head.views(["dfs", "os"])["dfs"].survival_function(parameters, grid)
+            assert (first.diff(dim=1) <= 0).all() and (first <= survival).all()
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    X, y = make_nsclc_cohort(70, n_slices=1, image_size=8, n_radiomics=3, return_X_y=True, random_state=0)
+    return X.filter(regex="clinical_|pet_"), y
+
+
+@pytest.mark.parametrize("settings", [{}, {"n_members": 2, "table_encoder__linear": True, "trainer__max_epochs": 2}])
+def test_curves_of_a_model_never_cross(cohort, settings):
+    X, y = cohort
+    model = MMDLS(survival_head="coherent", trainer=Trainer(max_epochs=5), random_state=0).set_params(**settings)
+    model = model.fit(X, y)
+    times = np.linspace(0, float(y["os_time"].max()), 50)
+    for one in (model, pickle.loads(pickle.dumps(model))):
+        tables = one.predict_tasks(X, times)
+        dfs, os = (tables[name].drop(columns="risk").to_numpy() for name in ("dfs", "os"))
+        both = np.isfinite(dfs) & np.isfinite(os)
+        assert both[:, :25].all() and (dfs <= os)[both].all()
+        assert (np.diff(os[:, both.all(axis=0)], axis=1) <= 0).all()
+    if settings:
+        assert model._network.weights("dfs") == model._network.weights("os") == [1.0, 0.0]
+    head = model._network.first.head("os")
+    assert head.transitions is model._network.first.head("dfs").transitions
+    assert not head.transitions.outcomes, "a fitted model keeps no outcomes"
+
+
+def test_a_head_of_two_endpoints_says_what_it_needs(cohort):
+    X, y = cohort
+    quick = {"trainer": Trainer(max_epochs=1), "random_state": 0}
+    with pytest.raises(ValueError, match=r"answers 'dfs' and 'os' together.*chosen for \['os'\]"):
+        MMDLS(survival_head="coherent", **quick).fit(X, y[["os_time", "os_event"]])
+    renamed = y.rename(columns=lambda name: name.replace("dfs", "pfs"))
+    with pytest.raises(ValueError, match=r"chosen for \['os', 'pfs'\]"):
+        MMDLS(survival_head="coherent", **quick).fit(X, renamed)
+    model = MMDLS(survival_head=Part("coherent", earlier="pfs"), **quick).fit(X, renamed)
+    assert set(model.tasks_) >= {"pfs", "os"}
+    three = y.assign(ttp_time=y["dfs_time"], ttp_event=y["dfs_event"])
+    heads = MMDLS(survival_head="coherent", heads={"ttp": "cox"}, **quick).fit(X, three)._network.first
+    assert isinstance(heads.head("ttp"), CoxHead) and isinstance(heads.head("dfs"), CoherentHead)
