@@ -14,6 +14,7 @@ from mmdls.estimators._selection import select_columns
 from mmdls.estimators._vector_data import open_array
 from mmdls.parts import Slot
 from mmdls.registry import encoders
+from mmdls.scans._cells import has_geometry
 
 __all__ = ["find_modalities", "resolve_modalities"]
 
@@ -125,6 +126,8 @@ def _content(column: pd.Series) -> str:
         return kind
     known = column.dropna()
     first: Any = known.iloc[0] if len(known) else None
+    if not isinstance(first, str | PathLike) and has_geometry(first):
+        return "images"
     is_file = isinstance(first, str | PathLike) and Path(first).exists()
     is_array = is_file and Path(first).suffix.lower() == ".npy"
     array = open_array(first, f"column {column.name!r}, row {known.index[0]!r}") if is_array else first

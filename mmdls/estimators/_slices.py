@@ -1,5 +1,6 @@
 """Slices of CT or PET to an embedding."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
 from os import PathLike
@@ -14,11 +15,13 @@ from torch import Tensor
 
 from mmdls.encoders import BagData
 from mmdls.estimators._bag_encoder import BagEncoder
-from mmdls.images import SliceStore
+from mmdls.estimators._scan_cells import ScanReader
+from mmdls.images import SliceStore, is_missing
 from mmdls.modules import SliceNet
 from mmdls.parts import Part, Slot, build
 from mmdls.registry import backbones, encoders, poolings
 from mmdls.registry import estimators as estimator_registry
+from mmdls.scans import ScanView
 from mmdls.training._compute import Compute
 from mmdls.training._inference import freeze, standardize_features
 from mmdls.training._intervals import Finite, count
@@ -34,16 +37,18 @@ class SliceData(BagData):
     Parameters
     ----------
     store : SliceStore
+    n_channels : int, default=1
+        Of every slice.
     """
 
     items = "slices"
 
-    def __init__(self, store: SliceStore):
-        super().__init__(store.counts, (1, *store.image_size))
+    def __init__(self, store: SliceStore, n_channels: int = 1):
+        super().__init__(store.counts, (n_channels, *store.image_size))
         self.store = store
 
     def read(self, index: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-        """Some slices as floats in [0, 1], (k, 1, H, W)."""
+        """Some slices as floats in [0, 1], (k, C, H, W)."""
         return self.store.gather(index, device=device)
 
     def cached(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -80,16 +85,22 @@ class SliceEncoder(BagEncoder):
         Without ``image_size``: slices whose longer side has more pixels are reduced until it has as many, smaller ones
         stay as they are. None keeps all.
     intensity_range : (float, float), default=None
-        Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255 and floats as
-        they are, and refuses anything else.
-    mask_label : int or sequence of int, default=None
-        Of masks with several values, those that are inside; None takes masks with one value besides 0.
+        Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255, floats as
+        they are, scans known to be in HU (DICOM, a ``Volume``) under that window, and refuses anything else.
+    scan : ScanView, default=None
+        What is seen of scans: windows as channels, voxels and boxes in millimetres, slices around the largest area of
+        the mask; see :class:`mmdls.scans.ScanView`. Windows then stand there, not in ``intensity_range``. None takes
+        the voxels of scans as they are, and shows what is inside of the mask if there is one.
+    mask_label : int, sequence of int, or str, default=None
+        Of masks with several values, those that are inside; None takes masks with one value besides 0. Of contours
+        and segmentations the structure, by its number or name; a name means the only structure of masks without names.
     resample_mask : bool, default=False
-        Bring NIfTI masks with other voxels than their image to those of the image, each the value of the nearest one;
-        False refuses them.
+        Bring masks of scans with other voxels than their image to those of the image, each the value of the nearest
+        one; False refuses them.
     max_slices : int, default=16
         Slices read of each patient, in training and in prediction: all of a stack of n up to this number, of a longer
-        one those at ``np.linspace(0, n - 1, max_slices).round()``. None reads all.
+        one those at ``np.linspace(0, n - 1, max_slices).round()``. None reads all. With ``n_slices`` of a ScanView that
+        number counts.
     standardize : bool, default=True
         Standardise pixels by mean and spread over all training slices, and let the projection behind the backbone start
         from standardised features.
@@ -128,7 +139,8 @@ class SliceEncoder(BagEncoder):
         "embedding_dim": [count(1)],
         "image_size": [count(1), tuple, list, None],
         "intensity_range": [tuple, list, None],
-        "mask_label": [count(1), "array-like", None],
+        "scan": [ScanView, None],
+        "mask_label": [count(1), "array-like", str, None],
         "resample_mask": ["boolean"],
         "max_image_size": [count(1), None],
         "max_slices": [count(1), None],
@@ -149,7 +161,8 @@ class SliceEncoder(BagEncoder):
         image_size: int | tuple[int, int] | None = None,
         max_image_size: int | None = 128,
         intensity_range: tuple[float, float] | None = None,
-        mask_label: int | Sequence[int] | None = None,
+        scan: ScanView | None = None,
+        mask_label: int | str | Sequence[int] | None = None,
         resample_mask: bool = False,
         max_slices: int | None = 16,
         standardize: bool = True,
@@ -164,6 +177,7 @@ class SliceEncoder(BagEncoder):
         self.embedding_dim = embedding_dim
         self.image_size = image_size
         self.intensity_range = intensity_range
+        self.scan = scan
         self.mask_label = mask_label
         self.resample_mask = resample_mask
         self.max_image_size = max_image_size
@@ -179,6 +193,7 @@ class SliceEncoder(BagEncoder):
         return {
             "backbone": Slot(backbones, owned=("in_channels",)),
             "pooling": Slot(poolings),
+            "scan": Slot({}, default=ScanView),
             "trainer": Slot({}, default=Trainer),
         }
 
@@ -195,7 +210,9 @@ class SliceEncoder(BagEncoder):
         Parameters
         ----------
         X : pandas.DataFrame of shape (n_patients, 1 or 2)
-            One ``*_image`` column, and a ``*_mask`` column to crop to if there is one.
+            One ``*_image`` column, and a ``*_mask`` column to crop to if there is one. Cells are what
+            :func:`mmdls.images.read_image`, :func:`mmdls.scans.read_scan` and :func:`mmdls.scans.read_mask` read, a
+            :class:`mmdls.scans.Volume`, or ``(array, spacing)`` with the mm between slices, rows and columns.
         n_jobs : int, default=None
             Threads, if the encoder itself names none.
         verbose : int, default=0
@@ -212,6 +229,16 @@ class SliceEncoder(BagEncoder):
                 "SliceEncoder reads one image column, and one '*_mask' column at the most; "
                 f"got columns {list(X.columns)}."
             )
+        reader = ScanReader(
+            (images[0], *masks),
+            self.scan,
+            self.intensity_range,
+            self.mask_label,
+            self.resample_mask,
+            self.max_slices,
+        )
+        if self.scan is not None:
+            masks = self._masks_of_view(X, images[0], masks)
         store = SliceStore.build(
             X[images[0]].tolist(),
             masks=X[masks[0]].tolist() if masks else None,
@@ -219,21 +246,49 @@ class SliceEncoder(BagEncoder):
             image_size=self.image_size,
             intensity_range=self.intensity_range,
             max_image_size=self.max_image_size,
-            max_slices=self.max_slices,
+            max_slices=self.max_slices if self.scan is None else None,
             mask_label=self.mask_label,
             resample_mask=self.resample_mask,
+            read=reader,
             memory=self.memory,
             n_jobs=n_jobs,
             verbose=verbose if is_first_rank() else 0,
         )
-        return SliceData(store)
+        return SliceData(store, 1 if self.scan is None else self.scan.n_channels)
+
+    def _masks_of_view(self, X: pd.DataFrame, images: str, masks: list[str]) -> list[str]:
+        """The column of masks that a view of scans reads, if it reads any."""
+        view: Any = self.scan
+        view.check()
+        if self.intensity_range is not None:
+            raise ValueError("intensity_range and scan are both given; give the window in ScanView alone.")
+        if not view.needs_mask:
+            if masks:
+                warnings.warn(
+                    f"{masks[0]!r} is not read: none of crop, margin, n_slices and masked of ScanView is given.",
+                    stacklevel=3,
+                )
+            return []
+        if not masks:
+            raise ValueError(
+                f"{view.needs_mask} of ScanView need the mask of {images!r}; give the encoder its column too, for "
+                f"example modalities={{'ct': [{images!r}, 'ct_mask']}}."
+            )
+        has_image, has_mask = (~X[column].map(is_missing).to_numpy(bool) for column in (images, masks[0]))
+        if (lacking := X.index[has_image & ~has_mask]).size:
+            raise ValueError(
+                f"{len(lacking)} patients have an image in {images!r} and no mask in {masks[0]!r}, which "
+                f"{view.needs_mask} of ScanView need: {lacking[:5].tolist()}. Add their masks, or set their images to "
+                "None."
+            )
+        return masks
 
     def build(self, data: SliceData) -> SliceNet:
         """A network for slices like these, with weights from torch's current random state."""
         store = data.store
         standardize = self.standardize and store.std > 0
         return SliceNet(
-            build(backbones, self.backbone, in_channels=1),
+            build(backbones, self.backbone, in_channels=data.item_shape[0]),
             build(poolings, self.pooling, self.embedding_dim),
             self.embedding_dim,
             mean=float(store.mean) if standardize else 0.0,

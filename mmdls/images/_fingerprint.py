@@ -1,14 +1,15 @@
 """Hashes of the images that the cells of a table name."""
 
 import hashlib
+import re
 from collections.abc import Sequence
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mmdls.images._files import find_image, of_patient, slice_files
+from mmdls.images._files import KINDS, NOTES, find_image, folder_entries, of_patient, slice_files
 from mmdls.images._reading import is_missing
 
 __all__ = ["fingerprint", "fingerprint_columns"]
@@ -17,13 +18,13 @@ __all__ = ["fingerprint", "fingerprint_columns"]
 def fingerprint(cell: Any, patient: Any = None) -> str:
     """A hash of an image's contents, independent of the place and time of its files.
 
-    Files are read without decoding, which takes about a second per gigabyte. The slices of a folder count in their
-    order; their names, hidden files and notes do not.
+    Files are read without decoding, which takes about a second per gigabyte. PNG slices of a folder count in their
+    order, other files, such as DICOM, in any; their names, hidden files and notes do not count.
 
     Parameters
     ----------
-    cell : path, sequence of paths or ndarray
-        See :func:`read_image`; None or NaN = missing.
+    cell : path, sequence of paths, ndarray, or volume in memory
+        See :func:`read_image` and :func:`mmdls.scans.read_scan`; None or NaN = missing.
     patient : default=None
         Id for messages.
 
@@ -52,14 +53,22 @@ def fingerprint(cell: Any, patient: Any = None) -> str:
         digest.update(np.ascontiguousarray(cell).tobytes())
     elif is_missing(cell):
         digest.update(b"missing")
+    elif hasattr(cell, "affine") or (isinstance(cell, (tuple, list)) and len(cell) and isinstance(cell[0], np.ndarray)):
+        # A volume, or an array with the sides of its voxels.
+        array, *facts = (cell.array, cell.affine, cell.unit, cell.modality) if hasattr(cell, "affine") else cell
+        digest.update(f"{fingerprint(array, patient)} {[np.asarray(fact).tolist() for fact in facts]}".encode())
     else:
         kind, files = _files_of(cell, patient)
         digest.update(kind.encode())
-        for file in files:
-            content = file.read_bytes()
-            # With the length of each file, so that the boundary between two files counts.
-            digest.update(f" {len(content)} ".encode())
-            digest.update(content)
+        contents = (file.read_bytes() for file in files)
+        # With the length of each file, so that the boundary between two files counts.
+        if kind != "scan":
+            for content in contents:
+                digest.update(f" {len(content)} ".encode())
+                digest.update(content)
+        else:
+            for mark in sorted(hashlib.blake2b(content, digest_size=16).digest() for content in contents):
+                digest.update(mark)
     return digest.hexdigest()
 
 
@@ -94,5 +103,22 @@ def _files_of(cell: Any, patient: Any) -> tuple[str, Sequence[Path]]:
         return "folder", [find_image(part, patient)[0] for part in cell]
     if not isinstance(cell, (str, PathLike)):
         raise TypeError(f"an image{of_patient(patient)} is a path or an array; got {type(cell).__name__}.")
+    path = Path(fspath(cell))
+    if str(cell).strip() and path.is_dir():
+        entries = [entry for entry in folder_entries(path) if entry.is_file() and entry.suffix.lower() not in NOTES]
+        if entries and not any(entry.suffix.lower() == ".png" for entry in entries):
+            return "scan", entries
+    elif path.is_file() and path.suffix.lower() not in KINDS:
+        return "scan", [path, *_beside(path)]
     path, kind, source = find_image(cell, patient)
     return kind, slice_files(path, source) if kind == "folder" else [path]
+
+
+def _beside(path: Path) -> list[Path]:
+    """The file that holds the voxels of a header in a file of its own."""
+    if path.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    with path.open("rb") as file:
+        header = file.read(2**18).decode("latin-1")
+    names = re.findall(r"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", header)
+    return [path.parent / name for name in names if (path.parent / name).is_file()]

@@ -28,6 +28,8 @@ __all__ = ["SliceStore"]
 
 _FORMAT = 2
 
+Reader = Callable[[Any, Any, Any], tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None] | None]
+
 
 class SliceStore:
     """All slices of all patients, one patient after the other, in one array.
@@ -36,7 +38,7 @@ class SliceStore:
 
     Parameters
     ----------
-    data : ndarray or memmap of shape (N, H, W)
+    data : ndarray or memmap of shape (N, H, W), or (N, C, H, W) for slices with channels
         uint8 (value / 255), or floats in [0, 1].
     counts : ndarray of shape (n,)
         Slices of each patient; 0 = image missing.
@@ -62,7 +64,7 @@ class SliceStore:
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width of every slice."""
-        return self.data.shape[1], self.data.shape[2]
+        return self.data.shape[-2], self.data.shape[-1]
 
     @classmethod
     def build(
@@ -75,8 +77,9 @@ class SliceStore:
         max_image_size: int | None = None,
         max_slices: int | None = None,
         dtype: str = "auto",
-        mask_label: int | Sequence[int] | None = None,
+        mask_label: int | str | Sequence[int] | None = None,
         resample_mask: bool = False,
+        read: Reader | None = None,
         memory: Any = None,
         n_jobs: int | None = None,
         verbose: int = 0,
@@ -103,10 +106,14 @@ class SliceStore:
             Evenly spaced slices, the first and the last among them, kept of longer stacks.
         dtype : {"auto", "float16", "float32"}, default="auto"
             ``"auto"`` keeps 8-bit greys exactly and others in half precision.
-        mask_label : int or sequence of int, default=None
-            The values that are inside, of masks with several values; see :func:`read_mask`.
+        mask_label : int, sequence of int or str, default=None
+            The values that are inside, of masks with several values; see :func:`read_mask`. A name is for ``read``.
         resample_mask : bool, default=False
             Resample NIfTI masks to the voxels of their images; see :func:`read_mask`.
+        read : callable, default=None
+            Reads the cells of one patient instead: ``read(image, mask, patient)`` gives the image, of shape (S, H, W)
+            or (S, C, H, W), its mask or None, and its intensity range or None; or None where this class shall read.
+            ``joblib.hash(read)`` tells its settings.
         memory : str or joblib.Memory, default=None
             A folder that caches the store, memory-mapped; it is reused while contents and settings are the same.
         n_jobs : int, default=None
@@ -122,16 +129,17 @@ class SliceStore:
         masks = [None] * len(images) if masks is None else list(masks)
         image_size = None if image_size is None else as_size(image_size)
         intensity_range = None if intensity_range is None else as_window(intensity_range)
-        check_label(mask_label, "mask_label")
+        if not isinstance(mask_label, str):
+            check_label(mask_label, "mask_label")
         _warn_of_partial_masks(images, masks, patients)
         settings = (image_size, max_image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
         root = getattr(memory, "location", memory)
-        key = "" if root is None else _key(images, masks, patients, settings)
+        key = "" if root is None else _key(images, masks, patients, settings, read)
         folder = None if root is None else Path(root) / "mmdls-slices" / key
         if folder is not None and (folder / "store.json").is_file():
             return cls._open(folder)
         work = (
-            joblib.delayed(_prepare)(image, mask, patient, *settings)
+            joblib.delayed(_prepare)(image, mask, patient, read, *settings)
             for image, mask, patient in zip(images, masks, patients, strict=True)
         )
         bar = tqdm(total=len(images), desc="reading images", unit="patient", disable=not verbose, leave=False)
@@ -241,11 +249,12 @@ class SliceStore:
 
         Returns
         -------
-        Tensor of shape (k, 1, H, W), float32
+        Tensor of shape (k, 1, H, W), or (k, C, H, W), float32
         """
         run = len(indices) and indices[-1] - indices[0] == len(indices) - 1 and (np.diff(indices) == 1).all()
         slices = self.data[indices[0] : indices[-1] + 1].copy() if run else self.data[indices]
-        image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)[:, None]
+        image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)
+        image = image[:, None] if image.ndim == 3 else image
         return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
 
 
@@ -269,6 +278,7 @@ def _prepare(
     cell: Any,
     mask_cell: Any,
     patient: Any,
+    read: Reader | None,
     image_size: tuple[int, int] | None,
     max_image_size: int | None,
     intensity_range: tuple[float, float] | None,
@@ -280,23 +290,29 @@ def _prepare(
     """One patient's stack, uint8 or float32 in [0, 1]; None if missing."""
     if is_missing(cell):
         return None
-    image = read_image(cell, patient)
+    found = None if read is None else read(cell, mask_cell, patient)
+    if found is not None:
+        image, mask, intensity_range = found
+    else:
+        image, mask = read_image(cell, patient), None
     if intensity_range is not None:
         check_units(image, intensity_range, patient)
-    if not is_missing(mask_cell):
-        mask = read_mask(mask_cell, patient, image.shape, image=cell, label=mask_label, resample_mask=resample_mask)
+    if found is None and not is_missing(mask_cell):
+        label = None if isinstance(mask_label, str) else mask_label
+        mask = read_mask(mask_cell, patient, image.shape, image=cell, label=label, resample_mask=resample_mask)
+    if mask is not None:
         image = cut_out(image, mask)
     if max_slices is not None and len(image) > max_slices:
         image = image[np.linspace(0, len(image) - 1, max_slices).round().astype(int)]
     image = _to_grey(image, intensity_range, patient)
-    longest = max(image.shape[1:])
+    longest = max(image.shape[-2:])
     if image_size is None and max_image_size is not None and longest > max_image_size:
-        height, width = (max(round(side * max_image_size / longest), 1) for side in image.shape[1:])
+        height, width = (max(round(side * max_image_size / longest), 1) for side in image.shape[-2:])
         image_size = height, width
-    if image_size is not None and image.shape[1:] != image_size:
-        resized = functional.interpolate(
-            torch.as_tensor(image.astype(np.float32))[:, None], image_size, mode="bilinear", antialias=True
-        )[:, 0].numpy()
+    if image_size is not None and image.shape[-2:] != image_size:
+        channels = torch.as_tensor(image.astype(np.float32).reshape(len(image), -1, *image.shape[-2:]))
+        resized = functional.interpolate(channels, image_size, mode="bilinear", antialias=True).numpy()
+        resized = resized.reshape(*image.shape[:-2], *image_size)
         image = resized.round().clip(0, 255).astype(np.uint8) if image.dtype == np.uint8 else resized.clip(0, 1)
     return np.ascontiguousarray(image)
 
@@ -319,8 +335,9 @@ def _to_grey(image: np.ndarray, intensity_range: tuple[float, float] | None, pat
     )
 
 
-def _key(images: Sequence[Any], masks: Sequence[Any], patients: list, settings: tuple) -> str:
-    digest = hashlib.blake2b(repr((_FORMAT, settings, len(images))).encode(), digest_size=16)
+def _key(images: Sequence[Any], masks: Sequence[Any], patients: list, settings: tuple, read: Reader | None) -> str:
+    reader = () if read is None else (joblib.hash(read),)
+    digest = hashlib.blake2b(repr((_FORMAT, settings, len(images), *reader)).encode(), digest_size=16)
     for cell, mask, patient in zip(images, masks, patients, strict=True):
         for part in (cell, mask):
             digest.update(fingerprint(part, patient).encode())

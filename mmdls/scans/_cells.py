@@ -10,13 +10,13 @@ import numpy as np
 from mmdls.images._files import folder_entries, of_patient
 from mmdls.images._masks import choose
 from mmdls.scans._headers import is_dicom
-from mmdls.scans._itk import READERS
+from mmdls.scans._itk import READERS, segment_names
 from mmdls.scans._masks import read_mask
 from mmdls.scans._reading import NIFTI, read_scan
 from mmdls.scans._resampling import resample, upright
 from mmdls.scans._volume import Volume, same_geometry
 
-__all__ = ["as_mask", "as_volume", "has_geometry"]
+__all__ = ["as_mask", "as_volume", "has_geometry", "label_in"]
 
 
 def has_geometry(cell: Any) -> bool:
@@ -34,10 +34,11 @@ def has_geometry(cell: Any) -> bool:
     if not isinstance(cell, str | PathLike):
         return isinstance(cell, Volume) or _is_pair(cell)
     path = Path(fspath(cell))
+    # Pictures are not opened: a cohort has a great many.
+    if _is_picture(path) or not str(cell).strip():
+        return False
     if path.is_dir():
-        files = [entry for entry in folder_entries(path) if entry.is_file()]
-        # Pictures are not opened: a cohort has a great many.
-        return not any(file.suffix.lower() == ".png" for file in files) and any(map(is_dicom, files))
+        return any(entry.is_file() and is_dicom(entry) for entry in folder_entries(path))
     return path.is_file() and (path.suffix.lower() in (*NIFTI, *READERS) or is_dicom(path))
 
 
@@ -65,17 +66,17 @@ def as_volume(cell: Any, *, unit: str = "", modality: str | None = None, patient
     FileNotFoundError, TypeError, ValueError
         As for :func:`read_scan`, if it has another unit, or the cell holds anything else.
     """
+    remedy = "give DICOM, NIfTI, NRRD, a Volume, or (array, spacing) with the mm between slices, rows and columns"
     if isinstance(cell, str | PathLike):
+        if _is_picture(cell):
+            raise ValueError(f"{fspath(cell)!r}{of_patient(patient)} has no voxel size; {remedy}.")
         volume = read_scan(cell, unit=unit or None, modality=modality, patient=patient)
     elif isinstance(cell, Volume):
         volume = cell if cell.unit else replace(cell, unit=unit)
     elif _is_pair(cell):
         volume = Volume(np.asarray(cell[0]), upright(cell[1]), unit=unit)
     else:
-        raise TypeError(
-            f"a cell holds a path, a Volume, or (array, spacing) with the mm between slices, rows and columns; got "
-            f"{type(cell).__name__}{of_patient(patient)}, which has no voxel size."
-        )
+        raise TypeError(f"got {type(cell).__name__}{of_patient(patient)}, which has no voxel size; {remedy}.")
     volume = volume.turned()
     if unit and volume.unit != unit:
         raise ValueError(f"the image{of_patient(patient)} is in {volume.unit!r}, and {unit!r} is needed; convert it.")
@@ -147,6 +148,24 @@ def as_mask(
     if not (allow_empty or inside.any()):
         raise ValueError(f"the mask{of} is empty: no voxel is inside. Use None if there is no mask.")
     return replace(mask, array=inside, affine=image.affine, unit="label")
+
+
+def label_in(cell: Any, label: Any) -> Any:
+    """A label as it counts for one mask: a name counts where structures have names; others must hold one structure."""
+    if not isinstance(label, str):
+        return label
+    if not isinstance(cell, str | PathLike):
+        return None
+    path = Path(fspath(cell))
+    if path.suffix.lower() in READERS and path.is_file():
+        return label if segment_names(path) else None
+    return label if has_geometry(cell) and path.suffix.lower() not in NIFTI else None
+
+
+def _is_picture(cell: str | PathLike) -> bool:
+    path = Path(fspath(cell))
+    kinds = {path.suffix.lower()} if path.is_file() else {entry.suffix.lower() for entry in folder_entries(path)}
+    return not kinds.isdisjoint((".png", ".tif", ".tiff", ".npy"))
 
 
 def _is_pair(cell: Any) -> bool:

@@ -1,6 +1,7 @@
 """NRRD and MetaImage volumes, read by SimpleITK once their header is known to state a geometry."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from mmdls.scans._headers import Refusal
 from mmdls.scans._packed import GZIP, ZLIB, check_packed
 from mmdls.scans._resampling import MOST_VOXELS
 
-__all__ = ["READERS", "read_itk"]
+__all__ = ["READERS", "read_itk", "segment_names", "segments_of"]
 
 READERS = {".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO", ".mha": "MetaImageIO", ".mhd": "MetaImageIO"}
 _LONGEST_HEADER = 2**18
@@ -76,6 +77,23 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     affine[:3, :3] = (np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing())[:, ::-1]
     affine[:3, 3] = image.GetOrigin()
     return library.GetArrayFromImage(image), affine, header
+
+
+def segment_names(path: Path) -> dict[str, int]:
+    """Names and values of the segments of 3D Slicer in a NRRD file; empty for other files."""
+    kind = READERS[path.suffix.lower()]
+    return segments_of(_header(path, kind)[0]) if kind == "NrrdImageIO" else {}
+
+
+def segments_of(header: Mapping[str, str]) -> dict[str, int]:
+    """Names and values of the segments of 3D Slicer."""
+    found = {}
+    for key, name in header.items():
+        if match := re.fullmatch(r"Segment(\d+)_Name", key):
+            value = header.get(f"Segment{match[1]}_LabelValue", "")
+            if value.isdecimal():
+                found[name] = int(value)
+    return found
 
 
 def _header(path: Path, kind: str) -> tuple[dict[str, str], int]:

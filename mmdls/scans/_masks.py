@@ -1,6 +1,5 @@
 """Reading a mask of one structure, on the voxels of its scan."""
 
-import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 from mmdls.images._files import of_patient
 from mmdls.images._masks import choose
 from mmdls.scans._headers import Refusal, open_dicom, text
-from mmdls.scans._itk import READERS, read_itk
+from mmdls.scans._itk import READERS, read_itk, segments_of
 from mmdls.scans._reading import NIFTI, dicom_files, read_nifti_volume, volume_of
 from mmdls.scans._resampling import resample as resampled
 from mmdls.scans._rtstruct import RTSTRUCT, rasterise
@@ -105,7 +104,7 @@ def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, 
         volume = read_nifti_volume(path, source, "label", "")
     elif suffix in READERS:
         array, affine, header = read_itk(path)
-        volume, found = volume_of(array, affine, "label", ""), _segments(header)
+        volume, found = volume_of(array, affine, "label", ""), segments_of(header)
     else:
         raise Refusal("is no mask that can be read: expected NIfTI, NRRD, MetaImage, or DICOM RTSTRUCT or SEG")
     known = {**found, **(names or {})}
@@ -116,17 +115,6 @@ def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, 
             )
         label = known[label]
     return replace(volume, array=choose(volume.array, label, f" {source}")).turned()
-
-
-def _segments(header: Mapping[str, str]) -> dict[str, int]:
-    """Names and values of the segments of 3D Slicer."""
-    found = {}
-    for key, name in header.items():
-        if match := re.fullmatch(r"Segment(\d+)_Name", key):
-            value = header.get(f"Segment{match[1]}_LabelValue", "")
-            if value.isdecimal():
-                found[name] = int(value)
-    return found
 
 
 def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:

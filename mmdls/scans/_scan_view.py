@@ -11,7 +11,7 @@ from mmdls.images import is_missing, read_image
 from mmdls.images import read_mask as read_plain_mask
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import check_units, is_hounsfield
-from mmdls.scans._cells import as_mask, as_volume, has_geometry
+from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
 from mmdls.scans._resampling import MOST_VOXELS, OUTSIDE, resample, upright
 from mmdls.scans._views import apply_window, box_of, check_count, part_of, slices_around_largest_area, windows_of
 from mmdls.scans._volume import Volume, same_geometry
@@ -122,7 +122,7 @@ class ScanView(BaseEstimator):
             Cells of a table, as :func:`read_scan` and :func:`read_mask` read them; a Volume, ``(array, spacing)``, or,
             where nothing is said in mm, what :func:`mmdls.images.read_image` reads. None, NaN: there is no mask.
         label : str, int or sequence of int, default=None
-            See :func:`read_mask`.
+            See :func:`read_mask`. A name counts where structures have names; other masks must then hold one structure.
         resample_mask : bool, default=False
             Bring a mask with other voxels to those of the scan; False refuses it.
         patient : default=None
@@ -147,7 +147,7 @@ class ScanView(BaseEstimator):
             raise ValueError(
                 f"there is no mask{of}, which {self.needs_mask} of ScanView need; give the mask, or None as image."
             )
-        how: dict[str, Any] = {"label": label, "resample_mask": resample_mask}
+        how: dict[str, Any] = {"label": label_in(mask, label), "resample_mask": resample_mask}
         inside = None
         if has_geometry(image):
             scan = as_volume(image, unit=unit, modality=self.modality, patient=patient)

@@ -1,0 +1,88 @@
+"""How the slice encoder reads cells that are scans."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdls.images import is_missing
+from mmdls.images._hounsfield import is_hounsfield
+from mmdls.scans import WINDOWS, ScanView
+from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
+from mmdls.scans._reading import NIFTI
+
+__all__ = ["ScanReader"]
+
+_ERRORS = (FileNotFoundError, OSError, TypeError, ValueError)
+_REMEDY = "scan=ScanView(window=(low, high), unit=...) says what is seen of such a scan, of PET unit='SUV'"
+
+
+@dataclass(frozen=True)
+class ScanReader:
+    """Reads the scan and the mask of one patient, for :meth:`mmdls.images.SliceStore.build`.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Of images and masks, for messages.
+    view : ScanView or None
+        None reads what :func:`mmdls.images.read_image` does not, under a window, whole or inside of its mask.
+    intensity_range : (float, float) or None
+        The window without a view; None means the lung window for what is in HU.
+    label, resample_mask
+        See :meth:`ScanView.read`.
+    max_slices : int or None
+        Evenly spaced slices kept of a view.
+    """
+
+    columns: Sequence[str]
+    view: ScanView | None
+    intensity_range: tuple[float, float] | None
+    label: Any
+    resample_mask: bool
+    max_slices: int | None
+
+    def __call__(
+        self, image: Any, mask: Any, patient: Any
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None] | None:
+        """The image, its mask to cut out, and its window; None for cells that need no geometry."""
+        if self.view is None and not any(map(_is_only_a_scan, (image, mask))):
+            return None
+        try:
+            return self._seen(self.view, image, mask, patient) if self.view else self._whole(image, mask, patient)
+        except _ERRORS as error:
+            kind = next(kind for kind in _ERRORS if isinstance(error, kind))
+            raise kind(f"in {' and '.join(map(repr, self.columns))}: {error}") from error
+
+    def _seen(self, view: ScanView, image: Any, mask: Any, patient: Any) -> tuple[np.ndarray, None, None]:
+        how: dict[str, Any] = {"label": self.label, "resample_mask": self.resample_mask, "patient": patient}
+        scan, inside = view.cut(*view.read(image, mask, **how))
+        if view.n_slices is None and self.max_slices is not None and len(scan.array) > self.max_slices:
+            index = np.linspace(0, len(scan.array) - 1, self.max_slices).round().astype(int)
+            scan = replace(scan, array=scan.array[index])
+            inside = None if inside is None else replace(inside, array=inside.array[index])
+        return view.intensities(scan, inside), None, None
+
+    def _whole(
+        self, image: Any, mask: Any, patient: Any
+    ) -> tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None]:
+        window = self.intensity_range
+        unit = "HU" if window is not None and is_hounsfield(window) else ""
+        scan = as_volume(image, unit=unit, patient=patient)
+        if scan.unit not in ("", "HU", "SUV") or (scan.unit == "SUV" and window is None):
+            raise ValueError(f"the image of patient {patient!r} is in {scan.unit}; {_REMEDY}.")
+        if scan.unit == "HU" and window is None:
+            window = WINDOWS["lung"]
+        if is_missing(mask):
+            return scan.array, None, window
+        how: dict[str, Any] = {"label": label_in(mask, self.label), "resample_mask": self.resample_mask}
+        return scan.array, as_mask(mask, scan, image, patient=patient, **how).array, window
+
+
+def _is_only_a_scan(cell: Any) -> bool:
+    """Whether a cell has a geometry, and is none of the NIfTI files that are read as images."""
+    is_nifti = isinstance(cell, str | PathLike) and Path(cell).suffix.lower() in NIFTI
+    return not is_nifti and has_geometry(cell)
