@@ -15,6 +15,7 @@ from tests.scanner import generate_uid, item, write_series
 from tests.test_scans import OBLIQUE, make, rotation
 from tests.test_scans_reading import IDENTIFYING
 
+nibabel = pytest.importorskip("nibabel")
 sitk = pytest.importorskip("SimpleITK")
 DATA = Path(os.environ.get("MMDLS_DATA", "nowhere")) / "lung1_001"
 
@@ -149,6 +150,10 @@ def test_nifti_keeps_every_voxel_at_its_place(tmp_path, turn, flip, name):
     index = image.TransformPhysicalPointToIndex(place.tolist())
     assert image[index] == volume.array[2, 3, 4]
     assert image.TransformIndexToPhysicalPoint(index) == pytest.approx(place, abs=1e-3)
+    # Programs that read the rotation only find the same places as those that read the matrix.
+    header = nibabel.load(tmp_path / name).header
+    assert header["qform_code"] == header["sform_code"] == 1
+    np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-3)
     mask = inside(volume)
     write_nifti(mask, tmp_path / name)
     assert (read_mask(tmp_path / name, volume.turned()).array == mask.turned().array).all()
