@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmdls import modules as modules
     from mmdls import parts as parts
     from mmdls import plotting as plotting
+    from mmdls import preparation as preparation
     from mmdls import registry as registry
     from mmdls import report as report
     from mmdls import scans as scans
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.parts import Part as Part
+    from mmdls.preparation import prepare_cohort as prepare_cohort
     from mmdls.search import OptunaSearch as OptunaSearch
     from mmdls.training._trainer import Trainer as Trainer
     from mmdls.zoo import compare_models as compare_models
@@ -73,6 +75,7 @@ _MODULES = (
     "modules",
     "parts",
     "plotting",
+    "preparation",
     "registry",
     "report",
     "scans",
@@ -111,6 +114,7 @@ _HOME = {
     "evaluate": "mmdls.evaluation",
     "compare_models": "mmdls.zoo",
     "create": "mmdls.zoo",
+    "prepare_cohort": "mmdls.preparation",
     "list_models": "mmdls.zoo",
 }
 

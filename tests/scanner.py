@@ -4,6 +4,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -146,3 +147,8 @@ def write_enhanced(path, stored=None, *, step=3.0, **headers):
     with_headers(dataset, headers)
     dataset.save_as(path, enforce_file_format=True)
     return stored
+
+
+def series_uid(folder):
+    """The UID of the series in a folder."""
+    return dcmread(next(Path(folder).iterdir())).SeriesInstanceUID

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from mmdls.cohort import Cohort, check_cohort, read_cohort
-from mmdls.cohort._files import read_table
+from mmdls.cohort._files import read_ids, read_table
 from mmdls.datasets._slices import SLICE_FOLDERS, find_slices
 from mmdls.images._png import pillow
 
@@ -41,12 +42,14 @@ def load_cohort(
     ``<name>_status``, competing risks, ``<name>_time`` with ``<name>_cause``, and numbers, ``<name>_value``.
     Names count without regard to case and outer spaces; columns that are left over are named in a warning.
     :func:`mmdls.cohort.read_cohort` reads the CSV.
-    ``radiomics.npy`` (n, any) and ``pet.npy`` (n, 5), both optional, have their rows in the order of the CSV.
+    ``radiomics.npy`` (n, any) and ``pet.npy`` (n, 5), both optional, have their rows in the order of the CSV;
+    ``radiomics.csv`` and ``pet.csv`` instead have a column ``patient_id`` and names.
 
     The slices of a patient are PNG files in ``<patient>/lesion`` and ``<patient>/space`` (the lung around
-    it), next to the CSV or below ``images``; ``ct``, ``lung_mask`` and ``lesion_mask`` are read as well. They
-    are joined by the patient's id, may differ in number, and are opened only when a model asks for them: a
-    cell holds the folder's path, or None for a patient without it. In the older layout, ``images``,
+    it), next to the CSV or below ``images``, or NIfTI files ``<patient>/lesion.nii.gz`` in HU; ``ct``, ``lung_mask``
+    and ``lesion_mask`` are read as well. They
+    are joined by the patient's id (or the column ``image_folder``), may differ in number, and are opened only when a
+    model asks for them: a cell holds the path, or None for a patient without it. In the older layout, ``images``,
     ``lung_masks`` and ``lesion_masks`` hold files named ``<patient>_<slice>.png``; these are read at once, as
     arrays.
 
@@ -89,6 +92,7 @@ def load_cohort(
     See Also
     --------
     make_nsclc_cohort : Writes such a folder.
+    mmdls.prepare_cohort : Makes one of scans.
 
     Examples
     --------
@@ -98,17 +102,21 @@ def load_cohort(
     root = Path(folder)
     if not str(folder) or not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}; give the one that holds clinical.csv.")
-    cohort = _read_clinical(root / "clinical.csv", codes or {}, relapse_after_death)
+    cohort, folders = _read_clinical(root / "clinical.csv", codes or {}, relapse_after_death)
     data, target = (table.rename_axis("patient_id") for table in cohort)
     for name, names in (("pet", PET_COLUMNS), ("radiomics", None)):
-        block = _read_block(root / f"{name}.npy", data.index, names)
-        if block is not None:
-            given = [column for column in data if column.startswith(f"{name}_")]
-            if given:
-                raise ValueError(f"{name}.npy and clinical.csv both hold {name} features ({given[:3]}); keep one.")
-            data = data.join(block)
+        blocks = {
+            f"{name}.npy": _read_block(root / f"{name}.npy", data.index, names),
+            f"{name}.csv": _read_named_block(root / f"{name}.csv", data.index),
+            "clinical.csv": data[[column for column in data if column.startswith(f"{name}_")]],
+        }
+        held = {file: block for file, block in blocks.items() if block is not None and len(block.columns)}
+        if len(held) > 1:
+            raise ValueError(f"{' and '.join(held)} both hold {name} features; keep one.")
+        if "clinical.csv" not in held:
+            data = data.join(list(held.values()))
     carried = [column for column in ("centre", "treatment") if column in data]
-    images = find_slices(root, data.index)
+    images = find_slices(root, folders).set_axis(data.index, axis=0)
     data = pd.concat([data.drop(columns=carried), images, data[carried]], axis=1)
     check_cohort(data, target, fitting=False)
     if return_X_y:
@@ -157,13 +165,20 @@ def write_cohort(folder: str | PathLike, data: pd.DataFrame, target: pd.DataFram
     carried.join(outcomes).to_csv(root / "clinical.csv", index_label="patient_id")
 
 
-def _read_clinical(path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_after_death: str) -> Cohort:
-    """The CSV, indexed by patient id as text; its columns are those of the published layout, in any case."""
+def _read_clinical(
+    path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_after_death: str
+) -> tuple[Cohort, pd.Index]:
+    """The CSV, indexed by patient id as text; its columns are those of the published layout, in any case.
+
+    Beside it, the names of the patients' folders of slices, which are their ids unless a column says otherwise.
+    """
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no {path.name} in {str(path.parent)!r}; a cohort needs one row a patient in it."
         )
     table = read_table(path)
+    folders = table.frame.get("image_folder")
+    table = replace(table, frame=table.frame.drop(columns="image_folder", errors="ignore"))
     names = {str(name).casefold(): name for name in table.frame.columns}
     if not names.keys() & {"patient_id", "pid"}:
         raise ValueError(f"{path.name} lacks the column 'patient_id' (or 'pid'). Columns: {list(names.values())}.")
@@ -208,7 +223,7 @@ def _read_clinical(path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_a
             "and are left out; they stand in 'other' of the result. mmdls.cohort.read_cohort reads any column.",
             stacklevel=3,
         )
-    return cohort
+    return cohort, cohort.X.index if folders is None else pd.Index(folders)
 
 
 def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -> pd.DataFrame | None:
@@ -233,3 +248,26 @@ def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -
     elif values.shape[1] != len(names):
         raise ValueError(f"{path.name} has {values.shape[1]} columns; expected {len(names)}: {', '.join(names)}.")
     return pd.DataFrame(values.astype(np.float64), index=patients, columns=list(names))
+
+
+def _read_named_block(path: Path, patients: pd.Index) -> pd.DataFrame | None:
+    """A table of numbers with the patients' ids, in the order of the patients."""
+    if not path.exists():
+        return None
+    table = read_table(path)
+    if "patient_id" not in table.frame.columns:
+        raise ValueError(f"{path.name} lacks the column 'patient_id'. Columns: {list(table.frame.columns)[:10]}.")
+    block = table.frame.drop(columns="patient_id").set_axis(read_ids(table.frame["patient_id"], table, "patient_id"))
+    strangers, lacking = block.index.difference(patients).tolist(), patients.difference(block.index).tolist()
+    if strangers or lacking:
+        raise ValueError(
+            f"{path.name} and clinical.csv need the same patients; it lacks {lacking[:5]}, and only it has "
+            f"{strangers[:5]}."
+        )
+    strange = [name for name in block if not str(name).startswith(f"{path.stem}_")]
+    if strange:
+        raise ValueError(f"the columns of {path.name} are called '{path.stem}_...'; rename {strange[:5]}.")
+    try:
+        return block.replace("", np.nan).astype(np.float64).loc[patients]
+    except ValueError as error:
+        raise ValueError(f"{path.name} holds a cell that is no number: {error}.") from error

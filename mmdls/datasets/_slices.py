@@ -30,13 +30,13 @@ def find_slices(root: Path, patients: pd.Index) -> pd.DataFrame:
     root : Path
         The cohort's folder.
     patients : pandas.Index
-        Ids, text.
+        The names of their folders, text.
 
     Returns
     -------
     pandas.DataFrame
-        A column for each kind of slices that is there; None where a patient has none. Paths of folders, which are not
-        opened, or arrays (S, H, W) of the older, flat layout.
+        A column for each kind of slices that is there; None where a patient has none. Paths of folders or NIfTI files,
+        which are not opened, or arrays (S, H, W) of the older, flat layout.
 
     Raises
     ------
@@ -82,6 +82,9 @@ def _of_folders(root: Path, known: set[str]) -> dict[str, dict[str, Any]]:
                 f"{list(SLICE_FOLDERS)}; slices belong into such a sub-folder."
             )
         for part, path in parts.items():
+            if path.is_file():
+                cells[SLICE_FOLDERS[part]][patient] = str(path)
+                continue
             if not any(file.suffix.lower() == ".png" for file in folder_entries(path)):
                 raise ValueError(
                     f"patient {patient!r}: the folder {str(path)!r} holds no PNG slices; put them there, or "
@@ -104,13 +107,15 @@ def _patient_folders(home: Path) -> dict[str, Path]:
 
 
 def _parts(patient_folder: Path) -> dict[str, Path]:
-    """The folders of slices of a patient, by the name of their kind; upper and lower case are one."""
-    folders = [path for path in folder_entries(patient_folder) if path.is_dir()]
+    """The folders of slices, or NIfTI files, of a patient, by the name of their kind; letter case does not count."""
     parts: dict[str, Path] = {}
-    for path in folders:
-        part = path.name.lower()
+    for path in folder_entries(patient_folder):
+        name = path.name.lower()
+        part = name if path.is_dir() else name.removesuffix(".gz").removesuffix(".nii")
+        if path.is_file() and part == name:
+            continue
         if part in parts:
-            raise ValueError(f"{str(parts[part])!r} and {path.name!r} differ in letter case only; keep one.")
+            raise ValueError(f"{str(parts[part])!r} and {path.name!r} are both {part!r} of a patient; keep one.")
         if part in SLICE_FOLDERS:
             parts[part] = path
     return {part: parts[part] for part in SLICE_FOLDERS if part in parts}

@@ -1,0 +1,75 @@
+"""The slices that are written of a structure: voxels of one size for all patients, HU kept."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy import ndimage
+
+from mmdls.scans import ScanView, Volume, crop_mm
+
+__all__ = ["at_levels", "cut", "largest_part"]
+
+_TOUCHING = np.ones((3, 3, 3), dtype=bool)
+
+
+def largest_part(mask: Volume) -> tuple[Volume, int]:
+    """The largest connected part of a mask, and how many parts there are; voxels that share a corner are connected.
+
+    Parameters
+    ----------
+    mask : Volume
+        With something inside.
+
+    Returns
+    -------
+    Volume, int
+    """
+    (box,) = ndimage.find_objects(mask.array.view(np.uint8))
+    parts, count = ndimage.label(mask.array[box], _TOUCHING)
+    if count == 1:
+        return mask, 1
+    array = np.zeros_like(mask.array)
+    array[box] = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
+    return replace(mask, array=array), count
+
+
+def at_levels(mask: Volume, other: Volume) -> Volume:
+    """A mask on the slices that show another structure; the whole one, if nothing of it is there."""
+    shown = np.any(other.array, axis=(1, 2), keepdims=True)
+    array = mask.array & shown
+    return replace(mask, array=array) if array.any() else mask
+
+
+def cut(
+    ct: Volume, mask: Volume, around: Volume, n_slices: int, size: float, spacing: tuple[float, float]
+) -> tuple[Volume, Volume]:
+    """Square slices around a structure: those that show it, or as many around the one where it is largest.
+
+    Parameters
+    ----------
+    ct, mask : Volume
+    around : Volume
+        The part of the mask that decides where the slices are, with something inside.
+    n_slices : int
+        The most.
+    size : float
+        Side of a slice in mm.
+    spacing : (float, float)
+        Millimetres from slice to slice, and from pixel to pixel.
+
+    Returns
+    -------
+    ct, mask : Volume
+        int16 and bool, on the same voxels.
+    """
+    shown = np.flatnonzero(around.array.any(axis=(1, 2)))
+    height = (shown[-1] - shown[0] + 1) * around.spacing[0]
+    n_slices = min(n_slices, max(1, round(height / spacing[0])))
+    view = ScanView(spacing=(spacing[0], spacing[1], spacing[1]), crop=(None, size, size), n_slices=n_slices)
+    # Interpolation needs no more than the box, which saves memory.
+    box = (height + 4 * max(spacing[0], around.spacing[0]), size + 4 * around.spacing[1], size + 4 * around.spacing[2])
+    where = crop_mm(around, around, box)
+    part, inside = view.cut(crop_mm(ct, around, box), where)
+    if inside is None or mask is not around:
+        inside, _ = view.cut(crop_mm(mask, around, box), where)
+    return replace(part, array=np.rint(part.array).clip(-(2**15), 2**15 - 1).astype(np.int16)), inside

@@ -1,0 +1,182 @@
+"""The folder of a prepared cohort: where its files lie, what was finished, and whether it may be continued."""
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mmdls._files import whole_file
+from mmdls.datasets._slices import SLICE_FOLDERS
+
+__all__ = ["FORMAT", "PART_FILES", "Folder", "versions"]
+
+PART_FILES = {column: part for part, column in SLICE_FOLDERS.items()}
+FORMAT = "mmdls cohort, prepared from scans"
+_PACKAGES = ("mmdls", "numpy", "scipy", "pydicom", "SimpleITK", "nibabel", "pillow")
+_ENGINES = {"fastrad": ("fastrad", "torch"), "pyradiomics": ("pyradiomics",)}
+
+
+class Folder:
+    """The folder of a cohort.
+
+    Parameters
+    ----------
+    root : Path
+    """
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def images(self, name: str) -> Path:
+        """The folder of a patient's slices and masks."""
+        return self.root / "images" / name
+
+    def sheet(self, name: str) -> Path:
+        """A patient's picture."""
+        return self.root / "sheets" / f"{name}.png"
+
+    def record(self, name: str) -> Path:
+        """What was done for a patient; there only when all was."""
+        return self.root / "records" / f"{name}.json"
+
+    @property
+    def manifest(self) -> Path:
+        """Settings, versions, and the hashes of all inputs."""
+        return self.root / "manifest.json"
+
+    def open(self, settings: Mapping[str, Any], names: Sequence[str], replace: bool) -> None:
+        """Make the folder, or go on with one that was begun with the same settings.
+
+        Parameters
+        ----------
+        settings : mapping
+        names : sequence of str
+            Of the patients' files.
+        replace : bool
+            Start anew in a folder that was prepared before.
+
+        Raises
+        ------
+        FileExistsError
+            If there is anything else in it.
+        ValueError
+            If it was begun with other settings, or holds patients that the table lacks.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise FileExistsError(f"{str(self.root)!r} is a file; give a folder.")
+        if self.root.is_dir() and any(self.root.iterdir()):
+            begun = self._begun()
+            plain = json.loads(_as_json(settings))
+            changed = sorted(key for key in {*begun, *plain} if begun.get(key) != plain.get(key))
+            if changed and not replace:
+                named = "; ".join(f"{key} was {begun.get(key)!r} and is {plain.get(key)!r}" for key in changed)
+                raise ValueError(
+                    f"{str(self.root)!r} was prepared with other settings: {named}. Patients prepared in several ways "
+                    "cannot be compared: choose a new folder, the same settings, or existing='replace' to prepare all "
+                    "again."
+                )
+            strangers = sorted(self.records().keys() - set(names))
+            if strangers and not replace:
+                raise ValueError(
+                    f"{str(self.root)!r} holds {len(strangers)} patients that the table lacks, such as "
+                    f"{strangers[:3]}: choose a new folder, add them to the table, or existing='replace' to prepare "
+                    "all again."
+                )
+            for unfinished in self.root.rglob(".unfinished-*"):
+                unfinished.unlink()
+            if replace:
+                for part in ("images", "sheets", "records"):
+                    shutil.rmtree(self.root / part, ignore_errors=True)
+        for part in ("images", "sheets", "records"):
+            (self.root / part).mkdir(parents=True, exist_ok=True)
+        # Without its table the folder is not loaded while patients change.
+        (self.root / "clinical.csv").unlink(missing_ok=True)
+        self.write_json(self.manifest, {"format": FORMAT, "settings": settings})
+
+    def _begun(self) -> dict[str, Any]:
+        """The settings that a folder was begun with."""
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            if manifest["format"] == FORMAT:
+                return dict(manifest["settings"])
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        raise FileExistsError(
+            f"{str(self.root)!r} is not empty, and holds no cohort that was prepared here; choose a new folder, "
+            "nothing is overwritten."
+        )
+
+    def forget(self, name: str) -> None:
+        """Remove what there is of a patient, the record first."""
+        self.record(name).unlink(missing_ok=True)
+        self.sheet(name).unlink(missing_ok=True)
+        shutil.rmtree(self.images(name), ignore_errors=True)
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The records of all patients, by the names of their files."""
+        found = {}
+        for path in sorted((self.root / "records").glob("*.json")):
+            found[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write that a patient is finished."""
+        self.write_json(self.record(record["name"]), record)
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Write a file of JSON whole."""
+        with whole_file(path) as partial:
+            partial.write_text(_as_json(content), encoding="utf-8")
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write a table with a row a patient whole."""
+        with whole_file(self.root / f"{name}.csv") as partial:
+            table.to_csv(partial, index_label="patient_id", encoding="utf-8", lineterminator="\n")
+
+    def remove_table(self, name: str) -> None:
+        """Remove a table that an earlier run has written."""
+        (self.root / f"{name}.csv").unlink(missing_ok=True)
+
+
+def versions(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Versions of Python and of the packages on which the results depend.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of :func:`prepare_cohort`.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    radiomics = settings["radiomics"]
+    engine = () if radiomics is None else _ENGINES[radiomics.get("engine", "fastrad")]
+    found = {"python": platform.python_version()}
+    for package in (*_PACKAGES, *engine):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue  # an extra that is not installed takes no part
+    return found
+
+
+def _as_json(content: Any) -> str:
+    return json.dumps(_plain(content), ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _plain(content: Any) -> Any:
+    """Types of JSON, with null for what is not a number."""
+    if isinstance(content, Mapping):
+        return {str(key): _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, np.generic):
+        content = content.item()
+    return None if isinstance(content, float) and not np.isfinite(content) else content

@@ -1,0 +1,272 @@
+"""One patient: from the files of the scans to slices, measurements, a picture, and the record of what was done."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from mmdls._files import whole_file
+from mmdls.estimators import PETFeatures, RadiomicsExtractor
+from mmdls.estimators._scan_features import ScanFeatures
+from mmdls.images._hounsfield import check_chest
+from mmdls.preparation._cutting import at_levels, cut, largest_part
+from mmdls.preparation._folder import PART_FILES, Folder, versions
+from mmdls.preparation._identity import without_identity
+from mmdls.preparation._inputs import describe
+from mmdls.preparation._patients import Patient
+from mmdls.preparation._sheet import draw_sheet, planes_of
+from mmdls.scans import Volume, read_mask, read_scan, resample, write_nifti
+
+__all__ = ["failed_record", "prepare_patient"]
+
+# What a damaged file, an odd mask or an engine may raise for one patient.
+_OF_ONE_PATIENT = (ValueError, TypeError, OSError, ArithmeticError, LookupError, RuntimeError, MemoryError, EOFError)
+
+
+@dataclass
+class _Found:
+    """What has been made of a patient so far."""
+
+    measures: dict[str, Any] = field(default_factory=dict)
+    pet: dict[str, float] = field(default_factory=dict)
+    radiomics: dict[str, float] = field(default_factory=dict)
+    files: dict[str, Volume] = field(default_factory=dict)
+    sheet: Any = None
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Part of the work; what prevents it is written down, and the rest goes on."""
+        try:
+            yield
+        except _OF_ONE_PATIENT as error:
+            self.problems.append(f"{name}: {str(error) or type(error).__name__}")
+
+
+def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: Any, folder: Folder) -> None:
+    """Do all of one patient, and write its record last.
+
+    Parameters
+    ----------
+    patient : Patient
+    settings : mapping
+        Of :func:`prepare_cohort`.
+    segmentor : estimator or None
+    folder : Folder
+
+    Raises
+    ------
+    OSError
+        If results cannot be written.
+    """
+    folder.forget(patient.name)
+    found, inputs = _Found(), {}
+    # One thread: the sums of several depend on their number.
+    with warnings.catch_warnings(record=True) as caught, threadpool_limits(1):
+        warnings.simplefilter("always")
+        with found.step("files"):
+            inputs = {scan: describe(path) for scan, path in patient.paths.items()}
+        if patient.paths.keys() & {"ct", "pet"}:
+            _read_all(patient, settings, segmentor, found)
+        elif patient.paths:
+            found.problems.append("files: there are masks and no scan")
+    found.notes += [str(warning.message) for warning in caught]
+    _write_files(patient, folder, found)
+    clean = without_identity(patient.paths) if found.problems or found.notes else str
+    made = bool(found.files or found.pet or found.sheet)
+    status = "no scans" if not patient.paths else "done" if not found.problems else "partly" if made else "failed"
+    folder.write_record(
+        failed_record(patient, settings, *map(clean, found.problems))
+        | {
+            "status": status,
+            "notes": list(dict.fromkeys(map(clean, found.notes))),
+            "measures": found.measures,
+            "pet": found.pet,
+            "radiomics": found.radiomics,
+            "sheet": found.sheet is not None,
+            "inputs": inputs,
+        }
+    )
+
+
+def failed_record(patient: Patient, settings: Mapping[str, Any], *problems: str) -> dict[str, Any]:
+    """The record of a patient of whom nothing was made."""
+    return {
+        "patient_id": patient.id,
+        "name": patient.name,
+        "status": "failed",
+        "problems": list(problems),
+        "notes": [],
+        "measures": {},
+        "pet": {},
+        "radiomics": {},
+        "sheet": False,
+        "inputs": {},
+        "versions": versions(settings),
+    }
+
+
+def _write_files(patient: Patient, folder: Folder, found: _Found) -> None:
+    if found.files:
+        folder.images(patient.name).mkdir(parents=True)
+    for part, volume in found.files.items():
+        write_nifti(volume, folder.images(patient.name) / f"{part}.nii.gz")
+    if found.sheet is not None:
+        with whole_file(folder.sheet(patient.name)) as partial:
+            found.sheet.save(partial, format="PNG", compress_level=3)
+
+
+def _read_all(patient: Patient, settings: Mapping[str, Any], segmentor: Any, found: _Found) -> None:
+    """CT first, of which only small parts stay when the PET is read."""
+    planes: Any = None
+    lesion: Volume | None = None
+    if "ct" in patient.paths:
+        with found.step("ct"):
+            planes, lesion = _read_ct(patient, settings, segmentor, found)
+    pet = on_pet = None
+    if "pet" in patient.paths:
+        with found.step("pet"):
+            pet = read_scan(patient.paths["pet"], unit="SUV", modality="PT", patient=patient.id)
+            on_pet = _lesion_on_pet(patient, settings, pet, lesion)
+            if on_pet is None:
+                raise ValueError("there is a PET and no lesion mask")
+            found.pet = _measure(PETFeatures(**settings["pet_features"]), pet, on_pet)
+    if planes is None and pet is not None:
+        shown = {} if on_pet is None or not on_pet.array.any() else {"lesion": on_pet}
+        planes = planes_of(pet, shown)
+    with found.step("sheet"):
+        if planes is not None:
+            found.sheet = draw_sheet(_title(patient, found), planes, settings["lesion_size"], pet, on_pet)
+
+
+def _read_ct(patient: Patient, settings: Mapping[str, Any], segmentor: Any, found: _Found) -> tuple[Any, Volume | None]:
+    """Slices, radiomics and volumes; gives the planes of the picture, and the part of the CT with the lesion."""
+    ct = read_scan(patient.paths["ct"], unit="HU", modality="CT", patient=patient.id)
+    check_chest(ct.array, patient.id)
+    masks: dict[str, Volume] = {}
+    for name in ("lesion", "lung"):
+        if name in patient.paths:
+            with found.step(name):
+                masks[name], volumes = _read_structure(patient, settings, name, ct, settings["resample_masks"])
+                found.measures |= volumes
+    lacking = [name for name in ("lesion", "lung") if name not in patient.paths]
+    if segmentor is not None and lacking:
+        with found.step("segmentation"):
+            masks |= _segment(segmentor, ct, lacking, patient, found)
+    elif not patient.paths.keys() & {"lesion", "lung"}:
+        found.problems.append("ct: there is neither a mask nor a segmentor, so that nothing is cut out")
+    for name in [name for name, mask in masks.items() if not mask.array.any()]:
+        found.problems.append(f"{name}: the mask is empty")
+        del masks[name]
+    part = None
+    if "lesion" in masks:
+        part = _cut_lesion(ct, masks["lesion"], settings, found)
+        if settings["radiomics"] is not None:
+            with found.step("radiomics"):
+                found.radiomics = _measure(RadiomicsExtractor(**settings["radiomics"]), ct, masks["lesion"])
+    if "lung" in masks:
+        around = at_levels(masks["lung"], masks["lesion"]) if "lesion" in masks else masks["lung"]
+        spacing = settings["slice_spacing"], settings["lung_spacing"]
+        found.files |= _files(
+            "lung", cut(ct, masks["lung"], around, settings["n_slices"], settings["lung_size"], spacing)
+        )
+    return planes_of(ct, masks), part
+
+
+def _read_structure(
+    patient: Patient, settings: Mapping[str, Any], name: str, like: Volume, resample_masks: bool
+) -> tuple[Volume, dict[str, float]]:
+    """The mask of a structure, and its volumes; several labels are its parts."""
+    label = settings[f"{name}_label"]
+    labels = label if isinstance(label, list) else [label]
+    whole = np.zeros(like.shape, dtype=bool)
+    parts = {}
+    for one in labels:
+        how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
+        mask = read_mask(patient.paths[name], like, **how)
+        whole |= mask.array
+        parts[f"{name}_{one}_ml"] = _millilitres(mask)
+    mask = Volume(whole, like.affine, "label")
+    return mask, {f"{name}_ml": _millilitres(mask), **(parts if len(labels) > 1 else {})}
+
+
+def _millilitres(mask: Volume) -> float:
+    return int(np.count_nonzero(mask.array)) * mask.voxel_ml
+
+
+def _segment(segmentor: Any, ct: Volume, names: list[str], patient: Patient, found: _Found) -> dict[str, Volume]:
+    """Masks by a fitted segmentor, which reads the CT as NIfTI and so knows that its slices form a volume."""
+    with tempfile.TemporaryDirectory(prefix="mmdls-") as place:
+        path = Path(place) / "ct.nii"
+        write_nifti(ct, path)
+        table = pd.DataFrame({segmentor.image_column: [str(path)]}, index=[patient.id])
+        answers = segmentor.predict(table).iloc[0]
+    masks = {
+        name: Volume(answers[f"{name}_mask"], ct.affine, "label") for name in names if f"{name}_mask" in answers.index
+    }
+    found.measures |= {f"{name}_ml": _millilitres(mask) for name, mask in masks.items()}
+    found.notes += [f"{name}: the mask is the segmentor's" for name in masks]
+    return masks
+
+
+def _cut_lesion(ct: Volume, lesion: Volume, settings: Mapping[str, Any], found: _Found) -> Volume:
+    """The slices of the lesion; gives the part of the mask that holds all of it."""
+    main, found.measures["n_lesions"] = largest_part(lesion)
+    size, spacing = settings["lesion_size"], (settings["slice_spacing"], settings["lesion_spacing"])
+    found.files |= _files("lesion", cut(ct, lesion, main, settings["n_slices"], size, spacing))
+    places = np.argwhere(lesion.array)
+    first, last = places.min(axis=0), places.max(axis=0)
+    if found.measures["n_lesions"] > 1:
+        found.notes.append(
+            f"the lesion has {found.measures['n_lesions']} parts; the slices are those of the largest one"
+        )
+    if ((last - first + 1) * lesion.spacing)[1:].max() > size and found.measures["n_lesions"] == 1:
+        found.notes.append(f"the lesion is wider than its slices of {size:g} mm")
+    affine = lesion.affine.copy()
+    affine[:3, 3] = lesion.places(first)
+    box = tuple(slice(start, stop + 1) for start, stop in zip(first, last, strict=True))
+    return replace(lesion, array=lesion.array[box].copy(), affine=affine)
+
+
+def _files(name: str, parts: tuple[Volume, Volume]) -> dict[str, Volume]:
+    return {PART_FILES[f"{name}_image"]: parts[0], PART_FILES[f"{name}_mask"]: parts[1]}
+
+
+def _lesion_on_pet(patient: Patient, settings: Mapping[str, Any], pet: Volume, lesion: Volume | None) -> Volume | None:
+    """The lesion on the voxels of the PET: of the CT's by the nearest voxel, without a CT of the file's."""
+    if lesion is not None:
+        return resample(lesion, like=pet)
+    if "lesion" in patient.paths:
+        return _read_structure(patient, settings, "lesion", pet, resample_masks=True)[0]
+    return None
+
+
+def _measure(features: ScanFeatures, image: Volume, mask: Volume) -> dict[str, float]:
+    """The numbers of a transformer for one patient."""
+    table = pd.DataFrame({features.image_column: [image], "mask": [mask]})
+    features.set_params(mask_column="mask")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the failure, which is raised here
+        values = features.fit(table).transform(table)[0]
+    if len(features.failures_):
+        raise ValueError(features.failures_["reason"].iloc[0])
+    return dict(zip(features.get_feature_names_out().tolist(), map(float, values), strict=True))
+
+
+def _title(patient: Patient, found: _Found) -> str:
+    """What the picture is of; the name of the patient's files has plain letters."""
+    volumes = []
+    for name in ("lesion", "lung"):
+        total, *parts = [f"{value:.1f}" for key, value in found.measures.items() if key.startswith(f"{name}_")] or [""]
+        if total:
+            volumes.append(f"{name} {total} mL" + (f" ({' + '.join(parts)})" if parts else ""))
+    uptake = [f"SUVmax {found.pet['pet_suvmax']:.1f}"] if "pet_suvmax" in found.pet else []
+    return ", ".join([patient.name, *volumes, *uptake])
