@@ -26,11 +26,11 @@ from benchmarks.designs import Split, centres_left_out, external_patients, folds
 from benchmarks.models import (
     BASELINE,
     COMPARED,
+    MULTIMODAL,
     QUICK,
     STAND_INS,
     Settings,
     lacking,
-    of_everything,
     offered,
     stand_in,
     unable,
@@ -210,7 +210,7 @@ def main(argv: list[str] | None = None) -> None:
     X, y = count_as_known(options.known, X, y)
 
     names = chosen(options.models, X, y)
-    reference = options.reference or (of_everything(X) if of_everything(X) in names else names[-1])
+    reference = options.reference or (MULTIMODAL if MULTIMODAL in names else names[-1])
     if reference not in names:
         raise SystemExit(f"--reference {reference} is none of the models {names}; add it to --models.")
     baseline, tasks = stand_in(BASELINE, y), find_tasks(y)

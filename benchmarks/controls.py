@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks.designs import Split
 from benchmarks.folds import left_out
-from benchmarks.models import BASELINE, Settings, of_everything, unanswered, with_budget
+from benchmarks.models import BASELINE, MULTIMODAL, Settings, unanswered, with_budget
 from benchmarks.models import build as build_model
 from mmdls import create
 from mmdls.audit import audit_procedure
@@ -126,7 +126,7 @@ def build(name: str, settings: Settings, X: pd.DataFrame, y: pd.DataFrame) -> An
         return build_model(name, settings)
     of_one_column = tuned_network if unanswered(BASELINE, y) else tuned_linear
     steps: dict[str, tuple[Any, Any]] = {
-        "permuted labels": (PermuteRows(), lambda: create(of_everything(X))),
+        "permuted labels": (PermuteRows(), lambda: create(MULTIMODAL)),
         "centre-only": (OneColumn(_CENTRE), lambda: of_one_column(("control",))),
         "volume-only": (OneColumn(_SIZE), lambda: of_one_column(("control",))),
         "shuffled pixels": (ShufflePixels(), lambda: create("imaging_network")),

@@ -20,7 +20,6 @@ __all__ = [
     "Settings",
     "build",
     "lacking",
-    "of_everything",
     "offered",
     "stand_in",
     "unable",
@@ -29,7 +28,7 @@ __all__ = [
 ]
 
 HORIZONS = (12, 36, 60)
-BASELINE, MULTIMODAL = "clinical_linear", "multimodal_network"
+BASELINE, MULTIMODAL = "clinical_linear", "mmdls"
 QUICK = (BASELINE, "tables_linear", "radiomics_linear", "imaging_network", MULTIMODAL)
 # Tuned models of all tasks, the baseline first, slow ones last.
 COMPARED = (
@@ -47,6 +46,7 @@ COMPARED = (
     "imaging_network",
     "late_fusion",
     "published_network",
+    "multimodal_network",
     MULTIMODAL,
 )
 
@@ -104,11 +104,6 @@ def offered(X: pd.DataFrame, y: pd.DataFrame) -> list[str]:
     """
     names = [stand_in(name, y) for name in COMPARED]
     return [name for name in names if not (lacking(name, X) or unanswered(name, y) or unable(name))]
-
-
-def of_everything(X: pd.DataFrame) -> str:
-    """The network of all tables and images that a cohort has; without either the one of whatever it has."""
-    return next(name for name in (MULTIMODAL, "tables_network", "imaging_network", "mmdls") if not lacking(name, X))
 
 
 def build(name: str, settings: Settings) -> Any:

@@ -151,7 +151,7 @@ class StabilityFilter(shelf.StabilityFilter):
         return super().fit(X, repeats=[pd.DataFrame(v, columns=getattr(X, "columns", None)) for v in (values, again)])
 
 
-SMALL = {"min_patients": 2, "trainer__max_epochs": 2, "n_estimators": 5, "random_state": 0}
+SMALL = {"min_patients": 2, "trainer__max_epochs": 2, "trainer__batch_size": 512, "n_estimators": 5, "random_state": 0}
 LEARNED = {
     "trainer__max_epochs": 40,
     "trainer__learning_rate": 0.01,

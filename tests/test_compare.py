@@ -60,7 +60,7 @@ def test_every_patient_is_predicted_once_by_every_model(small, finished):
     chosen = pd.read_csv(out / "chosen.csv")
     assert len(chosen) == 10 and chosen["seconds"].gt(0).all()
     wide = job.per_patient(answers)
-    assert len(wide) == len(X) and "multimodal_network/os/risk" in wide
+    assert len(wide) == len(X) and "mmdls/os/risk" in wide
 
 
 def test_what_is_finished_is_read_and_not_run_again(small, splits, finished, monkeypatch):
@@ -83,14 +83,14 @@ def test_the_table_fits_a_terminal_and_compares_with_the_baseline(small, finishe
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     shown = job.show(table)
     assert all(len(line) <= 100 for line in shown.splitlines())
-    assert shown.count("multimodal_network") == len(find_tasks(y))
+    assert shown.count("mmdls") == len(find_tasks(y))
 
 
 def test_one_model_is_held_against_each_other_one(small, finished):
     _, y = small
     answers, _ = finished
-    against = job.against_others(answers, y, "multimodal_network", n_resamples=50)
-    assert len(against) == 4 * len(find_tasks(y)) and set(against["against"]) == set(NAMES) - {"multimodal_network"}
+    against = job.against_others(answers, y, "mmdls", n_resamples=50)
+    assert len(against) == 4 * len(find_tasks(y)) and set(against["against"]) == set(NAMES) - {"mmdls"}
     np.testing.assert_allclose(against["difference"], against["first"] - against["second"])
     values = job.tabulate(answers, y, n_resamples=0).set_index(["task", "model"])["value"]
     np.testing.assert_allclose(
@@ -120,7 +120,7 @@ def test_the_figure_is_drawn(small, finished, tmp_path):
     assert (tmp_path / "figure.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("model", ["clinical_linear", "multimodal_network"])
+@pytest.mark.parametrize("model", ["clinical_linear", "mmdls"])
 def test_outcomes_of_left_out_patients_change_nothing(small, splits, model):
     X, y = small
     test = splits[0].test
@@ -529,7 +529,7 @@ def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     job.main(["--cohort", str(tmp_path / "cohort"), *options])
     printed = capsys.readouterr().out
-    assert "60 patients" in printed and "multimodal_network" in printed and "oracle" not in printed
+    assert "60 patients" in printed and "mmdls" in printed and "oracle" not in printed
     assert all(f"\n{control} " in printed for control in job.controls.NAMES)  # run with every benchmark
     assert all(len(line) <= 100 for line in printed.splitlines() if "results" not in line and "/" not in line)
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -591,7 +591,7 @@ def test_images_endpoints_numbers_and_competing_risks_run_to_the_end(tmp_path, c
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
     job.main(["--cohort", str(tmp_path / "cohort"), "--report", *options])
     printed = capsys.readouterr().out
-    assert "clinical_linear (clinical_network stands in)" in printed and "multimodal_network" in printed
+    assert "clinical_linear (clinical_network stands in)" in printed and "mmdls" in printed
     assert all(f"\n{control} " in printed for control in job.controls.NAMES)
     assert all(len(line) <= 100 for line in printed.splitlines() if "/" not in line)
     written = {path.name for path in (tmp_path / "out").iterdir()}

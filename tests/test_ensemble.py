@@ -150,7 +150,7 @@ def test_what_a_member_holds_out_it_never_learns_from(tables):
     X, y = tables
     y = y[["os_time", "os_event"]]
     # Penalties of a linear part are chosen by all patients held out together.
-    encoder, trainer = TabularEncoder(linear=False), Trainer(max_epochs=3, patience=None, schedule=None)
+    encoder, trainer = TabularEncoder(linear=False), Trainer(max_epochs=3, batch_size=512, patience=None, schedule=None)
     fit = {"n_members": 5, "table_encoder": encoder, "trainer": trainer, "random_state": 0}
     before = MMDLS(**fit).fit(X, y)
     seed = np.random.RandomState(0).randint(2**31 - 1)
@@ -247,22 +247,20 @@ def test_curves_come_from_patients_held_out():
 def test_a_training_that_ends_too_early_says_so(tables):
     X, y = tables
     y = y[["os_time", "os_event"]]
-    slow = MultimodalSurvival(
-        n_members=1, trainer=Trainer(max_epochs=12, learning_rate=1e-3, schedule=None), random_state=0
-    )
+    encoder = TabularEncoder(linear=False)
+    slow = Trainer(max_epochs=12, batch_size=512, learning_rate=1e-3, schedule=None)
+    slow = MultimodalSurvival(table_encoder=encoder, n_members=1, trainer=slow, random_state=0)
     with pytest.warns(ConvergenceWarning, match="still falling after the last of 12 epochs; raise max_epochs"):
         slow.fit(X, y)
     rng = np.random.default_rng(1)
     noise = pd.DataFrame(rng.normal(size=(60, 30))).add_prefix("clinical_x")
     outcome = pd.DataFrame({"os_time": rng.exponential(size=60), "os_event": 1.0})
-    encoder = TabularEncoder(linear=False)
     with pytest.warns(ConvergenceWarning, match="the networks learned nothing that helps with new patients"):
-        MultimodalSurvival(table_encoder=encoder, n_members=5, trainer=Trainer(learning_rate=0.03), random_state=0).fit(
-            noise, outcome
-        )
+        trainer = Trainer(max_epochs=150, batch_size=512, learning_rate=0.03, weight_decay=0.01)
+        MultimodalSurvival(table_encoder=encoder, trainer=trainer, random_state=0).fit(noise, outcome)
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         MultimodalSurvival(**QUICK).fit(X, y)
         # The last weights are kept, and the loss was best before.
-        fast = Trainer(max_epochs=30, learning_rate=0.1, patience=None)
-        MultimodalSurvival(trainer=fast, random_state=0).fit(X, y)
+        fast = Trainer(max_epochs=30, batch_size=512, learning_rate=0.03, patience=None)
+        MultimodalSurvival(table_encoder=encoder, n_members=1, trainer=fast, random_state=0).fit(X, y)

@@ -96,9 +96,11 @@ def survivors(n_events, n=80, seed=0):
 def test_without_an_event_to_hold_out_nobody_is_held_out():
     X, y = survivors(1)
     with pytest.warns(UserWarning, match="no event of 'os'.*nobody is held out: all patients train for all epochs"):
-        model = MMDLS(trainer=Trainer(max_epochs=30, patience=2), random_state=0).fit(X, y)
+        model = MMDLS(n_members=1, trainer=Trainer(max_epochs=30, patience=2), random_state=0).fit(X, y)
     assert len(model.history_) == 30 and "valid_loss" not in model.history_
-    whole = MMDLS(trainer=Trainer(max_epochs=30, patience=2, validation_fraction=0), random_state=0).fit(X, y)
+    whole = MMDLS(n_members=1, trainer=Trainer(max_epochs=30, patience=2, validation_fraction=0), random_state=0).fit(
+        X, y
+    )
     np.testing.assert_array_equal(model.predict(X), whole.predict(X))
 
 
@@ -112,7 +114,8 @@ def test_a_loss_without_information_never_decides(silent):
         y["stage"] = np.where(np.arange(80) == 5, "high", "low")
     if silent == "weight":
         weights = {"os": 0.0}
-    model = MMDLS(auxiliary_horizons=(12.0,), trainer=Trainer(max_epochs=12, task_weights=weights), random_state=0)
+    trainer = Trainer(max_epochs=12, task_weights=weights)
+    model = MMDLS(n_members=1, auxiliary_horizons=(12.0,), trainer=trainer, random_state=0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model.fit(X, y)

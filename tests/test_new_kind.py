@@ -76,7 +76,7 @@ def test_a_new_kind_of_task_is_learned_predicted_and_scored(study):
     pd.testing.assert_series_equal(predicted["lesions"], tables["lesions"]["value"], check_names=False)
     assert predicted["lesions"][:-1].corr(np.exp(1 + X["clinical_a"][:-1]), method="spearman") > 0.9
     average = predicted["lesions"][:-1].mean()  # what is answered for a patient without any modality
-    assert predicted["lesions"].iloc[-1] == pytest.approx(average, rel=1e-6)
+    assert predicted["lesions"].iloc[-1] == pytest.approx(average, rel=0.02)
     assert model.score(X, y[["lesions_count"]]) > 0.9
     assert {"train_lesions_loss", "train_lesions_loss (clinical alone)", "valid_lesions_loss"} <= set(model.history_)
     assert list(model.training_outcomes_) == list(model.risk_cutpoints_) == list(model.unique_times_) == ["os"]

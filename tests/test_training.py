@@ -335,7 +335,7 @@ def test_memory_pays_for_the_images_of_a_search_once(cohort_on_disk, encoded, tm
     first = _frozen(tmp_path).fit(train, y[:40]).predict(held)
     assert encoded() and reads
     reads.clear()
-    second = _frozen(tmp_path, fusion="concat", dropout=0.1).fit(train, y[:40]).predict(held)
+    second = _frozen(tmp_path, fusion="concat").fit(train, y[:40]).predict(held)
     assert encoded() == 0, "no image is encoded again in another trial of the search"
     assert not reads, "nor decoded"
     assert np.array_equal(first, expected[0]) and np.array_equal(second, expected[1])

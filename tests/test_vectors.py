@@ -49,7 +49,7 @@ def data():
 def model(request, data):
     encoder = VectorBagEncoder(pooling=request.param, embedding_dim=8)
     modalities = [("slide", encoder, "slide_vectors"), ("clinical", "table", "clinical")]
-    return MMDLS(modalities, trainer=QUICK, random_state=0).fit(*data)
+    return MMDLS(modalities, n_members=1, trainer=QUICK, random_state=0).fit(*data)
 
 
 def test_vectors_are_a_modality_by_their_column(data):

@@ -100,7 +100,7 @@ def test_weights_reach_validation_cutpoints_and_averages(patients):
     X, y = patients
     X = X[["clinical_age", "pet_suvmax"]]
     weight = np.random.default_rng(2).uniform(0.1, 5, 80)
-    model = MMDLS(**QUICK).fit(X, y, sample_weight=weight)
+    model = MMDLS(n_members=1, **QUICK).fit(X, y, sample_weight=weight)
     risk = model.predict(X)["os"].to_numpy()
     known = y["os_time"].notna().to_numpy()
     np.testing.assert_array_equal(model.risk_cutpoints_["os"], fit_cutpoints(risk[known], weight[known]))
@@ -115,7 +115,7 @@ def test_weights_reach_validation_cutpoints_and_averages(patients):
     with pytest.warns(UserWarning, match="none of the modalities"):
         average = model.predict_proba(X.iloc[:1] * np.nan, "stage")[0]
     np.testing.assert_allclose(average, np.average(model.predict_proba(X, "stage"), axis=0, weights=weight), rtol=1e-6)
-    plain = MMDLS(**QUICK).fit(X, y)
+    plain = MMDLS(n_members=1, **QUICK).fit(X, y)
     first = [fitted.history_["valid_loss"].iloc[0] for fitted in (model, plain)]
     assert first[0] != pytest.approx(first[1], rel=1e-3)
 

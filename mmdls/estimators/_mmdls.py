@@ -67,7 +67,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Width of the shared representation and of the layer in front of the survival heads.
     class_embedding : int, default=16
         Width of the soft embedding of predicted classes that conditions the survival heads; 0 turns it off.
-    dropout : float, default=0.1
+    dropout : float, default=0.2
     modality_dropout : float, default=0.1
         Chance that a modality is hidden from a patient during training, which prepares for missing ones.
     unimodal_loss_weight : float, default=1.0
@@ -75,7 +75,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         is learned fast, such as the clinical table, from leaving the images nothing to learn.
     auxiliary_horizons : tuple of float, default=()
         Months of auxiliary losses, of the event by the horizon; patients censored before are left out of them.
-    n_members : int, default=1
+    n_members : int, default=5
         Networks whose answers are averaged. Each of several holds out another part of the patients, so that all are
         learned from, and all are held out once: their held-out predictions select the best epoch and give
         the baseline hazards. A single one holds out ``validation_fraction`` of them.

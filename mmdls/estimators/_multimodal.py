@@ -60,11 +60,11 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
         class_embedding: int = 16,
-        dropout: float = 0.1,
+        dropout: float = 0.2,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
         auxiliary_horizons: Sequence[float] = (),
-        n_members: int = 1,
+        n_members: int = 5,
         trainer: Trainer | None = None,
         random_state: Any = None,
     ):

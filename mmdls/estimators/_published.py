@@ -74,7 +74,7 @@ def published_parameters() -> dict[str, Any]:
         )
 
     def raw() -> TabularEncoder:
-        return TabularEncoder(scale=None, add_indicator=False)
+        return TabularEncoder(scale=None, add_indicator=False, linear=False)
 
     return {
         "modalities": [
@@ -93,6 +93,7 @@ def published_parameters() -> dict[str, Any]:
         "modality_dropout": 0.0,
         "unimodal_loss_weight": 0.0,
         "auxiliary_horizons": (12, 36, 60),
+        "n_members": 1,
         "trainer": Trainer(
             optimizer="adam",
             learning_rate=1e-4,

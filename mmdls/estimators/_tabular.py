@@ -56,7 +56,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         Widths of the network's layers as a part of :class:`MMDLS`; alone it has no meaning.
     dropout : float, default=0.1
         Behind each of these layers.
-    linear : bool, default=False
+    linear : bool, default=True
         As a part of :class:`MMDLS`, let a ridge regression read the columns too; held-out patients weigh it against
         the networks.
 
@@ -96,7 +96,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         add_indicator: bool = True,
         hidden_sizes: Sequence[int] = (),
         dropout: float = 0.1,
-        linear: bool = False,
+        linear: bool = True,
     ):
         self.impute = impute
         self.scale = scale

@@ -118,7 +118,7 @@ def train(
         iterator_train=_Batches,
         iterator_train__events=events,
         iterator_train__times=times,
-        iterator_train__batch_size=trainer.batch_size,
+        iterator_train__batch_size=trainer.patients_a_step(len(rows)),
         iterator_valid=_Batches,
         iterator_valid__events=events,
         iterator_valid__times=times,

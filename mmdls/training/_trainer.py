@@ -21,11 +21,11 @@ class Trainer(BaseEstimator):
     Parameters
     ----------
     optimizer : {"adamw", "adam"}, default="adamw"
-    max_epochs : int, default=150
+    max_epochs : int, default=40
     learning_rate : float, default=3e-3
-    weight_decay : float, default=0.01
-    batch_size : int, default=512
-        Patients of a step, which are the risk set of a Cox loss.
+    weight_decay : float, default=0.1
+    batch_size : int or "auto", default="auto"
+        Patients of a step, which are the risk set of a Cox loss; ``"auto"`` is an eighth of them, 64 to 512.
     micro_batch_size : int or "auto", default="auto"
         Slices encoded at a time; changes memory and speed, not the result.
     validation_fraction : float, default=0.15
@@ -67,7 +67,7 @@ class Trainer(BaseEstimator):
         "max_epochs": [count(1)],
         "learning_rate": [Finite(Real, 0, None, closed="neither")],
         "weight_decay": [Finite(Real, 0, None, closed="left")],
-        "batch_size": [count(1)],
+        "batch_size": [count(1), StrOptions({"auto"})],
         "micro_batch_size": [count(1), StrOptions({"auto"})],
         "validation_fraction": [share()],
         "patience": [count(1), None],
@@ -86,10 +86,10 @@ class Trainer(BaseEstimator):
         self,
         *,
         optimizer: str = "adamw",
-        max_epochs: int = 150,
+        max_epochs: int = 40,
         learning_rate: float = 3e-3,
-        weight_decay: float = 0.01,
-        batch_size: int = 512,
+        weight_decay: float = 0.1,
+        batch_size: int | str = "auto",
         micro_batch_size: int | str = "auto",
         validation_fraction: float = 0.15,
         patience: int | None = 25,
@@ -123,6 +123,10 @@ class Trainer(BaseEstimator):
 
     def __sklearn_clone__(self) -> "Trainer":
         return type(self)(**self.get_params(deep=False))
+
+    def patients_a_step(self, n_patients: int) -> int:
+        """The batch size for a number of patients to learn from."""
+        return min(max(n_patients // 8, 64), 512) if isinstance(self.batch_size, str) else self.batch_size
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from sklearn.pipeline import Pipeline
 
-from mmdls.estimators import MMDLS
+from mmdls.estimators import MMDLS, TabularEncoder
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
 from mmdls.training._trainer import Trainer
@@ -43,7 +43,7 @@ def tuned_network(inputs: Sequence[str]) -> Pipeline:
 def _network() -> MMDLS:
     # All training rows are learned from, as by the other models.
     trainer = Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0)
-    return MMDLS(dropout=0.2, trainer=trainer, random_state=0)
+    return MMDLS(table_encoder=TabularEncoder(linear=False), n_members=1, trainer=trainer, random_state=0)
 
 
 class _Network:
