@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -58,6 +58,7 @@ class Registry(Mapping):
         self.home = home
         self.needs = tuple(needs)
         self._parts: dict[str, type] = {}
+        self._families: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[type], type]:
         """Decorate a class to make it available under ``name``.
@@ -95,6 +96,26 @@ class Registry(Mapping):
 
         return decorate
 
+    def family(self, prefix: str) -> Callable[[type], type]:
+        """Decorate a class to make it available under all names ``"<prefix>:<name>"``, which are not listed.
+
+        Parameters
+        ----------
+        prefix : str
+            The class takes what follows the colon as its first argument.
+        """
+
+        def decorate(part: type) -> type:
+            self._families[prefix] = part
+            return part
+
+        return decorate
+
+    def _of_family(self, name: object) -> Any:
+        """What a name with a colon stands for; None for any other."""
+        prefix, colon, rest = str(name).partition(":")
+        return partial(self._families[prefix], rest) if colon and rest and prefix in self._families else None
+
     @cached_property
     def _offered(self) -> dict[str, list[EntryPoint]]:
         """What other packages offer, by name."""
@@ -119,7 +140,7 @@ class Registry(Mapping):
             raise KeyError(f"{self.kind} has no {name!r}.{hint} Known: {', '.join(self)}.")
         for entry in self._plugins.get(name, ()):
             self.register(name)(self._load(entry))
-        return self._parts[name]
+        return self._parts[name] if name in self._parts else self._of_family(name)
 
     def _load(self, entry: EntryPoint) -> Any:
         try:
@@ -150,7 +171,7 @@ class Registry(Mapping):
         return parts
 
     def __contains__(self, name: object) -> bool:
-        return name in self._plugins or name in self._parts
+        return name in self._plugins or name in self._parts or self._of_family(name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({*self._plugins, *self._parts}))

@@ -22,7 +22,8 @@ HEAD = """# Parts
 
 Every part of a network is chosen by its name, as a class, or with parameters: `Part("gated", dropout=0.3)`. Formulas,
 sources and parameters stand in the docstring of each: `help(mmdls.registry.fusions["gated"])`. A search tries all parts
-of a slot but those marked with *, and of each the parameters named here. How to add one:
+of a slot but those marked with *, and of each the parameters named here. Backbones are also the networks of MONAI, by
+`"monai:<Name>"`; `SliceEncoder(weights=...)` starts one from weights of a file. How to add one:
 [architecture.md](architecture.md), "Adding a part".
 """
 

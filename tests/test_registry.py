@@ -165,7 +165,7 @@ else:
 try:
     backbones["conv"]
 except ValueError as error:
-    assert "'mmdls.modules.backbones:ConvBackbone'" in str(error) and "'mmdls_greedy:Net'" in str(error), error
+    assert "'mmdls.modules.backbones._small:ConvBackbone'" in str(error) and "'mmdls_greedy:Net'" in str(error), error
 else:
     raise AssertionError("a taken name went unnoticed")
 """,

@@ -46,7 +46,7 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
     net_params : dict, default=None
         Arguments of the network, for example ``{"backbone": "resnet18", "backbone_params": {"width": 64}}``.
     backbone_weights : path-like, default=None
-        A file with the state dict of an ImageNet ResNet, as ``torch.save`` writes it, from which the encoder starts.
+        A file of weights from which the encoder starts, as in ``SliceEncoder(weights=...)``.
     image_column : str, default="ct_image"
         The image to read; one column, not a selection, since each mask belongs to one image.
     image_size : int or (int, int), default=128

@@ -27,6 +27,7 @@ from mmdls.training._inference import freeze, standardize_features
 from mmdls.training._intervals import Finite, count
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._trainer import Trainer
+from mmdls.training._weights_file import WeightsOrigin, start_from_file
 
 __all__ = ["SliceEncoder"]
 
@@ -106,6 +107,11 @@ class SliceEncoder(BagEncoder):
         from standardised features.
     backbone_learning_rate : float, default=0.2
         The backbone's share of the model's learning rate.
+    weights : path-like, default=None
+        A file of weights from which the backbone starts: safetensors, or a state dict of ``torch.save``, with names as
+        in the usual files of ImageNet (``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"densenet121"``,
+        ``"convnext_tiny"``), also in the forms of RadImageNet and MedicalNet. Batch normalisation becomes
+        normalisation by the statistics in the file, which stay as they are. None draws weights.
     trainable : bool, default=True
         False leaves the backbone as it was drawn: images are encoded once per fit, not once per epoch.
     memory : str or joblib.Memory, default=None
@@ -117,6 +123,9 @@ class SliceEncoder(BagEncoder):
     Attributes
     ----------
     network_ : mmdls.modules.SliceNet
+    weights_origin_ : object
+        Of a file of weights, its ``path``, ``sha256``, and the names in it that were ``used`` and ``unused``; None
+        without.
     history_ : pandas.DataFrame
         Losses, one row an epoch.
     n_features_in_ : int
@@ -146,6 +155,7 @@ class SliceEncoder(BagEncoder):
         "max_slices": [count(1), None],
         "standardize": ["boolean"],
         "backbone_learning_rate": [Finite(Real, 0, None, closed="left")],
+        "weights": [str, PathLike, None],
         "trainable": ["boolean"],
         "memory": [str, PathLike, HasMethods(["cache"]), None],
         "trainer": [Trainer, None],
@@ -167,6 +177,7 @@ class SliceEncoder(BagEncoder):
         max_slices: int | None = 16,
         standardize: bool = True,
         backbone_learning_rate: float = 0.2,
+        weights: str | PathLike | None = None,
         trainable: bool = True,
         memory: Any = None,
         trainer: Trainer | None = None,
@@ -184,6 +195,7 @@ class SliceEncoder(BagEncoder):
         self.max_slices = max_slices
         self.standardize = standardize
         self.backbone_learning_rate = backbone_learning_rate
+        self.weights = weights
         self.trainable = trainable
         self.memory = memory
         self.trainer = trainer
@@ -287,13 +299,21 @@ class SliceEncoder(BagEncoder):
         """A network for slices like these, with weights from torch's current random state."""
         store = data.store
         standardize = self.standardize and store.std > 0
+        backbone = build(backbones, self.backbone, in_channels=data.item_shape[0])
+        if self.weights is not None:
+            backbone.weights_origin = start_from_file(backbone, self.weights, "weights")
         return SliceNet(
-            build(backbones, self.backbone, in_channels=data.item_shape[0]),
+            backbone,
             build(poolings, self.pooling, self.embedding_dim),
             self.embedding_dim,
             mean=float(store.mean) if standardize else 0.0,
             std=float(store.std) if standardize else 1.0,
         )
+
+    @property
+    def weights_origin_(self) -> WeightsOrigin | None:
+        """Where the weights that training started from come from; None without a file."""
+        return getattr(self.network_.backbone, "weights_origin", None)
 
     def initialize(self, network: SliceNet, data: SliceData, rows: np.ndarray, compute: Compute) -> Tensor | None:
         """Standardise the features of a new network; encode all slices once if it does not train."""

@@ -1,7 +1,17 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
 from mmdls.modules.attention import AttentionBlock
-from mmdls.modules.backbones import AntialiasedBackbone, ConvBackbone, ResNet10Backbone, ResNet18Backbone
+from mmdls.modules.backbones import (
+    AntialiasedBackbone,
+    ConvBackbone,
+    ConvNeXtTinyBackbone,
+    DenseNet121Backbone,
+    MonaiBackbone,
+    ResNet10Backbone,
+    ResNet18Backbone,
+    ResNet34Backbone,
+    ResNet50Backbone,
+)
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
 from mmdls.modules.discrete_time import DeepHitHead, LogisticHazardHead, MTLRHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
@@ -46,10 +56,12 @@ __all__ = [
     "Combination",
     "ConcatFusion",
     "ConvBackbone",
+    "ConvNeXtTinyBackbone",
     "CoxHead",
     "CrossAttentionFusion",
     "CrossAttentionUNet",
     "DeepHitHead",
+    "DenseNet121Backbone",
     "Ensemble",
     "FilmFusion",
     "GatedAttentionPooling",
@@ -63,6 +75,7 @@ __all__ = [
     "MTLRHead",
     "MaxPooling",
     "MeanPooling",
+    "MonaiBackbone",
     "MultimodalNet",
     "OrdinalHead",
     "Outputs",
@@ -71,6 +84,8 @@ __all__ = [
     "RegressionHead",
     "ResNet10Backbone",
     "ResNet18Backbone",
+    "ResNet34Backbone",
+    "ResNet50Backbone",
     "SegmentationLoss",
     "SelfAttentionPooling",
     "SetTransformerPooling",

@@ -1,62 +1,118 @@
 """Weights learned elsewhere, brought into the backbones."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["load_imagenet_weights"]
+from mmdls.modules.backbones._normalisation import FrozenNorm
+
+__all__ = ["load_weights"]
+
+# Under these keys a file may hold the weights beside other things, such as the epoch.
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "net")
 
 
-def load_imagenet_weights(backbone: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy the weights of an ImageNet ResNet, under their usual names, into a ResNet backbone.
+def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Copy weights from a state dict, under their usual names, into a backbone.
 
-    A network whose first convolution sees another number of channels gets the mean over the colours, scaled so that
-    equal channels give the same response. Scale and shift of batch normalisation go to group normalisation; running
-    statistics and the classifier are left out.
+    Names may stand behind any common prefix (``module.``, ``backbone.``, ``encoder.`` ...), layers may be numbered as
+    in a plain sequence (RadImageNet), and the weights may stand in a container (MedicalNet's ``state_dict``). Where
+    there are running statistics of batch normalisation, the layer becomes one that uses them as they are, frozen, so
+    that an image's features do not depend on the images beside it. Otherwise group normalisation takes scale and shift.
+
+    A first convolution that sees another number of channels gets the mean over those of the file, scaled so that equal
+    channels give the same response.
 
     Parameters
     ----------
-    backbone : ResNet10Backbone or ResNet18Backbone
-        Or one with fewer stages.
+    backbone : nn.Module
+        Changed in place.
     weights : dict of str to Tensor
-        ``conv1.weight``, ``bn1.weight``, ``layer1.0.conv1.weight`` ...
+
+    Returns
+    -------
+    used : dict of str to str
+        The backbone's tensors, and the names in ``weights`` of what they got.
+    unused : list of str
+        Names in ``weights`` that the backbone has no place for, such as those of a classifier.
 
     Raises
     ------
     ValueError
-        If the backbone is no ResNet, or names or shapes do not fit.
+        If names or shapes do not fit, or the weights are those of a deeper network.
     """
+    tensors = _tensors(weights)
+    names = _naming(backbone, tensors)
+    for path, module in list(backbone.named_modules()):
+        if isinstance(module, nn.GroupNorm) and names(f"{path}.running_mean") in tensors:
+            parent, _, key = path.rpartition(".")
+            setattr(backbone.get_submodule(parent), key, FrozenNorm(module.num_channels, module.eps))
     own = backbone.state_dict()
-    if "stem.0.weight" not in own:
-        raise ValueError(
-            f"ImageNet weights fit a ResNet backbone ('resnet10', 'resnet18'); got {type(backbone).__name__}."
-        )
-    found = {}
+    used, loaded = {}, {}
+    first = next((name for name, value in own.items() if value.ndim > 2), None)
     for name, value in own.items():
-        theirs = _imagenet_name(name)
-        if theirs not in weights:
+        theirs = names(name)
+        if theirs not in tensors:
             raise ValueError(
-                f"the weights lack {theirs!r}, which the backbone needs; they have {list(weights)[:5]} ... Choose the "
-                "file of a ResNet of the same depth."
+                f"the weights lack {theirs!r}, which {type(backbone).__name__} needs; they have "
+                f"{list(tensors)[:5]} ... Choose the file of a network of the same kind and depth."
             )
-        given = weights[theirs]
-        if name == "stem.0.weight" and given.ndim == 4 and given.shape[1] != value.shape[1]:
-            channels = value.shape[1]
-            given = given.mean(dim=1, keepdim=True).repeat(1, channels, 1, 1) * given.shape[1] / channels
+        given = tensors[theirs].to(value.dtype)
+        if name == first and given.ndim == value.ndim and given.shape[1] != value.shape[1]:
+            given = given.sum(dim=1, keepdim=True).expand(-1, value.shape[1], *given.shape[2:]) / value.shape[1]
         if given.shape != value.shape:
             raise ValueError(
-                f"{theirs!r} has shape {tuple(given.shape)} in the weights and {tuple(value.shape)} in the backbone; "
-                "ImageNet's ResNets have width=64."
+                f"{theirs!r} has shape {tuple(tensors[theirs].shape)} in the weights, and {name!r} of "
+                f"{type(backbone).__name__} {tuple(value.shape)}. Choose the file of a network of the same kind, and "
+                "the width it was made with."
             )
-        found[name] = given
-    backbone.load_state_dict(found)
+        used[name], loaded[name] = theirs, given
+    unused = [name for name in tensors if name not in set(used.values())]
+    parts = {_part(name, names("")) for name in used.values()}
+    deeper = [n for n in unused if _part(n, names("")) in parts and not n.endswith("num_batches_tracked")]
+    if deeper:
+        raise ValueError(
+            f"the weights have {deeper[:3]}, for which {type(backbone).__name__} has no layers; they are those of "
+            "another, deeper network."
+        )
+    backbone.load_state_dict(loaded)
+    return used, unused
 
 
-def _imagenet_name(name: str) -> str:
-    """The usual name of a parameter of a ResNet backbone."""
-    part, *rest = name.split(".")
-    if part == "stem":
-        return f"{'conv1' if rest[0] == '0' else 'bn1'}.{rest[1]}"
-    stage, block, *inner = rest
-    layer = f"layer{int(stage) + 1}.{block}." + ".".join(inner)
-    return layer.replace("norm", "bn").replace("shortcut", "downsample")
+def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict, which may stand in a container."""
+    for key in _CONTAINERS:
+        if isinstance(weights.get(key), Mapping):
+            return _tensors(weights[key])
+    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+
+
+def _naming(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> Callable[[str], str]:
+    """From names of the backbone to those of a file: the way in which most of them are found there."""
+    own = list(backbone.state_dict())
+    found = max(_ways(backbone, own[0], tensors), key=lambda way: sum(way(name) in tensors for name in own))
+    return found
+
+
+def _ways(backbone: nn.Module, first: str, tensors: Mapping[str, Tensor]) -> Iterator[Callable[[str], str]]:
+    sequence = getattr(backbone, "sequence", ())
+
+    def numbered(name: str) -> str:
+        part, point, rest = name.partition(".")
+        return f"{sequence.index(part)}{point}{rest}" if part in sequence else name
+
+    def dotted(name: str) -> str:  # of old DenseNets
+        return re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name)
+
+    for way in (str, numbered, dotted, lambda name: numbered(dotted(name))):
+        ending = way(first)
+        prefixes = {name.removesuffix(ending) for name in tensors if name.endswith(ending)}
+        for prefix in sorted({"", *(prefix for prefix in prefixes if prefix.endswith("."))}):
+            yield lambda name, way=way, prefix=prefix: prefix + way(name)  # type: ignore[misc]
+
+
+def _part(name: str, prefix: str) -> str:
+    """The first part of a name behind a prefix."""
+    return name.removeprefix(prefix).partition(".")[0]

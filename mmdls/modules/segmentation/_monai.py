@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
+from mmdls.modules.monai import monai_class
 from mmdls.modules.segmentation._blocks import STRUCTURES, PaddedNet
 
 __all__ = ["MonaiNet"]
@@ -30,16 +31,8 @@ class MonaiNet(PaddedNet):
 
     def __init__(self, name: str, in_channels: int = 1, multiple: int = 32, **params: Any):
         super().__init__()
-        try:
-            from monai.networks import nets
-        except ImportError as error:
-            raise ImportError(
-                f'the network "monai:{name}" comes from MONAI; install it with: pip install "mmdls[monai]"'
-            ) from error
-        if not hasattr(nets, name):
-            raise KeyError(f"monai.networks.nets has no {name!r}; names are written as there, for example 'UNet'.")
         self.multiple = multiple
-        self.net = getattr(nets, name)(
+        self.net = monai_class(name)(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=len(STRUCTURES),

@@ -1,5 +1,6 @@
 """Segmentation networks by name: the plain U-Net and the published one."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import optuna
@@ -91,6 +92,10 @@ class UNet(PaddedNet):
         return {"width": optuna.distributions.CategoricalDistribution([8, 16, 32])}
 
 
+class _HalfResNet18Backbone(ResNet18Backbone):
+    blocks: Sequence[int] = (2, 2)
+
+
 @segmentation_nets.register("published")
 class PublishedSegmentationNet(PaddedNet):
     """The segmentor of the published MM-DLS: half a ResNet-18, self-attention for the lesion, two plain decoders.
@@ -115,9 +120,7 @@ class PublishedSegmentationNet(PaddedNet):
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()
         self.multiple = 8
-        self.encoder = ResNet18Backbone(in_channels, width)
-        self.encoder.stages = self.encoder.stages[:2]
-        self.encoder.out_channels = self.encoder.out_channels[:2]
+        self.encoder = _HalfResNet18Backbone(in_channels, width)
         channels = self.encoder.out_channels[-1]
         self.attention = Attention(channels, n_heads=4)
         self.decoders = nn.ModuleDict({name: self._decoder(channels) for name in STRUCTURES})

@@ -1,8 +1,4 @@
-"""Backbones: images to feature maps, fine to coarse.
-
-The contract: ``forward(image (N, C, H, W)) -> list of feature maps``, and ``out_channels``, their numbers of channels.
-No backbone normalises over the batch, so an image's features never depend on the images beside it.
-"""
+"""Small networks that are trained from scratch."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,7 +10,7 @@ from torch.nn import functional
 
 from mmdls.registry import backbones
 
-__all__ = ["AntialiasedBackbone", "ConvBackbone", "ResNet10Backbone", "ResNet18Backbone"]
+__all__ = ["AntialiasedBackbone", "ConvBackbone"]
 
 
 @backbones.register("antialiased")
@@ -123,100 +119,3 @@ class ConvBackbone(nn.Module):
             image = functional.relu(layer(image), inplace=True)
             maps.append(image)
         return maps
-
-
-class _ResidualBlock(nn.Module):
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
-        super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.norm1 = _group_norm(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.norm2 = _group_norm(out_channels)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), _group_norm(out_channels)
-            )
-
-    def forward(self, image: Tensor) -> Tensor:
-        inner = functional.relu(self.norm1(self.conv1(image)))
-        return functional.relu(self.norm2(self.conv2(inner)) + self.shortcut(image))
-
-
-class _ResNetBackbone(nn.Module):
-    """The residual network of He et al. with group normalisation; subclasses name the depth."""
-
-    blocks: Sequence[int]
-
-    def __init__(self, in_channels: int = 1, width: int = 64):
-        super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False), _group_norm(width), nn.ReLU(inplace=True)
-        )
-        self.pool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.out_channels = [width * 2**stage for stage in range(len(self.blocks))]
-        self.stages = nn.ModuleList()
-        before = width
-        for stage, (depth, after) in enumerate(zip(self.blocks, self.out_channels, strict=True)):
-            layers = [_ResidualBlock(before, after, 1 if stage == 0 else 2)]
-            layers += [_ResidualBlock(after, after, 1) for _ in range(depth - 1)]
-            self.stages.append(nn.Sequential(*layers))
-            before = after
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
-        image = self.pool(self.stem(image))
-        maps = []
-        for stage in self.stages:
-            image = stage(image)
-            maps.append(image)
-        return maps
-
-    @staticmethod
-    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
-        """Hyperparameters worth searching."""
-        return {"width": optuna.distributions.CategoricalDistribution([16, 32, 64])}
-
-
-@backbones.register("resnet10")
-class ResNet10Backbone(_ResNetBackbone):
-    """ResNet with one block a stage (10 layers), group normalisation, one input channel by default.
-
-    Parameters
-    ----------
-    in_channels : int, default=1
-    width : int, default=64
-        Channels of the first stage; each later stage has twice as many as the one before.
-
-    References
-    ----------
-    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
-    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
-    """
-
-    blocks = (1, 1, 1, 1)
-
-
-@backbones.register("resnet18")
-class ResNet18Backbone(_ResNetBackbone):
-    """ResNet with two blocks a stage (18 layers), group normalisation, one input channel by default.
-
-    Parameters
-    ----------
-    in_channels : int, default=1
-    width : int, default=64
-        Channels of the first stage; each later stage has twice as many as the one before.
-
-    References
-    ----------
-    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
-    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
-    """
-
-    blocks = (2, 2, 2, 2)
-    searched = False  # takes long, and small cohorts rarely repay it
-
-
-def _group_norm(channels: int) -> nn.GroupNorm:
-    groups = next(groups for groups in (8, 4, 2, 1) if channels % groups == 0)
-    return nn.GroupNorm(groups, channels)

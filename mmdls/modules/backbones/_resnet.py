@@ -1,0 +1,180 @@
+"""Residual networks with group normalisation."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import optuna
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mmdls.modules.backbones._normalisation import group_norm
+from mmdls.registry import backbones
+
+__all__ = ["ResNet10Backbone", "ResNet18Backbone", "ResNet34Backbone", "ResNet50Backbone"]
+
+
+class _Shortcut(nn.Sequential):
+    """Brings the input of a block to the size of its output."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int):
+        super().__init__(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), group_norm(out_channels))
+
+
+class _Block(nn.Module):
+    """Two convolutions of 3 x 3."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = group_norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = group_norm(width)
+        self.downsample = _Shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
+
+    def forward(self, image: Tensor) -> Tensor:
+        inner = functional.relu(self.bn1(self.conv1(image)))
+        shortcut = image if self.downsample is None else self.downsample(image)
+        return functional.relu(self.bn2(self.conv2(inner)) + shortcut)
+
+
+class _Bottleneck(nn.Module):
+    """A convolution of 3 x 3 between two of 1 x 1; it strides in the middle, as the usual files of weights do."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int):
+        super().__init__()
+        out_channels = 4 * width
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = group_norm(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = group_norm(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = group_norm(out_channels)
+        changes = stride != 1 or in_channels != out_channels
+        self.downsample = _Shortcut(in_channels, out_channels, stride) if changes else None
+
+    def forward(self, image: Tensor) -> Tensor:
+        inner = functional.relu(self.bn1(self.conv1(image)))
+        inner = functional.relu(self.bn2(self.conv2(inner)))
+        shortcut = image if self.downsample is None else self.downsample(image)
+        return functional.relu(self.bn3(self.conv3(inner)) + shortcut)
+
+
+class _ResNetBackbone(nn.Module):
+    """The residual network of He et al. with group normalisation; subclasses name the depth."""
+
+    blocks: Sequence[int]
+    block: ClassVar[type[_Block] | type[_Bottleneck]] = _Block
+    # The places of the layers in files that were written from a plain sequence of them.
+    sequence = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
+    def __init__(self, in_channels: int = 1, width: int = 64):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = group_norm(width)
+        self.out_channels = [self.block.expansion * width * 2**stage for stage in range(len(self.blocks))]
+        before = width
+        for stage, depth in enumerate(self.blocks):
+            layers: list[nn.Module] = []
+            for i in range(depth):
+                layers.append(self.block(before, width * 2**stage, 2 if stage and i == 0 else 1))
+                before = self.out_channels[stage]
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
+        image = functional.relu(self.bn1(self.conv1(image)), inplace=True)
+        image = functional.max_pool2d(image, 3, stride=2, padding=1)
+        maps = []
+        for stage in range(len(self.blocks)):
+            image = self.get_submodule(f"layer{stage + 1}")(image)
+            maps.append(image)
+        return maps
+
+    @staticmethod
+    def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
+        """Hyperparameters worth searching."""
+        return {"width": optuna.distributions.CategoricalDistribution([16, 32, 64])}
+
+
+@backbones.register("resnet10")
+class ResNet10Backbone(_ResNetBackbone):
+    """ResNet of 10 layers, one block a stage; group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks: Sequence[int] = (1, 1, 1, 1)
+
+
+@backbones.register("resnet18")
+class ResNet18Backbone(_ResNetBackbone):
+    """ResNet of 18 layers, two blocks a stage; group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks: Sequence[int] = (2, 2, 2, 2)
+    searched = False  # takes long, and small cohorts rarely repay it
+
+
+@backbones.register("resnet34")
+class ResNet34Backbone(_ResNetBackbone):
+    """ResNet of 34 layers, 3 to 6 blocks a stage; group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks: Sequence[int] = (3, 4, 6, 3)
+    searched = False  # as above
+
+
+@backbones.register("resnet50")
+class ResNet50Backbone(_ResNetBackbone):
+    """ResNet of 50 layers, 3 to 6 bottleneck blocks a stage; group normalisation, one input channel by default.
+
+    Parameters
+    ----------
+    in_channels : int, default=1
+    width : int, default=64
+        Channels of the first stage; each later stage has twice as many as the one before.
+
+    References
+    ----------
+    .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+    .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+    """
+
+    blocks: Sequence[int] = (3, 4, 6, 3)
+    block = _Bottleneck
+    searched = False  # as above
