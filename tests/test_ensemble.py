@@ -262,5 +262,5 @@ def test_a_training_that_ends_too_early_says_so(tables):
         warnings.simplefilter("error", ConvergenceWarning)
         MultimodalSurvival(**QUICK).fit(X, y)
         # The last weights are kept, and the loss was best before.
-        fast = Trainer(max_epochs=30, batch_size=512, learning_rate=0.03, patience=None)
-        MultimodalSurvival(table_encoder=encoder, n_members=1, trainer=fast, random_state=0).fit(X, y)
+        fast = Trainer(max_epochs=30, batch_size=512, learning_rate=0.1, weight_decay=0.01, patience=None)
+        MultimodalSurvival(table_encoder=encoder, n_members=1, dropout=0.1, trainer=fast, random_state=0).fit(X, y)
