@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mmdls import model_selection as model_selection
     from mmdls import modules as modules
     from mmdls import parts as parts
+    from mmdls import persistence as persistence
     from mmdls import plotting as plotting
     from mmdls import preparation as preparation
     from mmdls import registry as registry
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.parts import Part as Part
+    from mmdls.persistence import load as load
+    from mmdls.persistence import save as save
     from mmdls.preparation import prepare_cohort as prepare_cohort
     from mmdls.search import OptunaSearch as OptunaSearch
     from mmdls.training._trainer import Trainer as Trainer
@@ -74,6 +77,7 @@ _MODULES = (
     "model_selection",
     "modules",
     "parts",
+    "persistence",
     "plotting",
     "preparation",
     "registry",
@@ -109,6 +113,8 @@ _HOME = {
     "SurvivalBoosting": "mmdls.estimators",
     "OptunaSearch": "mmdls.search",
     "Part": "mmdls.parts",
+    "load": "mmdls.persistence",
+    "save": "mmdls.persistence",
     "Trainer": "mmdls.training._trainer",
     "compare": "mmdls.evaluation",
     "evaluate": "mmdls.evaluation",

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
+from skorch.history import History
 from torch import Tensor
 
 from mmdls.cohort import Task, check_cohort, check_target
@@ -30,7 +30,7 @@ from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
 from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
-from mmdls.training._net import CohortNet
+from mmdls.training._net import answering
 
 __all__ = ["MMDLS"]
 
@@ -208,7 +208,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         encoders = {name: encoder for name, encoder, _ in self.modalities_}
         network = build_network(encoders, Inputs.of(data), self.tasks_, **self._architecture())
         network.load_state_dict(state)
-        self.net_ = CohortNet(Ensemble([ready_to_predict(network)]), criterion=torch.nn.Identity).initialize()
+        self.net_ = answering(Ensemble([ready_to_predict(network)]), History())
         for name, encoder, columns in self.modalities_:
             encoder.set_network(network.encoders[name], columns)
         self.feature_names_in_ = np.asarray([c for _, _, columns in self.modalities_ for c in columns], dtype=object)

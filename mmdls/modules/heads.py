@@ -14,6 +14,8 @@ A head of classes (``nominal_heads``, ``ordinal_heads``) is built with their num
 * ``times``: the grid (T,) in months on which the fitted survival function is known;
 * ``survival_function(parameters, time (T,)) -> (B, T)``: starts at 1 and never rises.
 
+A head may have ``forget()``, which is called after training and drops what it kept of the training rows.
+
 ``sample_weight (B,)`` stands last and may be None or be left out; a patient of weight 0 counts as absent.
 """
 
@@ -154,6 +156,10 @@ class CoxHead(nn.Module):
         self._sorted[self.training] = event, time, risk_set
         return risk_set
 
+    def forget(self) -> None:
+        """Drop the order of the training patients, which holds their outcomes."""
+        self._sorted.clear()
+
     def risk(self, parameters: Tensor) -> Tensor:
         """Log hazard (B, 1) -> (B,)."""
         return parameters[:, 0]
@@ -165,7 +171,7 @@ class CoxHead(nn.Module):
 
         Tied events stand in it as in the loss; with weights it is that of R's ``survfit(coxph(..., weights=))``.
         """
-        self._sorted.clear()
+        self.forget()
         if sample_weight is not None:
             counted = sample_weight > 0
             parameters, event, time = parameters[counted], event[counted], time[counted]

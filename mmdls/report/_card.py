@@ -5,10 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from mmdls._provenance import data_hash, image_hash, versions
 from mmdls._secrets import without_secrets
 from mmdls.cohort import modalities
 from mmdls.report._html import OPEN, cell, html_table, metric_name
-from mmdls.report._provenance import data_hash, image_hash, versions
 from mmdls.report._study import Study
 from mmdls.report._tripod import ITEMS
 from mmdls.zoo import Comparison

@@ -21,7 +21,7 @@ from mmdls.training._holdout import hold_out
 from mmdls.training._inference import forward_cohort, ready_to_predict
 from mmdls.training._inputs import Inputs
 from mmdls.training._members import Member, fit_linear_part
-from mmdls.training._net import CohortNet
+from mmdls.training._net import CohortNet, answering
 from mmdls.training._ranks import Ranks
 from mmdls.training._targets import Targets
 from mmdls.training._trainer import Trainer
@@ -197,8 +197,7 @@ def fit_network(
         else:
             # A single member holds out too few patients to fit a baseline on them.
             parameters = forward_cohort(net.module_, [member.inputs for member in members], compute).tasks
-        net.detach_data()
-        return net, parameters
+        return answering(net.module_, net.history), parameters
 
 
 def _combine(net: CohortNet, rows: np.ndarray, by_linear: Mapping[str, torch.Tensor], untold: Collection[str]) -> None:

@@ -3,23 +3,23 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.exceptions import UndefinedMetricWarning
+from skorch.history import History
 from torch import Tensor, nn
 
 from mmdls.modules import LossName, MultimodalNet
 from mmdls.training._compute import Compute
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
-from mmdls.training._ranks import Ranks, random_state, set_random_state
+from mmdls.training._ranks import random_state, set_random_state
 from mmdls.training._targets import Targets
 from mmdls.training._two_pass import _Replay, pack
 
-__all__ = ["CohortNet"]
+__all__ = ["CohortNet", "answering"]
 
 
 class CohortNet(TrainingLoop):
@@ -47,15 +47,6 @@ class CohortNet(TrainingLoop):
         self.deciding = deciding
         self.linear: Mapping[str, Tensor] = linear or {}
         self.held_out_: dict[str, Tensor] = {}
-
-    def detach_data(self) -> None:
-        """Remove the training data, so that a fitted estimator does not keep and pickle it."""
-        self.set_params(members=None, targets=None, linear=None)
-        self.held_out_ = {}
-        self.train_split = None
-        self.compute = replace(self.compute, ranks=Ranks())
-        self.iterator_train__events = self.iterator_valid__events = None
-        self.iterator_train__times = self.iterator_valid__times = None
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Exact gradient of the whole batch, one micro-batch of items at a time; see :mod:`._two_pass`."""
@@ -164,6 +155,29 @@ class CohortNet(TrainingLoop):
                 f"Lower learning_rate (now {self.lr}), set gradient_clip, or look for extreme values in X."
             )
         return loss, {name.label: value.item() for name, value in losses.items()}
+
+
+def answering(ensemble: nn.Module, history: History) -> CohortNet:
+    """A net that only answers: it keeps nothing of the patients, the optimiser and the callbacks of a training.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    history : skorch.history.History
+        Of the training.
+
+    Returns
+    -------
+    CohortNet
+    """
+    for module in ensemble.modules():
+        forget: Any = getattr(module, "forget", None)
+        if forget is not None:
+            forget()
+    device = next((weight.device for weight in ensemble.parameters()), "cpu")
+    net = CohortNet(ensemble, criterion=nn.Identity, callbacks="disable", train_split=None, device=device)
+    net.initialize().history_ = history
+    return net
 
 
 class _WeightedSum(nn.Module):
