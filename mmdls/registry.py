@@ -24,6 +24,7 @@ __all__ = [
     "regression_heads",
     "segmentation_nets",
     "survival_heads",
+    "task_weights",
     "tasks",
 ]
 
@@ -212,6 +213,7 @@ competing_risks_heads = Registry(
     ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function", "cumulative_incidence"],
 )
 regression_heads = Registry("regression_heads", "mmdls.modules", ["forward", "prepare", "loss", "value"])
+task_weights = Registry("task_weights", "mmdls.modules", ["forward"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 encoders = Registry(
     "encoders", "mmdls.estimators", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]

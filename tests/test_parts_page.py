@@ -15,6 +15,7 @@ KINDS = (
     "competing_risks_heads",
     "regression_heads",
     "segmentation_nets",
+    "task_weights",
     "encoders",
     "tasks",
 )

@@ -168,7 +168,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         """Train on a table that passed :meth:`_table`, with outcomes and weights in its order."""
         self.modalities_ = self._resolve_modalities(table)
         for name, given, known in (
-            ("task_weights", self._trainer.task_weights, {*tasks}),
+            ("task_weights", self._trainer.fixed_weights, {*tasks}),
             ("heads", self.heads, {*tasks, *task_kinds}),
         ):
             if strange := [task for task in given or {} if task not in known]:

@@ -42,6 +42,7 @@ from mmdls.modules.poolings import (
 )
 from mmdls.modules.regression import RegressionHead
 from mmdls.modules.segmentation import CrossAttentionUNet, PublishedSegmentationNet, UNet
+from mmdls.modules.task_weights import FamoWeights, UncertaintyWeights
 
 __all__ = [
     "AdditiveFusion",
@@ -64,6 +65,7 @@ __all__ = [
     "DenseNet121Backbone",
     "Ensemble",
     "FilmFusion",
+    "FamoWeights",
     "GatedAttentionPooling",
     "GatedFusion",
     "LateFusion",
@@ -94,6 +96,7 @@ __all__ = [
     "TabularNet",
     "TopKPooling",
     "UNet",
+    "UncertaintyWeights",
     "cox_loss",
     "pad_items",
 ]

@@ -21,6 +21,7 @@ from mmdls.testing._parts import (
     check_part,
     check_pooling,
     check_segmentation_net,
+    check_task_weights,
 )
 from mmdls.testing._studies import outcome_forms, small_study
 from mmdls.testing._tasks import check_task
@@ -40,6 +41,7 @@ __all__ = [
     "check_segmentation_net",
     "check_survival_head",
     "check_task",
+    "check_task_weights",
     "outcome_forms",
     "small_study",
 ]

@@ -27,6 +27,7 @@ __all__ = [
     "check_part",
     "check_pooling",
     "check_segmentation_net",
+    "check_task_weights",
 ]
 
 
@@ -185,6 +186,25 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
         assert torch.isfinite(single).all(), "a single modality must be enough"
 
 
+def check_task_weights(weights: Callable[..., nn.Module]) -> None:
+    """A finite scalar that never asks a loss to rise, whatever its size, and leaves an unknown task aside.
+
+    Parameters
+    ----------
+    weights : class or callable
+        Called with the number of tasks, returns the module.
+    """
+    with seeded():
+        net: Any = weights(3)
+        assert net.learning_rate > 0, "learning_rate of the class must be above 0"
+        for values in ([0.5, 2.0, 9.0], [1e-4, 1.0, 1e4], [0.0, 1.0, 1.0], [-0.5, 1.0, 1.0], [0.0, 0.0, 0.0]):
+            losses = torch.tensor(values, requires_grad=True)
+            total = net(losses)
+            assert total.shape == () and torch.isfinite(total), f"losses {values} must give a finite scalar"
+            (slope,) = torch.autograd.grad(total, losses)
+            assert torch.isfinite(slope).all() and (slope >= 0).all(), f"losses {values} must not be asked to rise"
+
+
 def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
     """Logits of lung and lesion at the image's size; an image's logits do not depend on the images beside it.
 
@@ -217,6 +237,7 @@ _CHECKS: dict[str, Callable[[Any], None]] = {
     "competing_risks_heads": check_competing_risks_head,
     "regression_heads": check_regression_head,
     "segmentation_nets": check_segmentation_net,
+    "task_weights": check_task_weights,
     "encoders": check_encoder,
     "estimators": check_estimator,
     "models": check_model,

@@ -149,7 +149,7 @@ def fit_network(
             rows,
             trainer.validation_fraction,
             n_members=n_members,
-            task_weights=trainer.task_weights,
+            task_weights=trainer.fixed_weights,
             seed=seed,
         )
         networks: list[MultimodalNet] = []

@@ -9,6 +9,8 @@ from skorch.helper import predefined_split
 
 from mmdls.modules import BagNet, Ensemble
 from mmdls.modules.containers import state_key
+from mmdls.parts import build
+from mmdls.registry import task_weights
 from mmdls.training._batches import _Batches, _Rows
 from mmdls.training._callbacks import _ClipEach, _Progress, _ReportScore, _TaskLosses
 from mmdls.training._compute import Compute, channels_last
@@ -97,10 +99,13 @@ def train(
             for encoder in network.encoders.values():
                 if isinstance(encoder, BagNet):
                     encoder.backbone.compile()
+    choice = trainer.task_weights
+    learned = [] if isinstance(choice, dict | None) else [build(task_weights, choice, len(targets.tasks)) for _ in held]
     net = CohortNet(
         ensemble,
         criterion=_WeightedSum,
-        criterion__weights=dict(trainer.task_weights or {}),
+        criterion__weights=trainer.fixed_weights,
+        criterion__learned=learned,
         members=members,
         targets=targets,
         compute=compute,
@@ -112,7 +117,8 @@ def train(
             (f"members.*.encoders.{state_key(name)}.{pattern}", {"lr": trainer.learning_rate * factor})
             for name, factors in learning_rate_factors.items()
             for pattern, factor in factors.items()
-        ],
+        ]
+        + [(f"learned.{i}.*", {"lr": each.learning_rate, "weight_decay": 0.0}) for i, each in enumerate(learned)],
         lr=trainer.learning_rate,
         max_epochs=trainer.max_epochs,
         iterator_train=_Batches,

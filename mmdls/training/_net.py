@@ -143,11 +143,12 @@ class CohortNet(TrainingLoop):
         targets = self.targets.take(rows, self.device)
         present = member.inputs.present[rows].to(self.device)
         outputs = network(packed, present)
-        return self._sum(network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present))
+        losses = network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
+        return self._sum(losses, self.module_.networks.index(network))
 
-    def _sum(self, losses: dict[LossName, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def _sum(self, losses: dict[LossName, Tensor], member: int | None = None) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum of losses, which must be finite, and the losses by their labels."""
-        loss = self.criterion_(losses)
+        loss = self.criterion_(losses, member)
         if not torch.isfinite(loss):
             bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]
             raise FloatingPointError(
@@ -181,11 +182,20 @@ def answering(ensemble: nn.Module, history: History) -> CohortNet:
 
 
 class _WeightedSum(nn.Module):
-    """Sum of the tasks' losses, each times its weight (1 unless given)."""
+    """Sum of the tasks' losses, each times its weight (1 unless given).
 
-    def __init__(self, weights: Mapping[str, float]):
+    Where weights are learned, every member of an ensemble has its own; held-out losses are summed as they are.
+    """
+
+    def __init__(self, weights: Mapping[str, float], learned: Sequence[nn.Module] = ()):
         super().__init__()
         self.weights = weights
+        self.learned = nn.ModuleList(learned)
 
-    def forward(self, losses: Mapping[LossName, Tensor]) -> Tensor:
-        return torch.stack([self.weights.get(name.task, 1.0) * loss for name, loss in losses.items()]).sum()
+    def forward(self, losses: Mapping[LossName, Tensor], member: int | None = None) -> Tensor:
+        weighted = {name: self.weights.get(name.task, 1.0) * loss for name, loss in losses.items()}
+        if member is None or not self.learned:
+            return torch.stack(list(weighted.values())).sum()
+        tasks = dict.fromkeys(name.task for name in losses)
+        by_task = [torch.stack([loss for name, loss in weighted.items() if name.task == task]).sum() for task in tasks]
+        return self.learned[member](torch.stack(by_task))

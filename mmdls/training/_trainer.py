@@ -1,6 +1,6 @@
 """How a network is trained: one estimator's worth of parameters, shared by all that train networks of patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from skorch.callbacks import Callback
 
+from mmdls.parts import Part
+from mmdls.registry import task_weights
 from mmdls.training._compute import Compute
 from mmdls.training._intervals import Finite, count, share
 
@@ -48,8 +50,9 @@ class Trainer(BaseEstimator):
         Processes that share ``torch.distributed`` train one model together, each on a GPU of its own.
     verbose : int, default=0
         1 shows progress bars.
-    task_weights : dict of str to float, default=None
-        Weight of each task's loss; 1 where none is given.
+    task_weights : dict of str to float, str, class or Part, default=None
+        Weight of each task's loss, 1 where none is given; or a name in ``mmdls.registry.task_weights``, such as
+        ``"famo"``, by which weights are learned. Held-out losses that select the best epoch have the weights of a dict.
     callbacks : list of skorch callbacks, or of (name, callback), default=None
         Called with the net after every batch and epoch, as in skorch; ``skorch.callbacks`` has some that write to
         MLflow or TensorBoard. They are used as they are: copies of this trainer share them, since a logger may hold a
@@ -78,7 +81,7 @@ class Trainer(BaseEstimator):
         "n_jobs": [Integral, None],
         "device": [str],
         "verbose": ["verbose"],
-        "task_weights": [dict, None],
+        "task_weights": [dict, str, callable, Part, None],
         "callbacks": [list, tuple, None],
     }
 
@@ -100,7 +103,7 @@ class Trainer(BaseEstimator):
         n_jobs: int | None = None,
         device: str = "cpu",
         verbose: int = 0,
-        task_weights: Mapping[str, float] | None = None,
+        task_weights: Any = None,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
     ):
         self.optimizer = optimizer
@@ -146,8 +149,12 @@ class Trainer(BaseEstimator):
         """
         self._validate_params()
         weight = Finite(Real, 0, None, closed="left")
-        given = self.task_weights or {}
-        if strange := {task: value for task, value in given.items() if not weight.is_satisfied_by(value)}:
+        if isinstance(self.task_weights, str) and self.task_weights not in task_weights:
+            raise InvalidParameterError(
+                "The 'task_weights' parameter of Trainer must be a dict of weights, or one of "
+                f"{', '.join(map(repr, task_weights))}. Got {self.task_weights!r} instead."
+            )
+        if strange := {task: value for task, value in self.fixed_weights.items() if not weight.is_satisfied_by(value)}:
             raise InvalidParameterError(
                 f"The 'task_weights' parameter of Trainer must hold numbers of 0 or more. Got {strange} instead."
             )
@@ -156,6 +163,11 @@ class Trainer(BaseEstimator):
                 "The 'callbacks' parameter of Trainer must hold skorch callbacks, or pairs of a name and a callback. "
                 f"Got {others} instead."
             )
+
+    @property
+    def fixed_weights(self) -> dict[str, float]:
+        """The weights of tasks that were given as numbers."""
+        return dict(self.task_weights) if isinstance(self.task_weights, dict) else {}
 
     def compute(self) -> Compute:
         """The device and how it is used."""
