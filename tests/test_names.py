@@ -84,7 +84,7 @@ def test_a_model_trains_and_restores_its_best_weights_whatever_the_names_are():
     again = pickle.loads(pickle.dumps(model))
     again._network.load_state_dict(model._network.state_dict())
     pd.testing.assert_frame_equal(again.predict(X), model.predict(X))
-    assert set(model.attention(X)) == set(blocks)
+    assert set(model.attention_weights(X)) == set(blocks)
 
 
 def test_names_of_a_dict_are_any_and_those_of_a_list_are_prefixes_of_parameters():

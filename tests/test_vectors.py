@@ -82,7 +82,7 @@ def test_the_order_of_vectors_and_the_other_patients_never_count(model, data):
 def test_attention_says_how_much_each_vector_counts(model, data):
     X, _ = data
     has_weights = hasattr(poolings[model.modalities_[0][1].pooling], "attention")
-    table = model.attention(X)
+    table = model.attention_weights(X)
     assert ("slide_vectors" in table) == has_weights
     if has_weights:
         for weights, bag in zip(table["slide_vectors"], X["slide_vectors"], strict=True):
@@ -261,4 +261,4 @@ def test_vectors_and_images_are_modalities_side_by_side():
     backbone = Part("conv", width=4, strides=(2,))
     encoder = SliceEncoder(backbone=backbone, pooling="gated_attention", embedding_dim=4)
     model = MMDLS(image_encoder=encoder, trainer=QUICK, random_state=0).fit(X, y)
-    assert {"slide_vectors", "ct_slices"} <= set(model.attention(X))
+    assert {"slide_vectors", "ct_slices"} <= set(model.attention_weights(X))

@@ -329,16 +329,17 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         width = self._network.first.fusion.out_features * len(self._network.members)
         return np.asarray([f"mmdls_{i:03d}" for i in range(width)], dtype=object)
 
-    def attention(self, X: pd.DataFrame) -> pd.DataFrame:
-        """How much each modality, and each slice or vector that a pooling weighs, added to the answer of each patient.
+    def attention_weights(self, X: pd.DataFrame) -> pd.DataFrame:
+        """By what fusion and poolings weigh modalities, slices and vectors of each patient: weights, not importances.
+
+        They say how much was said, not how much it helped; that is asked of :mod:`mmdls.explain`.
 
         Returns
         -------
         pandas.DataFrame of shape (n_patients, n_columns)
             Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them. Of a
-            sum they are the summands' shares of the lengths: how much was said, not how much it helped. Columns
-            ``<modality>_slices``, ``<modality>_vectors``: arrays of weights that sum to 1 over a patient's slices or
-            vectors, if the pooling weighs them.
+            sum they are the summands' shares of the lengths. Columns ``<modality>_slices``, ``<modality>_vectors``:
+            arrays of weights that sum to 1 over a patient's slices or vectors, if the pooling weighs them.
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
@@ -351,7 +352,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
             parts = np.split(weights.numpy(), data.offsets[1:-1])
             table[f"{name}_{data.items}"] = pd.Series(parts, index=X.index)
         if table.empty:
-            raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there is no attention.")
+            raise ValueError("neither the fusion nor a pooling of this model weighs its inputs; there are no weights.")
         return table
 
     def score(self, X: Any, y: pd.DataFrame) -> float:

@@ -314,6 +314,23 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             )
         return inputs
 
+    def present_modalities(self, X: Any) -> pd.DataFrame:
+        """Which modalities each patient has; one who has none is answered by the average of the training patients.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_patients, n_modalities), bool
+        """
+        check_is_fitted(self, "net_")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say is in the table
+            inputs = self._inputs(self._table(X, reset=False))
+        return pd.DataFrame(inputs.present.numpy(), X.index if isinstance(X, pd.DataFrame) else None, inputs.names)
+
     def _leave_aside(self, inputs: Inputs) -> None:
         for name in self._untaught:
             column = inputs.names.index(name)

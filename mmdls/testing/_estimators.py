@@ -58,6 +58,8 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
         _same(answer[3:4], _answers(fitted, X.iloc[3:4]), 1e-4, "a patient alone differs from itself in the table")
         if hasattr(fitted, "predict_survival_function"):
             _check_curves(fitted, X)
+        if hasattr(fitted, "present_modalities"):
+            _check_missing_modalities(fitted, X)
         buffer = io.BytesIO()
         joblib.dump(fitted, buffer)
         for copy in (pickle.loads(pickle.dumps(fitted)), joblib.load(io.BytesIO(buffer.getvalue()))):
@@ -75,6 +77,32 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
             assert str(fitted.feature_names_in_[0]) in str(error), f"the error must name the lost column: {error}"
         else:
             raise AssertionError("a column that disappeared between fit and predict went unnoticed")
+
+
+def _check_missing_modalities(model: BaseEstimator, X: pd.DataFrame) -> None:
+    """Any modality may be missing for anybody; a patient without data is answered by the average, and flagged."""
+    blocks = {name: columns for name, _, columns in model.modalities_}
+
+    def without(names: list[str]) -> pd.DataFrame:
+        hidden = [column for name in names for column in blocks[name]]
+        return X.assign(**{column: X[column].where(np.zeros(len(X), dtype=bool)) for column in hidden})
+
+    whole, here = _answers(model, X), model.present_modalities(X)
+    for name in blocks:
+        gone = without([name])
+        answer = _answers(model, gone)
+        assert answer.notna().all(axis=None), f"without the modality {name!r} there must be an answer for every patient"
+        assert not model.present_modalities(gone)[name].any(), f"present_modalities must say that {name!r} is missing"
+        had = here[name].to_numpy()
+        _same(whole[~had], answer[~had], 1e-6, f"hiding {name!r} changed the answer for patients who never had it")
+    nothing = without(list(blocks))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.predict(nothing)
+    assert any("none of the modalities" in str(one.message) for one in caught), "patients without data must be said"
+    assert not model.present_modalities(nothing).any(axis=None), "present_modalities must say that nothing is there"
+    parts = [pd.DataFrame(model.predict(nothing)).reset_index(drop=True)]
+    _same(pd.concat([parts[0][:1]] * len(X)), parts[0], 1e-9, "patients without data must all get one answer")
 
 
 def _check_curves(model: BaseEstimator, X: pd.DataFrame) -> None:
