@@ -99,16 +99,18 @@ def test_sets_hold_as_often_as_they_say(method, score):
     assert abs(np.mean(held) - 0.9) < 0.015
 
 
-@pytest.mark.parametrize("method", ["split", "cross"])
-def test_bounds_are_outlived_as_often_as_they_say(method):
-    """Judged by the true distribution of the times."""
+@pytest.mark.parametrize(("method", "level"), [("split", 0.9), ("cross", 0.6)])
+def test_bounds_are_outlived_as_often_as_they_say(method, level):
+    """Judged by the true distribution of the times; until late bounds many are lost, so that weights matter."""
     held = []
     for seed in range(8):
         X, y, _ = patients(800, seed)
-        model = cox(method=method, cv=2).fit(X[FEATURES][:500], y[["os_time", "os_event"]][:500])
+        model = cox(method=method, cv=2, confidence_level=level).fit(
+            X[FEATURES][:500], y[["os_time", "os_event"]][:500]
+        )
         bound = model.predict_lower_bounds(X[FEATURES][500:])["os"]
         held.append(np.exp(-bound / (20 * np.exp(-X["clinical_b"][500:]))).mean())
-    assert abs(np.mean(held) - 0.9) < 0.02
+    assert abs(np.mean(held) - level) < 0.02
 
 
 def test_within_groups_the_level_holds_in_each():
