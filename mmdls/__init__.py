@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmdls import encoders as encoders
     from mmdls import estimators as estimators
     from mmdls import evaluation as evaluation
+    from mmdls import explain as explain
     from mmdls import images as images
     from mmdls import metrics as metrics
     from mmdls import model_selection as model_selection
@@ -72,6 +73,7 @@ _MODULES = (
     "encoders",
     "estimators",
     "evaluation",
+    "explain",
     "images",
     "metrics",
     "model_selection",

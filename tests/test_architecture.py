@@ -41,6 +41,7 @@ FLOORS = {
     "persistence": 6,
     "testing": 7,
     "uncertainty": 7,
+    "explain": 7,
     "report": 7,
 }
 

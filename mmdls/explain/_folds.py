@@ -1,0 +1,119 @@
+"""What importances have in common: modalities of a table, models that left patients out, and metrics of resamples."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+
+from mmdls.cohort import Task, align_rows, find_tasks, modalities, refuse_other_tables
+from mmdls.evaluation import resample_predictions
+from mmdls.evaluation._predict import HORIZONS, answers, time_grid
+from mmdls.metrics import percentile_interval
+from mmdls.training._inputs import outcome_table, rows_with_values
+from mmdls.zoo._folds import for_all_tasks, splits_of, splitter_of
+from mmdls.zoo._per_task import fit_with_groups
+
+__all__ = ["Fold", "blocks_of", "checked", "chosen_metrics", "left_out", "masked", "metric_draws", "present", "spread"]
+
+
+class Fold(NamedTuple):
+    """A model, its training rows, and the rows that it has not seen."""
+
+    model: Any
+    train: np.ndarray
+    test: np.ndarray
+
+
+def checked(X: pd.DataFrame, y: Any, groups: Any) -> tuple[pd.DataFrame, pd.Series | None]:
+    """Outcomes and groups in the order of X."""
+    refuse_other_tables(X, "X")
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
+    y = outcome_table(y, X.index)
+    return y, None if groups is None else pd.Series(np.asarray(align_rows(groups, X.index, "groups")), X.index)
+
+
+def blocks_of(X: pd.DataFrame, named: Mapping[str, Any] | None, most: int | None = None) -> dict[str, list[str]]:
+    """The columns of each modality, those of X or those that are named."""
+    found = modalities(X) if named is None else named
+    blocks = {name: [columns] if isinstance(columns, str) else list(columns) for name, columns in found.items()}
+    lost = [column for columns in blocks.values() for column in columns if column not in X]
+    if not blocks or lost:
+        raise ValueError(f"modalities must name columns of X; {lost or 'none'} of {list(X.columns)[:20]}.")
+    if most is not None and len(blocks) > most:
+        raise ValueError(
+            f"{len(blocks)} modalities have {2 ** len(blocks)} subsets, which is too many; join some with "
+            f"modalities={{'tables': [...], ...}}, {most} at most: {list(blocks)}."
+        )
+    return blocks
+
+
+def present(X: pd.DataFrame, blocks: Mapping[str, list[str]]) -> np.ndarray:
+    """Who has a value of which modality, (n_patients, n_modalities), bool."""
+    return np.column_stack([rows_with_values(X[columns]) for columns in blocks.values()])
+
+
+def masked(X: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The table with every cell of some columns missing."""
+    return X.assign(**{column: X[column].where(np.zeros(len(X), dtype=bool)) for column in columns})
+
+
+def left_out(model: Any, X: pd.DataFrame, y: pd.DataFrame, groups: Any, cv: Any, random_state: Any) -> Iterator[Fold]:
+    """One model a fold, fitted without the patients whom it is asked about."""
+    model = for_all_tasks(model)
+    for train, test in splits_of(splitter_of(cv, random_state), X, y, groups):
+        own = None if groups is None else groups.iloc[train]
+        yield Fold(fit_with_groups(clone(model), X.iloc[train], y.iloc[train], own), train, test)
+
+
+def predicted(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, pd.DataFrame]:
+    """What a model predicts, with all classes of the tasks."""
+    tables = answers(model, X, tasks, time_grid(HORIZONS)).tables
+    return {name: tasks[name].complete(table, table) for name, table in tables.items()}
+
+
+def chosen_metrics(tasks: Mapping[str, Task], metric: str | Mapping[str, str] | None) -> dict[str, tuple[str, int]]:
+    """The metric of each task, and 1 if higher is better, else -1."""
+    found = {}
+    for name, task in tasks.items():
+        own = metric.get(name) if isinstance(metric, Mapping) else metric
+        own = own or task.main_metric
+        if own not in task.scores:
+            if isinstance(metric, str):
+                continue  # the metric of another kind of task
+            raise ValueError(f"metric of {name!r} must be one of {list(task.scores)}; got {own!r}.")
+        found[name] = own, task.scores[own][0]
+    if not found:
+        offered = {name: list(task.scores) for name, task in tasks.items()}
+        raise ValueError(f"metric={metric!r} is none of those by task: {offered}.")
+    return found
+
+
+def metric_draws(
+    predictions: Mapping[str, pd.DataFrame],
+    y: pd.DataFrame,
+    chosen: Mapping[str, tuple[str, int]],
+    folds: pd.Series,
+    **options: Any,
+) -> dict[str, np.ndarray]:
+    """By task the metric, of all patients first, then of each resample of patients; higher is better."""
+    found = {}
+    for name, (metric, sign) in chosen.items():
+        draws = resample_predictions(
+            {name: predictions[name]}, y, metrics=[metric], horizons=HORIZONS, folds=folds, **options
+        )
+        found[name] = sign * draws.to_numpy().mean(axis=0)
+    return found
+
+
+def spread(draws: np.ndarray, confidence_level: float) -> tuple[float, float, float]:
+    """Value and percentile interval of what stands for all patients first, then for resamples."""
+    low, high = percentile_interval(draws[1:], confidence_level) if len(draws) > 1 else (np.nan, np.nan)
+    return float(draws[0]), float(low), float(high)
+
+
+def tasks_of(y: pd.DataFrame) -> dict[str, Task]:
+    """The tasks of some outcomes."""
+    return dict(find_tasks(y))

@@ -1,0 +1,145 @@
+"""Heat of an image is where the answer comes from, and sums to what it should."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmdls import MMDLS, Trainer
+from mmdls.explain import explain_image
+from mmdls.explain._image import _Answer, _reader
+from mmdls.training._two_pass import pack
+
+SIZE = 48
+
+
+def discs(n, seed=0):
+    """Slices with a disc at a random place; its texture, and nothing else, tells the class."""
+    rng = np.random.default_rng(seed)
+    grid = np.mgrid[:SIZE, :SIZE]
+    rough = rng.integers(0, 2, n).astype(bool)
+    images, masks = [], []
+    for grain in np.where(rough, 0.2, 0.03):
+        radius = rng.uniform(9, 12, 2)
+        centre = np.stack([rng.uniform(r + 1, SIZE - r - 1, 2) for r in radius])
+        mask = ((grid - centre[:, :, None, None]) ** 2).sum(axis=1) < radius[:, None, None] ** 2
+        image = rng.normal(0.3, 0.03, mask.shape) + mask * (0.15 + grain * rng.normal(size=mask.shape))
+        images.append((np.clip(image, 0, 1) * 255).astype(np.uint8))
+        masks.append(mask)
+    index = [f"P{i}" for i in range(n)]
+    X = pd.DataFrame({"clinical_age": rng.normal(60, 9, n), "ct_image": pd.Series(images)}).set_axis(index)
+    return X, pd.DataFrame({"grain": np.where(rough, "rough", "fine")}, index), masks
+
+
+@pytest.fixture(scope="module")
+def study():
+    X, y, masks = discs(110)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MMDLS(trainer=Trainer(max_epochs=12), n_members=2, random_state=0).fit(X[:90], y[:90])
+    return model, X[90:], y[90:], masks[90:]
+
+
+@pytest.mark.parametrize(("method", "least"), [("grad_cam", 0.6), ("hires_cam", 0.7), ("integrated_gradients", 0.6)])
+def test_most_of_the_heat_is_in_the_lesion_where_the_signal_is(study, method, least):
+    model, X, y, masks = study
+    rough = np.flatnonzero(y["grain"] == "rough")[:6]
+    shares = [
+        explain_image(model, X.iloc[[i]], "grain", target="rough", method=method, n_steps=16).share_inside(masks[i])
+        for i in rough
+    ]
+    assert np.mean([masks[i].mean() for i in rough]) < 0.2
+    assert np.mean(shares) > least
+
+
+def reader_of(model, network, target):
+    return _reader(model.tasks_["grain"], network.head("grain"), target)
+
+
+def answers_of(model, X_row, target):
+    """What each member says, of the row and of a blank image."""
+    inputs = model._inputs(X_row)
+    found = []
+    for network in model.net_.module_.networks:
+        with torch.no_grad():
+            packed = pack(network, inputs, torch.tensor([0]), model._trainer.compute())
+            packed = {k: tuple(t.double() if t.is_floating_point() else t for t in v) for k, v in packed.items()}
+            answer = _Answer(network, "ct", packed, inputs.present, "grain", reader_of(model, network, target))
+            slices = inputs.data["ct"].read(np.arange(2))[None]
+            both = torch.cat([slices, torch.full_like(slices, network.encoders["ct"].mean)])
+            found.append(answer(both).numpy())
+    return np.mean(found, axis=0)
+
+
+def test_integrated_gradients_sum_to_the_difference_of_two_answers(study):
+    model, X, _, _ = study
+    row = X.iloc[[np.argmax(model.predict_proba(X, "grain")[:, 1])]]
+    explained = explain_image(model, row, "grain", target="rough", method="integrated_gradients", n_steps=64)
+    image, blank = answers_of(model, row, "rough")
+    assert explained.heat.sum() == pytest.approx(image - blank, rel=0.03, abs=0.002)
+    assert abs(image - blank) > 0.05
+
+
+def test_on_the_last_map_grad_cam_is_captums(study):
+    attr = pytest.importorskip("captum.attr")
+    model, X, _, _ = study
+    own = explain_image(model, X[:1], "grain", target="rough", level=-1).heat
+    sharper = explain_image(model, X[:1], "grain", target="rough", level=-1, method="hires_cam").heat
+    np.testing.assert_allclose(own, sharper, atol=1e-7)
+    inputs, total = model._inputs(X[:1]), 0
+
+    class LastMap(torch.nn.Module):
+        def __init__(self, backbone):
+            super().__init__()
+            self.backbone, self.tap = backbone, torch.nn.Identity()
+
+        def forward(self, items):
+            return [self.tap(self.backbone(items)[-1])]
+
+    for network in model.net_.module_.networks:
+        packed = {
+            k: tuple(t.double() if t.is_floating_point() else t for t in v)
+            for k, v in pack(network, inputs, torch.tensor([0]), model._trainer.compute()).items()
+        }
+        encoder = network.encoders["ct"]
+        before, encoder.backbone = encoder.backbone, LastMap(encoder.backbone)
+        answer = _Answer(network, "ct", packed, inputs.present, "grain", reader_of(model, network, "rough"))
+        slices = inputs.data["ct"].read(np.arange(2))[None].requires_grad_()
+        cam = attr.LayerGradCam(answer, encoder.backbone.tap).attribute(slices, relu_attributions=True)
+        encoder.backbone = before
+        total = total + attr.LayerAttribution.interpolate(cam, (SIZE, SIZE), "bilinear")[:, 0].detach().numpy() / 2
+    np.testing.assert_allclose(own, total, atol=1e-6)
+
+
+def test_the_model_stays_as_it_is_and_the_figure_shows_the_hottest_slices(study):
+    model, X, _, _ = study
+    before = model.predict_proba(X, "grain")
+    gradients = [None if w.grad is None else w.grad.clone() for w in model.net_.module_.parameters()]
+    explained = explain_image(model, X[:1], "grain")
+    np.testing.assert_array_equal(before, model.predict_proba(X, "grain"))
+    for weight, gradient in zip(model.net_.module_.parameters(), gradients, strict=True):
+        assert (weight.grad is None) == (gradient is None) and (gradient is None or weight.grad.equal(gradient))
+    assert explained.target == model.predict(X[:1])["grain"].iloc[0]
+    assert explained.slices.shape == explained.heat.shape == (2, SIZE, SIZE) and (explained.heat >= 0).all()
+    figure = explained.plot(n_slices=1)
+    assert len(figure.axes) == 2  # a slice and the scale
+
+
+def test_what_cannot_be_explained_is_refused_with_a_cure(study):
+    model, X, _, masks = study
+    with pytest.raises(KeyError, match=r"task must be one of \['grain'\]"):
+        explain_image(model, X[:1], "os")
+    with pytest.raises(ValueError, match="table of one patient"):
+        explain_image(model, X, "grain")
+    with pytest.raises(ValueError, match="method must be one of"):
+        explain_image(model, X[:1], "grain", method="saliency")
+    with pytest.raises(ValueError, match=r"image must name a modality of slices that the patient has: \[\]"):
+        explain_image(model, X[:1].assign(ct_image=None), "grain")
+    with pytest.raises(ValueError, match="target must be one of the classes"):
+        explain_image(model, X[:1], "grain", target="coarse")
+    with pytest.raises(ValueError, match="one of the 3 maps"):
+        explain_image(model, X[:1], "grain", level=3)
+    with pytest.raises(ValueError, match="mask must have the shape"):
+        explain_image(model, X[:1], "grain").share_inside(masks[0][:1])
