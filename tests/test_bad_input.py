@@ -69,7 +69,11 @@ def no_image(folder):
 
 FILES = [
     (missing_folder, FileNotFoundError, "no image at .* of patient {patient}; correct the path, or use None"),
-    (empty_folder, ValueError, "of patient {patient} has no PNG slice; it holds nothing. Put slices there"),
+    (
+        empty_folder,
+        ValueError,
+        "of patient {patient} has no PNG slice; it holds nothing. Name the folder",
+    ),
     (corrupt_slice, ValueError, "of patient {patient} is damaged .*; replace it"),
     (no_image, ValueError, "of patient {patient} is no image; remove it or replace it"),
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution
 from sklearn.base import clone
 from sklearn.model_selection import KFold
@@ -16,6 +17,7 @@ from mmdls import MMDLS, OptunaSearch, SliceEncoder, Trainer
 from mmdls.datasets import make_scans
 from mmdls.images import fingerprint
 from mmdls.scans import ScanView, Volume, read_mask, read_scan, write_nifti
+from tests.scanner import write_series
 
 pydicom = pytest.importorskip("pydicom")
 sitk = pytest.importorskip("SimpleITK")
@@ -107,6 +109,60 @@ def test_one_patient_is_seen_as_in_the_batch(table):
     assert several.item_shape == (2, 12, 12)
 
 
+def test_cells_of_several_kinds_are_seen_alike_alone_and_together(scans):
+    """Greys, whose window was chosen before, beside scans in HU and floats."""
+    _, images, masks = scans
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (3, 70, 90)).astype(np.uint8)
+    cells = [grey, images[0], None, rng.uniform(size=(2, 70, 90)), images[-1]]
+    X = column(cells)
+    how = {"scan": None, "max_image_size": None}
+    data = prepared(X, **how)
+    assert data.counts.tolist() == [3, 16, 0, 2, 16]
+    for row in (0, 1, 3, 4):
+        alone = prepared(X.iloc[[row]], **how)
+        index, _ = data.index_of(np.array([row]))
+        assert torch.equal(alone.read(np.arange(len(index))), data.read(index))
+    assert torch.equal(data.read(np.arange(3))[:, 0], torch.as_tensor(grey / np.float32(255)))
+    with pytest.raises(ValueError, match="holds greys"):
+        prepared(X, intensity_range=(-1350, 150), **how)
+
+
+TILTED = np.array([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1.0]])
+TURNS = {
+    "straight": np.eye(3),
+    "oblique": TILTED,
+    "from the feet": np.diag([-1.0, 1, -1]),
+    "prone": np.diag([-1.0, -1, 1]),
+}
+
+
+@pytest.mark.parametrize("turn", TURNS.values(), ids=TURNS)
+def test_the_same_body_is_seen_the_same_however_it_was_scanned(tmp_path, turn):
+    """Each series samples one linear field; slices of the view hold that field at the places they claim."""
+    stored = np.zeros((9, 40, 30), np.int16)
+    affine = np.eye(4)
+    affine[:3, :3] = turn[:, ::-1] * [3.0, 1.5, 1.5]
+    affine[:3, 3] = [-20.0, 30.0, 100.0]
+    scan = Volume(stored, affine)
+    places = scan.places(np.moveaxis(np.indices(stored.shape), 0, -1))
+    field = np.rint(places @ [4.0, 6.0, 5.0]).astype(np.int16)
+    write_series(tmp_path / "ct", field + np.int16(1024), step=3.0, spacing=(1.5, 1.5), turn=turn)
+    inside = np.zeros(stored.shape, bool)
+    inside[3:6, 15:25, 12:20] = True
+    inside[4, 12:28, 10:22] = True
+    write_nifti(Volume(inside, affine, "label"), tmp_path / "mask.nii.gz")
+    middle = scan.places((4, 19.5, 15.5))
+    X = pd.DataFrame({"ct_image": [str(tmp_path / "ct")], "ct_mask": [tmp_path / "mask.nii.gz"]})
+    view = ScanView((-500, 1500), spacing=(None, 1, 1), crop=(None, 20, 20), n_slices=1)
+    seen = prepared(X, scan=view).store.data.astype(float) * 2000 - 500
+    part, _ = view.cut(*view.read(*X.iloc[0]))
+    np.testing.assert_allclose(part.places((0, 9.5, 9.5)), middle, atol=1e-4)
+    expected = part.places(np.moveaxis(np.indices((1, 20, 20)), 0, -1)) @ [4.0, 6.0, 5.0]
+    np.testing.assert_allclose(seen, expected, atol=2.1)
+    assert part.affine[0, 2] > 0 and part.affine[1, 1] > 0, "columns run to the left, rows to the back"
+
+
 def test_slices_without_a_structure_are_thinned_evenly(scans):
     _, images, _ = scans
     whole = prepared(column([images[0]]), scan=ScanView(), max_slices=None, max_image_size=None).store.data
@@ -162,7 +218,8 @@ def test_volumes_in_memory_and_headers_beside_their_voxels_have_fingerprints(sca
     image = sitk.ReadImage(str(images[3]))
     sitk.WriteImage(image, str(tmp_path / "a.mhd"))
     before = fingerprint(tmp_path / "a.mhd")
-    sitk.WriteImage(image + 1, str(tmp_path / "a.mhd"))
+    (voxels,) = (file for file in tmp_path.iterdir() if file.suffix != ".mhd")
+    voxels.write_bytes(voxels.read_bytes()[::-1])
     assert fingerprint(tmp_path / "a.mhd") != before
 
 
@@ -190,8 +247,11 @@ def test_a_patient_who_cannot_be_read_is_named_with_column_and_path(scans, table
         prepared(table[CT].iloc[:1], mask_label="nodule")
 
 
-def test_what_a_view_needs_is_asked_for(scans, table):
+def test_what_a_view_needs_is_asked_for(scans, table, tmp_path):
     _, images, masks = scans
+    pictures = tmp_path / "png"
+    pictures.mkdir()
+    (pictures / "1.png").write_bytes(b"never opened")
     with pytest.raises(ValueError, match=r"need the mask of 'ct_image'; give the encoder its column"):
         prepared(table[["ct_image"]])
     table.iloc[2, 1] = None
@@ -204,6 +264,11 @@ def test_what_a_view_needs_is_asked_for(scans, table):
     pixels = np.zeros((3, 8, 8), np.float32) - 500
     with pytest.raises(ValueError, match=r"in 'ct_image': .*patient 0 has no voxel size, .*\(array, spacing\)"):
         prepared(column([pixels]), scan=ScanView(spacing=1.0))
+    with pytest.raises(ValueError, match="in 'ct_image' of patient 0: spacing is one length"):
+        prepared(column([(pixels, -1)]), scan=None)
+    for mask, reason in ((pixels, "an array without a place"), (str(pictures), "no place in the patient")):
+        with pytest.raises(ValueError, match=f"in 'ct_image' and 'ct_mask': .*{reason}"):
+            prepared(pd.DataFrame({"ct_image": [images[0]], "ct_mask": [mask]}))
     for image in (pixels, np.zeros((3, 8, 8))):
         X = pd.DataFrame({"ct_image": [image], "ct_mask": [masks[0]]})
         with pytest.raises((TypeError, ValueError), match="in 'ct_image' and 'ct_mask': .*no voxel size"):

@@ -52,11 +52,11 @@ def test_the_defaults_show_the_whole_scan_under_the_lung_window():
 
 def test_without_spacing_voxels_are_those_of_the_scan():
     ct, mask = make()
-    size = (20.0, 24.0, 16.0)
-    part, inside = ScanView(crop=size).cut(ct, mask)
-    box = crop_mm(ct, mask, size)
-    assert same_geometry(part, box) and np.array_equal(part.array, box.array)
-    assert np.array_equal(inside.array, crop_mm(mask, mask, size).array)
+    for size in ((20.0, 24.0, 16.0), (15.0, 23.0, 15.0)):
+        part, inside = ScanView(crop=size).cut(ct, mask)
+        box = crop_mm(ct, mask, size)
+        assert same_geometry(part, box) and np.array_equal(part.array, box.array)
+        assert np.array_equal(inside.array, crop_mm(mask, mask, size).array)
     several = ScanView(crop=(None, 24, 16), n_slices=5).cut(ct, mask)[0]
     chosen = slices_around_largest_area(mask, 5)
     assert np.array_equal(several.array, crop_mm(ct, mask, (1000, 24, 16)).array[chosen + 94])
@@ -108,6 +108,8 @@ def test_slices_lie_around_the_largest_area_on_new_voxels_too():
     middle = ct.indices(part.places((1, 0, 0)))[0]
     assert len(part.array) == 3 and abs(middle - 6) <= 0.25 + 1e-9
     assert len(ScanView(n_slices=99).cut(ct, mask)[0].array) == 12
+    mask.array[11] = True
+    assert np.array_equal(ScanView(n_slices=3).cut(ct, mask)[0].array, ct.array[9:])
 
 
 def test_windows_are_channels_and_what_is_outside_of_the_mask_is_zero():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.images import is_missing
+from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import is_hounsfield
 from mmdls.scans import WINDOWS, ScanView
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
@@ -55,7 +56,8 @@ class ScanReader:
             return self._seen(self.view, image, mask, patient) if self.view else self._whole(image, mask, patient)
         except _ERRORS as error:
             kind = next(kind for kind in _ERRORS if isinstance(error, kind))
-            raise kind(f"in {' and '.join(map(repr, self.columns))}: {error}") from error
+            of = "" if f"patient {patient!r}" in str(error) else of_patient(patient)
+            raise kind(f"in {' and '.join(map(repr, self.columns))}{of}: {error}") from error
 
     def _seen(self, view: ScanView, image: Any, mask: Any, patient: Any) -> tuple[np.ndarray, None, None]:
         how: dict[str, Any] = {"label": self.label, "resample_mask": self.resample_mask, "patient": patient}

@@ -85,8 +85,8 @@ def slice_files(folder: Path, source: str, suffixes: Sequence[str] = (".png",)) 
     files = [path for path in entries if path.suffix.lower() in suffixes and path.is_file()]
     if not files:
         raise ValueError(
-            f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Put "
-            "slices there, or use None for a missing image."
+            f"the folder {source} has no PNG slice; it holds {[path.name for path in entries[:3]] or 'nothing'}. Name "
+            "the folder with the slices of one image, or use None for a missing image."
         )
     strange = [path for path in entries if path.is_dir() or path.suffix.lower() not in (*suffixes, *NOTES)]
     others = [path.name for path in strange]

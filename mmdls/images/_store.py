@@ -26,7 +26,7 @@ from mmdls.images._settings import as_size, as_window, check_label
 
 __all__ = ["SliceStore"]
 
-_FORMAT = 2
+_FORMAT = 3
 
 Reader = Callable[[Any, Any, Any], tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None] | None]
 
@@ -165,14 +165,16 @@ class SliceStore:
                 f"images have different sizes, for example { {p: s for s, p in list(sizes.items())[:3]} } by patient; "
                 "pass image_size to bring all to one."
             )
-        exact = all(stack.dtype == np.uint8 for stack in real)
-        kind = np.uint8 if exact and dtype == "auto" else np.float16 if dtype == "auto" else np.dtype(dtype)
+        greys = [stack.dtype == np.uint8 for stack in real]
+        exact, rounded = all(greys) and dtype == "auto", np.dtype(np.float16 if dtype == "auto" else dtype)
+        # Beside others, greys stay exact too: a patient's numbers do not depend on the other patients'.
+        kind = np.uint8 if exact else np.float32 if any(greys) and dtype == "auto" else rounded
         data = np.empty((counts.sum(), *real[0].shape[1:]), dtype=kind)
         start, total, squares = 0, 0.0, 0.0
         for i, stack in enumerate(real):
             real[i] = None  # free the memory: the store holds a copy
             scaled = stack / np.float32(255) if stack.dtype == np.uint8 else stack
-            data[start : start + len(stack)] = stack if exact and dtype == "auto" else scaled
+            data[start : start + len(stack)] = stack if exact else scaled if greys[i] else scaled.astype(rounded)
             total += scaled.sum(dtype=np.float64)
             squares += np.square(scaled, dtype=np.float64).sum()
             start += len(stack)

@@ -124,6 +124,11 @@ def as_mask(
     """
     of = of_patient(patient)
     if isinstance(cell, str | PathLike):
+        if _is_picture(cell):
+            raise ValueError(
+                f"the mask at {fspath(cell)!r}{of} has no place in the patient, and its image has; give DICOM, NIfTI, "
+                "NRRD or a Volume."
+            )
         how: Any = {"label": label, "resample": resample_mask, "allow_empty": allow_empty, "patient": patient}
         return read_mask(cell, like=image, **how)
     if isinstance(label, str):

@@ -165,7 +165,7 @@ class ScanView(BaseEstimator):
                 array = read_plain_mask(mask, patient, scan.shape, image=image, **how)
                 inside = Volume(array, scan.affine, "label")
         if scan.unit == "HU" and not scan.modality:
-            for window in windows:
+            for window in [window for window in windows if is_hounsfield(window)][:1]:
                 check_units(scan.array, window, patient, "window", "(0, 255)")
         return scan, inside
 
