@@ -17,6 +17,7 @@ from mmdls import PETFeatures, RadiomicsExtractor, prepare_cohort
 from mmdls.datasets import load_cohort, make_scans
 from mmdls.images import read_image
 from mmdls.preparation import _folder, _patient, _prepare
+from mmdls.preparation._identity import without_identity
 from mmdls.scans import Volume, read_mask, read_scan, write_nifti
 from tests import scanner
 
@@ -206,6 +207,12 @@ def test_finished_patients_are_not_done_again(scans, tmp_path, prepared, monkeyp
     whole = contents(tmp_path / "cohort")
     assert prepared(existing="replace") == ["P1", "P2", "P3"]
     assert contents(tmp_path / "cohort") == whole
+    with monkeypatch.context() as patch:
+        patch.setattr(_patient, "draw_sheet", stop)
+        with pytest.raises(KeyboardInterrupt):
+            prepared(existing="replace")
+    with pytest.raises(FileNotFoundError, match="clinical.csv"):  # which a whole one had
+        load_cohort(tmp_path / "cohort")
 
 
 def test_changed_files_are_prepared_again_and_changed_settings_are_refused(scans, tmp_path, prepared):
@@ -528,6 +535,15 @@ def test_errors_reveal_nothing(tmp_path, damage):
     assert revealed(tmp_path / "cohort") == []
 
 
+def test_texts_are_cleaned_of_what_headers_and_paths_hold(tmp_path):
+    row = write_dicom(tmp_path)
+    clean = without_identity(row)
+    file = next(iter(sorted(Path(row["ct"]).iterdir()))).name
+    text = f"{row['ct']!r}, {file!r}: MUSTER, erika (X-4711-Q, 19470229), Klinik Musterstadt, 1.2.840.99.1.7, 5 slices"
+    found = clean(text)
+    assert found == "ct, a file of ct: ***, *** (***, ***), ***, ***, 5 slices"
+
+
 def test_ids_that_are_in_the_headers_are_refused_kept_or_numbered(tmp_path):
     row = write_dicom(tmp_path)
     for one in ("X-4711-Q", "x4711q", "Erika_M", "study X-4711-Q", "1.2.826.0.1.3680043.8.498.17"):
@@ -625,8 +641,7 @@ def test_from_simulated_scans_to_a_report(tmp_path):
     X, y = load_cohort(tmp_path / "cohort", return_X_y=True)
     assert (X["pet_suvmax"] / found.truth["lesion_suv"] - 1).abs().max() < 0.01
     pd.testing.assert_frame_equal(y, found.target, check_names=False)
-    encoder = SliceEncoder(intensity_range=(-1350, 150), image_size=32)
-    model = MMDLS(image_encoder=encoder, trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
+    model = MMDLS(image_encoder=SliceEncoder(image_size=32), trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
     report({"MMDLS": model}, X, y, tmp_path / "report.html", n_resamples=20)
     assert len(evaluate(model, X, y)) and (tmp_path / "report.html").stat().st_size > 10_000
 

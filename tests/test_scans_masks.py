@@ -154,6 +154,10 @@ def test_nifti_keeps_every_voxel_at_its_place(tmp_path, turn, flip, name):
     header = nibabel.load(tmp_path / name).header
     assert header["qform_code"] == header["sform_code"] == 1
     np.testing.assert_allclose(header.get_qform(), header.get_sform(), atol=1e-3)
+    # What its values are is not guessed where it is written.
+    assert read_scan(tmp_path / name).unit == volume.unit == "HU"
+    with pytest.raises(ValueError, match="holds HU, as it says, and SUV is expected"):
+        read_scan(tmp_path / name, unit="SUV")
     mask = inside(volume)
     write_nifti(mask, tmp_path / name)
     assert (read_mask(tmp_path / name, volume.turned()).array == mask.turned().array).all()

@@ -11,9 +11,10 @@ import numpy as np
 from mmdls.images import is_missing
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import is_hounsfield
+from mmdls.images._nifti import grid_of
 from mmdls.scans import WINDOWS, ScanView
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
-from mmdls.scans._reading import NIFTI
+from mmdls.scans._reading import NIFTI, UNITS
 
 __all__ = ["ScanReader"]
 
@@ -85,6 +86,8 @@ class ScanReader:
 
 
 def _is_only_a_scan(cell: Any) -> bool:
-    """Whether a cell has a geometry, and is none of the NIfTI files that are read as images."""
+    """Whether a cell has a geometry, and is none of the NIfTI files of unknown unit, which are read as images."""
     is_nifti = isinstance(cell, str | PathLike) and Path(cell).suffix.lower() in NIFTI
-    return not is_nifti and has_geometry(cell)
+    if not is_nifti:
+        return has_geometry(cell)
+    return Path(cell).is_file() and grid_of(Path(cell), repr(cell)).intent in UNITS

@@ -87,7 +87,8 @@ class SliceEncoder(BagEncoder):
         stay as they are. None keeps all.
     intensity_range : (float, float), default=None
         Pixel values mapped to [0, 1], for example ``(-1350, 150)`` HU; None takes 8-bit greys as 0 to 255, floats as
-        they are, scans known to be in HU (DICOM, a ``Volume``) under that window, and refuses anything else.
+        they are, scans known to be in HU (DICOM, a ``Volume``, slices of :func:`mmdls.prepare_cohort`) under that
+        window, and refuses anything else.
     scan : ScanView, default=None
         What is seen of scans: windows as channels, voxels and boxes in millimetres, slices around the largest area of
         the mask; see :class:`mmdls.scans.ScanView`. Windows then stand there, not in ``intensity_range``. None takes

@@ -37,12 +37,15 @@ class Grid:
         False if the file has no orientation codes, so that its position in the patient is unknown.
     unit : str, default="mm"
         Of length, as the file states it: ``"mm"``, ``"meter"``, ``"micron"``, or ``"unknown"`` if it states none.
+    intent : str, default=""
+        What the file says that its values are, by a name of any kind.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     is_known: bool
     unit: str = "mm"
+    intent: str = ""
 
     @property
     def spacing(self) -> np.ndarray:
@@ -84,7 +87,8 @@ def grid_of(path: Path, source: str) -> Grid:
     affine = volume.affine @ _nibabel().orientations.inv_ornt_aff(_turn(volume), shape)
     turned = tuple(shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0]))
     unit = _UNITS.get(int(volume.header["xyzt_units"]) % 8, "another unit")
-    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit)
+    intent = bytes(volume.header["intent_name"].tobytes()).rstrip(b"\0").decode("latin-1")
+    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit, intent)
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:

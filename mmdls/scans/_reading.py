@@ -18,9 +18,11 @@ from mmdls.scans._packed import GZIP, check_packed
 from mmdls.scans._resampling import MOST_VOXELS, upright
 from mmdls.scans._volume import Volume
 
-__all__ = ["NIFTI", "dicom_files", "read_nifti_volume", "read_scan", "volume_of"]
+__all__ = ["NIFTI", "UNITS", "dicom_files", "read_nifti_volume", "read_scan", "volume_of"]
 
 NIFTI = (".nii", ".gz")
+# Units of values that NIfTI files of this library state, as the name of their intent.
+UNITS = ("HU", "SUV", "Bq/mL", "CNTS")
 _PICTURES = (".png", ".tif", ".tiff")
 
 
@@ -42,7 +44,8 @@ def read_scan(
         NIfTI (``.nii``, ``.nii.gz``), NRRD or MetaImage file, a folder of PNG or TIFF slices, or a ``.npy`` file.
     unit : str, default=None
         Of DICOM, the unit that is expected: ``"SUV"`` converts PET by :func:`suv_factor`, other units are compared
-        with the header's. Other formats state no unit: say what they hold, for example ``"HU"``.
+        with the header's. Other formats state no unit, but for NIfTI of :func:`write_nifti`: say what they hold, for
+        example ``"HU"``.
     modality : str, default=None
         Of DICOM, the series to choose: ``"CT"``, ``"PT"`` or ``"MR"``. Of other formats, what they hold.
     series : int or str, default=None
@@ -141,13 +144,16 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
         )
     if grid.unit not in ("mm", "unknown"):
         raise Refusal(f"measures space in {grid.unit} instead of mm")
+    stated = grid.intent if grid.intent in UNITS else ""
+    if stated and unit in UNITS and unit != stated:
+        raise Refusal(f"holds {stated}, as it says, and {unit} is expected; convert it")
     if np.prod(np.array(grid.shape, dtype=float)) > MOST_VOXELS:
         raise Refusal(f"claims {grid.shape} voxels, more than can be read")
     if path.suffix.lower() == ".gz":
         check_packed(path, GZIP)
     # NIfTI runs to the right and the front, DICOM to the left and the back.
     affine = np.diag([-1.0, -1, 1, 1]) @ grid.affine
-    return volume_of(read_nifti(path, source), affine, unit, modality)
+    return volume_of(read_nifti(path, source), affine, unit or stated, modality)
 
 
 def volume_of(array: np.ndarray, affine: np.ndarray, unit: str, modality: str) -> Volume:

@@ -10,7 +10,7 @@ import numpy as np
 from mmdls._files import whole_file
 from mmdls.scans._dicom import find_series, geometry
 from mmdls.scans._headers import Refusal, pydicom
-from mmdls.scans._reading import dicom_files
+from mmdls.scans._reading import UNITS, dicom_files
 from mmdls.scans._resampling import resample
 from mmdls.scans._volume import Volume, same_geometry
 
@@ -34,7 +34,7 @@ def write_nifti(volume: Volume, path: str | PathLike) -> None:
     Parameters
     ----------
     volume : Volume
-        A mask of bool becomes 0 and 1.
+        A mask of bool becomes 0 and 1. The unit of a scan is written too.
     path : path-like
         Ends in ``.nii`` or ``.nii.gz``.
 
@@ -70,6 +70,8 @@ def write_nifti(volume: Volume, path: str | PathLike) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
+    if volume.unit in UNITS:
+        image.header["intent_name"] = volume.unit
     with whole_file(path) as partial:
         nibabel.save(image, partial)
 
