@@ -146,13 +146,13 @@ class RadiomicsExtractor(ScanFeatures):
         if self.spacing is not None:
             image = resample(image, spacing=self.spacing, order=self.interpolation)
             region = resample(region, spacing=self.spacing, order=0)
-        inside = region.array != 0
+        inside = np.asarray(region.array, dtype=bool)
         if self.resegment is not None:
             inside = inside & (image.array >= self.resegment[0]) & (image.array <= self.resegment[1])
         n_voxels = int(inside.sum())
         if n_voxels < self.min_voxels:
             raise ValueError(f"{n_voxels} voxels are left in the mask, and min_voxels={self.min_voxels} are needed.")
-        (box,) = ndimage.find_objects(inside.astype(np.uint8))
+        (box,) = ndimage.find_objects(inside.view(np.uint8))
         compute = check_memory(self.memory).cache(_features)
         arrays = np.ascontiguousarray(image.array[box]), np.ascontiguousarray(inside[box])
         found = compute(*arrays, image.spacing, self.bin_width, tuple(self.classes), self.engine)

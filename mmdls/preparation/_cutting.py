@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from mmdls.scans import ScanView, Volume, crop_mm
+from mmdls.scans._views import part_of
 
 __all__ = ["at_levels", "cut", "largest_part"]
 
@@ -33,11 +34,33 @@ def largest_part(mask: Volume) -> tuple[Volume, int]:
     return replace(mask, array=array), count
 
 
-def at_levels(mask: Volume, other: Volume) -> Volume:
-    """A mask on the slices that show another structure; the whole one, if nothing of it is there."""
-    shown = np.any(other.array, axis=(1, 2), keepdims=True)
-    array = mask.array & shown
-    return replace(mask, array=array) if array.any() else mask
+def at_levels(ct: Volume, mask: Volume, shown: np.ndarray, margin: float) -> tuple[Volume, Volume, Volume]:
+    """The slices near those that show another structure, without copying them.
+
+    Parameters
+    ----------
+    ct, mask : Volume
+        On the same voxels.
+    shown : ndarray of shape (n,)
+        Indices of the slices that show the other structure, in order.
+    margin : float
+        Millimetres before the first one and after the last.
+
+    Returns
+    -------
+    ct, mask, around : Volume
+        Of these slices; the last one is the mask where the other structure is shown. All of everything, if nothing of
+        the mask is there.
+    """
+    if not mask.array[shown].any():
+        return ct, mask, mask
+    reach = int(np.ceil(margin / ct.spacing[0]))
+    start, stop = max(0, shown[0] - reach), min(len(ct.array), shown[-1] + 1 + reach)
+    starts, counts = np.array([start, 0, 0]), np.array([stop - start, *ct.shape[1:]])
+    ct, mask = (part_of(volume, starts, counts) for volume in (ct, mask))
+    array = np.zeros_like(mask.array)
+    array[shown - start] = mask.array[shown - start]
+    return ct, mask, replace(mask, array=array)
 
 
 def cut(

@@ -150,7 +150,7 @@ def _read_all(patient: Patient, settings: Mapping[str, Any], segmentor: Any, fou
 def _read_ct(patient: Patient, settings: Mapping[str, Any], segmentor: Any, found: _Found) -> tuple[Any, Volume | None]:
     """Slices, radiomics and volumes; gives the planes of the picture, and the part of the CT with the lesion."""
     ct = read_scan(patient.paths["ct"], unit="HU", modality="CT", patient=patient.id)
-    check_chest(ct.array, patient.id)
+    check_chest(ct.array[:, ::4, ::4], patient.id)  # a part, which takes less memory, shows air too
     masks: dict[str, Volume] = {}
     for name in ("lesion", "lung"):
         if name in patient.paths:
@@ -166,19 +166,21 @@ def _read_ct(patient: Patient, settings: Mapping[str, Any], segmentor: Any, foun
     for name in [name for name, mask in masks.items() if not mask.array.any()]:
         found.problems.append(f"{name}: the mask is empty")
         del masks[name]
+    planes = planes_of(ct, masks)
     part = None
     if "lesion" in masks:
+        shown = np.flatnonzero(masks["lesion"].array.any(axis=(1, 2)))
         part = _cut_lesion(ct, masks["lesion"], settings, found)
         if settings["radiomics"] is not None:
             with found.step("radiomics"):
                 found.radiomics = _measure(RadiomicsExtractor(**settings["radiomics"]), ct, masks["lesion"])
     if "lung" in masks:
-        around = at_levels(masks["lung"], masks["lesion"]) if "lesion" in masks else masks["lung"]
-        spacing = settings["slice_spacing"], settings["lung_spacing"]
-        found.files |= _files(
-            "lung", cut(ct, masks["lung"], around, settings["n_slices"], settings["lung_size"], spacing)
-        )
-    return planes_of(ct, masks), part
+        n_slices, spacing = settings["n_slices"], (settings["slice_spacing"], settings["lung_spacing"])
+        parts = ct, masks["lung"], masks["lung"]
+        if masks.pop("lesion", None):  # which frees its memory
+            parts = at_levels(ct, masks["lung"], shown, n_slices * spacing[0])
+        found.files |= _files("lung", cut(*parts, n_slices, settings["lung_size"], spacing))
+    return planes, part
 
 
 def _read_structure(
@@ -187,15 +189,15 @@ def _read_structure(
     """The mask of a structure, and its volumes; several labels are its parts."""
     label = settings[f"{name}_label"]
     labels = label if isinstance(label, list) else [label]
-    whole = np.zeros(like.shape, dtype=bool)
+    whole: Volume | None = None
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
         mask = read_mask(patient.paths[name], like, **how)
-        whole |= mask.array
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
-    mask = Volume(whole, like.affine, "label")
-    return mask, {f"{name}_ml": _millilitres(mask), **(parts if len(labels) > 1 else {})}
+        whole = mask if whole is None else replace(mask, array=whole.array | mask.array)
+    assert whole is not None
+    return whole, {f"{name}_ml": _millilitres(whole), **(parts if len(labels) > 1 else {})}
 
 
 def _millilitres(mask: Volume) -> float:

@@ -146,17 +146,17 @@ def read_series(series: Series, unit: str | None) -> Volume:
     own_unit, factor = _unit(series, unit)
     scales = [_scale(plane, series.modality) for plane in planes]
     is_whole = factor == 1 and all(float(part).is_integer() for scale in scales for part in scale)
-    kind = np.int32 if is_whole else np.float32
-    array = np.empty((len(planes), rows, columns), dtype=kind)
+    array = np.empty((len(planes), rows, columns), dtype=np.int16 if is_whole else np.float32)
     stored: dict[Path, np.ndarray] = {}
     for i, (plane, (slope, intercept)) in enumerate(zip(planes, scales, strict=True)):
         if plane.path not in stored:
             stored = {plane.path: pixels(plane.path, rows, columns)}
         if plane.frame >= len(stored[plane.path]):
             raise Refusal("has fewer slices than its header says")
-        array[i] = (stored[plane.path][plane.frame].astype(np.float64) * slope + intercept) * factor
-    if is_whole and -(2**15) <= array.min() and array.max() < 2**15:
-        array = array.astype(np.int16)
+        values = (stored[plane.path][plane.frame].astype(np.float64) * slope + intercept) * factor
+        if array.dtype == np.int16 and not (-(2**15) <= values.min() and values.max() < 2**15):
+            array = array.astype(np.int32)
+        array[i] = values
     return Volume(array, affine, own_unit, series.modality)
 
 
