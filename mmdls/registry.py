@@ -12,6 +12,7 @@ import pandas as pd
 
 __all__ = [
     "Registry",
+    "augmentations",
     "backbones",
     "competing_risks_heads",
     "encoders",
@@ -199,6 +200,7 @@ def _owner(part: type) -> str:
     return f"{part.__module__}:{part.__qualname__}"
 
 
+augmentations = Registry("augmentations", "mmdls.modules", ["forward"])
 backbones = Registry("backbones", "mmdls.modules", ["forward"])
 poolings = Registry("poolings", "mmdls.modules", ["forward"])
 fusions = Registry("fusions", "mmdls.modules", ["forward"])

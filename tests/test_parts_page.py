@@ -8,6 +8,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
 KINDS = (
     "backbones",
     "poolings",
+    "augmentations",
     "fusions",
     "nominal_heads",
     "ordinal_heads",

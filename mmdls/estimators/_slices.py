@@ -19,7 +19,7 @@ from mmdls.estimators._scan_cells import ScanReader
 from mmdls.images import SliceStore, is_missing
 from mmdls.modules import SliceNet
 from mmdls.parts import Part, Slot, build
-from mmdls.registry import backbones, encoders, poolings
+from mmdls.registry import augmentations, backbones, encoders, poolings
 from mmdls.registry import estimators as estimator_registry
 from mmdls.scans import ScanView
 from mmdls.training._compute import Compute
@@ -113,6 +113,9 @@ class SliceEncoder(BagEncoder):
         in the usual files of ImageNet (``"resnet18"``, ``"resnet34"``, ``"resnet50"``, ``"densenet121"``,
         ``"convnext_tiny"``), also in the forms of RadImageNet and MedicalNet. Batch normalisation becomes
         normalisation by the statistics in the file, which stay as they are. None draws weights.
+    augmentation : str, class or Part, default=None
+        A name in ``mmdls.registry.augmentations``, such as ``"standard"``, or ``Part("standard", rotation=5)``: random
+        changes of slices in training. None changes nothing.
     trainable : bool, default=True
         False leaves the backbone as it was drawn: images are encoded once per fit, not once per epoch.
     memory : str or joblib.Memory, default=None
@@ -157,6 +160,7 @@ class SliceEncoder(BagEncoder):
         "standardize": ["boolean"],
         "backbone_learning_rate": [Finite(Real, 0, None, closed="left")],
         "weights": [str, PathLike, None],
+        "augmentation": [str, callable, Part, None],
         "trainable": ["boolean"],
         "memory": [str, PathLike, HasMethods(["cache"]), None],
         "trainer": [Trainer, None],
@@ -179,6 +183,7 @@ class SliceEncoder(BagEncoder):
         standardize: bool = True,
         backbone_learning_rate: float = 0.2,
         weights: str | PathLike | None = None,
+        augmentation: Any = None,
         trainable: bool = True,
         memory: Any = None,
         trainer: Trainer | None = None,
@@ -197,6 +202,7 @@ class SliceEncoder(BagEncoder):
         self.standardize = standardize
         self.backbone_learning_rate = backbone_learning_rate
         self.weights = weights
+        self.augmentation = augmentation
         self.trainable = trainable
         self.memory = memory
         self.trainer = trainer
@@ -206,6 +212,7 @@ class SliceEncoder(BagEncoder):
         return {
             "backbone": Slot(backbones, owned=("in_channels",)),
             "pooling": Slot(poolings),
+            "augmentation": Slot(augmentations),
             "scan": Slot({}, default=ScanView),
             "trainer": Slot({}, default=Trainer),
         }
@@ -309,6 +316,7 @@ class SliceEncoder(BagEncoder):
             self.embedding_dim,
             mean=float(store.mean) if standardize else 0.0,
             std=float(store.std) if standardize else 1.0,
+            augmentation=None if self.augmentation is None else build(augmentations, self.augmentation),
         )
 
     @property

@@ -1,6 +1,7 @@
 """Networks, heads and losses: tensors in, tensors out. Nothing here knows of patients, files, epochs or devices."""
 
 from mmdls.modules.attention import AttentionBlock
+from mmdls.modules.augmentation import StandardAugmentation
 from mmdls.modules.backbones import (
     AntialiasedBackbone,
     ConvBackbone,
@@ -92,6 +93,7 @@ __all__ = [
     "SelfAttentionPooling",
     "SetTransformerPooling",
     "SliceNet",
+    "StandardAugmentation",
     "Standardize",
     "TabularNet",
     "TopKPooling",

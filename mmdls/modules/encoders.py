@@ -101,17 +101,39 @@ class SliceNet(BagNet):
         Width of the slice and patient embeddings.
     mean, std : float, default=0.0 and 1.0
         Images are standardised by these numbers first.
+    augmentation : nn.Module, default=None
+        See :mod:`mmdls.modules.augmentation`; used in training only, in front of the standardisation.
     """
 
     costly_features = True
 
-    def __init__(self, backbone: Any, pooling: Any, out_features: int, *, mean: float = 0.0, std: float = 1.0):
+    def __init__(
+        self,
+        backbone: Any,
+        pooling: Any,
+        out_features: int,
+        *,
+        mean: float = 0.0,
+        std: float = 1.0,
+        augmentation: Any = None,
+    ):
         super().__init__(backbone, backbone.out_channels[-1], pooling, out_features)
         self.mean = mean
         self.std = std
+        self.augmentation = augmentation
+
+    def pool(self, packed: Tensor, counts: Tensor) -> Tensor:
+        """Packed slice embeddings (K, D), slices of each patient (B,) -> patient embeddings (B, D)."""
+        if self.augmentation is None or not self.training:
+            return super().pool(packed, counts)
+        slices, mask = pad_items(packed, counts)
+        kept = mask & (torch.rand(mask.shape, device=mask.device) >= self.augmentation.slice_dropout)
+        return self.pooling(slices, torch.where(kept.any(dim=1, keepdim=True), kept, mask))
 
     def features(self, items: Tensor) -> Tensor:
         """Images (k, C, H, W) -> mean of the backbone's last map (k, out_channels[-1])."""
+        if self.augmentation is not None and self.training:
+            items = self.augmentation(items)
         if self.mean != 0 or self.std != 1:
             items = (items - self.mean) / self.std
         last = self.backbone(items)[-1]

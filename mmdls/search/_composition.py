@@ -89,7 +89,7 @@ def _space_in(name: str, slot: Slot, value: Any, decided: frozenset[str]) -> dic
             cls = part.name if callable(part.name) else slot.registry[part.name]
             own = dict(cls.search_space()) if hasattr(cls, "search_space") else {}
         else:
-            own = _space_of(part, decided)
+            own = {} if part is None else _space_of(part, decided)  # nothing may stand there
         space |= {f"{path}__{key}": values for key, values in own.items() if key not in slot.owned}
     return space
 

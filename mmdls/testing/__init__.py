@@ -16,6 +16,7 @@ from mmdls.testing._heads import (
 from mmdls.testing._models import check_model
 from mmdls.testing._parts import (
     all_parts,
+    check_augmentation,
     check_backbone,
     check_fusion,
     check_part,
@@ -28,6 +29,7 @@ from mmdls.testing._tasks import check_task
 
 __all__ = [
     "all_parts",
+    "check_augmentation",
     "check_backbone",
     "check_class_head",
     "check_competing_risks_head",

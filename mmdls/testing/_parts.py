@@ -22,6 +22,7 @@ from mmdls.testing._tasks import check_task
 
 __all__ = [
     "all_parts",
+    "check_augmentation",
     "check_backbone",
     "check_fusion",
     "check_part",
@@ -65,6 +66,30 @@ def check_part(kind: str, name: str) -> None:
             f"{part.__name__}.search_space() must map parameters to optuna distributions; got {space}"
         )
     _CHECKS[kind](part)
+
+
+def check_augmentation(augmentation: Callable[..., nn.Module]) -> None:
+    """Images of the same size, changed in the same way under equal seeds and in micro-batches of any size.
+
+    Parameters
+    ----------
+    augmentation : class or callable
+        Called without arguments, returns the module.
+    """
+    with seeded():
+        net: Any = augmentation()
+        assert 0 <= net.slice_dropout < 1, "slice_dropout must be a chance"
+        images = torch.rand(6, 1, 24, 20)
+        before = images.clone()
+        state = torch.get_rng_state()
+        changed = net(images)
+        assert changed.shape == images.shape and torch.isfinite(changed).all(), "expected finite images of one size"
+        assert torch.equal(images, before), "the images that were given must stay as they are"
+        assert not torch.allclose(changed, images), "images must change"
+        torch.set_rng_state(state)
+        close(net(images), changed, "equal seeds must give equal images")
+        torch.set_rng_state(state)
+        close(torch.cat([net(images[:2]), net(images[2:])]), changed, "the size of micro-batches changed the images")
 
 
 def check_backbone(backbone: Callable[..., nn.Module]) -> None:
@@ -228,6 +253,7 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
 
 
 _CHECKS: dict[str, Callable[[Any], None]] = {
+    "augmentations": check_augmentation,
     "backbones": check_backbone,
     "poolings": check_pooling,
     "fusions": check_fusion,
