@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from mmdls import MMDLS, SliceEncoder, Trainer
+from mmdls import MMDLS, SliceEncoder, Trainer, load, save
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.modules import MonaiBackbone
 from mmdls.modules.pretrained import load_weights
@@ -305,7 +305,11 @@ def test_a_model_learns_from_weights_of_a_file(cohort, tmp_path):
     assert torch.equal(backbone.bn1.running_mean, start["bn1.running_mean"])
     assert not torch.equal(backbone.conv1.weight, start["conv1.weight"].sum(dim=1, keepdim=True))
     assert backbone.weights_origin.path == str(tmp_path / "small.pt")
-    assert SliceEncoder(random_state=0).weights is None
+    save(model, tmp_path / "model")
+    (tmp_path / "small.pt").unlink()
+    again = load(tmp_path / "model")
+    np.testing.assert_array_equal(again.transform(X), model.transform(X))
+    assert again._network.first.encoders["lesion"].backbone.weights_origin == backbone.weights_origin
 
 
 def test_files_that_hold_no_weights_are_refused(cohort, tmp_path):
