@@ -14,8 +14,6 @@ A head of classes (``nominal_heads``, ``ordinal_heads``) is built with their num
 * ``times``: the grid (T,) in months on which the fitted survival function is known;
 * ``survival_function(parameters, time (T,)) -> (B, T)``: starts at 1 and never rises.
 
-A head may have ``forget()``, which is called after training and drops what it kept of the training rows.
-
 ``sample_weight (B,)`` stands last and may be None or be left out; a patient of weight 0 counts as absent.
 """
 
@@ -132,7 +130,6 @@ class CoxHead(nn.Module):
         self.log_cumulative_hazard: Tensor | None
         self.register_buffer("times", None, persistent=False)
         self.register_buffer("log_cumulative_hazard", None, persistent=False)
-        self._sorted: dict[bool, tuple[Tensor, Tensor, CoxRiskSet]] = {}
 
     def prepare(self, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> None:
         """Nothing to prepare."""
@@ -143,22 +140,7 @@ class CoxHead(nn.Module):
 
     def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Negative log partial likelihood per event; see :func:`mmdls.modules.cox_loss`."""
-        risk_set = self._risk_set(event, time)
-        return cox_loss(parameters[:, 0], event, time, self.ties, sample_weight, risk_set)
-
-    def _risk_set(self, event: Tensor, time: Tensor) -> CoxRiskSet:
-        """The order of these patients; that of the last training and of the last validation batch is kept."""
-        known = self._sorted.get(self.training)
-        if known is not None and known[0].shape == event.shape and known[0].device == event.device:
-            if torch.equal(known[0], event) and torch.equal(known[1], time):
-                return known[2]
-        risk_set = CoxRiskSet.of(event, time)
-        self._sorted[self.training] = event, time, risk_set
-        return risk_set
-
-    def forget(self) -> None:
-        """Drop the order of the training patients, which holds their outcomes."""
-        self._sorted.clear()
+        return cox_loss(parameters[:, 0], event, time, self.ties, sample_weight, CoxRiskSet.kept(event, time))
 
     def risk(self, parameters: Tensor) -> Tensor:
         """Log hazard (B, 1) -> (B,)."""
@@ -171,7 +153,6 @@ class CoxHead(nn.Module):
 
         Tied events stand in it as in the loss; with weights it is that of R's ``survfit(coxph(..., weights=))``.
         """
-        self.forget()
         if sample_weight is not None:
             counted = sample_weight > 0
             parameters, event, time = parameters[counted], event[counted], time[counted]

@@ -66,6 +66,18 @@ class CoxRiskSet:
         share, has_ties = rank / size.double(), bool(rank.any())
         return cls(order.flip(0), events, last, passed, group, len(counts), size, share, has_ties)
 
+    @classmethod
+    def kept(cls, event: Tensor, time: Tensor) -> "CoxRiskSet":
+        """The same, kept beside these very tensors as long as they live: the heads of one batch sort it once."""
+        if event.is_inference() or time.is_inference():  # they do not count their changes
+            return cls.of(event, time)
+        versions = event._version, time._version
+        kept = getattr(time, "_cox_risk_set", None)
+        if kept is None or kept[0] is not event or kept[1] != versions:
+            kept = event, versions, cls.of(event, time)
+            time._cox_risk_set = kept  # type: ignore[attr-defined]
+        return kept[2]
+
     def over_ties(self, values: Tensor) -> Tensor:
         """For each event, the sum of ``values`` (n_events,) over the events tied with it."""
         if not self.has_ties:

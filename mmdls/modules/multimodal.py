@@ -283,12 +283,10 @@ class MultimodalNet(nn.Module):
         dict of LossName to Tensor
             Scalars; a task of which the batch knows nothing gives a zero that is connected to the graph.
         """
-        found = {}
+        found, rows = {}, {}
         for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
-            given = _given(head, targets)
-            found[LossName(name)] = _known_loss(
-                head, outputs.tasks[name], targets[name], known[name], sample_weight, given
-            )
+            rows[name] = _Known.of(known[name], targets[name], sample_weight, _given(head, targets))
+            found[LossName(name)] = rows[name].loss(head, outputs.tasks[name])
         for name, logits in outputs.horizons.items():
             event, time = targets[name]
             labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
@@ -299,12 +297,14 @@ class MultimodalNet(nn.Module):
                     "the heads of single modalities learn from patients who have them; give present (B, M)."
                 )
             share = self.unimodal_loss_weight / len(self.unimodal_heads)
+            here = {modality: present[:, self.names.index(modality)] for modality in self.unimodal_heads}
+            somewhere_absent = {modality for modality, column in here.items() if not column.all()}
             for (name, modality), output in outputs.unimodal.items():
-                here = known[name] & present[:, self.names.index(modality)]
-                head = self.unimodal_heads[modality][name]
-                given = _given(head, targets)
-                loss = _known_loss(head, output, targets[name], here, sample_weight, given)
-                found[LossName(name, modality)] = share * loss
+                head, of_task = self.unimodal_heads[modality][name], rows[name]
+                if modality in somewhere_absent:
+                    both = known[name] & here[modality]
+                    of_task = _Known.of(both, targets[name], sample_weight, _given(head, targets))
+                found[LossName(name, modality)] = share * of_task.loss(head, output)
         return found
 
     def _hide(self, present: Tensor) -> Tensor:
@@ -336,17 +336,47 @@ def _given(head: Any, targets: Mapping[str, tuple[Tensor, ...]]) -> tuple[Tensor
     return None if name is None else targets[name]
 
 
-def _known_loss(
-    head: Any,
-    output: Tensor,
-    targets: tuple[Tensor, ...],
-    known: Tensor,
-    sample_weight: Tensor | None,
-    given: tuple[Tensor, ...] | None,
-) -> Tensor:
-    """The head's loss on the rows whose outcome is known; without any, a zero connected to the graph."""
-    if not known.any():
-        return output.sum() * 0
-    weight = None if sample_weight is None else sample_weight[known]
-    extra = {} if given is None else {"given": tuple(field[known] for field in given)}
-    return head.loss(output[known], *(target[known] for target in targets), weight, **extra)
+@dataclass(frozen=True)
+class _Known:
+    """The rows of a batch whose outcome is known, and what a loss takes of them.
+
+    Parameters
+    ----------
+    rows : Tensor of shape (n,), int, default=None
+        None for all.
+    targets : tuple of Tensor, each (n,)
+    sample_weight : Tensor of shape (n,), default=None
+    given : dict of str to tuple of Tensor
+        The targets of another task, by keyword; empty where the head reads none.
+    """
+
+    rows: Tensor | None
+    targets: tuple[Tensor, ...]
+    sample_weight: Tensor | None
+    given: dict[str, tuple[Tensor, ...]]
+
+    @classmethod
+    def of(
+        cls,
+        known: Tensor,
+        targets: tuple[Tensor, ...],
+        sample_weight: Tensor | None,
+        given: tuple[Tensor, ...] | None,
+    ) -> "_Known":
+        rows = known.nonzero()[:, 0]
+        if len(rows) == len(known):
+            return cls(None, targets, sample_weight, {} if given is None else {"given": given})
+        return cls(
+            rows,
+            tuple(target[rows] for target in targets),
+            None if sample_weight is None else sample_weight[rows],
+            {} if given is None else {"given": tuple(field[rows] for field in given)},
+        )
+
+    def loss(self, head: Any, output: Tensor) -> Tensor:
+        """The head's loss on these rows; without any, a zero connected to the graph."""
+        if self.rows is not None:
+            if not len(self.rows):
+                return output.sum() * 0
+            output = output[self.rows]
+        return head.loss(output, *self.targets, self.sample_weight, **self.given)

@@ -113,6 +113,7 @@ def train(
         linear=linear,
         optimizer=_OPTIMIZERS[trainer.optimizer],
         optimizer__weight_decay=trainer.weight_decay,
+        optimizer__fused=compute.torch_device.type in ("cpu", "cuda"),  # one call for all weights
         optimizer__param_groups=[
             (f"members.*.encoders.{state_key(name)}.{pattern}", {"lr": trainer.learning_rate * factor})
             for name, factors in learning_rate_factors.items()

@@ -171,10 +171,6 @@ def answering(ensemble: nn.Module, history: History) -> CohortNet:
     -------
     CohortNet
     """
-    for module in ensemble.modules():
-        forget: Any = getattr(module, "forget", None)
-        if forget is not None:
-            forget()
     device = next((weight.device for weight in ensemble.parameters()), "cpu")
     net = CohortNet(ensemble, criterion=nn.Identity, callbacks="disable", train_split=None, device=device)
     net.initialize().history_ = history
