@@ -218,8 +218,8 @@ regression_heads = Registry("regression_heads", "mmdls.modules", ["forward", "pr
 task_weights = Registry("task_weights", "mmdls.modules", ["forward"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 encoders = Registry(
-    "encoders", "mmdls.estimators", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]
+    "encoders", "mmdls.estimators._all", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]
 )
-estimators = Registry("estimators", "mmdls.estimators", ["fit", "get_params", "set_params"])
+estimators = Registry("estimators", "mmdls.estimators._all", ["fit", "get_params", "set_params"])
 tasks = Registry("tasks", "mmdls.tasks", ["find", "outcome", "predictions", "statistics"])
 models = Registry("models", "mmdls.zoo", ["build"])

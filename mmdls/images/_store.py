@@ -8,13 +8,10 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from mmdls.images._cutting import cut_out
@@ -23,6 +20,9 @@ from mmdls.images._hounsfield import check_units
 from mmdls.images._masks import read_mask
 from mmdls.images._reading import is_missing, read_image
 from mmdls.images._settings import as_size, as_window, check_label
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SliceStore"]
 
@@ -241,7 +241,7 @@ class SliceStore:
         self._cached = key, value
         return value
 
-    def gather(self, indices: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    def gather(self, indices: np.ndarray, device: "torch.device | str" = "cpu") -> "torch.Tensor":
         """Slices as floats in [0, 1].
 
         Parameters
@@ -253,6 +253,8 @@ class SliceStore:
         -------
         Tensor of shape (k, 1, H, W), or (k, C, H, W), float32
         """
+        import torch  # here, since reading scans must not wait for it
+
         run = len(indices) and indices[-1] - indices[0] == len(indices) - 1 and (np.diff(indices) == 1).all()
         slices = self.data[indices[0] : indices[-1] + 1].copy() if run else self.data[indices]
         image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)
@@ -312,6 +314,9 @@ def _prepare(
         height, width = (max(round(side * max_image_size / longest), 1) for side in image.shape[-2:])
         image_size = height, width
     if image_size is not None and image.shape[-2:] != image_size:
+        import torch
+        from torch.nn import functional
+
         channels = torch.as_tensor(image.astype(np.float32).reshape(len(image), -1, *image.shape[-2:]))
         resized = functional.interpolate(channels, image_size, mode="bilinear", antialias=True).numpy()
         resized = resized.reshape(*image.shape[:-2], *image_size)

@@ -1,0 +1,3 @@
+"""All estimators and encoders, imported, so that their registries list them."""
+
+from mmdls.estimators import *  # noqa: F403
