@@ -43,6 +43,9 @@ FLOORS = {
     "uncertainty": 7,
     "explain": 7,
     "report": 7,
+    # Public names of mmdls itself stand on floor 8, and the command line alone is built of them.
+    "cli": 9,
+    "__main__": 10,
 }
 
 # Packages that only extras bring, and the extra each belongs to.
@@ -94,9 +97,9 @@ def broken_floors(own_package, tree):
         package, *inside = name.split(".")
         if package in ("benchmarks", "examples", "tests"):
             upward.append(f"line {node.lineno}: {name}")
-        elif package == "mmdls" and inside[0] != own_package:
-            # Anything else is a public name of mmdls itself, which stands above all its packages.
-            if FLOORS.get(inside[0], 8) >= FLOORS[own_package]:
+        elif package == "mmdls" and inside[:1] != [own_package]:
+            # Anything else is a public name of mmdls itself, which stands above all its packages but the command line.
+            if FLOORS.get(next(iter(inside), ""), 8) >= FLOORS[own_package]:
                 upward.append(f"line {node.lineno}: {name}")
     return upward
 
@@ -132,6 +135,7 @@ def test_a_file_imports_only_from_the_floors_below_its_own(source):
         ("training", "from mmdls.estimators import MMDLS"),
         ("datasets", "from mmdls import MMDLS"),
         ("plotting", "import tests.conftest"),
+        ("report", "import mmdls"),
     ],
 )
 def test_an_import_upward_is_noticed_wherever_it_stands(own_package, line):
@@ -144,6 +148,7 @@ def test_modules_are_named_in_strings_only_where_they_load_on_first_use():
     assert by_name == {
         "mmdls/__init__.py",
         "mmdls/estimators/__init__.py",
+        "mmdls/cli/_commands.py",  # modules that the user names
         "mmdls/registry.py",
         "mmdls/persistence/_types.py",
     }
