@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from mmdls.training._trainer import Trainer as Trainer
     from mmdls.zoo import compare_models as compare_models
     from mmdls.zoo import create as create
+    from mmdls.zoo import cross_predict as cross_predict
     from mmdls.zoo import list_models as list_models
 
 __version__ = "0.1.0"
@@ -122,6 +123,7 @@ _HOME = {
     "evaluate": "mmdls.evaluation",
     "compare_models": "mmdls.zoo",
     "create": "mmdls.zoo",
+    "cross_predict": "mmdls.zoo",
     "prepare_cohort": "mmdls.preparation",
     "list_models": "mmdls.zoo",
 }

@@ -10,6 +10,7 @@ import pandas as pd
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_found, check_names, check_resampling, paired, settings_of
+from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
 from mmdls.metrics import bootstrap_p_value, delong_test, holm_correction, percentile_interval
@@ -152,7 +153,8 @@ def compare_predictions(
     Parameters
     ----------
     first, second : dict of str to DataFrame or Series
-        As in :func:`evaluate_predictions`; only tasks and patients in both are compared.
+        As in :func:`evaluate_predictions`; only tasks and patients in both are compared. Results of
+        :func:`mmdls.cross_predict` bring their folds, which must be the same.
     y : pandas.DataFrame
         Outcomes of at least these patients.
     metrics : sequence of str, default=None
@@ -220,6 +222,7 @@ def _compared(
     random_state: Any,
     folds: Any = None,
 ) -> pd.DataFrame:
+    folds, clusters = own_folds([first, second], folds, clusters)
     check_resampling(n_resamples, confidence_level, stratify, clusters)
     check_names(metrics)
     pair = paired(first, second, y)

@@ -11,6 +11,7 @@ from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
 from mmdls.evaluation._checks import check_resampling, settings_of
+from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
 from mmdls.tasks import Settings, Statistic
@@ -118,7 +119,8 @@ def evaluate_predictions(
         number, or its text as a CSV file has it). Competing risks: a column ``risk_<cause>`` for every cause from 1
         (higher = more likely or earlier event of this cause) and, for horizon metrics, columns
         ``incidence_<cause>_<months>`` of cumulative incidences, such as ``incidence_1_36``. A number: a Series, or a
-        DataFrame with the column ``value``.
+        DataFrame with the column ``value``. The result of :func:`mmdls.cross_predict` is such a dict, and brings its
+        folds, and its groups as clusters.
     y : pandas.DataFrame
         Outcomes of at least these patients.
     training_outcomes : dict of str to structured array, default=None
@@ -171,6 +173,7 @@ def evaluate_predictions(
     0   os       concordance_index  0.750
     1   os  concordance_index_ipcw  0.571
     """
+    folds, clusters = own_folds([predictions], folds, clusters)
     return _evaluated(
         predictions,
         y,

@@ -9,6 +9,7 @@ import pandas as pd
 
 from mmdls.evaluation._cases import cases
 from mmdls.evaluation._checks import check_found, check_names, check_resampling, settings_of
+from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.tasks import Statistic
 from mmdls.tasks._case import noted
 
@@ -59,6 +60,7 @@ def resample_predictions(
     ((2, 101), 0.75)
     """
     settings = settings_of(horizons, thresholds, tau)
+    folds, clusters = own_folds([predictions], folds, clusters)
     check_resampling(n_resamples, 0.95, stratify, clusters)
     check_names(metrics)
     rows: dict[tuple[str, str, float], list[float]] = {}

@@ -11,7 +11,6 @@ from mmdls.cohort import modalities
 from mmdls.report._html import OPEN, cell, html_table, metric_name
 from mmdls.report._study import Study
 from mmdls.report._tripod import ITEMS
-from mmdls.zoo import Comparison
 
 _CARD = ("Intended use", "Users", "Not to be used for", "Limitations", "Ethical considerations", "Contact")
 
@@ -34,7 +33,10 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
     shown = dict(settings or {})
     if study.found is not None:
         shown |= {"cross-validation": study.found.cv, "seed of the folds": study.found.random_state}
-    for name, model in (study.estimators if study.found is None else study.found.models).items():
+    for crossed in study.crossed.values():
+        shown |= {"cross-validation": crossed.cv, "seed of the folds": crossed.random_state}
+    fitted = study.estimators | {name: crossed.model for name, crossed in study.crossed.items()}
+    for name, model in (fitted if study.found is None else study.found.models).items():
         if isinstance(model, str):
             shown[name] = f"{model}, a registered model"
             continue
@@ -47,15 +49,17 @@ def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
         text += "<h3>Settings of the models</h3>" + html_table(frame)
     else:
         text += f"<h3>Settings of the models</h3><p class='open'>{OPEN}</p>"
-    if study.found is not None:
-        text += "<h3>Fits, and the hyperparameters that they chose</h3>" + html_table(_fits(study.found))
+    fits = [crossed.fits.assign(model=name) for name, crossed in study.crossed.items()]
+    if fits or study.found is not None:
+        table = pd.concat(fits) if study.found is None else study.found.fits
+        text += "<h3>Fits, and the hyperparameters that they chose</h3>" + html_table(_fits(table))
     return text
 
 
-def _fits(found: Comparison) -> pd.DataFrame:
-    chosen = [", ".join(f"{key}={value}" for key, value in each.items()) for each in found.fits["chosen"]]
+def _fits(fits: pd.DataFrame) -> pd.DataFrame:
+    chosen = [", ".join(f"{key}={value}" for key, value in each.items()) for each in fits["chosen"]]
     names = {"model": "Model", "fold": "Fold", "n_train": "Fitted on", "n_test": "Predicted", "seconds": "Seconds"}
-    return found.fits.rename(columns=names)[list(names.values())].assign(Chosen=chosen)
+    return fits.rename(columns=names)[list(names.values())].assign(Chosen=chosen)
 
 
 def card(study: Study, card: Mapping[str, str] | None) -> str:
@@ -101,7 +105,7 @@ def checklist(study: Study, card: Mapping[str, str] | None) -> str:
         answers["heterogeneity"] = "Centres and subgroups, with random-effects mean and prediction interval"
     if study.treatment is not None:
         answers["treatment"] = "Hazard ratios and treatment; Centres and subgroups"
-    if study.estimators or study.found is not None:
+    if study.estimators or study.crossed or study.found is not None:
         answers["settings"] = f"Parameters: Settings, versions, data. Rationale: {OPEN}"
     if study.n_folds:
         answers["partition"] = f"Cross-validation with {study.n_folds} folds: Performance; Settings, versions, data"

@@ -46,7 +46,8 @@ def report(
         name. The first is the reference of all comparisons,
         for example the clinical model. Order them from small to large: the table of added value compares each with the
         one before. Predictions as in :func:`mmdls.evaluation.evaluate_predictions`; those of an endpoint may have a
-        column ``group`` with the risk groups whose cut-points were learned in training.
+        column ``group`` with the risk groups whose cut-points were learned in training. Results of
+        :func:`mmdls.cross_predict` bring folds, groups, models and chosen hyperparameters.
     X, y : pandas.DataFrame
         The cohort that is evaluated, one row a patient.
     path : str or Path, default=None

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mmdls import evaluation
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
+from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo import Comparison
 from mmdls.zoo._folds import predictions_of
@@ -40,16 +41,20 @@ class Study:
             models = {name: models.predictions[name] for name in names if name in models.predictions}
         if not models:
             raise ValueError("models is empty; give at least one fitted estimator or dict of predictions, by name.")
+        folds, self.clusters = own_folds(list(models.values()), folds)
         check_features(X)
         y = align_rows(y, X.index, "y")
         self.X, self.y, self.horizons = X, y, tuple(map(float, horizons))
         self.n_resamples, self.random_state = n_resamples, random_state
         self.predictions: dict[str, dict[str, Any]] = {}
         self.estimators: dict[str, Any] = {}
+        self.crossed: dict[str, evaluation.OutOfFold] = {}
         self.training_outcomes = dict(training_outcomes or {})
         for name, model in models.items():
             if isinstance(model, Mapping):
                 self.predictions[name] = dict(model)
+                if isinstance(model, evaluation.OutOfFold):
+                    self.crossed[name] = model
             else:
                 self.estimators[name] = model
                 self.predictions[name] = predictions_of(model, X, y, time_grid(check_horizons(horizons)))
@@ -72,6 +77,7 @@ class Study:
             "n_resamples": n_resamples,
             "random_state": random_state,
             "folds": folds,
+            "clusters": align_rows(self.clusters, X.index, "groups"),
         }
         self.tables = {n: evaluation.evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 

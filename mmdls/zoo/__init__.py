@@ -4,6 +4,7 @@ from mmdls.zoo import _foundation, _networks, _plain, _tables  # noqa: F401  (im
 from mmdls.zoo._catalogue import create, list_models
 from mmdls.zoo._compare import Comparison, compare_models
 from mmdls.zoo._cross_fitted import CrossFittedEmbeddings
+from mmdls.zoo._cross_predict import cross_predict
 from mmdls.zoo._embedding_search import EmbeddingSearch
 from mmdls.zoo._foundation import FoundationClassifier, FoundationSurvival
 from mmdls.zoo._inputs import SelectInputs
@@ -20,6 +21,7 @@ __all__ = [
     "OneModelPerTask",
     "SelectInputs",
     "compare_models",
+    "cross_predict",
     "create",
     "list_models",
 ]

@@ -20,7 +20,7 @@ from mmdls.zoo._catalogue import create
 from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
 from mmdls.zoo._inputs import lacking_inputs, missing_inputs, unavailable
 
-__all__ = ["Comparison", "compare_models", "of_main_metric"]
+__all__ = ["Comparison", "compare_models", "folds_of", "groups_of", "of_main_metric"]
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,7 @@ def compare_models(
     check_features(X)
     y = align_rows(y, X.index, "y")
     check_cohort(X, y)
-    if isinstance(groups, str):
-        if groups not in X.columns:
-            raise KeyError(f"groups names {groups!r}; X has the columns {list(X.columns)[:30]}.")
-        groups = X[groups]
-    elif groups is not None:
-        groups = align_rows(groups, X.index, "groups")
-        groups = groups if isinstance(groups, pd.Series) else pd.Series(groups, X.index)
+    groups = groups_of(groups, X)
     given = {name: name for name in models} if not isinstance(models, Mapping) else dict(models)
     if not given:
         raise ValueError("models is empty; give at least one, such as compare_models(['clinical_linear'], X, y).")
@@ -210,9 +204,7 @@ def compare_models(
     ]
     fits = _fitted(jobs, X, y, times, groups, n_jobs, progress)
     predictions = {name: _joined([fits[name, k] for k in range(len(splits))], y, tasks) for name in able}
-    folds = pd.Series(np.nan, X.index, dtype=object, name="fold")
-    for fold, (_, test) in enumerate(splits):
-        folds.iloc[test] = fold
+    folds = folds_of(splits, X.index)
     options = {"horizons": horizons, "folds": folds, "clusters": groups, "random_state": random_state}
     messages = _messages(fits)
     if len(messages):
@@ -239,6 +231,26 @@ def compare_models(
         cv=repr(cv) if hasattr(cv, "split") else f"{len(splits)} splits that were given",
         random_state=random_state,
     )
+
+
+def groups_of(groups: Any, X: pd.DataFrame) -> pd.Series | None:
+    """Groups by patient, given as values or as the name of a column of X; KeyError if there is no such column."""
+    if groups is None:
+        return None
+    if isinstance(groups, str):
+        if groups not in X.columns:
+            raise KeyError(f"groups names {groups!r}; X has the columns {list(X.columns)[:30]}.")
+        return X[groups]
+    values = align_rows(groups, X.index, "groups")
+    return values if isinstance(values, pd.Series) else pd.Series(values, X.index)
+
+
+def folds_of(splits: Sequence[tuple], index: pd.Index) -> pd.Series:
+    """The fold that each patient was left out in, NaN for those who never were."""
+    folds = pd.Series(np.nan, index, dtype=object, name="fold")
+    for fold, (_, test) in enumerate(splits):
+        folds.iloc[test] = fold
+    return folds
 
 
 def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[str, str]:

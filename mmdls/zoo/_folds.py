@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import clone, is_classifier, is_regressor
+from sklearn.frozen import FrozenEstimator
 from sksurv.base import SurvivalAnalysisMixin
 
 from mmdls.cohort import find_tasks
@@ -19,7 +20,16 @@ from mmdls.model_selection import CohortKFold
 from mmdls.registry import tasks
 from mmdls.zoo._per_task import OneModelPerTask, fit_with_groups, last_step
 
-__all__ = ["Fit", "fit_fold", "for_all_tasks", "kinds_of", "predictions_of", "splits_of", "splitter_of"]
+__all__ = [
+    "Fit",
+    "fit_fold",
+    "for_all_tasks",
+    "kinds_of",
+    "predictions_of",
+    "refuse_frozen",
+    "splits_of",
+    "splitter_of",
+]
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,21 @@ def for_all_tasks(model: Any) -> Any:
         return model
     each = [(name, model) for name in tasks if tasks[name].estimator_type == kinds]
     return OneModelPerTask(each)
+
+
+def refuse_frozen(model: Any) -> None:
+    """Refuse a model that would not be fitted in the folds, so that it may know the patients who are left out.
+
+    Raises
+    ------
+    ValueError
+        If it is frozen.
+    """
+    if isinstance(last_step(model), FrozenEstimator):
+        raise ValueError(
+            "the model is frozen: it would not be fitted without the patients who are left out. Give the estimator "
+            "inside it; a model that was fitted on other patients is evaluated by mmdls.evaluate."
+        )
 
 
 def kinds_of(model: Any) -> list[str]:
