@@ -187,6 +187,20 @@ def test_forms_that_are_no_roles_are_refused():
         roles(("units", ("os=days", "months")))
 
 
+def test_new_patients_are_read_by_the_roles_of_those_with_outcomes(hospital, tmp_path):
+    from mmdls.cli._patients import read_patients
+
+    said = {"id": "Patient", "endpoints": {"os": ["OS days", "Status"]}, "units": {"os": "days"},
+            "codes": {"Status": {"1": 0, "2": 1}, "clinical_sex": {"male": "m", "female": "f"}}, "groups": "SUVmax",
+            "ordinal": {"stage": ["Stage", ["I-II", "III", "IV"]]}, "blocks": {"clinical": ["Age", "Sex"]}}  # fmt: skip
+    X, y = read_patients(hospital, said)
+    assert set(y) == {"os_time", "os_event", "stage"} and set(X["clinical_sex"]) == {"m", "f"}
+    pd.read_csv(hospital, dtype=str)[["Patient", "Sex", "Age"]].to_csv(tmp_path / "new.csv", index=False)
+    for path in (hospital, tmp_path / "new.csv"):
+        new = read_patients(path, said, outcomes=False)
+        assert new.X.equals(X) and new.y.shape == (60, 0)
+
+
 # -- commands ----------------------------------------------------------------------------------------------------------
 
 

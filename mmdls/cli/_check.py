@@ -8,7 +8,8 @@ import click
 import mmdls
 from mmdls.cli._commands import FINDINGS
 from mmdls.cli._output import claim, force_option, show_table, write_manifest, write_table
-from mmdls.cli._roles import read_data, role_options, roles_of
+from mmdls.cli._patients import read_patients
+from mmdls.cli._roles import role_options, roles_of
 
 if TYPE_CHECKING:
     from mmdls.cohort import Cohort
@@ -38,7 +39,7 @@ def check(ctx: click.Context, data: Path, output: Path | None, force: bool, **gi
     if output is not None:
         claim(output, force)
     roles = roles_of(given)
-    cohort = read_data(data, roles)
+    cohort = read_patients(data, roles)
     click.echo(str(cohort))
     click.echo("\nOutcomes")
     tasks = mmdls.cohort.find_tasks(cohort.y)

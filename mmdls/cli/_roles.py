@@ -4,17 +4,14 @@ import inspect
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 import mmdls
 from mmdls.cli._commands import Failed
 
-if TYPE_CHECKING:
-    from mmdls.cohort import Cohort
-
-__all__ = ["OUTCOMES", "parse_value", "read_data", "role_options", "roles_of"]
+__all__ = ["OUTCOMES", "parse_value", "role_options", "roles_of"]
 
 OUTCOMES = ("endpoints", "classes", "ordinal", "numbers")
 # By argument: what is given, and whether a comma divides it. Those with None are plain texts.
@@ -38,7 +35,6 @@ _GIVEN: dict[str, tuple[str, bool | None]] = {
     "encoding": ("Encoding of a text file, where it is not clear.", None),
     "sheet": ("Sheet of an Excel file.", None),
 }
-_OF_FOLDERS = ("codes", "relapse_after_death", "groups")
 
 
 def role_options(command: Callable) -> Callable:
@@ -86,28 +82,6 @@ def roles_of(given: dict[str, Any]) -> dict[str, Any]:
     if str(roles.get("sheet", "")).isdecimal():
         roles["sheet"] = int(roles["sheet"])
     return roles
-
-
-def read_data(path: Path, roles: dict[str, Any]) -> "Cohort":
-    """A cohort from its folder, or from a table with the roles of its columns.
-
-    Raises
-    ------
-    Failed
-        If a folder is given roles that its layout decides.
-    """
-    if not path.is_dir():
-        return mmdls.cohort.read_cohort(path, **roles)
-    if strange := sorted(roles.keys() - set(_OF_FOLDERS)):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in strange)
-        raise Failed(f"{names}: for tables only; the columns of a cohort folder are known by their names.")
-    groups = roles.get("groups")
-    read: Any = mmdls.datasets.load_cohort(path, **{name: value for name, value in roles.items() if name != "groups"})
-    if groups is not None and groups not in read.data:
-        raise Failed(f"--groups {groups}: the cohort has no such column; it has {list(read.data.columns)[:30]}.")
-    return mmdls.cohort.Cohort(
-        read.data, read.target, None if groups is None else read.data[groups], read.report, read.other
-    )
 
 
 def parse_value(text: str, divided: bool = True) -> Any:
