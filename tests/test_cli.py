@@ -262,7 +262,7 @@ def test_the_zoo_lists_models_and_parts():
     assert "gated" in run("zoo", "fusions", "--pattern", "g*") and "concat" not in run(
         "zoo", "fusions", "--pattern", "g*"
     )
-    assert "none of models, backbones" in run("zoo", "nothing", code=2)
+    assert "none of models, augmentations" in run("zoo", "nothing", code=2)
 
 
 def test_a_part_that_breaks_its_contract_is_found(monkeypatch):
