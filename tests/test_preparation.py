@@ -17,12 +17,12 @@ from mmdls import PETFeatures, RadiomicsExtractor, prepare_cohort
 from mmdls.datasets import load_cohort, make_scans
 from mmdls.images import read_image
 from mmdls.preparation import _folder, _patient, _prepare
-from mmdls.preparation._identity import without_identity
+from mmdls.preparation._identity import identifiers, is_identifying, without_identity
 from mmdls.scans import Volume, read_mask, read_scan, write_nifti
 from tests import scanner
 
 pytest.importorskip("nibabel", reason='needs pip install "mmdls[scans]"')
-pytest.importorskip("pydicom", reason='needs pip install "mmdls[scans]"')
+dcmread = pytest.importorskip("pydicom", reason='needs pip install "mmdls[scans]"').dcmread
 
 UPRIGHT = np.eye(4)[:, [2, 1, 0, 3]]
 SMALL = {"lesion_size": 24.0, "lung_size": 48.0, "lung_spacing": 2.0, "radiomics": False}
@@ -273,6 +273,60 @@ def test_a_folder_of_something_else_stays_as_it_is(scans, tmp_path):
         prepare_cohort(scans, tmp_path / "mine" / "notes.txt", **SMALL)
 
 
+def test_two_runs_do_not_share_a_folder(scans, tmp_path, prepared, monkeypatch):
+    pytest.importorskip("fcntl", reason="Windows has no such lock")
+    begun = []
+
+    def second(patient, settings, segmentor, folder):
+        if not begun:
+            begun.append(patient)
+            with pytest.raises(FileExistsError, match="another run is preparing"):
+                prepare_cohort(scans, tmp_path / "cohort", **SMALL)
+        _patient.prepare_patient(patient, settings, segmentor, folder)
+
+    monkeypatch.setattr(_prepare, "prepare_patient", second)
+    log = prepare_cohort(scans, tmp_path / "cohort", **SMALL)
+    assert begun and log["status"].tolist() == ["done"] * 3
+    prepare_cohort(scans, tmp_path / "cohort", **SMALL)
+
+
+def test_exchanged_files_of_the_same_name_size_and_time_are_seen(tmp_path):
+    rows = {}
+    for name, hu in (("A", 1024), ("B", 1000)):
+        ct = np.full((8, 24, 24), hu, dtype=np.int16)
+        ct[:, :6] = 24
+        rows[name] = write_dicom(tmp_path / name, ct)
+    for file in tmp_path.rglob("*"):
+        os.utime(file, (1e9, 1e9))
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("patient_id")
+    table["lesion"] = table["lesion"].iloc[0]
+    prepare_cohort(table, tmp_path / "cohort", **SMALL)
+    table["ct"] = table["ct"].to_numpy()[::-1]
+    prepare_cohort(table, tmp_path / "cohort", **SMALL)
+    means = [read_image(tmp_path / "cohort" / "images" / name / "lesion.nii.gz")[:, 6:18, 6:18].mean() for name in "AB"]
+    assert means == [-24, 0]
+
+
+def test_scans_of_several_patients_are_not_one(tmp_path):
+    simulated = make_scans(tmp_path / "scans", n_patients=2, random_state=0).scans.rename(
+        columns={"structures": "lesion"}
+    )
+    table = simulated.assign(ct=simulated["ct"].to_numpy()[::-1])
+    with pytest.warns(UserWarning, match="different PatientID, so that files of several patients are mixed"):
+        log = prepare_cohort(table, tmp_path / "mixed", id=table.index.name, lesion_label="lesion", **SMALL)
+    assert log["status"].tolist() == ["failed"] * 2 and not list((tmp_path / "mixed" / "images").iterdir())
+    for file in (tmp_path / "scans").rglob("*.dcm"):
+        dataset = dcmread(file)
+        dataset.PatientID = ""
+        dataset.save_as(file)
+    with pytest.warns(UserWarning, match="lesion was drawn on another scan than the ct"):
+        log = prepare_cohort(table, tmp_path / "unnamed", id=table.index.name, lesion_label="lesion", **SMALL)
+    assert log["status"].tolist() == ["failed"] * 2
+    own = simulated.assign(pet=table["pet"].to_numpy()[::-1])
+    log = prepare_cohort(own, tmp_path / "frames", id=table.index.name, lesion_label="lesion", **SMALL)
+    assert log["notes"].str.contains("CT and PET have different FrameOfReferenceUID").all()
+
+
 def test_a_full_disk_ends_the_run_with_what_is_finished(scans, tmp_path, prepared, monkeypatch):
     real, written = _folder.whole_file, []
 
@@ -404,6 +458,12 @@ def test_empty_masks_and_masks_of_the_wrong_kind(tmp_path):
     )
 
 
+def test_a_label_that_a_mask_lacks_is_noted(tmp_path):
+    table = pd.DataFrame([{"patient_id": "a", **write_patient(tmp_path / "a", pet=False)}])
+    log = prepare_cohort(table, tmp_path / "cohort", lung_label=[1, 7], **SMALL)
+    assert log["notes"].tolist() == ["lung: nothing has the label 7"] and log["lung_7_ml"].tolist() == [0]
+
+
 def test_of_two_lesions_the_larger_is_cut_out_and_both_are_measured(tmp_path):
     row = write_patient(tmp_path / "scans", lesions=((20.0, 22.0, 16.0), (9.0, 44.0, 30.0)))
     mask = read_mask(row["lesion"])
@@ -473,10 +533,11 @@ SECRETS = ["Muster", "Erika", "4711", "19470229", "1947-02-29", "998877", "Klini
            "1.2.826.0.1.3680043.8.498"]  # fmt: skip
 
 
-def write_dicom(folder):
+def write_dicom(folder, ct=None):
     """A CT of a person, whose name is also in the paths, and a lesion mask."""
-    ct = np.zeros((8, 24, 24), dtype=np.int16) + 1024
-    ct[:, :6] = 24
+    if ct is None:
+        ct = np.zeros((8, 24, 24), dtype=np.int16) + 1024
+        ct[:, :6] = 24
     place = folder / "Muster^Erika 4711"
     scanner.write_series(place / "ct", ct, spacing=(2.0, 2.0), **HEADERS)
     volume = read_scan(place / "ct")
@@ -542,6 +603,16 @@ def test_texts_are_cleaned_of_what_headers_and_paths_hold(tmp_path):
     text = f"{row['ct']!r}, {file!r}: MUSTER, erika (X-4711-Q, 19470229), Klinik Musterstadt, 1.2.840.99.1.7, 5 slices"
     found = clean(text)
     assert found == "ct, a file of ct: ***, *** (***, ***), ***, ***, 5 slices"
+
+
+@pytest.mark.parametrize("text", ["Müller", "Mu\u0308ller", "Jörg M.", "12345", "12345.0", "27.02.1947", "02/27/1947"])
+def test_identifying_values_are_known_however_they_are_written(tmp_path, text):
+    headers = {"PatientName": "Müller^Jörg", "PatientID": "0012345", "PatientBirthDate": "19470227"}
+    scanner.write_series(tmp_path / "ct", SpecificCharacterSet="ISO_IR 192", **headers)
+    known = identifiers([str(tmp_path / "ct")], every_file=False)
+    assert is_identifying(text, known) and not is_identifying("123450", known) and not is_identifying("1947", known)
+    if text[0] in "MJ":
+        assert "ller" not in without_identity({"ct": str(tmp_path / "ct")})(f"contours of {text.split()[0]}: none")
 
 
 def test_ids_that_are_in_the_headers_are_refused_kept_or_numbered(tmp_path):

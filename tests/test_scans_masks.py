@@ -97,6 +97,31 @@ def test_contours_and_their_holes(tmp_path, turn):
         read_mask(tmp_path / "rt.dcm", far, label="GTV")
 
 
+def test_contours_that_lie_over_one_another(tmp_path):
+    scan = make((6, 20, 24))
+    path = tmp_path / "rt.dcm"
+    one, beside = box(scan, 2, (2.5, 3.5), (15.5, 18.5)), box(scan, 2, (16.5, 3.5), (18.5, 18.5))
+    hole, crossing = box(scan, 2, (5.5, 6.5), (9.5, 9.5)), box(scan, 2, (10.5, 10.5), (18.5, 20.5))
+    for contours, count in (([one, one], 195), ([one, np.roll(one, 1, 0)], 195), ([one, hole, one], 195 - 12),
+                            ([one, beside], 195 + 30)):  # fmt: skip
+        write_contours(path, {"GTV": contours})
+        assert read_mask(path, scan).array.sum() == count
+    write_contours(path, {"GTV": [one, crossing]})
+    with pytest.raises(ValueError, match="overlap in part"):
+        read_mask(path, scan)
+    dataset = dcmread(path)
+    for contour in dataset.ROIContourSequence[0].ContourSequence:
+        contour.ContourGeometricType = "CLOSEDPLANAR_XOR"
+    dataset.save_as(path)
+    assert read_mask(path, scan).array.sum() == 195 + 80 - 2 * 40
+    write_contours(path, {"GTV": [one], "other": [hole]})
+    dataset = dcmread(path)
+    dataset.StructureSetROISequence[1].ROINumber = dataset.ROIContourSequence[1].ReferencedROINumber = 1
+    dataset.save_as(path)
+    with pytest.raises(ValueError, match="same ROINumber"):
+        read_mask(path, scan, label="other")
+
+
 def test_contours_on_other_slices(tmp_path):
     scan = make((6, 20, 24))
     write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (2, 3)]})
@@ -187,6 +212,13 @@ def test_labels_by_number_and_by_name(tmp_path):
     image.SetMetaData("Segment0_LabelValue", "3")
     sitk.WriteImage(image, str(tmp_path / "a.seg.nrrd"))
     assert (read_mask(tmp_path / "a.seg.nrrd", label="GTV").array == (array == 3)).all()
+
+
+def test_labels_that_were_stored_as_fractions_are_whole(tmp_path):
+    labels = np.zeros((6, 5, 4), np.float32)
+    labels[1:3], labels[3] = 1, 2.0000002
+    nibabel.Nifti1Image(labels, np.eye(4)).to_filename(tmp_path / "a.nii")
+    assert read_mask(tmp_path / "a.nii", label=2).array.sum() == 20
 
 
 def test_a_mask_with_other_voxels_is_compared_in_millimetres(tmp_path):

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage
 
 from mmdls.scans import read_scan
-from tests.scanner import PET, SECRET, write_enhanced, write_series
+from tests.scanner import PET, SECRET, item, write_enhanced, write_series
 from tests.test_scans import OBLIQUE, from_sitk, rotation
 
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is the oracle of geometry")
@@ -161,6 +161,9 @@ def again(folder):
         (None, {"ImageOrientationPatient": None}, "without ImageOrientationPatient"),
         (None, {"RescaleSlope": None}, "without RescaleSlope"),
         (None, {"RescaleIntercept": None}, "without RescaleSlope and RescaleIntercept"),
+        (None, {"each": lambda i: {"PatientID": f"P{i % 2}"}}, "different PatientID"),
+        (None, {"each": lambda i: {"ConvolutionKernel": f"B{i % 2}"}}, "different ConvolutionKernel"),
+        (None, {"ModalityLUTSequence": [item()]}, "table of values"),
         (None, {"RescaleType": "MGML"}, "RescaleType is not HU"),
         (None, {"RescaleType": "US"}, "pass unit='HU'"),
         (None, {"SamplesPerPixel": 3}, "colour"),
@@ -262,6 +265,15 @@ def test_a_nifti_without_a_place_is_refused(tmp_path):
     nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4) + 0.1 * np.eye(4, k=1)).to_filename(path)
     with pytest.raises(ValueError, match="a.nii.*orthogonal"):
         read_scan(path)
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    for qform, code in ((np.diag([2, 2, 2, 1]), 1), (np.eye(4) + 3 * np.eye(4, k=3), 1)):
+        image.set_qform(qform, code)
+        image.to_filename(path)
+        refuse(path, "two places .* differ")
+    image.set_qform(np.diag([2, 2, 2, 1]), 0)
+    image.to_filename(path)
+    assert read_scan(path).spacing == (1, 1, 1)
     nibabel.Nifti1Image(np.full((3, 4, 5), np.nan, np.float32), np.eye(4)).to_filename(path)
     with pytest.raises(ValueError, match="a.nii.*finite"):
         read_scan(path)
@@ -281,6 +293,19 @@ def test_a_nifti_without_a_place_is_refused(tmp_path):
          "no ElementSpacing, TransformMatrix, Offset"),
         ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
          "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = /etc/hostname\n", "other files"),
+        ("a.nrrd", "type: int16\ndimension: 3\nspace: RAS\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+         "space origin: (0,0,0)\nsizes: 2 2 2\nencoding: raw\nendian: little\nspace units: \"cm\" \"cm\" \"cm\"\n\n",
+         "another space units"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
+         "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nDistanceUnits = cm\nElementDataFile = LOCAL\n",
+         "another DistanceUnits"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
+         "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nHeaderSize = 4\nElementDataFile = LOCAL\n",
+         "another HeaderSize"),
+        ("a.mha", "ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
+         "Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nElementToIntensityFunctionSlope = 2\n"
+         "ElementDataFile = LOCAL\n",
+         "another ElementToIntensityFunctionSlope"),
     ],
 )  # fmt: skip
 def test_headers_without_geometry_or_with_others_data_are_refused(tmp_path, name, text, match):

@@ -17,6 +17,9 @@ from mmdls.images._settings import check_label
 
 __all__ = ["read_mask"]
 
+# Labels that were stored as fractions, or scaled, are whole numbers up to this.
+_ROUNDING = 1e-3
+
 
 def read_mask(
     cell: Any,
@@ -94,6 +97,8 @@ def read_mask(
 def choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
     """The pixels of one structure, bool."""
     check_label(label)
+    if mask.dtype.kind == "f" and (np.abs(mask - np.rint(mask)) < _ROUNDING).all():
+        mask = np.rint(mask)
     if label is not None:
         return np.isin(mask, np.atleast_1d(label))
     if mask.dtype == bool:

@@ -3,7 +3,7 @@
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from os import PathLike, fspath
 from pathlib import Path
@@ -39,6 +39,8 @@ class Grid:
         Of length, as the file states it: ``"mm"``, ``"meter"``, ``"micron"``, or ``"unknown"`` if it states none.
     intent : str, default=""
         What the file says that its values are, by a name of any kind.
+    is_ambiguous : bool, default=False
+        True if the file states two places (sform and qform) that differ; the first one counts.
     """
 
     shape: tuple[int, ...]
@@ -46,6 +48,7 @@ class Grid:
     is_known: bool
     unit: str = "mm"
     intent: str = ""
+    is_ambiguous: bool = False
 
     @property
     def spacing(self) -> np.ndarray:
@@ -88,7 +91,11 @@ def grid_of(path: Path, source: str) -> Grid:
     turned = tuple(shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0]))
     unit = _UNITS.get(int(volume.header["xyzt_units"]) % 8, "another unit")
     intent = bytes(volume.header["intent_name"].tobytes()).rstrip(b"\0").decode("latin-1")
-    return Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit, intent)
+    grid = Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit, intent)
+    forms = [volume.get_sform(), volume.get_qform()]
+    apart = Grid(shape, forms[0], True).distance(Grid(shape, forms[1], True))
+    has_both = int(volume.header["sform_code"]) > 0 and int(volume.header["qform_code"]) > 0
+    return replace(grid, is_ambiguous=has_both and not apart <= _TOLERANCE * float(grid.spacing.min()))
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:

@@ -1,9 +1,11 @@
 """The folder of a prepared cohort: where its files lie, what was finished, and whether it may be continued."""
 
 import json
+import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,11 @@ import pandas as pd
 
 from mmdls._files import whole_file
 from mmdls.datasets._slices import SLICE_FOLDERS
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["FORMAT", "PART_FILES", "Folder", "versions"]
 
@@ -98,6 +105,31 @@ class Folder:
         # Without its table the folder is not loaded while patients change.
         (self.root / "clinical.csv").unlink(missing_ok=True)
         self.write_json(self.manifest, {"format": FORMAT, "settings": settings})
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other runs out of the folder, until this one has ended in whatever way. Windows has no such lock.
+
+        Raises
+        ------
+        FileExistsError
+            If another run is at work in it.
+        """
+        if fcntl is None or (self.root.exists() and not self.root.is_dir()):
+            yield
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        place = os.open(self.root, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FileExistsError(
+                    f"another run is preparing {str(self.root)!r}; wait until it has ended, or choose another folder."
+                ) from None
+            yield
+        finally:
+            os.close(place)
 
     def _begun(self) -> dict[str, Any]:
         """The settings that a folder was begun with."""

@@ -1,14 +1,18 @@
 """What identifies a patient in DICOM headers and in paths, and texts without it."""
 
 import re
+import struct
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from mmdls.images._files import folder_entries
-from mmdls.scans._headers import Refusal, is_dicom, open_dicom, texts
+from mmdls.scans._headers import Refusal, is_dicom, items, open_dicom, pydicom, text, texts
 
-__all__ = ["identifiers", "is_identifying", "without_identity"]
+__all__ = ["check_together", "identifiers", "is_identifying", "without_identity"]
 
 _NAMES = (
     "PatientName", "OtherPatientNames", "PatientBirthName", "PatientMotherBirthName", "ReferringPhysicianName",
@@ -24,6 +28,8 @@ _OTHERS = (
 )  # fmt: skip
 # Shorter values, such as the number of a study, stand in any text by chance.
 _SHORTEST = 4
+# What pydicom raises of a value that is none of its kind.
+_ODD_VALUES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, struct.error)
 _UID = re.compile(r"\b[0-2](\.\d+){4,}\b")
 
 
@@ -52,12 +58,27 @@ def identifiers(paths: Iterable[str], every_file: bool) -> set[str]:
             except Refusal:
                 continue  # nothing in it can be read, here or elsewhere
             for tag in (*_NAMES, *_IDS, *_OTHERS):
-                values = texts(header, tag) if tag in header else []
+                values = _written(header, tag) if tag in header else []
                 found.update(values if tag in _IDS else [value for value in values if len(value) >= _SHORTEST])
+                if tag.endswith("Date"):
+                    days = [value for value in values if re.fullmatch(r"\d{8}", value)]
+                    found.update(f"{day[6:]}{day[4:6]}{day[:4]}" for day in days)
+                    found.update(f"{day[4:6]}{day[6:]}{day[:4]}" for day in days)
                 if tag in _NAMES:
                     parts = re.split(r"[\^=,\s]+", " ".join(values))
                     found.update(part for part in parts if len(part) >= _SHORTEST)
     return {value for value in found if value.strip()}
+
+
+def _written(header: Any, tag: str) -> list[str]:
+    """The values of an element byte by byte, and in the letters of the header's character set."""
+    values = texts(header, tag)
+    try:
+        value = header[tag].value
+    except _ODD_VALUES:
+        return values
+    parts = value if isinstance(value, list | tuple | pydicom().multival.MultiValue) else [value]
+    return list(dict.fromkeys([*values, *(str(part) for part in parts)]))
 
 
 def _dicom_files(path: Path, every_file: bool) -> list[Path]:
@@ -88,18 +109,21 @@ def is_identifying(text: str, known: Iterable[str]) -> bool:
     --------
     >>> is_identifying("mrn 47-11-2", ["4711-2"]), is_identifying("1947.11", ["4711"])
     (True, False)
+    >>> is_identifying("4711.0", ["004711"])  # as spreadsheets write ids
+    True
     """
-    plain = _plain(text)
     is_number = re.fullmatch(r"\s*[-+]?\d*[.,]?\d*(e[-+]?\d+)?\s*", text, re.IGNORECASE)
-    return any(
-        plain == part if is_number or len(part) < _SHORTEST else part in plain
-        for value in known
-        if (part := _plain(value))
-    )
+    if is_number:
+        plain = _plain(re.sub(r"[.,]0*$", "", text)).lstrip("0")
+        return any(plain == _plain(value).lstrip("0") for value in known)
+    plain = _plain(text)
+    parts = map(_plain, known)
+    return any(plain == part if len(part) < _SHORTEST else part in plain for part in parts if part)
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())
+    """Letters and digits; accents are left out, which are written in several ways."""
+    return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKD", text.casefold()))
 
 
 def without_identity(paths: Mapping[str, str]) -> Callable[[str], str]:
@@ -126,9 +150,61 @@ def without_identity(paths: Mapping[str, str]) -> Callable[[str], str]:
                 written.setdefault(form, scan if whole == path else f"the folder of {scan}")
         written.setdefault(repr(place.name), scan)
     secret = identifiers(paths.values(), every_file=True)
-    written |= {value: "***" for value in secret if len(value) >= _SHORTEST}
+    for value in secret:
+        if len(value) >= _SHORTEST:
+            written |= {unicodedata.normalize("NFC", value): "***", unicodedata.normalize("NFD", value): "***"}
     if not written:
         return lambda text: text
     any_of = re.compile("|".join(map(re.escape, sorted(written, key=len, reverse=True))), re.IGNORECASE)
     known = {form.casefold(): instead for form, instead in written.items()}
     return lambda text: _UID.sub("***", any_of.sub(lambda found: known[found[0].casefold()], text))
+
+
+def check_together(paths: Mapping[str, str]) -> None:
+    """Refuse scans and masks whose headers name several patients, or masks drawn on another scan.
+
+    Parameters
+    ----------
+    paths : mapping of str to str
+        The files and folders of one patient, by what they are.
+
+    Raises
+    ------
+    ValueError
+        Without the values that differ.
+
+    Warns
+    -----
+    UserWarning
+        If CT and PET were acquired in different frames of reference.
+    """
+    headers = {}
+    for scan, path in paths.items():
+        if files := _dicom_files(Path(path), every_file=False):
+            with suppress(Refusal):  # which is said where the file is read
+                headers[scan] = open_dicom(files[0])
+    named = {scan: one for scan, header in headers.items() if (one := text(header, "PatientID"))}
+    if len(set(named.values())) > 1:
+        raise ValueError(
+            f"the headers of {', '.join(named)} have different PatientID, so that files of several patients are mixed; "
+            "correct the paths of the table"
+        )
+    frames = {scan: uids for scan, header in headers.items() if (uids := _frames(header))}
+    scan = "ct" if "ct" in paths else "pet"
+    for mask in ("lesion", "lung"):
+        if {mask, scan} <= frames.keys() and not frames[mask] & frames[scan]:
+            raise ValueError(
+                f"the {mask} was drawn on another scan than the {scan}: their FrameOfReferenceUID differ; give the "
+                "mask of this scan"
+            )
+    if {"ct", "pet"} <= frames.keys() and not frames["ct"] & frames["pet"]:
+        warnings.warn("CT and PET have different FrameOfReferenceUID: the lesion is where it should be on the PET only "
+                      "if the two were registered", stacklevel=2)  # fmt: skip
+
+
+def _frames(header: Any) -> set[str]:
+    """UIDs of the frames of reference of an object."""
+    parts = [*items(header, "ReferencedFrameOfReferenceSequence"), *items(header, "StructureSetROISequence")]
+    own = [text(part, tag) for part in (header, *parts) for tag in
+           ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")]  # fmt: skip
+    return set(own) - {""}

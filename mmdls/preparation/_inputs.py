@@ -21,7 +21,7 @@ def describe(path: str) -> dict[str, Any]:
     -------
     dict
         ``n_files``, ``n_bytes``, ``sha256`` of the contents in the order of the names, and ``stamp``, which changes
-        with names, sizes and times. No name is in it.
+        with names, sizes, times and other files in their place. No name is in it.
     """
     content, n_bytes, n_files = hashlib.sha256(), 0, 0
     stamp = _stamp(path)
@@ -53,7 +53,8 @@ def same_inputs(paths: Mapping[str, str], known: Mapping[str, Mapping[str, Any]]
 
 
 def _stamp(path: str) -> str:
-    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in _files(path)]
+    # The last one tells files apart that copies or archives gave the same times.
+    states = [(file.name, (state := file.stat()).st_size, state.st_mtime_ns, state.st_ino) for file in _files(path)]
     return hashlib.sha256(repr(states).encode()).hexdigest()
 
 

@@ -18,7 +18,7 @@ from mmdls.estimators._scan_features import ScanFeatures
 from mmdls.images._hounsfield import check_chest
 from mmdls.preparation._cutting import at_levels, cut, largest_part
 from mmdls.preparation._folder import PART_FILES, Folder, versions
-from mmdls.preparation._identity import without_identity
+from mmdls.preparation._identity import check_together, without_identity
 from mmdls.preparation._inputs import describe
 from mmdls.preparation._patients import Patient
 from mmdls.preparation._sheet import draw_sheet, planes_of
@@ -75,7 +75,9 @@ def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: An
         with found.step("files"):
             inputs = {scan: describe(path) for scan, path in patient.paths.items()}
         if patient.paths.keys() & {"ct", "pet"}:
-            _read_all(patient, settings, segmentor, found)
+            with found.step("files"):
+                check_together(patient.paths)
+                _read_all(patient, settings, segmentor, found)
         elif patient.paths:
             found.problems.append("files: there are masks and no scan")
     found.notes += [str(warning.message) for warning in caught]
@@ -116,7 +118,7 @@ def failed_record(patient: Patient, settings: Mapping[str, Any], *problems: str)
 
 def _write_files(patient: Patient, folder: Folder, found: _Found) -> None:
     if found.files:
-        folder.images(patient.name).mkdir(parents=True)
+        folder.images(patient.name).mkdir(parents=True, exist_ok=True)
     for part, volume in found.files.items():
         write_nifti(volume, folder.images(patient.name) / f"{part}.nii.gz")
     if found.sheet is not None:
@@ -195,6 +197,8 @@ def _read_structure(
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
         mask = read_mask(patient.paths[name], like, **how)
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
+        if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
+            warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)
         whole = mask if whole is None else replace(mask, array=whole.array | mask.array)
     assert whole is not None
     return whole, {f"{name}_ml": _millilitres(whole), **(parts if len(labels) > 1 else {})}

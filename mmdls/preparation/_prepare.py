@@ -118,7 +118,7 @@ def prepare_cohort(
     Raises
     ------
     FileExistsError
-        If the folder holds anything else.
+        If the folder holds anything else, or another run is at work in it.
     ValueError, TypeError
         If the table or the settings cannot be used, or the folder was prepared with other settings or patients.
     OSError
@@ -174,9 +174,10 @@ def prepare_cohort(
     if ids != "keep":
         _check_identity(patients, tables.carried, ids == "check")
     place = Folder(Path(folder).resolve())
-    place.open(settings, [patient.name for patient in patients], existing == "replace")
-    _prepare_all(place, patients, settings, segmentor, n_jobs, verbose)
-    log = _finish(place, patients, tables.carried, settings)
+    with place.alone():
+        place.open(settings, [patient.name for patient in patients], existing == "replace")
+        _prepare_all(place, patients, settings, segmentor, n_jobs, verbose)
+        log = _finish(place, patients, tables.carried, settings)
     if ids == "number":
         log["source_id"] = tables.source_ids
     if tables.left:

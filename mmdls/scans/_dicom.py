@@ -30,6 +30,9 @@ _SCANS = {"2": False, "2.1": True, "2.2": True, "4": False, "4.1": True, "4.4": 
 _ROOT = "1.2.840.10008.5.1.4.1.1."
 # Parts of a slice by which positions may deviate: files round them.
 _TOLERANCE = 0.1
+# What all slices of a scan share.
+_COMMON = ("Rows", "Columns", "FrameOfReferenceUID", "SOPClassUID", "SamplesPerPixel", "Modality", "PatientID",
+           "ConvolutionKernel")  # fmt: skip
 # Compressions that only SimpleITK decodes.
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
@@ -178,7 +181,9 @@ def geometry(series: Series) -> tuple[np.ndarray, list[int]]:
 def _planes(series: Series) -> list[Plane]:
     """All slices of a series, in the order of its files."""
     first = series.headers[0]
-    for tag in ("Rows", "Columns", "FrameOfReferenceUID", "SOPClassUID", "SamplesPerPixel", "Modality"):
+    if any("ModalityLUTSequence" in header for header in series.headers):
+        raise Refusal("has a table of values (ModalityLUTSequence), which is not read here; store values by slope")
+    for tag in _COMMON:
         if len({text(header, tag) for header in series.headers}) > 1:
             raise Refusal(f"mixes slices with different {tag}; keep those of one scan")
     if number(first, "SamplesPerPixel") != 1 or text(first, "PhotometricInterpretation") not in (

@@ -24,6 +24,14 @@ _NEEDED: dict[str, list[tuple[str, ...]]] = {
         ("Offset", "Position", "Origin"),
     ],
 }
+# What SimpleITK passes over, which changes places or values: the pattern that each must have where it is stated.
+_IGNORED = {
+    "space units": r'("?(mm|millimeters?|millimetres?)"?\s*)*',
+    "DistanceUnits": r"mm|\?",
+    "HeaderSize": r"0|-1",
+    "ElementToIntensityFunctionSlope": r"1(\.0*)?",
+    "ElementToIntensityFunctionOffset": r"0(\.0*)?",
+}
 _SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
 
 
@@ -55,6 +63,9 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
         raise Refusal(f"has no {', '.join(lacking)} in its header, so that its place in the patient is not known")
     if kind == "NrrdImageIO" and header["space"].lower() not in _SPACES:
         raise Refusal(f"has axes in another space than {sorted(_SPACES)}")
+    for name, plain in _IGNORED.items():
+        if name in header and not re.fullmatch(plain, header[name]):
+            raise Refusal(f"has another {name} in its header than is read here; write it again, in mm, with its values")
     _check_data(path, header, end)
     reader = library.ImageFileReader()
     reader.SetImageIO(kind)

@@ -142,6 +142,11 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
             "has no orientation codes (sform_code = qform_code = 0), so that its place in the patient is not known; "
             "write it with the affine of its series"
         )
+    if grid.is_ambiguous:
+        raise Refusal(
+            "states two places of its voxels that differ (sform and qform), and programs choose differently; write it "
+            "with one, for example nibabel: image.set_qform(image.affine, 1)"
+        )
     if grid.unit not in ("mm", "unknown"):
         raise Refusal(f"measures space in {grid.unit} instead of mm")
     stated = grid.intent if grid.intent in UNITS else ""

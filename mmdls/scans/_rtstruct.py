@@ -1,6 +1,7 @@
 """Contours of DICOM structure sets (RTSTRUCT), rasterised onto the voxels of their scan."""
 
 import warnings
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ __all__ = ["RTSTRUCT", "rasterise"]
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 # Parts of a slice by which a contour may lie beside it.
 _TOLERANCE = 0.1
+# Shares of the smaller of two contours up to which they lie beside, or from which one is in the other: borders touch.
+_PART = 0.05
 
 
 def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> np.ndarray:
     """The voxels whose centres lie inside the contours of one structure.
 
-    Where several contours of a slice lie over one another, every second layer is inside, so that the inner one of two
-    is a hole.
+    Of several contours of a slice, one inside another is a hole, and copies count once. Those that overlap in part are
+    refused, unless their type (CLOSEDPLANAR_XOR) says that the common part is outside.
 
     Parameters
     ----------
@@ -37,7 +40,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
     """
     if like is None:
         raise Refusal("has contours, which become voxels on those of their scan: pass like=, the scan")
-    contours = _contours(dataset, label)
+    contours, is_exclusive = _contours(dataset, label)
     places = [like.indices(points) for points in contours]
     if max(np.ptp(place[:, 0]) for place in places) > 2 * _TOLERANCE:
         raise Refusal("has contours that are not parallel to the slices of like; read the scan that they were drawn on")
@@ -50,7 +53,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
                 f"has contours up to {beside * like.spacing[0]:.2g} mm beside the slices of like; read the scan that "
                 "they were drawn on, or pass resample=True"
             )
-        return _between(places, heights, like)
+        return _between(places, heights, like, is_exclusive)
     _check_inside(places, planes, like)
     gaps = np.diff(np.unique(planes))
     if len(gaps) and gaps.max() > 1 and np.median(gaps) > 1:
@@ -60,10 +63,24 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
         )
     mask = np.zeros(like.shape, dtype=bool)
     for plane in np.unique(planes):
-        mask[plane] = fill(
-            [place[:, 1:] for place, own in zip(places, planes, strict=True) if own == plane], like.shape[1:]
-        )
+        own = [places[i][:, 1:] for i in np.flatnonzero(planes == plane)]
+        mask[plane] = _slice(own, like.shape[1:], is_exclusive)
     return mask
+
+
+def _slice(polygons: list[np.ndarray], shape: tuple[int, ...], is_exclusive: bool) -> np.ndarray:
+    """The pixels inside the contours of one slice."""
+    if len(polygons) > 1 and not is_exclusive:
+        polygons = list({tuple(sorted(map(tuple, np.round(one, 2)))): one for one in polygons}.values())
+        lows, highs = ([end(one, axis=0) for one in polygons] for end in (np.min, np.max))
+        for i, j in combinations(range(len(polygons)), 2):
+            if (lows[i] < highs[j]).all() and (lows[j] < highs[i]).all():
+                first, second = fill([polygons[i]], shape), fill([polygons[j]], shape)
+                least = max(1, min(first.sum(), second.sum()))
+                if _PART < (first & second).sum() / least < 1 - _PART:
+                    raise Refusal("has contours that overlap in part on one slice, so that it is not known whether "
+                                  "what they share is inside; join them in the program that drew them")  # fmt: skip
+    return fill(polygons, shape)
 
 
 def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -95,15 +112,16 @@ def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
 
 
-def _contours(dataset: Any, label: Any) -> list[np.ndarray]:
-    """Corners (n, 3) in mm of the contours of one structure."""
-    names = {
-        int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in items(dataset, "StructureSetROISequence")
-    }
+def _contours(dataset: Any, label: Any) -> tuple[list[np.ndarray], bool]:
+    """Corners (n, 3) in mm of the contours of one structure, and whether what two of them share is outside."""
+    structures = items(dataset, "StructureSetROISequence")
+    names = {int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in structures}
     if not names:
         raise Refusal("has no structures")
+    if len(names) < len(structures):
+        raise Refusal("has several structures with the same ROINumber, so that their contours cannot be told apart")
     chosen = chosen_number(names, label, "structures", sorted(names.values()))
-    found = []
+    found, kinds = [], set()
     for one in items(dataset, "ROIContourSequence"):
         if number(one, "ReferencedROINumber") != chosen:
             continue
@@ -113,9 +131,10 @@ def _contours(dataset: Any, label: Any) -> list[np.ndarray]:
             if kind not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR") or points is None or len(points) < 9:
                 raise Refusal(f"has parts of {names[chosen]!r} that enclose no area, such as points and open lines")
             found.append(points.reshape(-1, 3))
+            kinds.add(kind)
     if not found:
         raise Refusal(f"has no contours of {names[chosen]!r}")
-    return found
+    return found, "CLOSEDPLANAR_XOR" in kinds
 
 
 def _check_inside(places: list[np.ndarray], planes: np.ndarray, like: Volume) -> None:
@@ -128,13 +147,16 @@ def _check_inside(places: list[np.ndarray], planes: np.ndarray, like: Volume) ->
         )
 
 
-def _between(places: list[np.ndarray], heights: np.ndarray, like: Volume) -> np.ndarray:
+def _between(places: list[np.ndarray], heights: np.ndarray, like: Volume, is_exclusive: bool) -> np.ndarray:
     """Contours drawn on other slices: each slice has those of the drawn one next to it, half a gap away at most."""
     drawn, which = np.unique(np.round(heights, 3), return_inverse=True)
     gap = float(np.median(np.diff(drawn))) if len(drawn) > 1 else 1.0
     mask = np.zeros(like.shape, dtype=bool)
     _check_inside(places, np.rint(heights).astype(int), like)
-    layers = [fill([places[i][:, 1:] for i in np.flatnonzero(which == k)], like.shape[1:]) for k in range(len(drawn))]
+    layers = [
+        _slice([places[i][:, 1:] for i in np.flatnonzero(which == k)], like.shape[1:], is_exclusive)
+        for k in range(len(drawn))
+    ]
     for plane in range(like.shape[0]):
         nearest = int(np.abs(drawn - plane).argmin())
         if abs(drawn[nearest] - plane) <= gap / 2:
