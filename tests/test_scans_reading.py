@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 from pydicom import dcmread
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage
 
 from mmdls.scans import read_scan
@@ -81,26 +82,46 @@ def test_compressed_slices(tmp_path, syntax):
     assert (read_scan(tmp_path).array == stored - 1024).all()
 
 
-@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
-def test_slices_compressed_by_another_program(tmp_path, compressor):
-    stored = np.random.default_rng(0).integers(0, 2000, (3, 64, 64)).astype(np.int16)
-    write_series(tmp_path / "plain", stored)
-    (tmp_path / "small").mkdir()
-    for file in (tmp_path / "plain").iterdir():
-        image = sitk.Cast(sitk.ReadImage(str(file)), sitk.sitkInt16)
-        writer = sitk.ImageFileWriter()
-        writer.KeepOriginalImageUIDOn()
+def compress(stored, compressor, folder):
+    """The frames of slices as SimpleITK compresses them, and their transfer syntax."""
+    frames = []
+    for pixels in stored:
+        image, writer = sitk.GetImageFromArray(pixels[None]), sitk.ImageFileWriter()
         writer.UseCompressionOn()
         writer.SetCompressor(compressor)
-        writer.SetFileName(str(tmp_path / "small" / file.name))
+        writer.SetFileName(str(folder / "frame.dcm"))
         writer.Execute(image)
-        small, dataset = dcmread(tmp_path / "small" / file.name), dcmread(file)
-        dataset.file_meta.TransferSyntaxUID = small.file_meta.TransferSyntaxUID
-        dataset.PixelData, dataset.RescaleIntercept = small.PixelData, 0
-        dataset["PixelData"].is_undefined_length = True
-        assert dataset.file_meta.TransferSyntaxUID.is_compressed
-        dataset.save_as(tmp_path / "small" / file.name)
-    assert (read_scan(tmp_path / "small").array == stored - 1024).all()
+        small = dcmread(folder / "frame.dcm")
+        frames.append(get_frame(small.PixelData, 0, number_of_frames=1))
+    assert small.file_meta.TransferSyntaxUID.is_compressed
+    return frames, small.file_meta.TransferSyntaxUID
+
+
+def replace_pixels(path, frames, syntax):
+    dataset = dcmread(path)
+    dataset.file_meta.TransferSyntaxUID, dataset.PixelData = syntax, encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+@pytest.mark.parametrize("shown", ["MONOCHROME1", "MONOCHROME2"])
+def test_slices_compressed_by_another_program(tmp_path, compressor, shown):
+    stored = np.random.default_rng(0).integers(-500, 2000, (3, 64, 64)).astype(np.int16)
+    frames, syntax = compress(stored, compressor, tmp_path)
+    write_series(tmp_path / "ct", stored, PhotometricInterpretation=shown, RescaleSlope=2)
+    for file in (tmp_path / "ct").iterdir():
+        replace_pixels(file, [frames[int(file.stem[-1])]], syntax)
+    assert (read_scan(tmp_path / "ct").array == 2 * stored - 1024).all()
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000"])
+def test_several_slices_in_one_compressed_file_are_scaled_once(tmp_path, compressor):
+    stored = np.random.default_rng(0).integers(-500, 2000, (3, 64, 64)).astype(np.int16)
+    frames, syntax = compress(stored, compressor, tmp_path)
+    write_enhanced(tmp_path / "ct.dcm", stored)
+    replace_pixels(tmp_path / "ct.dcm", frames, syntax)
+    assert (read_scan(tmp_path / "ct.dcm").array == stored - 1024).all()
 
 
 def test_a_file_alone_is_one_slice(tmp_path):

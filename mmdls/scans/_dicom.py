@@ -1,5 +1,6 @@
 """Series of DICOM slices as volumes: sorted by position, or refused with the reason."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ _TOLERANCE = 0.1
 # What all slices of a scan share.
 _COMMON = ("Rows", "Columns", "FrameOfReferenceUID", "SOPClassUID", "SamplesPerPixel", "Modality", "PatientID",
            "ConvolutionKernel")  # fmt: skip
+# Elements that say what pixels are, and classes of objects that are nothing else: of one frame, of several.
+_PIXELS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+           "PixelRepresentation", "PixelData")  # fmt: skip
+_CAPTURES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3")
 # Compressions that only SimpleITK decodes.
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 
@@ -311,7 +316,7 @@ def pixels(path: Path, rows: int, columns: int) -> np.ndarray:
     dataset = open_dicom(path, pixels=True)
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
     try:
-        array = _by_simpleitk(path, dataset) if syntax in _JPEG_LOSSLESS else dataset.pixel_array
+        array = _by_simpleitk(dataset) if syntax in _JPEG_LOSSLESS else dataset.pixel_array
     except ImportError:
         raise
     except Exception:
@@ -325,14 +330,27 @@ def pixels(path: Path, rows: int, columns: int) -> np.ndarray:
     return array.reshape(-1, rows, columns)
 
 
-def _by_simpleitk(path: Path, dataset: Any) -> np.ndarray:
-    """Stored values of compressions that pydicom has no decoder for."""
+def _by_simpleitk(dataset: Any) -> np.ndarray:
+    """Stored values of compressions that pydicom has no decoder for.
+
+    SimpleITK gets a file of the pixels alone, since it would apply scales, or invert MONOCHROME1.
+    """
     import SimpleITK
 
-    image = SimpleITK.ReadImage(str(path), SimpleITK.sitkFloat64, "GDCMImageIO")
-    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-    # SimpleITK has applied the scale to whole numbers.
-    return np.rint((SimpleITK.GetArrayFromImage(image) - (intercept or 0)) / (slope or 1))
+    plain = pydicom().Dataset()
+    plain.file_meta = pydicom().dataset.FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
+    for tag in _PIXELS:
+        if tag in dataset:
+            plain[tag] = dataset[tag]
+    has_frames = text(dataset, "NumberOfFrames") not in ("", "1")
+    plain.SOPClassUID = plain.file_meta.MediaStorageSOPClassUID = _CAPTURES[has_frames]
+    plain.SOPInstanceUID = plain.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    plain.PhotometricInterpretation = "MONOCHROME2"
+    with tempfile.TemporaryDirectory(prefix="mmdls-") as place:
+        plain.save_as(Path(place) / "pixels.dcm", enforce_file_format=True)
+        image = SimpleITK.ReadImage(str(Path(place) / "pixels.dcm"), imageIO="GDCMImageIO")
+    return SimpleITK.GetArrayFromImage(image)
 
 
 def _scale(plane: Plane, modality: str) -> tuple[float, float]:
