@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.parts import Part as Part
+    from mmdls.persistence import export as export
     from mmdls.persistence import load as load
     from mmdls.persistence import save as save
     from mmdls.preparation import prepare_cohort as prepare_cohort
@@ -116,6 +117,7 @@ _HOME = {
     "SurvivalBoosting": "mmdls.estimators",
     "OptunaSearch": "mmdls.search",
     "Part": "mmdls.parts",
+    "export": "mmdls.persistence",
     "load": "mmdls.persistence",
     "save": "mmdls.persistence",
     "Trainer": "mmdls.training._trainer",

@@ -56,6 +56,7 @@ OPTIONAL = {
     "nibabel": ("imaging", "scans"),
     "monai": ("monai",),
     "fastrad": ("radiomics",),
+    "onnxscript": ("speed",),
     "radiomics": ("radiomics",),
     "SimpleITK": ("scans",),
     "pydicom": ("scans",),

@@ -495,6 +495,8 @@ def test_the_page_about_saving_runs(tmp_path, monkeypatch):
     text = (Path(__file__).parents[1] / "docs" / "saving.md").read_text()
     monkeypatch.chdir(tmp_path)
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        if "best_model.pt" in block or "mmdls.export" in block:  # tests/test_published.py and test_export.py
+            continue
         exec(compile(block, "docs/saving.md", "exec"), {})
 
 

@@ -8,6 +8,7 @@ import torch
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS
 from mmdls.estimators._published import CLINICAL, PET, RADIOMICS
+from mmdls.persistence import convert, load
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,11 @@ def test_a_checkpoint_predicts_from_a_table(checkpoint, table, reference):
     assert np.allclose(predicted["dfs"], reference["dfs_risk"], atol=1e-3)
     assert (predicted["subtype"].cat.codes == reference["subtype_logits"].argmax(axis=1)).all()
     assert (predicted["stage"].cat.codes == reference["tnm_logits"].argmax(axis=1)).all()
+
+
+def test_a_checkpoint_becomes_a_saved_model(checkpoint, table, tmp_path):
+    model = convert(checkpoint, tmp_path / "published.mmdls")
+    pd.testing.assert_frame_equal(load(tmp_path / "published.mmdls").predict(table), model.predict(table))
 
 
 def test_slices_are_brought_to_224(model, table):
