@@ -3,7 +3,7 @@
 import click
 
 import mmdls
-from mmdls.cli import _check, _prepare, _simulate, _zoo
+from mmdls.cli import _check, _evaluate, _prepare, _simulate, _zoo
 from mmdls.cli._commands import Commands, import_modules
 
 __all__ = ["main"]
@@ -39,6 +39,9 @@ def main() -> None:
 for _command in (
     _prepare.prepare,
     _check.check,
+    _evaluate.evaluate,
+    _evaluate.report,
+    _evaluate.compare,
     _zoo.zoo,
     _zoo.check_plugin,
     _simulate.simulate,
