@@ -3,7 +3,7 @@
 import click
 
 import mmdls
-from mmdls.cli import _check, _evaluate, _prepare, _simulate, _zoo
+from mmdls.cli import _check, _demo, _evaluate, _fit, _predict, _prepare, _simulate, _zoo
 from mmdls.cli._commands import Commands, import_modules
 
 __all__ = ["main"]
@@ -17,6 +17,7 @@ __all__ = ["main"]
     From scans to a report:
       mmdls simulate scans --scans --patients 12
       mmdls prepare scans/table.csv cohort --lesion-label lesion --lung-label lung-left --lung-label lung-right
+      mmdls fit cohort model.mmdls
 
     \b
     Exit codes: 0 done; 1 something is wrong with what was given; 2 wrong usage; 3 done, and something was found
@@ -39,11 +40,14 @@ def main() -> None:
 for _command in (
     _prepare.prepare,
     _check.check,
+    _fit.fit,
+    _predict.predict,
     _evaluate.evaluate,
     _evaluate.report,
     _evaluate.compare,
     _zoo.zoo,
     _zoo.check_plugin,
     _simulate.simulate,
+    _demo.demo,
 ):
     main.add_command(_command)
