@@ -97,3 +97,14 @@ def test_models_are_compared_on_the_same_folds(folder, tmp_path):
     )
     twice = ["--model", "clinical_cox", "--model", "clinical_cox"]
     assert "a name of its own" in run("compare", folder / "training.csv", tmp_path / "no", *ROLES, *twice, code=1)
+
+
+@pytest.mark.slow
+def test_a_network_of_a_cohort_folder_is_fitted_anew(tmp_path):
+    run("simulate", tmp_path / "cohort", "--patients", 20, "--slices", 1, "--image-size", 8)
+    X, y = mmdls.datasets.load_cohort(tmp_path / "cohort", return_X_y=True)
+    model = mmdls.MMDLS(n_members=1, trainer=mmdls.Trainer(max_epochs=1, verbose=0))
+    mmdls.save(model.fit(X[["clinical_age", "clinical_sex"]], y), tmp_path / "net.mmdls", data=(X, y))
+    options = ["--resamples", 5, "--horizon", 24]
+    said = run("report", tmp_path / "net.mmdls", tmp_path / "cohort", tmp_path / "net.html", *options, "--cv", 2)
+    assert "in 2 folds" in said and "CohortKFold(n_splits=2" in (tmp_path / "net.html").read_text()
