@@ -63,6 +63,16 @@ def test_a_table_is_fitted_and_patients_without_outcomes_predicted(tmp_path):
                                 "clinical=Age", code=1)  # fmt: skip
 
 
+def test_the_published_checkpoint_is_converted(data_dir, tmp_path):
+    checkpoint = data_dir / "mm_dls_reference" / "best_model.pt"
+    assert "published.mmdls" in run("convert", checkpoint, tmp_path / "published.mmdls", "--intended-use", "Research.")
+    model = mmdls.load(tmp_path / "published.mmdls")
+    assert set(model.tasks_) == {"subtype", "stage", "dfs", "os"}
+    assert len(json.loads((tmp_path / "published.mmdls.run.json").read_text())["inputs"]["checkpoint"]) == 64
+    assert "--force" in run("convert", checkpoint, tmp_path / "published.mmdls", code=1)
+    assert "nothing.pt" in run("convert", tmp_path / "nothing.pt", tmp_path / "other", code=1)
+
+
 @pytest.mark.slow
 def test_the_demonstration_ends_with_the_path_of_a_report(tmp_path):
     said = run("demo", tmp_path / "demo.html", "-q", "--patients", 40, "--model", "clinical_cox")

@@ -3,7 +3,7 @@
 import click
 
 import mmdls
-from mmdls.cli import _check, _demo, _evaluate, _fit, _predict, _prepare, _simulate, _zoo
+from mmdls.cli import _check, _convert, _demo, _evaluate, _fit, _predict, _prepare, _simulate, _zoo
 from mmdls.cli._commands import Commands, import_modules
 
 __all__ = ["main"]
@@ -47,6 +47,7 @@ for _command in (
     _evaluate.compare,
     _zoo.zoo,
     _zoo.check_plugin,
+    _convert.convert,
     _simulate.simulate,
     _demo.demo,
 ):
