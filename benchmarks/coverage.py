@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 
+from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.uncertainty import ConformalPredictor
 
@@ -129,7 +130,8 @@ def main(argv: list[str] | None = None) -> None:
         table = summarise(pd.concat([measure(draw) for draw in range(settings.draws)]))
     print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
     if settings.out is not None:
-        table.round(4).to_csv(settings.out, index=False)
+        with whole_file(settings.out) as path:
+            table.round(4).to_csv(path, index=False)
 
 
 if __name__ == "__main__":

@@ -78,8 +78,11 @@ class Settings:
 
 
 def lacking(name: str, X: pd.DataFrame) -> list[str]:
-    """The inputs of a registered model that a cohort lacks."""
-    return lacking_inputs(models[name].inputs, X)
+    """The inputs of a registered model that a cohort lacks; a model of whatever there is needs a table or an image."""
+    if not (inputs := models[name].inputs):
+        absent = lacking_inputs(("tables", "images"), X)
+        return absent if len(absent) == 2 else []
+    return lacking_inputs(inputs, X)
 
 
 def unable(name: str) -> str:

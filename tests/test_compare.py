@@ -626,7 +626,7 @@ def test_networks_stand_in_for_linear_models_where_these_do_not_answer(small, ca
     assert "radiomics_linear (radiomics_network stands in)" in capsys.readouterr().out
     causes = y.assign(death_time=1.0, death_cause=1)
     networks = ["clinical", "radiomics", "tables", "imaging", "multimodal"]
-    assert job.chosen("all", X, causes) == [f"{name}_network" for name in networks]
+    assert job.chosen("all", X, causes) == [*(f"{name}_network" for name in networks), "mmdls"]
     with pytest.raises(SystemExit, match="no model reads this cohort"):
         job.chosen("quick", X[[]], y)
 

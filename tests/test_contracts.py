@@ -24,14 +24,17 @@ from mmdls.modules import (
     RegressionHead,
     TabularNet,
 )
-from mmdls.registry import Registry, estimators
+from mmdls.registry import Registry, estimators, models
 from mmdls.testing import all_parts, check_part
 from mmdls.testing._parts import _CHECKS
+from mmdls.zoo._inputs import unavailable
 
 
 def marked(kind, name):
     if name == "radiomics_extractor" and find_spec("fastrad") is None:
         return pytest.param(kind, name, marks=pytest.mark.skip('needs pip install "mmdls[radiomics]"'))
+    if kind == "models" and (why := unavailable(models[name].build())):
+        return pytest.param(kind, name, marks=pytest.mark.skip(why))
     slow = kind == "models" and name in ("late_fusion", "published_network")  # for seconds
     return pytest.param(kind, name, marks=pytest.mark.slow if slow else ())
 

@@ -347,7 +347,7 @@ def test_kinds_of_slices_are_matched_without_regard_to_case(cohort):
     X = load_cohort(cohort).data
     assert X["lesion_image"].notna().all() and read_image(X.loc["P1", "lesion_image"]).shape == (1, 6, 5)
     (cohort / "P1" / "LESION").mkdir()
-    with pytest.raises(ValueError, match="differ in letter case only"):
+    with pytest.raises(ValueError, match="are both 'lesion' of a patient; keep one"):
         load_cohort(cohort)
 
 

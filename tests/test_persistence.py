@@ -104,6 +104,7 @@ def test_every_estimator_and_outcome_answers_the_same_in_another_process(tmp_pat
     same_in_another_process({f"{name}-{outcome}": fitted(name, outcome) for name, outcome in every}, tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_around_models_answers_the_same_in_another_process(tmp_path):
     small, X, y = small_study(MMDLS, "endpoints")
     scoring = make_scorers(y)
@@ -462,6 +463,7 @@ class Doubling(TransformerMixin, BaseEstimator):
         return self
 
 
+@pytest.mark.slow
 def test_a_part_of_a_notebook_is_saved_by_its_name_and_asked_for_where_it_is_unknown(tmp_path, monkeypatch):
     small, X, y = small_study(MMDLS, "boolean")
     small.set_params(modalities=[("age", AgeEncoder(), ["clinical_age"])])

@@ -213,7 +213,7 @@ def test_one_patient_s_failure_does_not_lose_the_others(lesion, n_jobs):
     assert np.isnan(found[1:4]).all() and np.isfinite(found[4]).all()
     assert list(model.failures_.index) == ["few", "suv"]
     assert "8 voxels are left in the mask, and min_voxels=64" in model.failures_.loc["few", "reason"]
-    assert "the image is in 'SUV', and 'HU' is needed" in model.failures_.loc["suv", "reason"]
+    assert "the image of patient 'suv' is in 'SUV', and 'HU' is needed" in model.failures_.loc["suv", "reason"]
 
 
 def test_what_was_computed_is_kept(lesion, tmp_path, monkeypatch):

@@ -259,7 +259,7 @@ def same_numbers_in_any_form(data: st.DataObject) -> None:
     assert_same(found, clean_numbers(name, seed, label, horizons, weighted), model.tolerance)
 
 
-@pytest.mark.parametrize("n", [150, pytest.param(1200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [60, pytest.param(1200, marks=pytest.mark.slow)])
 def test_one_cohort_in_any_form_gives_the_same_numbers(n):
     examples(same_numbers_in_any_form, n)
 
@@ -324,7 +324,7 @@ def damage_is_refused_or_told(data: st.DataObject) -> None:
         assert_same(found, clean_numbers(name, seed, label, (), False), model.tolerance)
 
 
-@pytest.mark.parametrize("n", [350, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [150, pytest.param(1500, marks=pytest.mark.slow)])
 def test_a_damaged_cohort_is_refused_by_name_or_told(n):
     examples(damage_is_refused_or_told, n)
 
@@ -349,6 +349,6 @@ def damage_is_refused_by_the_reader(data: st.DataObject) -> None:
     assert "decimal commas" in cohort.report.loc[expected.names[0], "changes"]  # '61,5' is a number here
 
 
-@pytest.mark.parametrize("n", [100, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [60, pytest.param(600, marks=pytest.mark.slow)])
 def test_the_reader_refuses_damage_by_name(n):
     examples(damage_is_refused_by_the_reader, n)

@@ -107,6 +107,7 @@ assert model.predict(X).notna().all(axis=None)
     )
 
 
+@pytest.mark.slow
 def test_a_search_finds_the_parts_of_an_installed_plugin_unasked(site):
     run(
         site,

@@ -248,7 +248,7 @@ def test_a_hopeless_learning_rate_is_stopped_by_the_held_out_patients():
 
     tables = [
         OptunaSearch(
-            MMDLS(trainer=Trainer(max_epochs=12, validation_fraction=0.4), random_state=0),
+            MMDLS(n_members=1, trainer=Trainer(max_epochs=12, validation_fraction=0.4), random_state=0),
             space,
             cv=CohortKFold(2, random_state=0),
             n_trials=len(rates),

@@ -71,7 +71,12 @@ def folds(cohort):
 
 def quick(kind, **params):
     """A model small enough for tests."""
-    quiet = {"hidden_features": 8, "trainer": Trainer(max_epochs=2, validation_fraction=0.0), "random_state": 0}
+    quiet = {
+        "n_members": 2,
+        "hidden_features": 8,
+        "trainer": Trainer(max_epochs=2, validation_fraction=0.0),
+        "random_state": 0,
+    }
     if "modalities" not in params:
         quiet["image_encoder"] = small_encoder()
     return kind(**(quiet | params))

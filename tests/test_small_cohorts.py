@@ -13,7 +13,7 @@ from mmdls.cohort import check_cohort
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.metrics import concordance_index, kaplan_meier, step_values
 
-DEFAULT = "quick=mmdls:trainer__max_epochs=2:hidden_features=8"
+DEFAULT = "quick=mmdls:n_members=1:trainer__max_epochs=2:hidden_features=8"
 
 
 @pytest.fixture(scope="module")

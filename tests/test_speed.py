@@ -25,6 +25,7 @@ def holds(device, megabytes, seconds=0.0):
     return step
 
 
+@pytest.mark.slow
 def test_arms_are_measured_in_processes_of_their_own():
     variants = {
         "small": _measuring.Variant(holds, {"megabytes": 1}),

@@ -23,7 +23,7 @@ from mmdls.cohort import Task
 from mmdls.encoders import Encoder
 from mmdls.registry import Registry
 
-__all__ = ["class_named", "class_reference", "function_named", "function_reference"]
+__all__ = ["UnregisteredError", "class_named", "class_reference", "function_named", "function_reference"]
 
 # What may stand in a file besides estimators, networks and tasks of these packages.
 _BASES: dict[str, tuple[type, ...]] = {
@@ -82,6 +82,10 @@ _REGISTRABLE = (BaseEstimator, nn.Module, Task, Encoder)
 _REGISTRIES = {value.kind: value for value in vars(registry).values() if isinstance(value, Registry)}
 
 
+class UnregisteredError(TypeError):
+    """A model holds a class of somebody else's that is in no registry, so that no file can name it."""
+
+
 def class_reference(cls: type, path: str) -> dict[str, Any]:
     """How a file names a class.
 
@@ -109,17 +113,16 @@ def class_reference(cls: type, path: str) -> dict[str, Any]:
                 return {"name": name, "registered": [kind, key]}
     if issubclass(cls, _REGISTRABLE) and (voucher := _voucher(cls.__module__)):
         return {"name": name, "registered": voucher}
+    refused = f"{path} is of class {name}, which a saved model may not hold"
     if cls.__name__ in ("KDTree", "BallTree"):
-        advice = "fit the neighbours with algorithm='brute'"
-    elif issubclass(cls, _REGISTRABLE):
+        raise TypeError(f"{refused}; fit the neighbours with algorithm='brute'.")
+    if issubclass(cls, _REGISTRABLE):
         kind = "estimators" if issubclass(cls, BaseEstimator) else "fusions"
-        advice = (
-            f"register it under a name of its own, as with mmdls.registry.{kind}.register('...'), in a module that can "
-            "be imported where the model is loaded"
+        raise UnregisteredError(
+            f"{refused}; register it under a name of its own, as with mmdls.registry.{kind}.register('...'), in a "
+            "module that can be imported where the model is loaded."
         )
-    else:
-        advice = "take it out of the model"
-    raise TypeError(f"{path} is of class {name}, which a saved model may not hold; {advice}.")
+    raise TypeError(f"{refused}; take it out of the model.")
 
 
 def class_named(reference: Any) -> type:
