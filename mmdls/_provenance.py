@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
@@ -53,10 +54,19 @@ def image_hash(X: pd.DataFrame) -> str:
 
 def versions() -> list[tuple[str, str]]:
     """Names and versions of Python, the system and the packages on which results depend."""
-    rows = [("Python", platform.python_version()), ("system", platform.platform())]
-    for package in _PACKAGES:
+    return [
+        ("Python", platform.python_version()),
+        ("system", platform.platform()),
+        *installed_versions(_PACKAGES).items(),
+    ]
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of those of some packages that are installed."""
+    found = {}
+    for package in packages:
         try:
-            rows.append((package, version(package)))
+            found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return rows
+    return found

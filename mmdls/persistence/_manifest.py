@@ -3,13 +3,12 @@
 import json
 import warnings
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pandas as pd
 from sklearn import exceptions
 
-from mmdls._provenance import data_hash, image_hash, versions
+from mmdls._provenance import data_hash, image_hash, installed_versions, versions
 from mmdls._secrets import without_secrets
 
 __all__ = ["FORMAT", "InconsistentVersionWarning", "check_format", "make_manifest", "warn_of_versions"]
@@ -63,7 +62,7 @@ def make_manifest(
         JSON.
     """
     found = {name.lower() if name == "Python" else name: number for name, number in versions() if name != "system"}
-    found |= {name: number for name in packages if (number := _version(name))}
+    found |= installed_versions(packages)
     settings = {name: without_secrets(repr(value)) for name, value in model.get_params(deep=True).items()}
     return {
         "format": FORMAT,
@@ -89,17 +88,19 @@ def check_format(manifest: Any, path: Any) -> None:
         saved = manifest.get("versions", {}) if isinstance(manifest.get("versions"), dict) else {}
         raise ValueError(
             f"{str(path)!r} has format {number}, saved by mmdls {saved.get('mmdls', 'of a later version')}; this is "
-            f"mmdls {_version('mmdls')}, which reads formats up to {FORMAT}. Update mmdls."
+            f"mmdls {installed_versions(['mmdls']).get('mmdls')}, which reads formats up to {FORMAT}. Update mmdls."
         )
 
 
 def warn_of_versions(manifest: Mapping[str, Any], path: Any) -> None:
     """Warn with :class:`InconsistentVersionWarning` if the libraries of the file are not those of this process."""
     here = {name.lower() if name == "Python" else name: number for name, number in versions()}
+    saved = dict(manifest["versions"])
+    here = installed_versions(saved) | here
     other = [
-        f"{name} {said} (here {here.get(name) or _version(name) or 'not installed'})"
-        for name, said in dict(manifest["versions"]).items()
-        if said != (here.get(name) or _version(name))
+        f"{name} {said} (here {here.get(name, 'not installed')})"
+        for name, said in saved.items()
+        if said != here.get(name)
     ]
     if other:
         warnings.warn(
@@ -114,13 +115,6 @@ def warn_of_versions(manifest: Mapping[str, Any], path: Any) -> None:
 def as_json(content: Any) -> bytes:
     """The bytes of JSON, the same for the same content."""
     return json.dumps(content, ensure_ascii=True, allow_nan=False, indent=None, separators=(",", ":")).encode()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _tasks(model: Any) -> list[dict[str, Any]]:

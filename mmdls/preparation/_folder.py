@@ -6,7 +6,6 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls._files import whole_file
+from mmdls._provenance import installed_versions
 from mmdls.datasets._slices import SLICE_FOLDERS
 
 try:
@@ -190,13 +190,8 @@ def versions(settings: Mapping[str, Any]) -> dict[str, str]:
     """
     radiomics = settings["radiomics"]
     engine = () if radiomics is None else _ENGINES[radiomics.get("engine", "fastrad")]
-    found = {"python": platform.python_version()}
-    for package in (*_PACKAGES, *engine):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue  # an extra that is not installed takes no part
-    return found
+    # An extra that is not installed takes no part.
+    return {"python": platform.python_version()} | installed_versions([*_PACKAGES, *engine])
 
 
 def _as_json(content: Any) -> str:
