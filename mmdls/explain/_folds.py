@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from mmdls.cohort import Task, align_rows, find_tasks, modalities, refuse_other_tables
+from mmdls.cohort import Task, modalities, refuse_other_tables
 from mmdls.evaluation import resample_predictions
 from mmdls.evaluation._predict import HORIZONS, answers, time_grid
 from mmdls.metrics import percentile_interval
 from mmdls.training._inputs import outcome_table, rows_with_values
-from mmdls.zoo._folds import for_all_tasks, splits_of, splitter_of
+from mmdls.zoo._folds import aligned_groups, for_all_tasks, splits_of, splitter_of
 from mmdls.zoo._per_task import fit_with_groups
 
 __all__ = ["Fold", "blocks_of", "checked", "chosen_metrics", "left_out", "masked", "metric_draws", "present", "spread"]
@@ -31,8 +31,7 @@ def checked(X: pd.DataFrame, y: Any, groups: Any) -> tuple[pd.DataFrame, pd.Seri
     refuse_other_tables(X, "X")
     if not isinstance(X, pd.DataFrame):
         raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
-    y = outcome_table(y, X.index)
-    return y, None if groups is None else pd.Series(np.asarray(align_rows(groups, X.index, "groups")), X.index)
+    return outcome_table(y, X.index), aligned_groups(groups, X.index)
 
 
 def blocks_of(X: pd.DataFrame, named: Mapping[str, Any] | None, most: int | None = None) -> dict[str, list[str]]:
@@ -112,8 +111,3 @@ def spread(draws: np.ndarray, confidence_level: float) -> tuple[float, float, fl
     """Value and percentile interval of what stands for all patients first, then for resamples."""
     low, high = percentile_interval(draws[1:], confidence_level) if len(draws) > 1 else (np.nan, np.nan)
     return float(draws[0]), float(low), float(high)
-
-
-def tasks_of(y: pd.DataFrame) -> dict[str, Task]:
-    """The tasks of some outcomes."""
-    return dict(find_tasks(y))

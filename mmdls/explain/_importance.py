@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from mmdls.cohort import find_tasks
 from mmdls.explain._folds import (
     Fold,
     blocks_of,
@@ -21,7 +22,6 @@ from mmdls.explain._folds import (
     predicted,
     present,
     spread,
-    tasks_of,
 )
 from mmdls.zoo._folds import for_all_tasks
 from mmdls.zoo._per_task import fit_with_groups
@@ -120,7 +120,7 @@ def modality_importance(
     """
     y, groups = checked(X, y, groups)
     blocks = blocks_of(X, modalities, _MOST)
-    names, tasks = list(blocks), tasks_of(y)
+    names, tasks = list(blocks), find_tasks(y)
     chosen = chosen_metrics(tasks, metric)
     here = present(X, blocks)
     subsets = [subset for size in range(len(names) + 1) for subset in combinations(range(len(names)), size)]

@@ -8,8 +8,8 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from mmdls.cohort import modalities
-from mmdls.explain._folds import checked, chosen_metrics, left_out, metric_draws, predicted, spread, tasks_of
+from mmdls.cohort import find_tasks, modalities
+from mmdls.explain._folds import checked, chosen_metrics, left_out, metric_draws, predicted, spread
 
 __all__ = ["feature_importance"]
 
@@ -81,7 +81,7 @@ def feature_importance(
             f"n_repeats must be 1 or more, and correlation above 0 and at most 1; got {n_repeats} and {correlation}."
         )
     y, groups = checked(X, y, groups)
-    tasks = tasks_of(y)
+    tasks = find_tasks(y)
     chosen = chosen_metrics(tasks, metric)
     together = _correlated(X, [c for columns in modalities(X).values() for c in columns], correlation)
     rng = np.random.default_rng(random_state)

@@ -13,12 +13,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import Task, align_rows, find_tasks, refuse_other_tables
+from mmdls.cohort import Task, find_tasks, refuse_other_tables
 from mmdls.evaluation._predict import answers
 from mmdls.training._inputs import outcome_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring, ModelledCensoring, just_before
 from mmdls.uncertainty._scores import SCORES, class_scores, uniform_by_id
-from mmdls.zoo._folds import for_all_tasks, splits_of, splitter_of
+from mmdls.zoo._folds import aligned_groups, for_all_tasks, splits_of, splitter_of
 from mmdls.zoo._per_task import answer_of, fit_with_groups
 
 __all__ = ["ConformalPredictor"]
@@ -180,7 +180,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         if not isinstance(X, pd.DataFrame):
             raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
         y = outcome_table(y, X.index)
-        groups = None if groups is None else pd.Series(np.asarray(align_rows(groups, X.index, "groups")), X.index)
+        groups = aligned_groups(groups, X.index)
         random = check_random_state(self.random_state)
         self._seed = random.randint(2**31 - 1)
         own, tasks = self._groups(X), find_tasks(y)

@@ -17,7 +17,7 @@ from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
-from mmdls.zoo._folds import Fit, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
+from mmdls.zoo._folds import Fit, aligned_groups, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
 from mmdls.zoo._inputs import lacking_inputs, missing_inputs, unavailable
 
 __all__ = ["Comparison", "compare_models", "folds_of", "groups_of", "of_main_metric"]
@@ -235,14 +235,11 @@ def compare_models(
 
 def groups_of(groups: Any, X: pd.DataFrame) -> pd.Series | None:
     """Groups by patient, given as values or as the name of a column of X; KeyError if there is no such column."""
-    if groups is None:
-        return None
-    if isinstance(groups, str):
-        if groups not in X.columns:
-            raise KeyError(f"groups names {groups!r}; X has the columns {list(X.columns)[:30]}.")
-        return X[groups]
-    values = align_rows(groups, X.index, "groups")
-    return values if isinstance(values, pd.Series) else pd.Series(values, X.index)
+    if not isinstance(groups, str):
+        return aligned_groups(groups, X.index)
+    if groups not in X.columns:
+        raise KeyError(f"groups names {groups!r}; X has the columns {list(X.columns)[:30]}.")
+    return X[groups]
 
 
 def folds_of(splits: Sequence[tuple], index: pd.Index) -> pd.Series:

@@ -12,7 +12,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.frozen import FrozenEstimator
 from sksurv.base import SurvivalAnalysisMixin
 
-from mmdls.cohort import find_tasks
+from mmdls.cohort import align_rows, find_tasks
 from mmdls.estimators._risk_groups import risk_group
 from mmdls.evaluation import risk_cutpoints
 from mmdls.evaluation._predict import answers
@@ -22,6 +22,7 @@ from mmdls.zoo._per_task import OneModelPerTask, fit_with_groups, last_step
 
 __all__ = [
     "Fit",
+    "aligned_groups",
     "fit_fold",
     "for_all_tasks",
     "kinds_of",
@@ -56,6 +57,14 @@ class Fit:
 def splitter_of(cv: Any, random_state: Any) -> Any:
     """The splitter that a number of folds means; anything else as it is."""
     return CohortKFold(int(cv), random_state=random_state) if isinstance(cv, int | np.integer) else cv
+
+
+def aligned_groups(groups: Any, index: pd.Index) -> pd.Series | None:
+    """Groups of rows that belong together, in the order of an index; None for none."""
+    if groups is None:
+        return None
+    values = align_rows(groups, index, "groups")
+    return values if isinstance(values, pd.Series) else pd.Series(values, index)
 
 
 def splits_of(cv: Any, X: pd.DataFrame, y: pd.DataFrame, groups: Any) -> list[tuple]:
