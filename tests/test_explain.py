@@ -1,8 +1,6 @@
 """Importances keep their laws, and the next examination is the one that tells most."""
 
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from mmdls.explain import feature_importance, modality_importance, which_exam_next
 from mmdls.explain._folds import masked
 from mmdls.explain._importance import _shapley
+from tests.pages import code_of
 
 
 def patients(n=240, seed=0, missing=0.0):
@@ -235,8 +234,7 @@ def test_a_patient_who_lacks_nothing_is_refused(told):
 
 def test_the_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "docs" / "explanation.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    code = code_of("docs/explanation.md")
     less = {
         "make_nsclc_cohort(400, n_slices=2, image_size=32": "make_nsclc_cohort(60, n_slices=1, image_size=8",
         "max_epochs=40)": "max_epochs=1), n_members=1",

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 import warnings
@@ -34,6 +33,7 @@ from mmdls.model_selection import CohortKFold
 from mmdls.persistence._archive import checksums
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
+from tests.pages import blocks_of
 from tests.test_matrix import cells
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*")
@@ -494,9 +494,8 @@ def test_an_unregistered_class_is_refused(tmp_path):
 
 
 def test_the_page_about_saving_runs(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[1] / "docs" / "saving.md").read_text()
     monkeypatch.chdir(tmp_path)
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for block in blocks_of("docs/saving.md"):
         if "best_model.pt" in block or "mmdls.export" in block:  # tests/test_published.py and test_export.py
             continue
         exec(compile(block, "docs/saving.md", "exec"), {})

@@ -20,6 +20,7 @@ from mmdls.preparation import _folder, _patient, _prepare
 from mmdls.preparation._identity import identifiers, is_identifying, without_identity
 from mmdls.scans import Volume, read_mask, read_scan, write_nifti
 from tests import scanner
+from tests.pages import code_of, page
 
 pytest.importorskip("nibabel", reason='needs pip install "mmdls[scans]"')
 dcmread = pytest.importorskip("pydicom", reason='needs pip install "mmdls[scans]"').dcmread
@@ -720,6 +721,5 @@ def test_from_simulated_scans_to_a_report(tmp_path):
 @pytest.mark.slow
 def test_the_page_about_preparation_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[1] / "docs" / "preparation.md").read_text(encoding="utf-8")
-    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "preparation.md", "exec"), {})
-    assert capsys.readouterr().out.strip() == re.search(r"```\n(\{.*\})\n```", page)[1]
+    exec(compile(code_of("docs/preparation.md"), "preparation.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"```\n(\{.*\})\n```", page("docs/preparation.md"))[1]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from benchmarks.cohorts import load_r01
 from mmdls import ClinicalCox, TabularEncoder
 from mmdls.cohort import Cohort, check_target, find_tasks, modalities, read_cohort, reconcile_endpoints
+from tests.pages import code_of, page
 
 DAYS = [31, 400, 1234, 90, 365]
 IDS = ["007", "012", "P-3", "4", "0005"]
@@ -959,10 +960,9 @@ def test_a_number_alone_means_a_missing_cell_and_names_a_column_without_header()
 
 def test_the_page_about_tables_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the report is written there
-    page = (Path(__file__).parents[1] / "docs" / "tables.md").read_text(encoding="utf-8")
     names: dict = {}
-    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "tables.md", "exec"), names)
-    printed = re.search(r"```\n(4 patients.*?)```", page, re.DOTALL)[1]
+    exec(compile(code_of("docs/tables.md"), "tables.md", "exec"), names)
+    printed = re.search(r"```\n(4 patients.*?)```", page("docs/tables.md"), re.DOTALL)[1]
     assert repr(names["cohort"]) == printed.strip()
     assert (tmp_path / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 

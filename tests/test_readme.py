@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mmdls
+from tests.pages import code_of
 
 ROOT = Path(__file__).parents[1]
 SMALLER = {
@@ -22,7 +23,7 @@ SMALLER = {
 
 
 def test_the_readme_runs():
-    code = "\n".join(re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL))
+    code = code_of("README.md")
     for shown, smaller in SMALLER.items():
         assert shown in code, shown
         code = code.replace(shown, smaller)

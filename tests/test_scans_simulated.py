@@ -1,13 +1,13 @@
 """The whole way of simulated patients: what was drawn is what the files give back."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmdls.datasets import make_scans
 from mmdls.scans import crop_mm, read_mask, read_scan, resample, slices_around_largest_area
+from tests.pages import code_of, page
 
 pytest.importorskip("pydicom")
 
@@ -51,6 +51,5 @@ def test_the_same_seed_gives_the_same_files(cohort, tmp_path):
 @pytest.mark.slow
 def test_the_page_about_scans_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    page = (Path(__file__).parents[1] / "docs" / "scans.md").read_text(encoding="utf-8")
-    exec(compile("\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), "scans.md", "exec"), {})
-    assert capsys.readouterr().out.strip() == re.search(r"```\n(\d.* mL)\n```", page)[1]
+    exec(compile(code_of("docs/scans.md"), "scans.md", "exec"), {})
+    assert capsys.readouterr().out.strip() == re.search(r"```\n(\d.* mL)\n```", page("docs/scans.md"))[1]

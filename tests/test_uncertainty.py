@@ -1,8 +1,6 @@
 """Conformal sets and bounds hold as often as they say, for any model, and say so where they cannot."""
 
-import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,6 +17,7 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.uncertainty import ConformalPredictor, coverage_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring
 from mmdls.uncertainty._scores import SCORES, class_scores, uniform_by_id
+from tests.pages import code_of
 
 
 def patients(n, seed=0):
@@ -289,8 +288,7 @@ def test_wrong_input_is_refused_with_a_cure():
 
 
 def test_the_page_runs():
-    text = (Path(__file__).parents[1] / "docs" / "uncertainty.md").read_text(encoding="utf-8")
-    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    code = code_of("docs/uncertainty.md")
     names: dict = {}
     exec(compile(code, "docs/uncertainty.md", "exec"), names)
     assert names["stage"].predict(names["tables"])["stage"].isna().any()
