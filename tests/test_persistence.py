@@ -172,7 +172,8 @@ VALUES = [
 @pytest.mark.parametrize("value", [v for v in VALUES if v is not pd.CategoricalDtype], ids=lambda v: type(v).__name__)
 def test_a_value_comes_back_as_it_was(value, tmp_path):
     found = again(FunctionTransformer(kw_args={"value": [value, ClinicalCox()]}), tmp_path).kw_args["value"][0]
-    assert type(found) is type(value) and repr(found) == repr(value)
+    assert type(found) is type(value)
+    assert repr(found) == repr(value) or (isinstance(value, set) and found == value)
 
 
 ARRAYS = [

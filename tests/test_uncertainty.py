@@ -74,6 +74,33 @@ def test_contiguous_least_ambiguous_sets_are_those_of_the_definition():
     assert class_scores(probability, "lac").tolist() == [[0.65, 0.95, 0.4]]
 
 
+class _Favourite(LogisticRegression):
+    """Prefers the lowest class or the highest, by whether the first patient was there in training."""
+
+    def fit(self, X, y):
+        self.favours_lowest = "P0" in X.index
+        return super().fit(X, y)
+
+    def predict_proba(self, X):
+        row = [0.6, 0.3, 0.1]
+        return np.tile(row if self.favours_lowest else row[::-1], (len(X), 1))
+
+
+def test_sets_of_ordered_classes_have_no_gap_where_the_models_of_folds_disagree():
+    X, y, _ = patients(60)
+    X, y = X[FEATURES], y[["stage"]]
+    rare = (y["stage"] != "II") | (np.arange(60) < 12)
+    options = {"random_state": 0, "cv": 2, "confidence_level": 0.35}
+    held = {
+        contiguous: ConformalPredictor(_Favourite(), contiguous=contiguous, **options)
+        .fit(X[rare], y[rare])
+        .predict_sets(X)["stage"]
+        for contiguous in (False, True)
+    }
+    assert (held[False] == [True, False, True]).all(axis=None)
+    assert held[True].all(axis=None)
+
+
 def test_the_random_share_depends_on_the_patient_alone():
     index = pd.Index([f"P{i}" for i in range(2000)])
     share = uniform_by_id(index, 3, "stage")

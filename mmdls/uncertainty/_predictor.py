@@ -318,8 +318,10 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             if self.tasks_[name].has_classes:
                 below, n = self._weight_below(name, levels, groups, side="left")
                 most = np.ceil(self.confidence_level * (n + 1) - _ROUNDING)
-                columns = pd.Index(list(self.tasks_[name].classes), dtype=object)
-                sets[name] = pd.DataFrame(below < most[:, None], X.index, columns)
+                task, held = self.tasks_[name], below < most[:, None]
+                if self.contiguous and task.is_ordered:
+                    held = _without_gaps(held)
+                sets[name] = pd.DataFrame(held, X.index, pd.Index(list(task.classes), dtype=object))
         return sets
 
     def predict_lower_bounds(self, X: pd.DataFrame) -> pd.DataFrame:
@@ -414,6 +416,13 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
                 weight = np.r_[0.0, part["weight"].cumsum()]
                 total[rows] += weight[np.searchsorted(part["score"], level[rows], side=side)]
         return total, n
+
+
+def _without_gaps(held: np.ndarray) -> np.ndarray:
+    """Sets (n, K) with the classes between any two of theirs; models of two folds may start at classes apart."""
+    from_below = np.logical_or.accumulate(held, axis=1)
+    from_above = np.logical_or.accumulate(held[:, ::-1], axis=1)[:, ::-1]
+    return from_below & from_above
 
 
 def _is_endpoint(task: Task) -> bool:
