@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import ComBat as ComBat
     from mmdls.estimators import CorrelationFilter as CorrelationFilter
     from mmdls.estimators import CoxNet as CoxNet
+    from mmdls.estimators import FrozenFeatures as FrozenFeatures
     from mmdls.estimators import LungLesionSegmentor as LungLesionSegmentor
     from mmdls.estimators import MultimodalClassifier as MultimodalClassifier
     from mmdls.estimators import MultimodalSurvival as MultimodalSurvival
@@ -101,6 +102,7 @@ _HOME = {
     "SignWeightedBagging": "mmdls.estimators",
     "SignWeightedClassifier": "mmdls.estimators",
     "SliceEncoder": "mmdls.estimators",
+    "FrozenFeatures": "mmdls.estimators",
     "LungLesionSegmentor": "mmdls.estimators",
     "TabularEncoder": "mmdls.estimators",
     "ComBat": "mmdls.estimators",

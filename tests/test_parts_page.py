@@ -27,6 +27,28 @@ sources and parameters stand in the docstring of each: `help(mmdls.registry.fusi
 of a slot but those marked with *, and of each the parameters named here. Backbones are also the networks of MONAI, by
 `"monai:<Name>"`; `SliceEncoder(weights=...)` starts one from weights of a file. How to add one:
 [architecture.md](architecture.md), "Adding a part".
+
+## Foundation models
+
+`FrozenFeatures` is an image encoder around any network or function from images to vectors, such as a foundation model
+for CT. The model itself does not train and sees each patient once, whatever number of folds, trials and fits follows:
+
+```python
+from mmdls import MMDLS, FrozenFeatures, SliceEncoder
+
+encoder = FrozenFeatures(
+    network,  # images (k, 3, 224, 224), from 0 to 1 -> vectors (k, D), or maps
+    images=SliceEncoder(image_size=224, max_slices=32),  # how slices are read
+    n_channels=3,
+    memory="features",  # a folder, for other processes and later days
+)
+model = MMDLS(image_encoder=encoder)
+```
+
+Features are found again by the contents of image and mask, the settings of reading, and the weights of the network. A
+function has no weights to be known by, so in a folder it needs `model_name="<name and version>"`. `model_origin_` of
+the fitted encoder keeps name and hash. A saved model holds the weights of the network, whose class must be registered
+(`mmdls.registry.backbones.register("my_network")`); a function cannot be saved.
 """
 
 

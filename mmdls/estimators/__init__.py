@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mmdls.estimators._comparators import ClinicalCox as ClinicalCox
     from mmdls.estimators._comparators import RadiomicsCox as RadiomicsCox
     from mmdls.estimators._coxnet import CoxNet as CoxNet
+    from mmdls.estimators._frozen import FrozenFeatures as FrozenFeatures
     from mmdls.estimators._mmdls import MMDLS as MMDLS
     from mmdls.estimators._pet_features import PETFeatures as PETFeatures
     from mmdls.estimators._radiomics_extractor import RadiomicsExtractor as RadiomicsExtractor
@@ -33,6 +34,7 @@ _HOME = {
     "ClinicalCox": "_comparators",
     "RadiomicsCox": "_comparators",
     "CoxNet": "_coxnet",
+    "FrozenFeatures": "_frozen",
     "MMDLS": "_mmdls",
     "PETFeatures": "_pet_features",
     "RadiomicsExtractor": "_radiomics_extractor",

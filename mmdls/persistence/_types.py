@@ -170,7 +170,8 @@ def function_reference(function: Any, path: str) -> str:
     raise TypeError(
         f"{path} is the function {getattr(function, '__qualname__', function)!r}; a saved model holds no code. "
         "Functions of sklearn.metrics and mmdls.metrics, and those of numpy that work on every element, are saved by "
-        "name. Replace it by one of them, or by a registered class; of a search, save best_estimator_ alone."
+        "name. Replace it by one of them, or by a registered class (a function from images to features: by one derived "
+        "from nn.Module); of a search, save best_estimator_ alone."
     )
 
 
