@@ -15,6 +15,7 @@ from mmdls.cohort import (
     find_tasks,
     modalities,
     survival_target,
+    warn_unused,
 )
 
 
@@ -71,6 +72,17 @@ def test_vectors_are_a_modality_by_the_name_of_their_column():
         modalities(pd.DataFrame(columns=["ct_image", "ct_vectors"]))
     with pytest.raises(ValueError, match="both images or vectors and a block of numbers called .*path"):
         modalities(pd.DataFrame(columns=["path_vectors", "path_grade"]))
+
+
+def test_the_inverse_difference_of_radiomics_is_no_identifier():
+    X = pd.DataFrame({"radiomics_glcm_id": [1.0, 1.0], "radiomics_case_id": [1.0, 2.0]})
+    assert modalities(X) == {"radiomics": ["radiomics_glcm_id"]}
+
+
+def test_masks_that_no_model_reads_are_named_with_the_cure():
+    X = pd.DataFrame({"ct_mask": [f"{i}.nii" for i in range(12)], "clinical_id": range(12)})
+    with pytest.warns(UserWarning, match=r"masks \['ct_mask'\].*'ct_image', 'ct_mask'.*\['clinical_id'\].*identify"):
+        warn_unused(X, list(X.columns), "")
 
 
 def test_free_text_is_no_identifier_but_a_feature_that_models_refuse():

@@ -34,7 +34,7 @@ def simulate(folder: Path, patients: int, scans: bool, slices: int, image_size: 
             raise Failed(f"{str(folder)!r} was not written by this command; remove it yourself.")
         shutil.rmtree(folder)
     if scans:
-        made = mmdls.datasets.make_scans(folder, patients, random_state=seed)
+        made = mmdls.datasets.make_scans(folder, patients, noise=20, random_state=seed)
         paths = made.scans.map(lambda path: Path(path).relative_to(folder).as_posix())
         table = paths.rename(columns={"structures": "lesion"}).assign(lung=paths["structures"])
         write_table(table.join(made.data).join(made.target), folder / "table.csv", index_label="patient_id")

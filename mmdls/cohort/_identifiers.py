@@ -7,7 +7,8 @@ import pandas as pd
 
 __all__ = ["is_free_text", "is_identifier", "is_identifier_name"]
 
-_NAME = re.compile(r"(^|[^a-z0-9])((patient|case|study|subject|person|hospital)?id|pid|mrn|uid|uuid)$")
+# "glcm_id" is a measurement of radiomics, the inverse difference.
+_NAME = re.compile(r"(^|[^a-z0-9])(?<!glcm_)((patient|case|study|subject|person|hospital)?id|pid|mrn|uid|uuid)$")
 _FEWEST = 10
 _FEWEST_TEXTS = 5
 _WORDS = 5

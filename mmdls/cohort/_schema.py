@@ -77,13 +77,19 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
     stacklevel : int, default=3
         As in :func:`warnings.warn`.
     """
-    identifiers = [c for c in unused if is_identifier(X[c])]
-    others = [c for c in unused if c not in identifiers]
+    masks = [c for c in unused if cell_kind(c) == "masks"]
+    identifiers = [c for c in unused if c not in masks and is_identifier(X[c])]
+    others = [c for c in unused if c not in masks and c not in identifiers]
     sentences = []
     if others:
         sentences.append(
             f"The columns {others} of X are not used, since a feature is called '<block>_<name>' and an image "
             "'<name>_image'."
+        )
+    if masks:
+        sentences.append(
+            f"The masks {masks} of X are not used, since a mask is read only beside its image, if both are named: "
+            "modalities={'ct': ['ct_image', 'ct_mask'], ...}."
         )
     if identifiers:
         sentences.append(f"The columns {identifiers} of X are not used, since they identify patients.")

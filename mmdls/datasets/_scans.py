@@ -31,7 +31,8 @@ def make_scans(folder: str | PathLike, n_patients: int = 4, *, noise: float = 0.
     """Simulate patients with lung cancer, and write their CT, PET and contours as DICOM.
 
     Patients and outcomes are those of :func:`make_nsclc_cohort`. The lesion is a ball in a lung, of the diameter and
-    the SUV of the patient; the PET stores activity at the time of the scan, with another slope in every slice.
+    the SUV of the patient, but of 2 to 8 cm: smaller ones have too few voxels for radiomics. The PET stores activity
+    at the time of the scan, with another slope in every slice.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ class _Patient:
     """A body of ellipsoids, in mm from its middle to the head, the back and the left."""
 
     def __init__(self, row: pd.Series, rng: np.random.Generator):
-        self.radius = float(np.clip(row["clinical_diameter"] * 5, 6, 40))
+        self.radius = float(np.clip(row["clinical_diameter"] * 5, 10, 40))
         self.suv = float(row["pet_suvmean"])
         self.weight = float(rng.uniform(50, 95))
         self.dose = float(np.round(self.weight * rng.uniform(3.5, 4.5)) * 1e6)
