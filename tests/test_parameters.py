@@ -47,6 +47,7 @@ WRONG_TRAINING = {
     "device": [0, None],
     "verbose": ["loud", -1],
     "callbacks": ["print", [print], [("name", 3)]],
+    "checkpoint": [3, True],
 }
 X = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 2)), columns=["clinical_x", "clinical_z"])
 ENDPOINT = pd.DataFrame({"os_time": np.arange(1.0, 21), "os_event": np.arange(20) % 2})

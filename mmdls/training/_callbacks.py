@@ -63,15 +63,20 @@ class _Progress(Callback):
         return {k: v for k, v in self.__dict__.items() if k != "bar_"}
 
 
-class _ClipEach(Callback):
-    """Limit the norm of the gradient of each member of an ensemble on its own."""
+class _Gradients(Callback):
+    """Gradients must be finite; limit their norm for each member of an ensemble on its own."""
 
-    def __init__(self, norm: float):
-        self.norm = norm
+    def __init__(self, limit: float | None):
+        self.limit = limit
 
-    def on_grad_computed(self, net, **kwargs):
+    def on_grad_computed(self, net, batch=None, **kwargs):
         for member in net.module_.members:
-            torch.nn.utils.clip_grad_norm_(member.parameters(), self.norm)
+            weights = [weight for weight in member.parameters() if weight.grad is not None]
+            norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights])
+            if not torch.isfinite(norm):
+                net.refuse_gradients(member, batch[0])
+            if self.limit is not None:
+                torch.nn.utils.clip_grads_with_norm_(weights, self.limit, norm)
 
 
 def _silent(*_: Any) -> None:

@@ -1,10 +1,12 @@
 """Device, precision and micro-batch size of the computation."""
 
 import threading
+import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,13 +16,16 @@ from mmdls.encoders import BagData
 from mmdls.modules import BagNet
 from mmdls.training._ranks import Ranks, own_device
 
-__all__ = ["Compute", "channels_last", "seeded"]
+__all__ = ["Compute", "channels_last", "seeded", "within_memory"]
+
+Result = TypeVar("Result")
 
 # torch.manual_seed is global: two fits in two threads would draw from one stream, and neither would be reproducible.
 _RANDOM_STATE_LOCK = threading.RLock()
 # Bytes of the widest feature map of one micro-batch. On a CPU it fits into the cache, and stays below 32 MiB, above
 # which the C library requests new pages from the system at every allocation; on a GPU it occupies all multiprocessors.
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
+_MOST_ITEMS = 1024
 
 
 def channels_last(network: nn.Module) -> None:
@@ -55,6 +60,8 @@ class Compute:
         Memory for graphs of the first pass that are kept, so that their items need not be encoded again.
     ranks : Ranks, default=Ranks()
         The processes that train together and divide the items of bags among them.
+    n_halvings : int, default=0
+        How often micro-batches were halved, since memory was too small for them.
     """
 
     device: str = "cpu"
@@ -63,6 +70,7 @@ class Compute:
     compile: bool = False
     kept_bytes: int = 128 * 2**20
     ranks: Ranks = field(default_factory=Ranks)
+    n_halvings: int = 0
 
     def __post_init__(self) -> None:
         if self.precision not in ("float32", "bf16"):
@@ -106,9 +114,10 @@ class Compute:
         """Divide the items from start to stop into micro-batches."""
         if self.micro_batch_size == "auto":
             widest, _ = self.item_bytes(encoder, data)
-            size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, 1024))
+            size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, _MOST_ITEMS))
         else:
             size = int(self.micro_batch_size)
+        size = max(size >> self.n_halvings, 1)
         return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
     def item_bytes(self, encoder: BagNet, data: BagData) -> tuple[int, int]:
@@ -119,6 +128,57 @@ class Compute:
             known[data.item_shape] = _map_sizes(encoder, data.item_shape)
         widest, total = known[data.item_shape]
         return width * widest, width * total
+
+
+def within_memory(
+    compute: Compute, work: Callable[[Compute], Result], again: Callable[[Compute], None] = lambda smaller: None
+) -> Result:
+    """Work whose memory is that of a micro-batch; where it is too large, the work is done again with half of it.
+
+    Parameters
+    ----------
+    compute : Compute
+    work : callable
+        ``work(compute)``.
+    again : callable, default=None
+        ``again(smaller)`` is called before the work is done again.
+
+    Returns
+    -------
+    What the work returns.
+
+    Warns
+    -----
+    UserWarning
+        Where micro-batches are halved.
+    """
+    while True:
+        try:
+            return work(compute)
+        except (MemoryError, RuntimeError) as error:
+            largest = _MOST_ITEMS if compute.micro_batch_size == "auto" else int(compute.micro_batch_size)
+            if not _is_out_of_memory(error) or largest >> compute.n_halvings <= 1 or compute.ranks.size > 1:
+                raise
+            reason = str(error).partition("\n")[0]
+        # Outside of the handler, whose error holds the memory of the failed work.
+        compute = replace(compute, n_halvings=compute.n_halvings + 1)
+        warnings.warn(
+            f"out of memory: {reason} Micro-batches of items are halved and the step is done again; give a smaller "
+            f"micro_batch_size (now {compute.micro_batch_size!r}, halved {compute.n_halvings} times).",
+            stacklevel=2,
+        )
+        if compute.torch_device.type == "cuda":
+            torch.cuda.empty_cache()
+        again(compute)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch has an error of its own for devices only; on the processor it says so in words."""
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "not enough memory" in str(error)
+        or ("can't allocate memory" in str(error))
+    )
 
 
 # By encoder and shape of an item: shapes do not change during training.

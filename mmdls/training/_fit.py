@@ -12,7 +12,8 @@ from mmdls.modules.containers import state_key
 from mmdls.parts import build
 from mmdls.registry import task_weights
 from mmdls.training._batches import _Batches, _Rows
-from mmdls.training._callbacks import _ClipEach, _Progress, _ReportScore, _TaskLosses
+from mmdls.training._callbacks import _Gradients, _Progress, _ReportScore, _TaskLosses
+from mmdls.training._checkpoint import Checkpoint
 from mmdls.training._compute import Compute, channels_last
 from mmdls.training._epoch_callback import current_epoch_callback
 from mmdls.training._members import Member
@@ -25,7 +26,7 @@ from mmdls.training._trainer import Trainer
 __all__ = ["train"]
 
 # Parameters in which processes that train together may differ.
-_OWN = ("callbacks", "compile", "device", "micro_batch_size", "n_jobs", "verbose")
+_OWN = ("callbacks", "checkpoint", "compile", "device", "micro_batch_size", "n_jobs", "verbose")
 _OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
@@ -67,13 +68,17 @@ def train(
     validation_rows = np.sort(np.concatenate(held))
     single = len(members) == 1
     events, times = targets.event_count(), targets.follow_up()
+    settings = (
+        {name: value for name, value in trainer.get_params().items() if name not in _OWN},
+        learning_rate_factors,
+    )
     compute.ranks.check(
         rows,
         *held,
         *(fact for data in members[0].inputs.data.values() for fact in data.facts()),
         *(field for fields in targets.fields.values() for field in fields),
         targets.sample_weight,
-        ({name: value for name, value in trainer.get_params().items() if name not in _OWN}, learning_rate_factors),
+        settings,
         [(name, tuple(weight.shape)) for name, weight in ensemble.named_parameters()],
     )
     compute.ranks.broadcast_weights(ensemble)
@@ -83,8 +88,7 @@ def train(
         callbacks.append(
             ("schedule", LRScheduler(policy, T_max=trainer.max_epochs, eta_min=trainer.learning_rate * 0.01))
         )
-    if trainer.gradient_clip is not None:
-        callbacks.append(("clip", _ClipEach(trainer.gradient_clip)))
+    callbacks.append(("gradients", _Gradients(trainer.gradient_clip)))
     if trainer.verbose and is_first_rank():
         callbacks.append(("progress", _Progress()))
     if len(validation_rows) and current_epoch_callback() and compute.ranks.size == 1:
@@ -93,6 +97,13 @@ def train(
     # Last, since it ends the training before the callbacks behind it hear of the epoch.
     if len(validation_rows):
         callbacks.append(("selection", Selection(validation_rows, deciding, trainer.patience)))
+    if trainer.checkpoint is not None:
+        if compute.ranks.size > 1:
+            raise ValueError(
+                f"checkpoint keeps the training of one process; {compute.ranks.size} processes train this model "
+                "together. Leave it out."
+            )
+        callbacks.append(("checkpoint", Checkpoint(trainer.checkpoint, [*settings, rows.tolist(), sorted(deciding)])))
     channels_last(ensemble)
     if compute.compile:
         for network in ensemble.networks:

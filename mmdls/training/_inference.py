@@ -1,6 +1,7 @@
 """Passes over a cohort without training: predictions, embeddings, features of items that do not train."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet, Ensemble, LinearPart, MultimodalNet, Outputs
-from mmdls.training._compute import Compute, channels_last
+from mmdls.training._compute import Compute, channels_last, within_memory
 from mmdls.training._inputs import Inputs
 from mmdls.training._two_pass import encode_rows, item_features, pack, project_rows
 
@@ -37,12 +38,18 @@ def forward_cohort(
     ensemble.to(compute.torch_device).eval()
     each = [inputs] * len(ensemble.members) if isinstance(inputs, Inputs) else list(inputs)
     found: list[Outputs] = []
+
+    def again(smaller: Compute) -> None:
+        nonlocal compute
+        compute = smaller
+
     with torch.inference_mode():
         for rows in torch.arange(len(each[0])).split(n_patients):
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
-            outputs = [
-                _forward(network, own, rows, compute) for network, own in zip(ensemble.networks, each, strict=True)
-            ]
+            outputs = []
+            for network, own in zip(ensemble.networks, each, strict=True):
+                forward = partial(_forward, network, own, rows)
+                outputs.append(within_memory(compute, forward, again))
             found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)
 
@@ -81,7 +88,8 @@ def embed_patients(encoder: BagNet, data: BagData, compute: Compute, n_patients:
         embeddings = []
         for rows in torch.arange(len(data)).split(n_patients):
             if features is None:
-                items, counts = encode_rows(encoder, data, rows, compute)
+                encode = partial(encode_rows, encoder, data, rows)
+                items, counts = within_memory(compute, encode)
             else:
                 items, counts = project_rows(encoder, data, rows, features, compute)
             embeddings.append(encoder.pool(items.double(), counts).cpu())
@@ -135,9 +143,13 @@ def standardize_features(encoder: BagNet, data: BagData, rows: np.ndarray, compu
         return
     index = _evenly(index)
     encoder.to(compute.torch_device)
-    with torch.no_grad():
+
+    def features(compute: Compute) -> Tensor:
         parts = compute.micro_batches(encoder, data, len(index))
-        encoder.standardize_features(torch.cat([compute.features(encoder, data, index[part]) for part in parts]))
+        return torch.cat([compute.features(encoder, data, index[part]) for part in parts])
+
+    with torch.no_grad():
+        encoder.standardize_features(within_memory(compute, features))
 
 
 def _evenly(index: np.ndarray, n: int = 2048) -> np.ndarray:

@@ -18,19 +18,19 @@ class TrainingLoop(NeuralNet):
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> "TrainingLoop":
         """Initialise and train; raises KeyboardInterrupt where skorch would return early."""
-        self._interrupt: KeyboardInterrupt | None = None
+        self.interrupt_: KeyboardInterrupt | None = None
         super().fit(X, y, **fit_params)
-        if self._interrupt is not None:
-            raise self._interrupt
+        if self.interrupt_ is not None:
+            raise self.interrupt_
         return self
 
-    def fit_loop(self, X: Any, y: Any = None, *args: Any, **fit_params: Any) -> "TrainingLoop":
-        """All epochs."""
+    def fit_loop(self, X: Any, y: Any = None, **fit_params: Any) -> "TrainingLoop":
+        """All epochs that the history does not have yet."""
         try:
-            return super().fit_loop(X, y, *args, **fit_params)
+            return super().fit_loop(X, y, self.max_epochs - len(self.history), **fit_params)
         except KeyboardInterrupt as interrupt:
             if not any(_stopped(callback) for _, callback in self.callbacks_):
-                self._interrupt = interrupt
+                self.interrupt_ = interrupt
             raise
 
 

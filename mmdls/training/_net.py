@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from mmdls.modules import LossName, MultimodalNet
-from mmdls.training._compute import Compute
+from mmdls.training._compute import Compute, within_memory
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
 from mmdls.training._ranks import random_state, set_random_state
@@ -51,7 +51,16 @@ class CohortNet(TrainingLoop):
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Exact gradient of the whole batch, one micro-batch of items at a time; see :mod:`._two_pass`."""
         self._set_training(True)
-        rows = batch[0]
+        before = random_state(self.compute.torch_device)
+
+        def again(smaller: Compute) -> None:
+            self.compute = smaller
+            self.module_.zero_grad()
+            set_random_state(before, smaller.torch_device)
+
+        return within_memory(self.compute, lambda _: self._gradient(batch[0]), again)
+
+    def _gradient(self, rows: Tensor) -> dict[str, Any]:
         replays: list[_Replay] = []
         total, found = torch.zeros((), device=self.compute.torch_device), []
         for network, member in self._pairs():
@@ -72,6 +81,28 @@ class CohortNet(TrainingLoop):
         n = max(len(found), 1)
         means = {name: sum(each[name] for each in found) / n for name in (found[0] if found else ())}
         return self._step(rows, total / n, means)
+
+    def refuse_gradients(self, network: MultimodalNet, rows: Tensor) -> NoReturn:
+        """Say which losses of a member gave gradients that are not finite."""
+        member = self.members[self._number(network)]
+        own, replays = rows[~member.held[rows]], list[_Replay]()
+        packed = pack(network, member.inputs, own, self.compute, replays)
+        weights = dict(network.named_parameters())
+        bad = [name for name, weight in weights.items() if weight.grad is not None and not _is_finite(weight.grad)]
+        leaves = [weight for weight in [*weights.values(), *(r.items for r in replays)] if weight.requires_grad]
+        terms = [
+            name.label
+            for name, loss in self._losses(network, member, own, packed).items()
+            if not _is_finite(*torch.autograd.grad(loss, leaves, retain_graph=True, allow_unused=True))
+        ]
+        # Where every loss is well, or dropout was drawn anew, the encoders are left.
+        raise self._diverged(f"the gradient of {terms or 'the encoders'}, in {bad[:3]},")
+
+    def _diverged(self, what: str) -> FloatingPointError:
+        return FloatingPointError(
+            f"training diverged in epoch {len(self.history)}: {what} is not finite. Lower learning_rate (now "
+            f"{self.lr}), set gradient_clip, or look for extreme values in X."
+        )
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Losses, of the tasks that select the best epoch, of all held-out rows together."""
@@ -140,22 +171,30 @@ class CohortNet(TrainingLoop):
     def _loss(
         self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
     ) -> tuple[Tensor, dict[str, float]]:
+        return self._sum(self._losses(network, member, rows, packed), self._number(network))
+
+    def _losses(
+        self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
+    ) -> dict[LossName, Tensor]:
         targets = self.targets.take(rows, self.device)
         present = member.inputs.present[rows].to(self.device)
         outputs = network(packed, present)
-        losses = network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
-        return self._sum(losses, self.module_.networks.index(network))
+        return network.losses(outputs, targets.fields, targets.known, targets.sample_weight, present)
+
+    def _number(self, network: MultimodalNet) -> int:
+        return self.module_.networks.index(network)
 
     def _sum(self, losses: dict[LossName, Tensor], member: int | None = None) -> tuple[Tensor, dict[str, float]]:
         """The weighted sum of losses, which must be finite, and the losses by their labels."""
         loss = self.criterion_(losses, member)
         if not torch.isfinite(loss):
             bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]
-            raise FloatingPointError(
-                f"training diverged in epoch {len(self.history)}: the loss of {bad} is not finite. "
-                f"Lower learning_rate (now {self.lr}), set gradient_clip, or look for extreme values in X."
-            )
+            raise self._diverged(f"the loss of {bad}")
         return loss, {name.label: value.item() for name, value in losses.items()}
+
+
+def _is_finite(*gradients: Tensor | None) -> bool:
+    return all(gradient is None or bool(torch.isfinite(gradient).all()) for gradient in gradients)
 
 
 def answering(ensemble: nn.Module, history: History) -> CohortNet:

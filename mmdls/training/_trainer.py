@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar
 
 import optuna
@@ -57,6 +58,11 @@ class Trainer(BaseEstimator):
         Called with the net after every batch and epoch, as in skorch; ``skorch.callbacks`` has some that write to
         MLflow or TensorBoard. They are used as they are: copies of this trainer share them, since a logger may hold a
         file or a connection open.
+    checkpoint : path, default=None
+        A folder that keeps the state of a training after every epoch. If the process is killed, the same command, with
+        the same ``random_state``, goes on from there to the same result. Every training has a file of its own, which is
+        removed when it is finished; it holds what networks say of held-out patients, without ids. Of ``callbacks``,
+        plain attributes that end in ``_`` are kept.
 
     Examples
     --------
@@ -83,6 +89,7 @@ class Trainer(BaseEstimator):
         "verbose": ["verbose"],
         "task_weights": [dict, str, callable, Part, None],
         "callbacks": [list, tuple, None],
+        "checkpoint": [str, PathLike, None],
     }
 
     def __init__(
@@ -105,6 +112,7 @@ class Trainer(BaseEstimator):
         verbose: int = 0,
         task_weights: Any = None,
         callbacks: Sequence[Callback | tuple[str, Callback]] | None = None,
+        checkpoint: str | PathLike | None = None,
     ):
         self.optimizer = optimizer
         self.max_epochs = max_epochs
@@ -123,6 +131,7 @@ class Trainer(BaseEstimator):
         self.verbose = verbose
         self.task_weights = task_weights
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
 
     def __sklearn_clone__(self) -> "Trainer":
         return type(self)(**self.get_params(deep=False))

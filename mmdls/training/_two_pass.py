@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet, MultimodalNet
-from mmdls.training._compute import Compute
+from mmdls.training._compute import Compute, within_memory
 from mmdls.training._inputs import Inputs
 from mmdls.training._ranks import random_state, set_random_state
 
@@ -120,7 +120,7 @@ def item_features(encoder: BagNet, data: BagData, compute: Compute) -> Tensor:
     Only for a backbone whose weights no longer change.
     """
 
-    def make() -> np.ndarray:
+    def make(compute: Compute) -> np.ndarray:
         index = np.arange(data.n_items)
         features = torch.empty(len(index), encoder.projection.in_features)
         with torch.inference_mode():
@@ -136,7 +136,7 @@ def item_features(encoder: BagNet, data: BagData, compute: Compute) -> Tensor:
     for name, tensor in encoder.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return torch.from_numpy(data.cached(f"features-{digest.hexdigest()}", make))
+    return torch.from_numpy(data.cached(f"features-{digest.hexdigest()}", lambda: within_memory(compute, make)))
 
 
 def project_rows(
