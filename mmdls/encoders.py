@@ -147,7 +147,7 @@ class BagData(ModalityData):
         return np.repeat(shift, counts) + np.arange(counts.sum()), counts
 
     def read(self, index: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-        """Some items as float32 on a device, (k, *item_shape)."""
+        """Some items as float32 on a device, (k,) + item_shape."""
         raise NotImplementedError(f"{type(self).__name__} must define read(index, device).")
 
     def cached(self, key: str, make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -155,7 +155,7 @@ class BagData(ModalityData):
         return make()
 
     def take(self, rows: np.ndarray) -> tuple[Tensor, ...]:
-        """Packed items (K, *item_shape) of some patients, and the items of each, (B,)."""
+        """Packed items, (K,) + item_shape, of some patients, and the items of each, (B,)."""
         index, counts = self.index_of(rows)
         return self.read(index), torch.as_tensor(counts)
 

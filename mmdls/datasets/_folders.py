@@ -80,6 +80,7 @@ def load_cohort(
         report : DataFrame
             How every column of the CSV was used.
         DESCR : str
+            What the tables hold.
 
     Raises
     ------

@@ -103,6 +103,7 @@ def make_nsclc_cohort(
         radiomics_names : tuple of str
             What the first radiomics columns are.
         DESCR : str
+            What the tables hold.
 
     Raises
     ------

@@ -77,7 +77,7 @@ def network_inputs(model: Any, X: Any, like: Batch | None = None) -> tuple[Batch
     -------
     batch : dict of str to tuple of Tensor
         By modality. A table: its numbers as the encoder scales them, (B, P), float32. Images or vectors: items padded
-        by zeros, (B, S, *item), float32, and how many of them each patient has, (B,), int64.
+        by zeros, (B, S, ...), float32, and how many of them each patient has, (B,), int64.
     present : Tensor of shape (B, M), bool
         Who has which modality, in the order of ``batch``.
     """

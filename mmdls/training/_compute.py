@@ -104,7 +104,7 @@ class Compute:
         return encoder.project(self.features(encoder, data, index))
 
     def read(self, data: BagData, index: np.ndarray) -> Tensor:
-        """Some items on the device, (k, *item_shape)."""
+        """Some items on the device, (k,) + item_shape."""
         items = data.read(index, device=self.torch_device)
         # Unlike contiguous(), to() also rewrites the strides of a single channel; convolutions choose their algorithm
         # by these strides.
