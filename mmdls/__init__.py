@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from mmdls.estimators import TabularEncoder as TabularEncoder
     from mmdls.estimators import VarianceFilter as VarianceFilter
     from mmdls.estimators import VectorBagEncoder as VectorBagEncoder
+    from mmdls.estimators import VolumeEncoder as VolumeEncoder
     from mmdls.evaluation import compare as compare
     from mmdls.evaluation import evaluate as evaluate
     from mmdls.parts import Part as Part
@@ -111,6 +112,7 @@ _HOME = {
     "RadiomicsExtractor": "mmdls.estimators",
     "VarianceFilter": "mmdls.estimators",
     "VectorBagEncoder": "mmdls.estimators",
+    "VolumeEncoder": "mmdls.estimators",
     "CorrelationFilter": "mmdls.estimators",
     "ClinicalCox": "mmdls.estimators",
     "RadiomicsCox": "mmdls.estimators",

@@ -27,6 +27,7 @@ __all__ = [
     "survival_heads",
     "task_weights",
     "tasks",
+    "volume_backbones",
 ]
 
 
@@ -202,6 +203,7 @@ def _owner(part: type) -> str:
 
 augmentations = Registry("augmentations", "mmdls.modules", ["forward"])
 backbones = Registry("backbones", "mmdls.modules", ["forward"])
+volume_backbones = Registry("volume_backbones", "mmdls.modules", ["forward"])
 poolings = Registry("poolings", "mmdls.modules", ["forward"])
 fusions = Registry("fusions", "mmdls.modules", ["forward"])
 survival_heads = Registry(

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from mmdls import MMDLS, SliceEncoder, Trainer, load, save
+from mmdls import MMDLS, SliceEncoder, Trainer, VolumeEncoder, load, save
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.modules import MonaiBackbone
 from mmdls.modules.pretrained import load_weights
@@ -368,6 +368,9 @@ def test_networks_of_monai_are_backbones_by_name(monai, cohort):
     volume = torch.rand(2, 1, 8, 16, 16)
     maps = MonaiBackbone("TwoStages", spatial_dims=3, width=2)(volume)
     assert [tuple(m.shape[1:]) for m in maps] == [(2, 4, 8, 8), (4, 2, 4, 4)]
+    volumes = VolumeEncoder(volume_size=8, trainer=Trainer(max_epochs=1)).set_params(backbone="monai:TwoStages")
+    volumes.set_params(backbone__width=6, spacing=(5, 1, 1)).fit(X[["lesion_image"]], y[["subtype"]])
+    assert volumes.network_.backbone.net.features[0].weight.shape == (6, 1, 3, 3, 3)
     model = MMDLS(trainer=Trainer(max_epochs=1), random_state=0).set_params(image_encoder__backbone="monai:TwoStages")
     model.set_params(image_encoder__backbone__width=6).fit(X, y[["subtype"]])
     assert model._network.first.encoders["lesion"].backbone.out_channels == [6, 12]

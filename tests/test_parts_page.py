@@ -7,6 +7,7 @@ from mmdls import registry
 PAGE = Path(__file__).parents[1] / "docs" / "parts.md"
 KINDS = (
     "backbones",
+    "volume_backbones",
     "poolings",
     "augmentations",
     "fusions",
@@ -24,9 +25,16 @@ HEAD = """# Parts
 
 Every part of a network is chosen by its name, as a class, or with parameters: `Part("gated", dropout=0.3)`. Formulas,
 sources and parameters stand in the docstring of each: `help(mmdls.registry.fusions["gated"])`. A search tries all parts
-of a slot but those marked with *, and of each the parameters named here. Backbones are also the networks of MONAI, by
-`"monai:<Name>"`; `SliceEncoder(weights=...)` starts one from weights of a file. How to add one:
-[architecture.md](architecture.md), "Adding a part".
+of a slot but those marked with *, and of each the parameters named here. Backbones, of images and of volumes, are also
+the networks of MONAI, by `"monai:<Name>"`; `SliceEncoder(weights=...)` and `VolumeEncoder(weights=...)` start one from
+weights of a file. How to add one: [architecture.md](architecture.md), "Adding a part".
+
+## Volumes
+
+`VolumeEncoder` reads a scan as one volume, for a three-dimensional network: `MMDLS(image_encoder="volumes")`, or
+`VolumeEncoder(volume_size=(32, 96, 96), scan=ScanView(crop=(160, 120, 120), ...))`. Kernels and strides follow the
+sides of the voxels: thick slices are not mixed before the pixels have been halved to about their thickness. The sides
+are measured on training scans, or given as `spacing=(5, 1, 1)`.
 
 ## Foundation models
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmdls.estimators._trees import SurvivalBoosting as SurvivalBoosting
     from mmdls.estimators._trees import SurvivalForest as SurvivalForest
     from mmdls.estimators._vectors import VectorBagEncoder as VectorBagEncoder
+    from mmdls.estimators._volumes import VolumeEncoder as VolumeEncoder
 
 _HOME = {
     "ComBat": "_combat",
@@ -51,6 +52,7 @@ _HOME = {
     "SurvivalBoosting": "_trees",
     "SurvivalForest": "_trees",
     "VectorBagEncoder": "_vectors",
+    "VolumeEncoder": "_volumes",
 }
 
 __all__ = list(_HOME)

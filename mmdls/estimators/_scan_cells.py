@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.images import is_missing
+from mmdls.images._cutting import cut_out
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import is_hounsfield
 from mmdls.images._nifti import grid_of
@@ -59,6 +60,21 @@ class ScanReader:
             kind = next(kind for kind in _ERRORS if isinstance(error, kind))
             of = "" if f"patient {patient!r}" in str(error) else of_patient(patient)
             raise kind(f"in {' and '.join(map(repr, self.columns))}{of}: {error}") from error
+
+    def extent(self, image: Any, mask: Any, patient: Any) -> np.ndarray | None:
+        """Lengths in mm of what is read of a patient, along slices, rows and columns; None where cells do not tell."""
+        if not has_geometry(image):
+            return None
+        how: dict[str, Any] = {"resample_mask": self.resample_mask, "patient": patient}
+        if self.view is not None:
+            scan, _ = self.view.cut(*self.view.read(image, mask, label=self.label, **how))
+            return np.array(scan.shape) * scan.spacing
+        scan = as_volume(image, patient=patient)
+        shape = np.array(scan.shape)
+        if not is_missing(mask):
+            inside = as_mask(mask, scan, image, label=label_in(mask, self.label), **how)
+            shape = np.array(cut_out(inside.array.astype(np.uint8), inside.array).shape)
+        return shape * scan.spacing
 
     def _seen(self, view: ScanView, image: Any, mask: Any, patient: Any) -> tuple[np.ndarray, None, None]:
         how: dict[str, Any] = {"label": self.label, "resample_mask": self.resample_mask, "patient": patient}

@@ -242,25 +242,9 @@ class SliceEncoder(BagEncoder):
         -------
         SliceData
         """
-        masks = [c for c in X.columns if str(c).endswith("_mask")]
-        images = [c for c in X.columns if c not in masks]
-        if len(images) != 1 or len(masks) > 1:
-            raise ValueError(
-                "SliceEncoder reads one image column, and one '*_mask' column at the most; "
-                f"got columns {list(X.columns)}."
-            )
-        reader = ScanReader(
-            (images[0], *masks),
-            self.scan,
-            self.intensity_range,
-            self.mask_label,
-            self.resample_mask,
-            self.max_slices,
-        )
-        if self.scan is not None:
-            masks = self._masks_of_view(X, images[0], masks)
+        images, masks, reader = self._reader(X)
         store = SliceStore.build(
-            X[images[0]].tolist(),
+            X[images].tolist(),
             masks=X[masks[0]].tolist() if masks else None,
             patients=X.index.tolist(),
             image_size=self.image_size,
@@ -276,6 +260,19 @@ class SliceEncoder(BagEncoder):
         )
         return SliceData(store, 1 if self.scan is None else self.scan.n_channels)
 
+    def _reader(self, X: pd.DataFrame) -> tuple[str, list[str], ScanReader]:
+        """The column of images, that of masks that are read, if any, and how a patient's cells are read."""
+        masks = [c for c in X.columns if str(c).endswith("_mask")]
+        images = [c for c in X.columns if c not in masks]
+        if len(images) != 1 or len(masks) > 1:
+            raise ValueError(
+                f"{type(self).__name__} reads one image column, and one '*_mask' column at the most; "
+                f"got columns {list(X.columns)}."
+            )
+        how = self.intensity_range, self.mask_label, self.resample_mask, self.max_slices
+        reader = ScanReader((images[0], *masks), self.scan, *how)
+        return images[0], masks if self.scan is None else self._masks_of_view(X, images[0], masks), reader
+
     def _masks_of_view(self, X: pd.DataFrame, images: str, masks: list[str]) -> list[str]:
         """The column of masks that a view of scans reads, if it reads any."""
         view: Any = self.scan
@@ -286,7 +283,7 @@ class SliceEncoder(BagEncoder):
             if masks:
                 warnings.warn(
                     f"{masks[0]!r} is not read: none of crop, margin, n_slices and masked of ScanView is given.",
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             return []
         if not masks:
@@ -307,7 +304,7 @@ class SliceEncoder(BagEncoder):
         """A network for slices like these, with weights from torch's current random state."""
         store = data.store
         standardize = self.standardize and store.std > 0
-        backbone = build(backbones, self.backbone, in_channels=data.item_shape[0])
+        backbone = self._backbone(data.item_shape[0])
         if self.weights is not None:
             backbone.weights_origin = start_from_file(backbone, self.weights, "weights")
         return SliceNet(
@@ -318,6 +315,9 @@ class SliceEncoder(BagEncoder):
             std=float(store.std) if standardize else 1.0,
             augmentation=None if self.augmentation is None else build(augmentations, self.augmentation),
         )
+
+    def _backbone(self, in_channels: int) -> Any:
+        return build(backbones, self.backbone, in_channels=in_channels)
 
     @property
     def weights_origin_(self) -> WeightsOrigin | None:

@@ -197,14 +197,16 @@ def explain_image(
         else:
             explained = _class_activation(answer, slices, level, pixelwise=method == "hires_cam")
         heat += explained.double().cpu() / len(members)
-    return ImageExplanation(heat.numpy(), slices[:, 0].cpu().numpy(), task, target, image, method)
+    # The slices of a volume are an axis of their own.
+    shown, seen = (each.reshape(-1, *slices.shape[-2:]).numpy() for each in (heat, slices[:, 0].cpu()))
+    return ImageExplanation(shown, seen, task, target, image, method)
 
 
 def _image(model: Any, inputs: Any, image: str | None) -> str:
-    """The modality to be explained: one of slices that the patient has."""
+    """The modality to be explained: one of slices, or a volume, that the patient has."""
     network = model.net_.module_.first
     bags = [name for name in inputs.names if isinstance(network.encoders[name], BagNet)]
-    images = [name for name in bags if len(inputs.data[name].item_shape) == 3]
+    images = [name for name in bags if len(inputs.data[name].item_shape) in (3, 4)]
     there = [name for name in images if inputs.present[0, inputs.names.index(name)]]
     if image is None and len(there) == 1:
         return there[0]
@@ -238,7 +240,7 @@ def _reader(kind: Any, head: Any, target: Any) -> Callable[[Tensor], Tensor]:
 
 
 class _Answer(nn.Module):
-    """Copies of one patient's slices (B, S, C, H, W) to what is explained (B,); all other modalities as they are."""
+    """Copies of a patient's items, as (B, S, C, H, W), to what is explained (B,); all other modalities as they are."""
 
     def __init__(self, network: Any, image: str, packed: Any, present: Tensor, task: str, read: Any):
         super().__init__()
@@ -263,26 +265,27 @@ class _Answer(nn.Module):
 
 
 def _class_activation(answer: _Answer, slices: Tensor, level: int | None, *, pixelwise: bool) -> Tensor:
-    """Heat (S, H, W) of one network."""
+    """Heat of one network, (S, H, W), or (1, S, H, W) of a volume."""
     maps: list[Tensor] = []
     hook = answer.encoder.backbone.register_forward_hook(lambda module, given, found: maps.extend(found))
     with torch.enable_grad():
         found = answer(slices[None].clone().requires_grad_())
     hook.remove()
     if level is None:
-        level = max((k for k, each in enumerate(maps) if min(each.shape[2:]) >= _ROWS), default=0)
+        level = max((k for k, each in enumerate(maps) if min(each.shape[-2:]) >= _ROWS), default=0)
     if not -len(maps) <= level < len(maps):
         raise ValueError(
             f"level must be one of the {len(maps)} maps of the backbone, 0 to {len(maps) - 1}; got {level}."
         )
     (gradient,) = torch.autograd.grad(found.sum(), maps[level])
-    weight = gradient if pixelwise else gradient.mean(dim=(2, 3), keepdim=True)
+    weight = gradient if pixelwise else gradient.mean(dim=tuple(range(2, gradient.ndim)), keepdim=True)
     heat = torch.relu((weight * maps[level].detach()).sum(dim=1, keepdim=True))
-    return functional.interpolate(heat, slices.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    mode = "bilinear" if slices.ndim == 4 else "trilinear"
+    return functional.interpolate(heat, slices.shape[2:], mode=mode, align_corners=False)[:, 0]
 
 
 def _integrated(answer: _Answer, slices: Tensor, n_steps: int) -> Tensor:
-    """Heat (S, H, W) of one network."""
+    """Heat of one network, (S, H, W), or (1, S, H, W) of a volume."""
     try:
         from captum.attr import IntegratedGradients
     except ImportError as error:

@@ -89,7 +89,7 @@ class BagNet(nn.Module):
 
 
 class SliceNet(BagNet):
-    """Slices to a patient embedding: backbone, mean of its last map, projection, pooling over slices.
+    """Slices or volumes to a patient embedding: backbone, mean of its last map, projection, pooling over items.
 
     Parameters
     ----------
@@ -131,15 +131,17 @@ class SliceNet(BagNet):
         return self.pooling(slices, torch.where(kept.any(dim=1, keepdim=True), kept, mask))
 
     def features(self, items: Tensor) -> Tensor:
-        """Images (k, C, H, W) -> mean of the backbone's last map (k, out_channels[-1])."""
+        """Images (k, C, H, W) or volumes (k, C, S, H, W) -> mean of the backbone's last map (k, out_channels[-1])."""
         if self.augmentation is not None and self.training:
-            items = self.augmentation(items)
+            # All slices of a volume are changed alike.
+            items = self.augmentation(items.flatten(1, -3)).view_as(items)
         if self.mean != 0 or self.std != 1:
             items = (items - self.mean) / self.std
         last = self.backbone(items)[-1]
         # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
-        summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=(2, 3))
-        return summed / (last.shape[2] * last.shape[3])
+        pixels = tuple(range(2, last.ndim))
+        summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=pixels)
+        return summed / last.shape[2:].numel()
 
     def extra_repr(self) -> str:
         """The numbers that images are standardised by."""
@@ -178,11 +180,12 @@ class _HalfSum(torch.autograd.Function):
     def forward(ctx, feature_map: Tensor) -> Tensor:
         ctx.shape, ctx.dtype = feature_map.shape, feature_map.dtype
         bands = feature_map.split(-(-feature_map.shape[2] // 16), dim=2)
-        return sum(band.sum(dim=(2, 3), dtype=torch.float32) for band in bands)
+        pixels = tuple(range(2, feature_map.ndim))
+        return sum(band.sum(dim=pixels, dtype=torch.float32) for band in bands)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        return gradient.to(ctx.dtype)[:, :, None, None].expand(ctx.shape)
+        return gradient.to(ctx.dtype).view(*gradient.shape, *[1] * (len(ctx.shape) - 2)).expand(ctx.shape)
 
 
 class TabularNet(nn.Module):

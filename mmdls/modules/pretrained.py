@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from mmdls.modules.backbones._normalisation import FrozenNorm
+from mmdls.modules.backbones._resnet import PlainShortcut, Shortcut
 
 __all__ = ["load_weights"]
 
@@ -23,7 +24,9 @@ def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[
     that an image's features do not depend on the images beside it. Otherwise group normalisation takes scale and shift.
 
     A first convolution that sees another number of channels gets the mean over those of the file, scaled so that equal
-    channels give the same response.
+    channels give the same response. A kernel of volumes that is flat along an axis gets the sum over that axis, so that
+    what does not vary along it gives the same response. Where the file has no weights for the shortcuts of a ResNet
+    (MedicalNet of 18 and 34 layers), they become ones without weights.
 
     Parameters
     ----------
@@ -49,6 +52,9 @@ def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[
         if isinstance(module, nn.GroupNorm) and names(f"{path}.running_mean") in tensors:
             parent, _, key = path.rpartition(".")
             setattr(backbone.get_submodule(parent), key, FrozenNorm(module.num_channels, module.eps))
+        if isinstance(module, Shortcut) and names(f"{path}.0.weight") not in tensors:
+            parent, _, key = path.rpartition(".")
+            setattr(backbone.get_submodule(parent), key, PlainShortcut(module))
     own = backbone.state_dict()
     used, loaded = {}, {}
     first = next((name for name, value in own.items() if value.ndim > 2), None)
@@ -62,6 +68,8 @@ def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[
         given = tensors[theirs].to(value.dtype)
         if name == first and given.ndim == value.ndim and given.shape[1] != value.shape[1]:
             given = given.sum(dim=1, keepdim=True).expand(-1, value.shape[1], *given.shape[2:]) / value.shape[1]
+        flat = [axis for axis in range(2, value.ndim) if value.ndim == given.ndim == 5 and value.shape[axis] == 1]
+        given = given.sum(dim=flat, keepdim=True) if flat else given
         if given.shape != value.shape:
             raise ValueError(
                 f"{theirs!r} has shape {tuple(tensors[theirs].shape)} in the weights, and {name!r} of "

@@ -23,6 +23,7 @@ from mmdls.testing._parts import (
     check_pooling,
     check_segmentation_net,
     check_task_weights,
+    check_volume_backbone,
 )
 from mmdls.testing._studies import outcome_forms, small_study
 from mmdls.testing._tasks import check_task
@@ -44,6 +45,7 @@ __all__ = [
     "check_survival_head",
     "check_task",
     "check_task_weights",
+    "check_volume_backbone",
     "outcome_forms",
     "small_study",
 ]

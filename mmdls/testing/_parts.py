@@ -1,6 +1,7 @@
 """The contract of each kind of network part, and the check of one registered part whatever its kind."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ __all__ = [
     "check_pooling",
     "check_segmentation_net",
     "check_task_weights",
+    "check_volume_backbone",
 ]
 
 
@@ -92,30 +94,44 @@ def check_augmentation(augmentation: Callable[..., nn.Module]) -> None:
         close(torch.cat([net(images[:2]), net(images[2:])]), changed, "the size of micro-batches changed the images")
 
 
-def check_backbone(backbone: Callable[..., nn.Module]) -> None:
+def check_backbone(backbone: Callable[..., nn.Module], size: tuple[int, ...] = (48, 40)) -> None:
     """Maps fine to coarse with ``out_channels``; an image's features do not depend on the images beside it.
 
     Parameters
     ----------
     backbone : class or callable
         Called with ``in_channels``, returns the network.
+    size : tuple of int, default=(48, 40)
+        Of the images.
     """
     with seeded():
         for in_channels in (1, 3):
             net: Any = backbone(in_channels=in_channels)
             no_batch_statistics(net)
             assert hasattr(net, "out_channels"), "a backbone must have out_channels, the channels of its maps"
-            image = torch.randn(3, in_channels, 48, 40)
+            image = torch.randn(3, in_channels, *size)
             for mode in (False, True):
                 without_dropout(net.train(mode))
                 maps = net(image)
                 assert isinstance(maps, list | tuple), f"forward must give a list of maps; got {type(maps).__name__}"
                 assert [m.shape[1] for m in maps] == list(net.out_channels), "out_channels must tell the maps' channels"
-                sizes = [m.shape[2] * m.shape[3] for m in maps]
+                sizes = [m.shape[2:].numel() for m in maps]
                 assert sizes == sorted(sizes, reverse=True), "feature maps must go from fine to coarse"
                 for together, single in zip(maps, net(image[:1]), strict=True):
                     close(together[:1], single, "an image alone must equal itself in a batch", 1e-4)
         gradients_reach(net, lambda: net(image)[-1].square().sum())
+
+
+def check_volume_backbone(backbone: Callable[..., nn.Module]) -> None:
+    """The contract of backbones, for volumes with cubic voxels and with thick slices.
+
+    Parameters
+    ----------
+    backbone : class or callable
+        Called with ``in_channels`` and ``spacing``, returns the network.
+    """
+    for spacing in ((1.0, 1.0, 1.0), (5.0, 1.0, 1.0)):
+        check_backbone(partial(backbone, spacing=spacing), (8, 24, 20))
 
 
 def check_pooling(pooling: Callable[..., nn.Module]) -> None:
@@ -255,6 +271,7 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
 _CHECKS: dict[str, Callable[[Any], None]] = {
     "augmentations": check_augmentation,
     "backbones": check_backbone,
+    "volume_backbones": check_volume_backbone,
     "poolings": check_pooling,
     "fusions": check_fusion,
     "nominal_heads": check_class_head,

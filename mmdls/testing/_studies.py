@@ -43,6 +43,7 @@ _SHRUNK = {
     "hidden_features": 16,
     "embedding_dim": 8,
     "batch_size": 32,
+    "volume_size": (4, 16, 16),
 }
 _QUICK = {"max_epochs": 1, "image_size": 16, "crop_size": 16, "keep_image": True, "n_alphas": 5}
 

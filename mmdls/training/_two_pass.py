@@ -131,7 +131,7 @@ def item_features(encoder: BagNet, data: BagData, compute: Compute) -> Tensor:
     digest = hashlib.blake2b(digest_size=16)
     cls = type(encoder.backbone)
     # Precision and device are part of the key, since features computed with others differ by rounding.
-    facts = (cls.__module__, cls.__qualname__, repr(encoder.backbone), encoder.extra_repr())
+    facts = (cls.__module__, cls.__qualname__, repr(encoder.backbone), encoder.extra_repr(), data.item_shape)
     digest.update(repr((*facts, compute.precision, compute.torch_device.type)).encode())
     for name, tensor in encoder.backbone.state_dict().items():
         digest.update(name.encode())

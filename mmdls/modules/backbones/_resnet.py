@@ -1,7 +1,7 @@
 """Residual networks with group normalisation."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import optuna
 from torch import Tensor, nn
@@ -13,61 +13,94 @@ from mmdls.registry import backbones
 __all__ = ["ResNet10Backbone", "ResNet18Backbone", "ResNet34Backbone", "ResNet50Backbone"]
 
 
-class _Shortcut(nn.Sequential):
+class Shortcut(nn.Sequential):
     """Brings the input of a block to the size of its output."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int):
-        super().__init__(nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False), group_norm(out_channels))
+    def __init__(self, in_channels: int, out_channels: int, stride: Any, conv: Any):
+        super().__init__(conv(in_channels, out_channels, 1, stride=stride, bias=False), group_norm(out_channels))
 
 
-class _Block(nn.Module):
-    """Two convolutions of 3 x 3."""
+class PlainShortcut(nn.Module):
+    """A shortcut without weights: leaves out what a stride leaves out, and adds channels of zeros.
+
+    Parameters
+    ----------
+    shortcut : Shortcut
+        The one whose place it takes.
+    """
+
+    def __init__(self, shortcut: Any):
+        super().__init__()
+        self.stride = tuple(shortcut[0].stride)
+        self.added = shortcut[0].out_channels - shortcut[0].in_channels
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps (N, C, ...) -> maps of the block's size."""
+        kept = image[(slice(None), slice(None), *(slice(None, None, step) for step in self.stride))]
+        return functional.pad(kept, (0, 0) * len(self.stride) + (0, self.added))
+
+
+class Block(nn.Module):
+    """Two convolutions of ``kernel``, of images or volumes."""
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = nn.Conv2d):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.conv1 = conv(in_channels, width, kernel, stride=stride, padding=half(kernel), bias=False)
         self.bn1 = group_norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.conv2 = conv(width, width, kernel, padding=half(kernel), bias=False)
         self.bn2 = group_norm(width)
-        self.downsample = _Shortcut(in_channels, width, stride) if stride != 1 or in_channels != width else None
+        changes = strides(stride) or in_channels != width
+        self.downsample = Shortcut(in_channels, width, stride, conv) if changes else None
 
     def forward(self, image: Tensor) -> Tensor:
+        """Maps (N, C, ...) -> maps (N, width, ...)."""
         inner = functional.relu(self.bn1(self.conv1(image)))
         shortcut = image if self.downsample is None else self.downsample(image)
         return functional.relu(self.bn2(self.conv2(inner)) + shortcut)
 
 
-class _Bottleneck(nn.Module):
-    """A convolution of 3 x 3 between two of 1 x 1; it strides in the middle, as the usual files of weights do."""
+class Bottleneck(nn.Module):
+    """A convolution of ``kernel`` between two of 1; it strides in the middle, as the usual files of weights do."""
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: int):
+    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = nn.Conv2d):
         super().__init__()
         out_channels = 4 * width
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.conv1 = conv(in_channels, width, 1, bias=False)
         self.bn1 = group_norm(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        self.conv2 = conv(width, width, kernel, stride=stride, padding=half(kernel), bias=False)
         self.bn2 = group_norm(width)
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.conv3 = conv(width, out_channels, 1, bias=False)
         self.bn3 = group_norm(out_channels)
-        changes = stride != 1 or in_channels != out_channels
-        self.downsample = _Shortcut(in_channels, out_channels, stride) if changes else None
+        changes = strides(stride) or in_channels != out_channels
+        self.downsample = Shortcut(in_channels, out_channels, stride, conv) if changes else None
 
     def forward(self, image: Tensor) -> Tensor:
+        """Maps (N, C, ...) -> maps (N, 4 * width, ...)."""
         inner = functional.relu(self.bn1(self.conv1(image)))
         inner = functional.relu(self.bn2(self.conv2(inner)))
         shortcut = image if self.downsample is None else self.downsample(image)
         return functional.relu(self.bn3(self.conv3(inner)) + shortcut)
 
 
+def half(kernel: Any) -> Any:
+    """The padding with which a kernel of odd size, or odd sizes, keeps the size of a map."""
+    return tuple(size // 2 for size in kernel) if isinstance(kernel, tuple) else kernel // 2
+
+
+def strides(stride: Any) -> bool:
+    """Whether a stride, or one of several, makes a map smaller."""
+    return max(stride) > 1 if isinstance(stride, tuple) else stride > 1
+
+
 class _ResNetBackbone(nn.Module):
     """The residual network of He et al. with group normalisation; subclasses name the depth."""
 
     blocks: Sequence[int]
-    block: ClassVar[type[_Block] | type[_Bottleneck]] = _Block
+    block: ClassVar[type[Block] | type[Bottleneck]] = Block
     # The places of the layers in files that were written from a plain sequence of them.
     sequence = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
 
@@ -176,5 +209,5 @@ class ResNet50Backbone(_ResNetBackbone):
     """
 
     blocks: Sequence[int] = (3, 4, 6, 3)
-    block = _Bottleneck
+    block = Bottleneck
     searched = False  # as above
