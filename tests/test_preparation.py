@@ -356,8 +356,7 @@ class Deadly(BaseEstimator):
     def predict(self, X):
         if X.index[0] == "P2":
             os.kill(os.getpid(), signal.SIGKILL)
-        image = read_image(X["ct_image"].iloc[0])
-        return pd.DataFrame({"lung_mask": [image < -500]}, index=X.index)
+        return pd.DataFrame({"lung_mask": [X["ct_image"].iloc[0].array < -500]}, index=X.index)
 
 
 @pytest.mark.slow

@@ -13,10 +13,10 @@ from optuna.distributions import CategoricalDistribution
 from sklearn.base import clone
 from sklearn.model_selection import KFold
 
-from mmdls import MMDLS, OptunaSearch, SliceEncoder, Trainer
+from mmdls import MMDLS, LungLesionSegmentor, OptunaSearch, SliceEncoder, Trainer
 from mmdls.datasets import make_scans
 from mmdls.images import fingerprint
-from mmdls.scans import ScanView, Volume, read_mask, read_scan, write_nifti
+from mmdls.scans import ScanView, Volume, read_mask, read_scan, write_nifti, write_segmentation
 from tests.scanner import write_series
 
 pydicom = pytest.importorskip("pydicom")
@@ -318,3 +318,44 @@ def test_a_view_is_set_through_the_model(table):
 
 def length(model, X, y):
     return len(model.predict(X))
+
+
+def test_a_segmentor_learns_from_contours_and_finds_masks_in_every_form_of_a_scan(scans, table, tmp_path):
+    _, images, _ = scans
+    X = table.iloc[:2].set_axis(["ct_image", "lung_mask"], axis=1).assign(lesion_mask=table["ct_mask"])
+    lungs = ["lung-left", "lung-right"]
+    small = {"image_size": 32, "max_epochs": 1, "validation_fraction": 0, "augment": False, "random_state": 0}
+    learned = LungLesionSegmentor(lung_label=lungs, lesion_label="lesion", **small).fit(X)
+    arrays = X.copy()
+    for patient, (ct_path, structures, _) in X.iterrows():
+        ct = read_scan(ct_path)
+        left, right, lesion = (read_mask(structures, ct, label=name).array for name in (*lungs, "lesion"))
+        arrays.loc[patient] = [ct.array, left | right, lesion]
+    found = learned.predict(X)
+    again = LungLesionSegmentor(**small, lung_components=2).fit(arrays)
+    assert again.history_["train_loss"].tolist() == learned.history_["train_loss"].tolist()
+    assert again.score(arrays) == learned.score(X)
+    for name, masks in again.predict(arrays[["ct_image"]]).items():
+        assert all(map(np.array_equal, masks, found[name]))
+    first = found["lung_mask"].iloc[0]
+    for image in images[2:]:
+        assert np.array_equal(learned.predict(column([image]))["lung_mask"].iloc[0], first)
+    assert learned.predict(column([None, images[0]]))["lung_mask"].isna().tolist() == [True, False]
+    assert {"lung_image", "lung_mask"} <= {*learned.transform(column([images[0]])).columns}
+
+    lung = Volume(first, read_scan(images[0]).affine, "label")
+    write_segmentation({"lung": lung}, tmp_path / "lung.dcm", scan=images[0])
+    assert np.array_equal(read_mask(tmp_path / "lung.dcm", read_scan(images[0])).array, first)
+    with pytest.raises(ValueError, match="heart"):
+        LungLesionSegmentor(lung_label="heart", **small).fit(X)
+
+
+def test_several_structures_are_read_as_one(scans):
+    found, _, _ = scans
+    paths = found.scans.iloc[0]
+    ct = read_scan(paths["ct"])
+    left, right = (read_mask(paths["structures"], ct, label=f"lung-{side}").array for side in ("left", "right"))
+    both = read_mask(paths["structures"], ct, label=["lung-left", "lung-right"])
+    assert np.array_equal(both.array, left | right) and left.any() and right.any()
+    with pytest.raises(ValueError, match="heart"):
+        read_mask(paths["structures"], ct, label=["lung-left", "heart"])

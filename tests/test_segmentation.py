@@ -591,7 +591,7 @@ def test_masks_with_several_labels_or_other_shapes_are_refused(X):
         ({"image_size": (32, 0)}, "image_size must be a whole number of 1 or more, or .height, width.; got .32, 0."),
         ({"grey_range": (0.0, float("inf"))}, "grey_range must be .low, high."),
         ({"lung_label": 0}, "'lung_label' parameter"),
-        ({"lesion_label": [1, 0.5]}, "lesion_label must be a whole number above 0, or several; got"),
+        ({"lesion_label": [1, 0.5]}, "lesion_label must be a whole number above 0 or a name, or several; got"),
         ({"image_column": "scan"}, "lacks the column 'scan'"),
     ],
 )

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mmdls.images import is_missing, read_image
-from mmdls.images._components import is_volume
+from mmdls.images import is_missing
 
 __all__ = ["found_table", "replace_columns", "rows_with_image", "warn_of_lost"]
 
@@ -28,6 +27,7 @@ def found_table(
     column: str,
     structures: Sequence[str],
     what: str,
+    read: Callable[..., tuple[np.ndarray, Any, bool]],
     find: Callable[[np.ndarray, Any, bool], Mapping[str, Any]],
     verbose: int,
 ) -> pd.DataFrame:
@@ -40,6 +40,8 @@ def found_table(
         The images.
     structures : sequence of str
     what : str
+    read : callable
+        ``(cell, {}, patient) -> (image, {}, whether it is a volume)``.
     find : callable
         ``(image, patient, whether it is a volume) -> {structure: array or None}``.
     verbose : int
@@ -50,8 +52,8 @@ def found_table(
     """
     columns: dict[str, dict[Any, Any]] = {name: dict.fromkeys(X.index) for name in structures}
     for patient, row in rows_with_image(X, column, verbose):
-        image = read_image(row[column], patient)
-        for name, array in find(image, patient, is_volume(row[column], len(image))).items():
+        image, _, contiguous = read(row[column], {}, patient)
+        for name, array in find(image, patient, contiguous).items():
             columns[name][patient] = array
     return pd.DataFrame(
         {

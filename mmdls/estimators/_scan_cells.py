@@ -1,6 +1,6 @@
 """How the slice encoder reads cells that are scans."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.images import is_missing
+from mmdls.images import is_missing, read_image, read_mask, voxel_spacing
+from mmdls.images._components import is_volume
 from mmdls.images._cutting import cut_out
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import is_hounsfield
@@ -17,7 +18,7 @@ from mmdls.scans import WINDOWS, ScanView
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
 from mmdls.scans._reading import NIFTI, UNITS
 
-__all__ = ["ScanReader"]
+__all__ = ["ScanReader", "read_ct"]
 
 _ERRORS = (FileNotFoundError, OSError, TypeError, ValueError)
 _REMEDY = "scan=ScanView(window=(low, high), unit=...) says what is seen of such a scan, of PET unit='SUV'"
@@ -99,6 +100,49 @@ class ScanReader:
             return scan.array, None, window
         how: dict[str, Any] = {"label": label_in(mask, self.label), "resample_mask": self.resample_mask}
         return scan.array, as_mask(mask, scan, image, patient=patient, **how).array, window
+
+
+def read_ct(
+    image: Any, masks: Mapping[str, Any], patient: Any, labels: Mapping[str, Any], resample_mask: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray], bool]:
+    """A CT and masks on its voxels, from images and from scans.
+
+    Parameters
+    ----------
+    image : object
+        A cell as :func:`mmdls.images.read_image` or :func:`mmdls.scans.read_scan` reads it; scans are read in HU.
+    masks : dict of str to object
+        Cells by structure; those that are missing are left out.
+    patient : object
+        Id for messages.
+    labels : dict of str to object
+        What is inside of the masks, by structure.
+    resample_mask : bool
+        Whether masks with other voxels are resampled.
+
+    Returns
+    -------
+    image : ndarray of shape (S, H, W)
+    masks : dict of str to ndarray of shape (S, H, W), bool
+    is_volume : bool
+        See :func:`mmdls.images._components.is_volume`.
+    """
+    known = {name: cell for name, cell in masks.items() if not is_missing(cell)}
+    how: dict[str, Any] = {"resample_mask": resample_mask, "allow_empty": True, "patient": patient}
+    if any(map(_is_only_a_scan, (image, *known.values()))):
+        scan = as_volume(image, unit="HU", modality="CT", patient=patient)
+        inside = {
+            name: as_mask(cell, scan, image, label=label_in(cell, labels[name]), **how).array
+            for name, cell in known.items()
+        }
+        return scan.array, inside, is_volume(scan.spacing, len(scan.array))
+    voxels = read_image(image, patient)
+    inside = {
+        name: read_mask(cell, like=voxels.shape, image=image, label=label_in(cell, labels[name]), **how)
+        for name, cell in known.items()
+    }
+    is_nifti = isinstance(image, str | PathLike) and Path(image).suffix.lower() in NIFTI
+    return voxels, inside, is_volume(voxel_spacing(image) if is_nifti else None, len(voxels))
 
 
 def _is_only_a_scan(cell: Any) -> bool:

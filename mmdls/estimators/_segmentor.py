@@ -36,7 +36,8 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
     may be missing for a patient; a structure without any mask is not learned and never predicted. ``transform`` adds
     ``lung_image`` and ``lesion_image``, crops around the structures found, for :class:`MMDLS`.
 
-    Images are 8-bit greys or Hounsfield units (HU); other images, such as HU with 1024 added, are refused.
+    Images are 8-bit greys or Hounsfield units (HU); other images, such as HU with 1024 added, are refused. Scans
+    (DICOM, NRRD, a ``Volume``, ``(array, spacing)``) are in HU, and masks what :func:`mmdls.scans.read_mask` reads.
 
     Parameters
     ----------
@@ -57,12 +58,11 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
         Window in HU of the network's input.
     grey_range : (float, float), default=(-1350.0, 150.0)
         HU of the greys 0 and 255 of 8-bit images.
-    lung_label, lesion_label : int or sequence of int, default=None
-        The values that are inside, of masks with several values, for example ``(1, 2)`` for both lungs; None expects
-        masks with one value besides 0.
+    lung_label, lesion_label : int, str or sequence of them, default=None
+        The values that are inside, of masks with several values, for example ``(1, 2)`` for both lungs, or the names of
+        structures in RTSTRUCT and SEG; None expects masks with one structure.
     resample_mask : bool, default=False
-        Resample NIfTI masks to the voxels of their image, by the nearest neighbour; False refuses masks with other
-        voxels.
+        Resample masks to the voxels of their image, by the nearest neighbour; False refuses masks with other voxels.
     loss : str, default="dice+cross_entropy"
         ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
     foreground_fraction : float, default=0.33
@@ -88,7 +88,7 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
         Average the prediction with that of the mirrored slice, which takes twice the time.
     lung_components : int, "auto" or None, default="auto"
         Keep this many of the largest connected parts in three dimensions; None keeps all. ``"auto"`` keeps two where
-        the slices are known to form a volume: NIfTI with voxels at most 10 mm apart and 100 mm or more from the first
+        the slices are known to form a volume: scans with voxels at most 10 mm apart and 100 mm or more from the first
         slice to the last. It keeps all parts for a folder, an array or a ``.npy`` file, whose slices may lie far apart.
     lesion_components : int or None, default=None
         As ``lung_components``, without ``"auto"``: a patient may have any number of lesions.
@@ -145,8 +145,8 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
         context_slices: int = 0,
         intensity_range: tuple[float, float] = (-1350.0, 150.0),
         grey_range: tuple[float, float] = (-1350.0, 150.0),
-        lung_label: int | Sequence[int] | None = None,
-        lesion_label: int | Sequence[int] | None = None,
+        lung_label: int | str | Sequence[int | str] | None = None,
+        lesion_label: int | str | Sequence[int | str] | None = None,
         resample_mask: bool = False,
         loss: str = "dice+cross_entropy",
         foreground_fraction: float = 0.33,
@@ -254,7 +254,7 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
             STRUCTURES,
             size=as_size(self.image_size),
             window=self._window,
-            read_mask=self._read_mask,
+            read=self._read,
             n_jobs=self.n_jobs,
             verbose=self.verbose,
         )
@@ -294,7 +294,7 @@ class LungLesionSegmentor(  # type: ignore[call-arg]
         for name in ("intensity_range", "grey_range"):
             as_window(getattr(self, name), name)
         for name in ("lung_label", "lesion_label"):
-            check_label(getattr(self, name), name)
+            check_label(getattr(self, name), name, by_name=True)
         size = as_size(self.image_size)
         patch = size if self.patch_size is None else as_size(self.patch_size, "patch_size")
         if any(part > full for part, full in zip(patch, size, strict=True)):

@@ -1,6 +1,6 @@
 """What a fitted segmentor answers: masks, probabilities, crops, and the Dice of masks that are known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -10,8 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import check_features
 from mmdls.estimators._found_masks import found_table, replace_columns, rows_with_image, warn_of_lost
-from mmdls.images import box_around, is_missing, read_image, read_mask
-from mmdls.images._components import clip_to_body, is_volume, largest_parts
+from mmdls.estimators._scan_cells import read_ct
+from mmdls.images import box_around, is_missing
+from mmdls.images._components import clip_to_body, largest_parts
 from mmdls.images._cutting import pad_to_square
 from mmdls.images._hounsfield import check_chest, to_hounsfield, to_window
 from mmdls.images._settings import as_size
@@ -34,8 +35,8 @@ class SegmentorPredictions:
     context_slices: int
     intensity_range: tuple[float, float]
     grey_range: tuple[float, float]
-    lung_label: int | Sequence[int] | None
-    lesion_label: int | Sequence[int] | None
+    lung_label: Any
+    lesion_label: Any
     resample_mask: bool
     batch_size: int
     threshold: float
@@ -64,7 +65,7 @@ class SegmentorPredictions:
         pandas.DataFrame
             ``lung_mask`` and ``lesion_mask``, as far as they were learned: bool arrays (S, H, W), all False where
             nothing was found; None for a patient without image. :func:`mmdls.images.write_mask` writes one as NIfTI in
-            the geometry of its image.
+            the geometry of its image; of DICOM and other scans they are on the voxels of :func:`mmdls.scans.read_scan`.
         """
         return self._table(X, "mask", self._masks)
 
@@ -151,13 +152,10 @@ class SegmentorPredictions:
             )
         scores = []
         for patient, row in rows_with_image(X, self.image_column, self.verbose):
-            image = read_image(row[self.image_column], patient)
-            masks = self._masks(image, patient, is_volume(row[self.image_column], len(image)))
-            for name in known:
-                if not is_missing(row[f"{name}_mask"]):
-                    true = self._read_mask(name, row[f"{name}_mask"], patient, row[self.image_column], image)
-                    if true.any() or masks[name].any():
-                        scores.append(dice_score(true, masks[name]))
+            cells = {name: row[f"{name}_mask"] for name in known}
+            image, true, contiguous = self._read(row[self.image_column], cells, patient)
+            masks = self._masks(image, patient, contiguous)
+            scores += [dice_score(mask, masks[name]) for name, mask in true.items() if mask.any() or masks[name].any()]
         if not scores:
             raise ValueError(
                 "no patient has both an image and a mask with something inside; there is nothing to score."
@@ -187,7 +185,7 @@ class SegmentorPredictions:
         """Results of all patients, one column per structure."""
         check_is_fitted(self, "network_")
         self._check_table(X)
-        return found_table(X, self.image_column, self.structures_, what, find, self.verbose)
+        return found_table(X, self.image_column, self.structures_, what, self._read, find, self.verbose)
 
     def _masks(self, image: np.ndarray, patient: Any, contiguous: bool = False) -> dict[str, np.ndarray]:
         """Masks of one patient, after thresholding and post-processing."""
@@ -227,17 +225,12 @@ class SegmentorPredictions:
         for batch in batches:
             yield {name: batch[:, STRUCTURES.index(name)] for name in self.structures_}
 
-    def _read_mask(self, name: str, cell: Any, patient: Any, image_cell: Any, image: np.ndarray) -> np.ndarray:
-        """The true mask of a structure, on the voxels of its image."""
-        return read_mask(
-            cell,
-            patient,
-            image.shape,
-            image=image_cell,
-            label=self.lung_label if name == "lung" else self.lesion_label,
-            resample_mask=self.resample_mask,
-            allow_empty=True,
-        )
+    def _read(
+        self, image: Any, masks: Mapping[str, Any], patient: Any
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], bool]:
+        """A CT, the masks of structures that are known, on its voxels, and whether its slices form a volume."""
+        labels = {"lung": self.lung_label, "lesion": self.lesion_label}
+        return read_ct(image, masks, patient, labels, self.resample_mask)
 
     def _hounsfield(self, image: np.ndarray) -> np.ndarray:
         return to_hounsfield(image, self.grey_range)

@@ -1,13 +1,9 @@
 """Connected parts of a mask, and the body that a slice shows."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
-
-from mmdls.images._nifti import voxel_spacing
 
 __all__ = ["clip_to_body", "is_volume", "largest_parts"]
 
@@ -53,20 +49,17 @@ def clip_to_body(masks: Sequence[np.ndarray], slices: Iterable[np.ndarray]) -> N
                 mask &= inside
 
 
-def is_volume(cell: Any, n_slices: int) -> bool:
+def is_volume(spacing: Sequence[float] | None, n_slices: int) -> bool:
     """Whether an image's slices are known to form a volume, in which a lung is one connected part.
 
     Parameters
     ----------
-    cell : path or ndarray
-        See :func:`read_image`; only NIfTI files hold the spacing that decides.
+    spacing : sequence of 3 float, or None
+        Millimetres between slices, rows and columns, as far as they are known.
     n_slices : int
 
     Returns
     -------
     bool
     """
-    if isinstance(cell, np.ndarray) or Path(cell).suffix.lower() not in (".nii", ".gz"):
-        return False
-    spacing = voxel_spacing(cell)
-    return max(spacing) <= _CONTIGUOUS and n_slices * spacing[0] >= _VOLUME
+    return spacing is not None and max(spacing) <= _CONTIGUOUS and n_slices * spacing[0] >= _VOLUME

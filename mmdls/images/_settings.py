@@ -50,7 +50,7 @@ def as_size(size: Any, name: str = "image_size") -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def check_label(label: int | Sequence[int] | None, name: str = "label") -> None:
+def check_label(label: Any, name: str = "label", *, by_name: bool = False) -> None:
     """Refuse a label that cannot select pixels of a mask.
 
     Parameters
@@ -58,6 +58,8 @@ def check_label(label: int | Sequence[int] | None, name: str = "label") -> None:
     label : int, sequence of int, or None
     name : str, default="label"
         Of the parameter, for messages.
+    by_name : bool, default=False
+        Whether names of structures are labels too.
 
     Raises
     ------
@@ -67,8 +69,9 @@ def check_label(label: int | Sequence[int] | None, name: str = "label") -> None:
     if label is None:
         return
     labels = label if isinstance(label, (Sequence, np.ndarray)) and not isinstance(label, str) else [label]
-    if not len(labels) or not all(_is_count(one) for one in labels):
-        raise ValueError(f"{name} must be a whole number above 0, or several; got {label!r}.")
+    if not len(labels) or not all(_is_count(one) or (by_name and isinstance(one, str) and one) for one in labels):
+        kinds = "a whole number above 0 or a name" if by_name else "a whole number above 0"
+        raise ValueError(f"{name} must be {kinds}, or several; got {label!r}.")
 
 
 def _is_pair(value: Any) -> bool:

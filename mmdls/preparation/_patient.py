@@ -1,11 +1,9 @@
 """One patient: from the files of the scans to slices, measurements, a picture, and the record of what was done."""
 
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -209,12 +207,8 @@ def _millilitres(mask: Volume) -> float:
 
 
 def _segment(segmentor: Any, ct: Volume, names: list[str], patient: Patient, found: _Found) -> dict[str, Volume]:
-    """Masks by a fitted segmentor, which reads the CT as NIfTI and so knows that its slices form a volume."""
-    with tempfile.TemporaryDirectory(prefix="mmdls-") as place:
-        path = Path(place) / "ct.nii"
-        write_nifti(ct, path)
-        table = pd.DataFrame({segmentor.image_column: [str(path)]}, index=[patient.id])
-        answers = segmentor.predict(table).iloc[0]
+    """Masks by a fitted segmentor."""
+    answers = segmentor.predict(pd.DataFrame({segmentor.image_column: [ct]}, index=[patient.id])).iloc[0]
     masks = {
         name: Volume(answers[f"{name}_mask"], ct.affine, "label") for name in names if f"{name}_mask" in answers.index
     }

@@ -1,5 +1,6 @@
 """From the cells of a table to volumes: paths, volumes in memory, arrays with the sides of their voxels."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -103,7 +104,7 @@ def as_mask(
         As :func:`as_volume` gave it.
     image_cell : object
         Its cell.
-    label : str, int or sequence of int, default=None
+    label : str, int or sequence of them, default=None
         See :func:`read_mask`; names are known in files only.
     resample_mask : bool, default=False
         Bring other voxels to those of the image, by the nearest one; False refuses them.
@@ -131,7 +132,7 @@ def as_mask(
             )
         how: Any = {"label": label, "resample": resample_mask, "allow_empty": allow_empty, "patient": patient}
         return read_mask(cell, like=image, **how)
-    if isinstance(label, str):
+    if _has_name(label):
         raise ValueError(f"label={label!r} names a structure of a file, and the mask{of} is none; give a number.")
     if isinstance(cell, np.ndarray):
         if isinstance(image_cell, str | PathLike):
@@ -157,7 +158,7 @@ def as_mask(
 
 def label_in(cell: Any, label: Any) -> Any:
     """A label as it counts for one mask: a name counts where structures have names; others must hold one structure."""
-    if not isinstance(label, str):
+    if not _has_name(label):
         return label
     if not isinstance(cell, str | PathLike):
         return None
@@ -165,6 +166,10 @@ def label_in(cell: Any, label: Any) -> Any:
     if path.suffix.lower() in READERS and path.is_file():
         return label if segment_names(path) else None
     return label if has_geometry(cell) and path.suffix.lower() not in NIFTI else None
+
+
+def _has_name(label: Any) -> bool:
+    return isinstance(label, str) or (isinstance(label, Sequence) and any(isinstance(one, str) for one in label))
 
 
 def _is_picture(cell: str | PathLike) -> bool:

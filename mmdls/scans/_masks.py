@@ -26,7 +26,7 @@ def read_mask(
     path: str | PathLike,
     like: Volume | None = None,
     *,
-    label: str | int | Sequence[int] | None = None,
+    label: str | int | Sequence[str | int] | None = None,
     names: Mapping[str, int] | None = None,
     resample: bool = False,
     allow_empty: bool = False,
@@ -42,9 +42,9 @@ def read_mask(
     like : Volume, default=None
         The scan that the mask belongs to; the mask is given on its voxels. None keeps the mask's own, which contours
         do not have.
-    label : str, int or sequence of int, default=None
+    label : str, int or sequence of them, default=None
         Which structure: the name or number of an RTSTRUCT's contours or a SEG's segment; of other files the values
-        that are inside, or a name. None takes the only one.
+        that are inside, or a name. A sequence takes all of them as one, None the only one.
     names : dict of str to int, default=None
         Values by name, of a file that has no names itself. A segmentation of 3D Slicer (``.seg.nrrd``) has.
     resample : bool, default=False
@@ -75,14 +75,27 @@ def read_mask(
     if not written.strip() or not place.exists():
         raise FileNotFoundError(f"there is no mask at {source}; correct the path.")
     try:
-        mask = _read(place, source, like, label, names, resample)
-        if like is not None:
-            mask = _on_voxels(mask, like, resample, of_patient(patient))
+        parts = []
+        for one in _one_by_one(label, place):
+            part = _read(place, source, like, one, names, resample)
+            parts.append(part if like is None else _on_voxels(part, like, resample, of_patient(patient)))
+        mask = parts[0]
+        if not all(same_geometry(mask, part) for part in parts):
+            raise Refusal("holds its structures on different voxels; give the scan by like=")
+        if len(parts) > 1:
+            mask = replace(mask, array=np.logical_or.reduce([part.array for part in parts]))
         if not (allow_empty or mask.array.any()):
             raise Refusal("is empty: no voxel is inside. Pass allow_empty=True if the structure is absent")
     except Refusal as reason:
         raise ValueError(f"{source} {reason}.") from None
     return mask
+
+
+def _one_by_one(label: Any, path: Path) -> list[Any]:
+    """The structures to read one after the other; several values of one array are read at once."""
+    several = not isinstance(label, str) and isinstance(label, Sequence) and len(label) > 0
+    named = several and (bool(dicom_files(path)) or any(isinstance(one, str) for one in label))
+    return list(label) if named else [label]
 
 
 def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, resample: bool) -> Volume:

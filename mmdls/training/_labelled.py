@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmdls.images import is_missing, read_image
 from mmdls.images._hounsfield import check_chest
 from mmdls.training._masks import LabelledSlices, resize
 
@@ -25,7 +24,7 @@ def read_labelled(
     *,
     size: tuple[int, int],
     window: Callable[[np.ndarray], np.ndarray],
-    read_mask: Callable[..., np.ndarray],
+    read: Callable[..., tuple[np.ndarray, Mapping[str, np.ndarray], Any]],
     n_jobs: int | None,
     verbose: int,
 ) -> LabelledSlices:
@@ -41,8 +40,8 @@ def read_labelled(
         Height and width of the network's input.
     window : callable
         Converts an image to greys, uint8.
-    read_mask : callable
-        ``(structure, cell, patient, cell of the image, image) -> mask``.
+    read : callable
+        ``(cell of the image, cells of the masks by structure, patient) -> (image, known masks by structure, ...)``.
     n_jobs : int or None
         Threads.
     verbose : int
@@ -53,18 +52,15 @@ def read_labelled(
     """
     cells = X.reindex(columns=[image_column, *(f"{name}_mask" for name in structures)])
 
-    def read(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        image = read_image(row[0], patient)
+    def labelled(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        image, found, _ = read(row[0], dict(zip(structures, row[1:], strict=True)), patient)
         check_chest(image, patient)
-        known = torch.tensor([not is_missing(cell) for cell in row[1:]])
         masks = torch.zeros(len(image), len(structures), *size, dtype=torch.uint8)
-        for k, (name, cell) in enumerate(zip(structures, row[1:], strict=True)):
-            if known[k]:
-                mask = read_mask(name, cell, patient, row[0], image)
-                masks[:, k] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
-        return resize(torch.as_tensor(window(image)), size), masks, known
+        for name, mask in found.items():
+            masks[:, structures.index(name)] = resize(torch.as_tensor(mask).to(torch.uint8) * 255, size)
+        return resize(torch.as_tensor(window(image)), size), masks, torch.tensor([name in found for name in structures])
 
-    work = (joblib.delayed(read)(patient, row) for patient, *row in cells.itertuples())
+    work = (joblib.delayed(labelled)(patient, row) for patient, *row in cells.itertuples())
     bar = tqdm(total=len(X), desc="reading images", unit="patient", disable=not verbose, leave=False)
     stacks = []
     with bar:
