@@ -1,17 +1,31 @@
 """Files that are never seen half written."""
 
+import glob
 import hashlib
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["is_sealed", "partial_path", "seal", "to_disk", "unsealed", "whole_file"]
+__all__ = [
+    "SEAL",
+    "is_sealed",
+    "new_folder",
+    "partial_path",
+    "process_exists",
+    "seal",
+    "to_disk",
+    "unsealed",
+    "whole_file",
+]
 
-_SEAL = 32  # bytes
+SEAL = 32  # bytes of a hash
+_UNFINISHED = ".unfinished-"
 
 
 @contextmanager
@@ -48,6 +62,7 @@ def whole_file(path: str | PathLike) -> Iterator[Path]:
     if not place.parent.is_dir():
         raise FileNotFoundError(f"{str(path)!r} cannot be written: there is no folder {str(place.parent)!r}.")
     partial = partial_path(place)
+    _remove_left(place.parent, place.name)
     try:
         yield partial
         to_disk(partial)
@@ -67,7 +82,53 @@ def partial_path(path: Path) -> Path:
     -------
     Path
     """
-    return path.with_name(f".unfinished-{socket.gethostname()}-{os.getpid()}-{path.name}")
+    return path.with_name(f"{_mark()}{os.getpid()}-{path.name}")
+
+
+def new_folder(parent: Path) -> Path:
+    """A hidden new folder to fill and rename; what processes of this machine have left when they died is removed.
+
+    Parameters
+    ----------
+    parent : Path
+
+    Returns
+    -------
+    Path
+    """
+    _remove_left(parent, "folder")
+    return Path(tempfile.mkdtemp(prefix=f"{_mark()}{os.getpid()}-folder", dir=parent))
+
+
+def _mark() -> str:
+    return f"{_UNFINISHED}{socket.gethostname()}-"
+
+
+def _remove_left(parent: Path, name: str) -> None:
+    """Remove what processes of this machine have left under a name when they died."""
+    for left in parent.glob(f"{glob.escape(_mark())}*-{glob.escape(name)}*"):
+        number = left.name.removeprefix(_mark()).partition("-")[0]
+        if number.isdecimal() and not process_exists(int(number)):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def process_exists(pid: int) -> bool:
+    """Whether a process of this machine is running.
+
+    Parameters
+    ----------
+    pid : int
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def to_disk(path: Path) -> None:
@@ -109,7 +170,7 @@ def is_sealed(path: Path) -> bool:
         About a second per gigabyte.
     """
     with path.open("rb") as file:
-        size = path.stat().st_size - _SEAL
+        size = path.stat().st_size - SEAL
         return size >= 0 and _digest(file, size) == file.read()
 
 
@@ -120,12 +181,12 @@ def unsealed(path: Path) -> bytes | None:
     ----------
     path : Path
     """
-    return path.read_bytes()[:-_SEAL] if is_sealed(path) else None
+    return path.read_bytes()[:-SEAL] if is_sealed(path) else None
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:
     """The hash of the first bytes of a file, which is read up to them."""
-    digest = hashlib.blake2b(digest_size=_SEAL)
+    digest = hashlib.blake2b(digest_size=SEAL)
     while size > 0 and (part := file.read(min(size, 2**24))):
         digest.update(part)
         size -= len(part)

@@ -56,6 +56,7 @@ def _same(one, other, X):
 
 
 def _fit_and_die(folder, X, y):
+    torch.set_num_threads(1)  # as in the tests
     _model(folder, Epochs(end=4, kill=True)).fit(X, y)
 
 

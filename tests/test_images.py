@@ -3,7 +3,9 @@
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
+import warnings
 
 import joblib
 import numpy as np
@@ -272,6 +274,70 @@ def test_a_process_killed_while_it_writes_leaves_no_store(tmp_path, stacks):
     assert list(tmp_path.rglob("data.npy")) and not list(tmp_path.rglob("store.json"))
     store = SliceStore.build(stacks, memory=tmp_path)
     assert np.array_equal(store.data, np.concatenate(stacks))
+    assert [path.name[0] for path in (tmp_path / "mmdls-slices").iterdir()] != ["."]  # what was left is removed
+    assert len(list((tmp_path / "mmdls-slices").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "zeros", "empty", "missing", "other"])
+@pytest.mark.parametrize("name", ["data.npy", "store.json", "sums.npy"])
+def test_a_damaged_store_is_said_and_read_anew(tmp_path, stacks, name, damage):
+    SliceStore.build(stacks, memory=tmp_path).cached("sums", lambda: np.arange(15.0))
+    (path,) = tmp_path.rglob(name)
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[len(content) // 2] ^= 1
+    changed = {"truncate": content[:-40], "zeros": bytes(len(content)), "empty": b"", "other": content + b"\n"}
+    path.unlink() if damage == "missing" else path.write_bytes(changed.get(damage, content))
+    expected = f"{'array' if name == 'sums.npy' else 'slices in'} .*{tmp_path.name}.* damaged"
+    silent = name == "sums.npy" and damage == "missing"
+    with warnings.catch_warnings() if silent else pytest.warns(UserWarning, match=expected):
+        store = SliceStore.build(stacks, memory=tmp_path)
+        assert np.array_equal(store.cached("sums", lambda: np.arange(15.0)), np.arange(15.0))
+    assert np.array_equal(store.data, np.concatenate(stacks)) and store.counts.tolist() == [len(s) for s in stacks]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = SliceStore.build(stacks, memory=tmp_path)
+        assert np.array_equal(again.cached("sums", list), np.arange(15.0)) and again.mean == store.mean
+    assert len(list((tmp_path / "mmdls-slices").iterdir())) == 1
+
+
+def _with_a_full_disk(work):
+    """Do the work in a process whose files may have 400 bytes; what it returns, or its error."""
+    receiver, sender = multiprocessing.Pipe()
+    if os.fork() == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (400, -1))
+        try:
+            sender.send(work())
+        except BaseException as error:
+            sender.send(repr(error))
+        os._exit(0)
+    found = receiver.recv() if receiver.poll(60) else "nothing was sent"
+    os.wait()
+    return found
+
+
+def test_a_full_disk_leaves_no_store_and_what_was_there(tmp_path, stacks):
+    assert "OSError" in _with_a_full_disk(lambda: len(SliceStore.build(stacks, memory=tmp_path)))
+    assert not list((tmp_path / "mmdls-slices").iterdir())
+    store = SliceStore.build(stacks, memory=tmp_path)
+
+    def keep():
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            value = store.cached("sums", lambda: np.arange(150.0))
+        return value.sum(), [str(each.message) for each in said]
+
+    total, said = _with_a_full_disk(keep)
+    assert total == np.arange(150.0).sum() and "sums.npy' is not kept: " in said[0]
+    assert sorted(path.name for path in store._folder.iterdir()) == ["data.npy", "store.json"]
+    assert np.array_equal(SliceStore.build(stacks, memory=tmp_path).data, np.concatenate(stacks))
+
+
+def test_a_place_that_cannot_hold_slices_is_named(tmp_path, stacks):
+    (tmp_path / "mmdls-slices").write_text("a file")
+    with pytest.raises(OSError, match=r"slices cannot be kept here. Give memory= a folder .*mmdls-slices"):
+        SliceStore.build(stacks, memory=tmp_path)
 
 
 def test_a_store_remembers_what_was_computed_from_it(tmp_path, stacks):
@@ -291,4 +357,4 @@ def test_a_store_remembers_what_was_computed_from_it(tmp_path, stacks):
         assert len(made) == 1 + again
     store.cached("others", make)
     assert len(made) == 3
-    assert not list(tmp_path.rglob(".building*"))
+    assert not list(tmp_path.rglob(".unfinished*"))

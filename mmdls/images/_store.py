@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import joblib
 import numpy as np
 from tqdm.auto import tqdm
 
+from mmdls._files import SEAL, is_sealed, new_folder, seal, whole_file
 from mmdls.images._cutting import cut_out
 from mmdls.images._fingerprint import fingerprint
 from mmdls.images._hounsfield import check_units
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SliceStore"]
 
-_FORMAT = 3
+_FORMAT = 4
 
 Reader = Callable[[Any, Any, Any], tuple[np.ndarray, np.ndarray | None, tuple[float, float] | None] | None]
 
@@ -136,8 +136,8 @@ class SliceStore:
         root = getattr(memory, "location", memory)
         key = "" if root is None else _key(images, masks, patients, settings, read)
         folder = None if root is None else Path(root) / "mmdls-slices" / key
-        if folder is not None and (folder / "store.json").is_file():
-            return cls._open(folder)
+        if folder is not None and (store := cls._intact(folder)) is not None:
+            return store
         work = (
             joblib.delayed(_prepare)(image, mask, patient, read, *settings)
             for image, mask, patient in zip(images, masks, patients, strict=True)
@@ -183,12 +183,20 @@ class SliceStore:
 
     def _keep(self, folder: Path) -> "SliceStore":
         """Write to a temporary folder and rename it, so that an interrupted build never looks complete."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
         try:
-            np.save(building / "data.npy", self.data)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            building = new_folder(folder.parent)
+        except OSError as error:
+            raise type(error)(
+                error.errno,
+                f"{error.strerror}: slices cannot be kept here. Give memory= a folder that can be written, or None",
+                str(folder.parent),
+            ) from error
+        try:
+            _write_array(building / "data.npy", self.data)
             facts = {"counts": self.counts.tolist(), "mean": self.mean, "std": self.std, "key": self.key}
             (building / "store.json").write_text(json.dumps(facts))
+            seal(building / "store.json")
             try:
                 os.replace(building, folder)
             except OSError:
@@ -200,8 +208,20 @@ class SliceStore:
         return self._open(folder)
 
     @classmethod
+    def _intact(cls, folder: Path) -> "SliceStore | None":
+        """The store of a folder; None if there is none, or if it is damaged, which is said, and the folder removed."""
+        if not folder.is_dir():
+            return None
+        files = [folder / "store.json", folder / "data.npy"]
+        if all(file.is_file() and is_sealed(file) for file in files):
+            return cls._open(folder)
+        warnings.warn(f"the kept slices in {str(folder)!r} are damaged; they are read anew.", stacklevel=3)
+        _remove(folder)
+        return None
+
+    @classmethod
     def _open(cls, folder: Path) -> "SliceStore":
-        facts = json.loads((folder / "store.json").read_text())
+        facts = json.loads((folder / "store.json").read_bytes()[:-SEAL])
         data = np.load(folder / "data.npy", mmap_mode="r")
         store = cls(data, np.asarray(facts["counts"], dtype=np.int64), facts["mean"], facts["std"], facts["key"])
         store._folder = folder
@@ -230,14 +250,19 @@ class SliceStore:
         if self._cached is not None and self._cached[0] == key:
             return self._cached[1]
         path = None if self._folder is None else self._folder / f"{key}.npy"
+        if path is not None and path.is_file() and not is_sealed(path):
+            warnings.warn(f"the kept array {str(path)!r} is damaged; it is computed anew.", stacklevel=2)
+            _remove(path)
         if path is not None and path.is_file():
             value = np.load(path)
         else:
             value = make()
             if path is not None:
-                with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".building-", delete=False) as file:
-                    np.save(file, value)
-                os.replace(file.name, path)
+                try:
+                    with whole_file(path) as partial:
+                        _write_array(partial, value)
+                except OSError as error:  # a full or read-only disk
+                    warnings.warn(f"{str(path)!r} is not kept: {error}.", stacklevel=2)
         self._cached = key, value
         return value
 
@@ -260,6 +285,27 @@ class SliceStore:
         image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)
         image = image[:, None] if image.ndim == 3 else image
         return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
+
+
+def _write_array(path: Path, array: np.ndarray) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+    seal(path)
+
+
+def _remove(path: Path) -> None:
+    """Move a damaged file or folder aside and delete it, so that no other process reads it meanwhile."""
+    aside = new_folder(path.parent)
+    try:
+        os.replace(path, aside / path.name)
+    except FileNotFoundError:
+        pass  # another process has removed it
+    except OSError as error:
+        raise type(error)(
+            error.errno, f"{error.strerror}: it is damaged, and must be deleted by hand", str(path)
+        ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _warn_of_partial_masks(images: Sequence[Any], masks: Sequence[Any], patients: Sequence[Any]) -> None:

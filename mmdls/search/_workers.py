@@ -16,6 +16,8 @@ import optuna
 from optuna.trial import TrialState
 from tqdm.auto import tqdm
 
+from mmdls._files import process_exists
+
 _TOKEN = uuid4().hex[:8]
 # Seconds without a heartbeat after which a trial's process counts as dead.
 HEARTBEAT_TIMEOUT = 300
@@ -161,22 +163,12 @@ class _Liveness:
         host, _, rest = trial.user_attrs.get("process", "").partition(":")
         if host == socket.gethostname():
             pid, _, token = rest.partition(":")
-            if not (token == _TOKEN if int(pid) == os.getpid() else _exists(int(pid))):
+            if not (token == _TOKEN if int(pid) == os.getpid() else process_exists(int(pid))):
                 return True
         beat = trial.user_attrs.get("heartbeat")
         last, since = self.last.get(trial.number, (None, monotonic()))
         self.last[trial.number] = (beat, since if beat == last else monotonic())
         return monotonic() - self.last[trial.number][1] > HEARTBEAT_TIMEOUT
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager
