@@ -15,11 +15,13 @@ in the memory of one micro-batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["BagData", "Encoder", "ModalityData", "TableData"]
 
@@ -38,7 +40,7 @@ class ModalityData:
         Columns from which a linear part of the model predicts every task directly, beside the network.
     """
 
-    linear: Tensor | None = None
+    linear: "Tensor | None" = None
 
     def __init__(self, present: np.ndarray):
         self.present = np.array(present, dtype=bool)
@@ -46,7 +48,7 @@ class ModalityData:
     def __len__(self) -> int:
         return len(self.present)
 
-    def take(self, rows: np.ndarray) -> tuple[Tensor, ...]:
+    def take(self, rows: np.ndarray) -> "tuple[Tensor, ...]":
         """The arguments of the network for some patients, on the CPU.
 
         Parameters
@@ -85,12 +87,16 @@ class TableData(ModalityData):
     """
 
     def __init__(self, table: np.ndarray, present: np.ndarray, linear: bool = False):
+        import torch  # here, since models of tables alone must not wait for it
+
         super().__init__(present)
         self.table = torch.as_tensor(np.where(self.present[:, None], np.asarray(table, dtype=np.float32), 0.0))
         self.linear = self.table if linear else None
 
-    def take(self, rows: np.ndarray) -> tuple[Tensor, ...]:
+    def take(self, rows: np.ndarray) -> "tuple[Tensor, ...]":
         """Numbers of some patients, (B, P)."""
+        import torch
+
         return (self.table[torch.as_tensor(rows)],)
 
     def facts(self) -> tuple[Any, ...]:
@@ -146,7 +152,7 @@ class BagData(ModalityData):
         shift = self.offsets[rows] - (np.cumsum(counts) - counts)
         return np.repeat(shift, counts) + np.arange(counts.sum()), counts
 
-    def read(self, index: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    def read(self, index: np.ndarray, device: "torch.device | str" = "cpu") -> "Tensor":
         """Some items as float32 on a device, (k,) + item_shape."""
         raise NotImplementedError(f"{type(self).__name__} must define read(index, device).")
 
@@ -154,8 +160,10 @@ class BagData(ModalityData):
         """An array computed from all items; data that outlive a fit may keep it under its key."""
         return make()
 
-    def take(self, rows: np.ndarray) -> tuple[Tensor, ...]:
+    def take(self, rows: np.ndarray) -> "tuple[Tensor, ...]":
         """Packed items, (K,) + item_shape, of some patients, and the items of each, (B,)."""
+        import torch
+
         index, counts = self.index_of(rows)
         return self.read(index), torch.as_tensor(counts)
 
@@ -181,6 +189,7 @@ class Encoder:
     An encoder of columns such as ``ct_report``, texts that it describes by the length of their sentences:
 
     >>> from sklearn.base import BaseEstimator
+    >>> from torch import nn
     >>> class ReportEncoder(Encoder, BaseEstimator):
     ...     reads = "report"
     ...
@@ -227,7 +236,7 @@ class Encoder:
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare(X, n_jobs, verbose).")
 
-    def build(self, data: Any) -> nn.Module:
+    def build(self, data: Any) -> "nn.Module":
         """A new network for data like these, with weights drawn from torch's current random state.
 
         Parameters
@@ -243,7 +252,7 @@ class Encoder:
         """
         raise NotImplementedError(f"{type(self).__name__} must define build(data).")
 
-    def initialize(self, network: Any, data: Any, rows: np.ndarray, compute: Any) -> Tensor | None:
+    def initialize(self, network: Any, data: Any, rows: np.ndarray, compute: Any) -> "Tensor | None":
         """Prepare a new network for its training on some rows, for example by statistics of its features.
 
         Parameters

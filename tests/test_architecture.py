@@ -191,6 +191,21 @@ def test_the_tables_need_no_torch():
     assert done.returncode == 0, done.stderr
 
 
+def test_models_of_tables_are_fitted_and_evaluated_without_torch():
+    code = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from mmdls import ClinicalCox, CoxNet, RadiomicsCox, SurvivalBoosting, SurvivalForest, evaluate
+from mmdls.datasets import make_nsclc_cohort
+X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+model = ClinicalCox(endpoint="os", alpha=10).fit(X, y)
+evaluate(model, X, y[["os_time", "os_event"]], horizons=(), n_resamples=0)
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_public_names_of_the_package_load_on_first_use():
     import mmdls
 

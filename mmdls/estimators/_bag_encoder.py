@@ -16,7 +16,8 @@ from mmdls.parts import Composed, Part
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._inference import embed_patients
-from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
+from mmdls.training._inputs import Inputs
+from mmdls.training._tables import counted_rows, outcome_table, patient_weights
 from mmdls.training._trainer import Trainer
 
 __all__ = ["BagEncoder"]

@@ -29,8 +29,9 @@ from mmdls.modules import Ensemble
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
-from mmdls.training._inputs import Inputs, counted_rows, outcome_table, patient_weights
+from mmdls.training._inputs import Inputs
 from mmdls.training._net import answering
+from mmdls.training._tables import counted_rows, outcome_table, patient_weights
 
 __all__ = ["MMDLS"]
 

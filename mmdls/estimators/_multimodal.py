@@ -27,7 +27,8 @@ from mmdls.registry import tasks as task_kinds
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
 from mmdls.training._inference import forward_cohort
-from mmdls.training._inputs import Inputs, refuse_no_numbers, rows_with_values
+from mmdls.training._inputs import Inputs
+from mmdls.training._tables import refuse_no_numbers, rows_with_values
 from mmdls.training._trainer import Trainer
 
 __all__ = ["Multimodal"]

@@ -22,7 +22,7 @@ from mmdls.estimators._risk_groups import risk_group
 from mmdls.estimators._task_answers import cumulative_hazard
 from mmdls.registry import estimators as estimator_registry
 from mmdls.tasks import NominalTask
-from mmdls.training._inputs import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
+from mmdls.training._tables import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome
 from mmdls.training._trainer import Trainer
 
 __all__ = ["MultimodalClassifier", "MultimodalSurvival"]

@@ -4,7 +4,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import optuna
@@ -18,11 +18,13 @@ from mmdls.encoders import Encoder, TableData
 from mmdls.estimators._columns import MISSING, UNSEEN, Cells, numbers_of, plain_numbers
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
-from mmdls.estimators._transformer_encoder import TransformerEncoder
-from mmdls.modules import TabularNet
 from mmdls.registry import encoders, estimators
-from mmdls.training._inputs import patient_weights
 from mmdls.training._intervals import share
+from mmdls.training._tables import patient_weights
+
+if TYPE_CHECKING:
+    from mmdls.estimators._transformer_encoder import TransformerEncoder
+    from mmdls.modules import TabularNet
 
 __all__ = ["TabularEncoder"]
 
@@ -238,11 +240,13 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         """Complete numbers of all patients; see :meth:`transform`."""
         return self._as_part().prepare(X)
 
-    def build(self, data: TableData) -> TabularNet:
+    def build(self, data: TableData) -> "TabularNet":
         """A multilayer perceptron of ``hidden_sizes``."""
         return self._as_part().build(data)
 
-    def _as_part(self) -> TransformerEncoder:
+    def _as_part(self) -> "TransformerEncoder":
+        from mmdls.estimators._transformer_encoder import TransformerEncoder  # here: it imports torch
+
         return TransformerEncoder(self, self.hidden_sizes, self.dropout, self.linear)
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:

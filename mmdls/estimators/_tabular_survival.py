@@ -26,7 +26,7 @@ from mmdls.estimators._selection import select_columns
 from mmdls.evaluation._adapters import survival_table
 from mmdls.metrics import concordance_index, tied_times
 from mmdls.model_selection import patient_groups
-from mmdls.training._inputs import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
+from mmdls.training._tables import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
 __all__ = ["TabularSurvival"]
 

@@ -9,7 +9,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from mmdls.encoders import Encoder, TableData
 from mmdls.modules import TabularNet
-from mmdls.training._inputs import rows_with_values
+from mmdls.training._tables import rows_with_values
 
 __all__ = ["TransformerEncoder", "as_encoder"]
 

@@ -11,7 +11,7 @@ from mmdls.cohort import Task, modalities, refuse_other_tables
 from mmdls.evaluation import resample_predictions
 from mmdls.evaluation._predict import HORIZONS, answers, time_grid
 from mmdls.metrics import percentile_interval
-from mmdls.training._inputs import outcome_table, rows_with_values
+from mmdls.training._tables import outcome_table, rows_with_values
 from mmdls.zoo._folds import aligned_groups, for_all_tasks, splits_of, splitter_of
 from mmdls.zoo._per_task import fit_with_groups
 

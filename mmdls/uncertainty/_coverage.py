@@ -8,7 +8,7 @@ from scipy.stats import norm
 
 from mmdls.cohort import align_rows
 from mmdls.metrics import CensoringDistribution
-from mmdls.training._inputs import outcome_table
+from mmdls.training._tables import outcome_table
 
 __all__ = ["coverage_table"]
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import Task, find_tasks, refuse_other_tables
 from mmdls.evaluation._predict import answers
-from mmdls.training._inputs import outcome_table
+from mmdls.training._tables import outcome_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring, ModelledCensoring, just_before
 from mmdls.uncertainty._scores import SCORES, class_scores, uniform_by_id
 from mmdls.zoo._folds import aligned_groups, for_all_tasks, splits_of, splitter_of
