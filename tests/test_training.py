@@ -187,7 +187,7 @@ def test_ctrl_c_in_the_first_epoch_reaches_the_caller(cohort, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(CohortNet, "_loss", interrupted)
+    monkeypatch.setattr(CohortNet, "_sum", interrupted)
     with pytest.raises(KeyboardInterrupt):
         MMDLS().fit(cohort.data[["clinical_age"]], cohort.target)
 

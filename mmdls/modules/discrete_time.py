@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.piecewise import log_softplus, never_rising
+from mmdls.modules.piecewise import log_softplus, never_rising, per_event
 from mmdls.registry import survival_heads
 
 __all__ = ["DeepHitHead", "LogisticHazardHead", "MTLRHead"]
@@ -113,7 +113,7 @@ class _DiscreteTimeHead(nn.Module):
         nll = nll - event * _log_event(logit, (progress[own + 1] - progress[own]).to(logits))
         weight = torch.ones_like(nll) if sample_weight is None else sample_weight.to(nll)
         n_events = (weight * event).sum()
-        return (nll * weight).sum() / n_events if n_events > 0 else parameters.sum() * 0
+        return per_event((nll * weight).sum(), n_events)
 
     def risk(self, parameters: Tensor) -> Tensor:
         """Minus the restricted mean survival time (months) until the last event, (B,)."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.piecewise import Intervals, falling_share, log_softplus, never_rising
+from mmdls.modules.piecewise import Intervals, falling_share, log_softplus, never_rising, per_event
 from mmdls.registry import survival_heads
 
 __all__ = ["CoherentHead"]
@@ -184,7 +184,7 @@ class CoherentHead(nn.Module):
             likelihood = event * rates - (functional.softplus(split[:, :2]).sum(dim=1) * passed).sum(dim=1)
         weight = torch.ones_like(likelihood) if sample_weight is None else sample_weight.to(likelihood)
         n_events = (weight * event).sum()
-        return -(weight * likelihood).sum() / n_events if n_events > 0 else parameters.sum() * 0
+        return -per_event((weight * likelihood).sum(), n_events)
 
     def _later(self, split: Tensor, event: Tensor, time: Tensor, given: tuple[Tensor, Tensor] | None) -> Tensor:
         """Log-likelihood of the later endpoint (B,), by what the earlier one tells of the time until then."""

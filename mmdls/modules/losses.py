@@ -1,6 +1,7 @@
 """The Cox partial likelihood, exact with ties and at any size of the log hazards."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class CoxRiskSet:
         Number of different times.
     size : Tensor of shape (n_events,)
         Number of events at the time of each event.
+    first : Tensor of shape (n_events,)
+        For each event, the place in ``events`` of the first one at its time.
     share : Tensor of shape (n_events,)
         Efron's share of the tied events that has left the risk set: rank among them, from 0, over ``size``.
     has_ties : bool
@@ -47,6 +50,7 @@ class CoxRiskSet:
     group: Tensor
     n_groups: int
     size: Tensor
+    first: Tensor
     share: Tensor
     has_ties: bool
 
@@ -62,9 +66,10 @@ class CoxRiskSet:
         until = tied.cumsum(0)
         passed = torch.empty_like(order).scatter_(0, order, until.index_select(0, moment))
         size = tied.index_select(0, group)
-        rank = torch.arange(len(events), device=time.device) - (until - tied).index_select(0, group)
+        first = (until - tied).index_select(0, group)
+        rank = torch.arange(len(events), device=time.device) - first
         share, has_ties = rank / size.double(), bool(rank.any())
-        return cls(order.flip(0), events, last, passed, group, len(counts), size, share, has_ties)
+        return cls(order.flip(0), events, last, passed, group, len(counts), size, first, share, has_ties)
 
     @classmethod
     def kept(cls, event: Tensor, time: Tensor) -> "CoxRiskSet":
@@ -79,10 +84,20 @@ class CoxRiskSet:
         return kept[2]
 
     def over_ties(self, values: Tensor) -> Tensor:
-        """For each event, the sum of ``values`` (n_events,) over the events tied with it."""
+        """For each event, the sum of ``values`` (..., n_events) over the events tied with it."""
         if not self.has_ties:
             return values
-        return values.new_zeros(self.n_groups).index_add_(0, self.group, values).index_select(0, self.group)
+        summed = values.new_zeros(*values.shape[:-1], self.n_groups).index_add_(-1, self.group, values)
+        return summed.index_select(-1, self.group)
+
+    def among(self, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """``size`` and ``share`` (..., n_events) if only some events (..., n_events) are there; of others anything."""
+        if not self.has_ties:
+            return self.size, self.share
+        before = functional.pad(counted.long().cumsum(-1), (1, 0))
+        rank = before[..., :-1] - before.index_select(-1, self.first)
+        size = self.over_ties(counted.double()).clamp(min=1)
+        return size, rank / size
 
 
 def cox_loss(
@@ -142,59 +157,82 @@ def cox_loss(
         )
     if risk_set is not None and risk_set.order.shape != log_hazard.shape:
         raise ValueError(f"risk_set orders {len(risk_set.order)} patients; log_hazard has {len(log_hazard)}.")
-    if sample_weight is not None and not sample_weight.all():
-        counted = sample_weight != 0
-        return cox_loss(log_hazard[counted], event[counted], time[counted], ties, sample_weight[counted])
     if risk_set is None:
         risk_set = CoxRiskSet.of(event, time)
     if not len(risk_set.events):
         return log_hazard.sum() * 0
-    return _CoxLoss.apply(log_hazard, risk_set, ties == "efron", sample_weight)
+    return _CoxLoss.apply(log_hazard, risk_set, ties == "efron", sample_weight)[0]
 
 
 class _CoxLoss(torch.autograd.Function):
+    """The loss and its gradient, of log hazards (n,), or of several of the same patients (k, n)."""
+
     @staticmethod
-    def forward(ctx, log_hazard: Tensor, risk_set: CoxRiskSet, efron: bool, sample_weight: Tensor | None) -> Tensor:
+    def forward(
+        log_hazard: Tensor, risk_set: CoxRiskSet, efron: bool, sample_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         order, events, efron = risk_set.order, risk_set.events, efron and risk_set.has_ties
         # Double precision keeps sums over a million patients, and hazards hundreds of logs apart, exact enough.
         eta = log_hazard.detach().double()
-        at_event = eta.index_select(0, events)
+        at_event = eta.index_select(-1, events)
         event_weight = term_weight = torch.ones_like(at_event)
+        share, counted = risk_set.share, None
+        lowest, highest = eta.aminmax(dim=-1, keepdim=True)
         if sample_weight is not None:
             weight = sample_weight.detach().double()
-            eta = eta + weight.log()
-            event_weight = weight.index_select(0, events)
-            term_weight = risk_set.over_ties(event_weight) / risk_set.size
-        lowest, highest = eta.aminmax()
-        eta, at_event, total = eta - highest, at_event - highest, event_weight.sum()
+            eta, absent = eta + weight.log(), weight == 0
+            highest = eta.amax(-1, keepdim=True).nan_to_num(neginf=0.0)
+            lowest = eta.masked_fill(absent, torch.inf).amin(-1, keepdim=True)
+            event_weight, counted = weight.index_select(-1, events), ~absent.index_select(-1, events)
+            size, share = risk_set.among(counted)
+            term_weight = risk_set.over_ties(event_weight) / size * counted
+        eta, at_event, total = eta - highest, at_event - highest, event_weight.sum(-1)
         # The denominator of an event is `left` times exp(`scale`). Rare cases go through logarithms.
         scale: Tensor | float = 0.0
-        wide = not (highest - lowest).item() < _SPAN
+        wide = bool((highest - lowest >= _SPAN).any())
         if wide:
-            scale = eta.index_select(0, order).logcumsumexp(0).index_select(0, risk_set.last)
-            own, left = (eta.index_select(0, events) - scale).exp(), torch.ones_like(scale)
+            scale = eta.index_select(-1, order).logcumsumexp(-1).index_select(-1, risk_set.last)
+            if counted is not None:
+                scale = scale.masked_fill(~counted, 0.0)
+            own, left = (eta.index_select(-1, events) - scale).exp(), torch.ones_like(scale)
         else:
             hazard = eta.exp()
-            own = hazard.index_select(0, events)
-            left = hazard.index_select(0, order).cumsum(0).index_select(0, risk_set.last)
+            own = hazard.index_select(-1, events)
+            left = hazard.index_select(-1, order).cumsum(-1).index_select(-1, risk_set.last)
         if efron:
-            left = left - risk_set.share * risk_set.over_ties(own)
-        loss = (term_weight @ (left.log() + scale) - event_weight @ at_event) / total
-        if ctx.needs_input_grad[0]:
-            # A hazard stands in the denominators of all events up to its own time, a tied event's but for its share.
-            inverse = term_weight / left
-            if wide:
-                summed = functional.pad((inverse.log() - scale).logcumsumexp(0), (1, 0), value=-torch.inf)
-                gradient = (eta + summed.index_select(0, risk_set.passed)).exp()
-            else:
-                gradient = hazard * functional.pad(inverse.cumsum(0), (1, 0)).index_select(0, risk_set.passed)
-            if efron:
-                event_weight = event_weight + own * risk_set.over_ties(risk_set.share * inverse)
-            gradient.index_add_(0, events, event_weight, alpha=-1)
-            ctx.gradient = (gradient / total).to(log_hazard.dtype)
-        return loss.to(log_hazard.dtype)
+            left = left - share * risk_set.over_ties(own)
+        if counted is not None:
+            left = left.masked_fill(~counted, 1.0)  # where nobody may be at risk
+            total = total.masked_fill(total == 0, 1.0)
+        loss = ((term_weight * (left.log() + scale)).sum(-1) - (event_weight * at_event).sum(-1)) / total
+        # A hazard stands in the denominators of all events up to its own time, a tied event's but for its share.
+        inverse = term_weight / left
+        if wide:
+            summed = functional.pad((inverse.log() - scale).logcumsumexp(-1), (1, 0), value=-torch.inf)
+            gradient = (eta + summed.index_select(-1, risk_set.passed)).exp()
+        else:
+            gradient = hazard * functional.pad(inverse.cumsum(-1), (1, 0)).index_select(-1, risk_set.passed)
+        if efron:
+            event_weight = event_weight + own * risk_set.over_ties(share * inverse)
+        gradient.index_add_(-1, events, event_weight, alpha=-1)
+        return loss.to(log_hazard.dtype), (gradient / total[..., None]).to(log_hazard.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream: Tensor):
-        return upstream * ctx.gradient, None, None, None
+    def backward(ctx, upstream: Tensor, _: Tensor):
+        return upstream[..., None] * ctx.saved_tensors[0], None, None, None
+
+    @staticmethod
+    def vmap(info, in_dims: tuple, log_hazard: Tensor, risk_set: CoxRiskSet, efron: bool, sample_weight: Any):
+        first = [
+            value if dim is None else value.movedim(dim, 0)
+            for value, dim in ((log_hazard, in_dims[0]), (sample_weight, in_dims[3]))
+        ]
+        if in_dims[0] is None:
+            first[0] = log_hazard.expand(info.batch_size, *log_hazard.shape)
+        return _CoxLoss.apply(first[0], risk_set, efron, first[1]), (0, 0)

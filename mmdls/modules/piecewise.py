@@ -141,7 +141,7 @@ class PCHazardHead(nn.Module):
         rate = log_softplus(used.gather(1, interval[:, None])[:, 0]) - self.intervals.widths.log().to(used)[interval]
         weight = torch.ones_like(exposed) if sample_weight is None else sample_weight.to(exposed)
         n_events = (weight * event).sum()
-        return (weight * (exposed - event * rate)).sum() / n_events if n_events > 0 else parameters.sum() * 0
+        return per_event((weight * (exposed - event * rate)).sum(), n_events)
 
     def risk(self, parameters: Tensor) -> Tensor:
         """Minus the restricted mean survival time (months) until the end of the follow-up, (B,)."""
@@ -161,6 +161,12 @@ class PCHazardHead(nn.Module):
 
     def _used(self, parameters: Tensor) -> Tensor:
         return parameters[:, : len(self.intervals.widths)]
+
+
+def per_event(summed: Tensor, n_events: Tensor) -> Tensor:
+    """A sum over patients divided by the number of events; zero, connected to the graph, without an event."""
+    some = n_events > 0
+    return summed * some / torch.where(some, n_events, 1.0)
 
 
 def log_softplus(values: Tensor) -> Tensor:

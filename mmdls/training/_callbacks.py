@@ -69,14 +69,23 @@ class _Gradients(Callback):
     def __init__(self, limit: float | None):
         self.limit = limit
 
+    def on_train_begin(self, net, **kwargs):
+        self.weights_ = [(member, list(member.parameters())) for member in net.module_.members]
+
     def on_grad_computed(self, net, batch=None, **kwargs):
-        for member in net.module_.members:
-            weights = [weight for weight in member.parameters() if weight.grad is not None]
-            norm = torch.nn.utils.get_total_norm([weight.grad for weight in weights])
+        for member, weights in self.weights_:
+            found = [weight for weight in weights if weight.grad is not None]
+            norm = torch.nn.utils.get_total_norm([weight.grad for weight in found])
             if not torch.isfinite(norm):
                 net.refuse_gradients(member, batch[0])
             if self.limit is not None:
-                torch.nn.utils.clip_grads_with_norm_(weights, self.limit, norm)
+                torch.nn.utils.clip_grads_with_norm_(found, self.limit, norm)
+
+    def on_train_end(self, net, **kwargs):
+        del self.weights_
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "weights_"}
 
 
 def _silent(*_: Any) -> None:

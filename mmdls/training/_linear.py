@@ -16,6 +16,7 @@ _PENALTIES = 10.0 ** np.arange(1.5, -4.0, -0.5)
 _FACTORS = (10.0, 0.1)
 _RANGE = (1e-6, 1e6)
 _PATIENCE = 2  # steps of the path without a better loss, after which it ends
+_SEARCH, _FINAL = 1e-6, 1e-9  # relative fall of the loss in a step at which a fit ends
 _LEAST_GAIN = 0.1  # of the held-out log likelihood, for a penalty of its own
 
 
@@ -55,7 +56,7 @@ class _Problem:
         self.gram = columns.T @ columns if p <= n else None
         self.solution: tuple[np.ndarray, np.ndarray] | None = None
 
-    def fit(self, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def fit(self, penalty: np.ndarray, tolerance: float = _FINAL) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (p, P) and intercept (P,) under a penalty of each column, (p,)."""
         n, p = self.columns.shape
         n_out, width = len(self.start), 1 if self.shared else len(self.start)
@@ -92,7 +93,7 @@ class _Problem:
             np.r_[first[0].ravel(), first[1]],
             jac=True,
             method="L-BFGS-B",
-            options={"maxiter": 200, "ftol": 1e-9, "gtol": 1e-6},
+            options={"maxiter": 200, "ftol": tolerance, "gtol": 1e-6},
         )
         slopes = found.x[: r * width].reshape(r, width) * condition[:, None]
         coefficients = root[:, None] * (basis @ slopes)
@@ -152,7 +153,7 @@ def fit_linear(
     def held_out_loss(penalties: np.ndarray) -> float:
         parameters = np.empty((n, len(start)))
         for fold, each in zip(folds, problems, strict=True):
-            coefficients, intercept = each.fit(np.repeat(penalties, sizes))
+            coefficients, intercept = each.fit(np.repeat(penalties, sizes), _SEARCH)
             parameters[fold] = columns[fold] @ coefficients + intercept
         return float(loss(torch.as_tensor(parameters), *targets))
 

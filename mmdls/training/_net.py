@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
+from functools import cached_property
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,6 +17,7 @@ from mmdls.training._compute import Compute, within_memory
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
 from mmdls.training._ranks import random_state, set_random_state
+from mmdls.training._side_by_side import SideBySide, are_alike
 from mmdls.training._targets import Targets
 from mmdls.training._two_pass import _Replay, pack
 
@@ -62,6 +64,36 @@ class CohortNet(TrainingLoop):
 
     def _gradient(self, rows: Tensor) -> dict[str, Any]:
         replays: list[_Replay] = []
+        if self._side_by_side is not None:
+            total, means = self._losses_at_once(self._side_by_side, rows)
+        else:
+            total, means = self._losses_in_turn(rows, replays)
+        if total.requires_grad:
+            total.backward()
+        ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
+        ranks.drop_shared_gradients(self.module_)
+        for replay in replays:
+            replay.backward(self.compute)
+        ranks.sum_gradients(self.module_)
+        set_random_state(after, self.compute.torch_device)
+        return self._step(rows, total / len(self.members), means)
+
+    @cached_property
+    def _side_by_side(self) -> SideBySide | None:
+        networks = self.module_.networks
+        return SideBySide(networks) if are_alike(networks) else None
+
+    def _losses_at_once(self, together: SideBySide, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+        inputs = self.members[0].inputs
+        losses = together.losses(
+            pack(together.first, inputs, rows, self.compute),
+            inputs.present[rows].to(self.device),
+            self.targets.take(rows, self.device),
+            torch.stack([~member.held[rows] for member in self.members]),
+        )
+        return self._sum(losses, range(len(self.members)))
+
+    def _losses_in_turn(self, rows: Tensor, replays: list[_Replay]) -> tuple[Tensor, dict[str, float]]:
         total, found = torch.zeros((), device=self.compute.torch_device), []
         for network, member in self._pairs():
             own = rows[~member.held[rows]]
@@ -70,17 +102,11 @@ class CohortNet(TrainingLoop):
                 loss, losses = self._loss(network, member, own, packed)
                 total = total + loss
                 found.append(losses)
-        if found:
-            total.backward()
-        ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
-        ranks.drop_shared_gradients(self.module_)
-        for replay in replays:
-            replay.backward(self.compute)
-        ranks.sum_gradients(self.module_)
-        set_random_state(after, self.compute.torch_device)
-        n = max(len(found), 1)
-        means = {name: sum(each[name] for each in found) / n for name in (found[0] if found else ())}
-        return self._step(rows, total / n, means)
+        return total, {name: sum(each[name] for each in found) / len(found) for name in (found[0] if found else ())}
+
+    def _set_training(self, training: bool = True) -> None:
+        if self.module_.training != training:  # going through all modules takes as long as a small network
+            super()._set_training(training)
 
     def refuse_gradients(self, network: MultimodalNet, rows: Tensor) -> NoReturn:
         """Say which losses of a member gave gradients that are not finite."""
@@ -171,7 +197,7 @@ class CohortNet(TrainingLoop):
     def _loss(
         self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
     ) -> tuple[Tensor, dict[str, float]]:
-        return self._sum(self._losses(network, member, rows, packed), self._number(network))
+        return self._sum(self._losses(network, member, rows, packed), [self._number(network)])
 
     def _losses(
         self, network: MultimodalNet, member: Member, rows: Tensor, packed: dict[str, tuple[Tensor, ...]]
@@ -184,13 +210,14 @@ class CohortNet(TrainingLoop):
     def _number(self, network: MultimodalNet) -> int:
         return self.module_.networks.index(network)
 
-    def _sum(self, losses: dict[LossName, Tensor], member: int | None = None) -> tuple[Tensor, dict[str, float]]:
-        """The weighted sum of losses, which must be finite, and the losses by their labels."""
-        loss = self.criterion_(losses, member)
+    def _sum(self, losses: dict[LossName, Tensor], members: Sequence[int] = ()) -> tuple[Tensor, dict[str, float]]:
+        """The weighted sum of losses, which must be finite, and their means over members by their labels."""
+        loss, values = self.criterion_(losses, members), torch.stack(list(losses.values())).detach()
         if not torch.isfinite(loss):
-            bad = [name.label for name, value in losses.items() if not torch.isfinite(value)]
+            bad = [name.label for name, value in zip(losses, values, strict=True) if not torch.isfinite(value).all()]
             raise self._diverged(f"the loss of {bad}")
-        return loss, {name.label: value.item() for name, value in losses.items()}
+        means = values.reshape(len(losses), -1).mean(dim=1).tolist()
+        return loss, {name.label: value for name, value in zip(losses, means, strict=True)}
 
 
 def _is_finite(*gradients: Tensor | None) -> bool:
@@ -227,10 +254,12 @@ class _WeightedSum(nn.Module):
         self.weights = weights
         self.learned = nn.ModuleList(learned)
 
-    def forward(self, losses: Mapping[LossName, Tensor], member: int | None = None) -> Tensor:
-        weighted = {name: self.weights.get(name.task, 1.0) * loss for name, loss in losses.items()}
-        if member is None or not self.learned:
-            return torch.stack(list(weighted.values())).sum()
-        tasks = dict.fromkeys(name.task for name in losses)
-        by_task = [torch.stack([loss for name, loss in weighted.items() if name.task == task]).sum() for task in tasks]
-        return self.learned[member](torch.stack(by_task))
+    def forward(self, losses: Mapping[LossName, Tensor], members: Sequence[int] = ()) -> Tensor:
+        """Losses () or (n_members,) of the members named -> their sum over tasks and members."""
+        weighted = torch.stack([self.weights.get(name.task, 1.0) * loss for name, loss in losses.items()])
+        if not members or not self.learned:
+            return weighted.sum()
+        tasks = [name.task for name in losses]
+        same = [[i for i, other in enumerate(tasks) if other == task] for task in dict.fromkeys(tasks)]
+        by_task = torch.stack([weighted[own].sum(dim=0) for own in same]).reshape(len(same), len(members))
+        return torch.stack([self.learned[m](own) for m, own in zip(members, by_task.T, strict=True)]).sum()

@@ -1,0 +1,124 @@
+"""All members of an ensemble at once, where the networks are small."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _NormBase
+
+from mmdls.modules import BagNet, LossName, MultimodalNet
+from mmdls.training._targets import Targets
+
+__all__ = ["SideBySide", "are_alike"]
+
+_KNOWN = ("mmdls", "torch")  # packages of modules that compute the same in a batch of members
+
+
+def are_alike(networks: Sequence[MultimodalNet]) -> bool:
+    """Whether members can be computed at once: several, of parts of this package and torch, that read no bags.
+
+    Bags are encoded for one member at a time, since each leaves others out. Parts of other packages may do anything
+    with the tensors that they are given, and normalisation over a batch counts the patients whom a member holds out.
+    """
+    modules = [module for network in networks for module in network.modules()]
+    return (
+        len(networks) > 1
+        and not networks[0].horizons
+        and all(type(module).__module__.partition(".")[0] in _KNOWN for module in modules)
+        and not any(isinstance(module, BagNet | _NormBase) for module in modules)
+        and all(_has_own_weights(network) for network in networks)
+        and all(_same_buffers(networks[0], network) for network in networks[1:])
+    )
+
+
+class SideBySide:
+    """The members of an ensemble as one network with a member axis, see :func:`are_alike`.
+
+    Parameters
+    ----------
+    networks : sequence of MultimodalNet
+    """
+
+    def __init__(self, networks: Sequence[MultimodalNet]):
+        self.first = networks[0]
+        weights: list[dict[str, Tensor]] = [dict(network.named_parameters()) for network in networks]
+        self.weights = {name: [own[name] for own in weights] for name in weights[0]}
+
+    def losses(
+        self, batch: Mapping[str, tuple[Tensor, ...]], present: Tensor, targets: Targets, learns: Tensor
+    ) -> dict[LossName, Tensor]:
+        """Losses (n_members,) of every task, as those of :meth:`mmdls.modules.MultimodalNet.losses`.
+
+        Parameters
+        ----------
+        batch : mapping of str to tuple of Tensor
+            What the networks read of some patients.
+        present : Tensor of shape (B, M), bool
+        targets : Targets
+            Of these patients.
+        learns : Tensor of shape (n_members, B), bool
+            False for those whom a member holds out: they have no weight.
+        """
+        network, outputs = self.first, self._outputs(batch, present)
+        weight = learns.to(present.device, torch.float32)
+        if targets.sample_weight is not None:
+            weight = weight * targets.sample_weight
+        share = network.unimodal_loss_weight / max(len(network.unimodal_heads), 1)
+        found: dict[LossName, Tensor] = {}
+        for task, known in targets.known.items():
+            rows, head = known.nonzero()[:, 0], network.head(task)
+            own = {name: output for name, output in outputs.items() if name.task == task}
+            if not len(rows):
+                found |= {name: output.sum(dim=(1, 2)) * 0 for name, output in own.items()}
+                continue
+            here = [self._weight(name, weight, present) for name in own]
+            given = () if getattr(head, "given", None) is None else targets.fields[head.given]
+            values = _losses(
+                head,
+                torch.cat(list(own.values()))[:, rows],
+                [field[rows] for field in targets.fields[task]],
+                torch.cat(here)[:, rows],
+                {"given": tuple(field[rows] for field in given)} if given else {},
+            )
+            for name, value in zip(own, values.split(len(learns)), strict=True):
+                found[name] = value if name.modality is None else share * value
+        return found
+
+    def _outputs(self, batch: Mapping[str, tuple[Tensor, ...]], present: Tensor) -> dict[LossName, Tensor]:
+        """Parameters (n_members, B, P) of every task, and those by the heads of single modalities."""
+
+        def parameters(weights: dict[str, Tensor]) -> Any:
+            # Heads may share a module, whose weights would be exchanged, and put back, twice.
+            outputs = functional_call(self.first, weights, (batch, present), tie_weights=False)
+            found = {LossName(task): output for task, output in outputs.tasks.items()}
+            if self.first.unimodal_loss_weight:
+                found |= {LossName(*name): output for name, output in outputs.unimodal.items()}
+            return found
+
+        stacked = {name: torch.stack(own) for name, own in self.weights.items()}
+        return vmap(parameters, randomness="different")(stacked)
+
+    def _weight(self, name: LossName, weight: Tensor, present: Tensor) -> Tensor:
+        return weight if name.modality is None else weight * present[:, self.first.names.index(name.modality)]
+
+
+def _losses(head: Any, parameters: Tensor, targets: Sequence[Tensor], weight: Tensor, given: Mapping) -> Tensor:
+    """Losses (k,) of parameters (k, B, P) with weights (k, B) on the same patients."""
+
+    def loss(own: Tensor, own_weight: Tensor) -> Tensor:
+        return head.loss(own, *targets, own_weight, **given)
+
+    return vmap(loss)(parameters, weight)
+
+
+def _has_own_weights(network: MultimodalNet) -> bool:
+    """Whether no two modules share a weight."""
+    weights = [weight for module in network.modules() for weight in module.parameters(recurse=False)]
+    return len(weights) == len({id(weight) for weight in weights})
+
+
+def _same_buffers(one: MultimodalNet, other: MultimodalNet) -> bool:
+    first, second = dict(one.named_buffers()), dict(other.named_buffers())
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
