@@ -143,6 +143,26 @@ def test_training_starts_at_the_observed_curve(kind):
     np.testing.assert_allclose(start, s, atol=0.02 if kind is PCHazardHead else 1e-5)
 
 
+@pytest.mark.parametrize("kind", [LogisticHazardHead, MTLRHead, DeepHitHead])
+def test_one_effect_raises_all_hazards_alike(kind):
+    """A network learns a proportional effect once, not in each interval."""
+    head = kind(2, 5).double()
+    head.prepare(*draw(200))
+    with torch.no_grad():
+        assert (head.linear.weight == 0).all(), "what differs between intervals starts at 0"
+        head.linear.shared.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        start, raised = head._used_logits(head(torch.tensor([[0.0, 0.0], [0.01, 7.0]]).double()))
+    torch.testing.assert_close(raised - start, torch.full_like(start, 0.01), rtol=0.01, atol=0)
+
+
+def test_a_shared_effect_belongs_to_one_transition():
+    head = CoherentHead(1, 4)
+    with torch.no_grad():
+        head.transitions.linear.shared.weight.copy_(torch.tensor([[1.0], [2.0], [3.0]]))
+        change = head(torch.ones(1, 1)) - head(torch.zeros(1, 1))
+    torch.testing.assert_close(change.view(3, 4), torch.tensor([1.0, 2.0, 3.0])[:, None].expand(3, 4))
+
+
 def test_the_risk_of_pc_hazard_is_minus_the_area_under_its_curve():
     event, time = draw()
     head = PCHazardHead(2, 4)

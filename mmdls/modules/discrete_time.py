@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.piecewise import log_softplus, never_rising, per_event
+from mmdls.modules.piecewise import IntervalLinear, log_softplus, never_rising, per_event
 from mmdls.registry import survival_heads
 
 __all__ = ["DeepHitHead", "LogisticHazardHead", "MTLRHead"]
@@ -31,7 +31,7 @@ class _DiscreteTimeHead(nn.Module):
         super().__init__()
         if n_intervals < 1:
             raise ValueError(f"n_intervals must be at least 1; got {n_intervals}.")
-        self.linear = nn.Linear(in_features, n_intervals)
+        self.linear = IntervalLinear(in_features, n_intervals)
         self.n_intervals = n_intervals
         self.times: Tensor | None
         self.event_times: Tensor | None
@@ -84,7 +84,11 @@ class _DiscreteTimeHead(nn.Module):
         progress[ends] = (interval[ends] + 1).double()
         self.event_times, self.progress = event_times, functional.pad(progress, (1, 0))
         with torch.no_grad():
-            self.linear.bias[: len(total)] = self._start(total.expm1().log()).to(self.linear.bias)
+            logits = total.expm1().log()
+            self.linear.bias[: len(total)] = self._start(logits).to(self.linear.bias)
+            # How the parameters change where the logits of all hazards rise alike.
+            change = (self._start(logits + 1e-3) - self._start(logits - 1e-3)) / 2e-3
+            self.linear.direction[: len(total)] = change.to(self.linear.bias)
 
     def _intervals(self, n_events: Tensor, everybody: Tensor) -> Tensor:
         """Number of the interval of each event time: even shares of the events, and one for a last death of all."""
@@ -208,9 +212,10 @@ class DeepHitHead(_DiscreteTimeHead):
 
     To the negative log-likelihood per event is added ``ranking_weight`` times the mean, over pairs of a patient with an
     event and one who was followed longer, of ``exp(-(F_i(t_i) - F_j(t_i)) / sigma)``: by the time of the event, it
-    should have been the more probable of the two. The pairs are those of a batch. Curves of the ranking loss
-    discriminate, and are less calibrated than those of the likelihood alone. Intervals and the curves within them are
-    those of ``logistic_hazard``.
+    should have been the more probable of the two. The pairs are those of a batch. Pairs in the wrong order cost so
+    much that curves are spread too little: in a simulated cohort the slope of calibration was 3.6, and 1.7 with
+    ``ranking_weight=0``, at the same concordance. Intervals and the curves within them are those of
+    ``logistic_hazard``.
 
     Parameters
     ----------

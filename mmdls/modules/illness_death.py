@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.modules.piecewise import Intervals, falling_share, log_softplus, never_rising, per_event
+from mmdls.modules.piecewise import IntervalLinear, Intervals, falling_share, log_softplus, never_rising, per_event
 from mmdls.registry import survival_heads
 
 __all__ = ["CoherentHead"]
@@ -28,7 +28,7 @@ class _Transitions(nn.Module):
 
     def __init__(self, in_features: int, n_intervals: int):
         super().__init__()
-        self.linear = nn.Linear(in_features, 3 * n_intervals)
+        self.linear = IntervalLinear(in_features, n_intervals, 3)
         self.intervals = Intervals(n_intervals)
         self.register_buffer("earlier_times", None, persistent=False)
         self.register_buffer("later_times", None, persistent=False)

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from mmdls.registry import survival_heads
 
-__all__ = ["Intervals", "PCHazardHead", "log_softplus", "never_rising"]
+__all__ = ["IntervalLinear", "Intervals", "PCHazardHead", "log_softplus", "never_rising"]
 
 _LEAST_HAZARD = 1e-3  # of an interval without an event, when training starts
 
@@ -78,6 +78,37 @@ class Intervals(nn.Module):
         return n_events.clamp(min=_LEAST_HAZARD) / months.clamp(min=_LEAST_HAZARD)
 
 
+class IntervalLinear(nn.Linear):
+    """Linear parameters of the hazards of intervals: an effect that all intervals share, and what differs between them.
+
+    Without the first, an effect on all hazards must be learned anew in each interval, from the few events in it. What
+    differs starts at 0, so that hazards start proportional.
+
+    Parameters
+    ----------
+    in_features, n_intervals : int
+    n_hazards : int, default=1
+        Hazards with intervals of their own; parameters are ordered by them first.
+
+    Attributes
+    ----------
+    direction : Tensor of shape (n_intervals,)
+        How the parameters change with the shared effect; 1 for all until it is set.
+    """
+
+    direction: Tensor
+
+    def __init__(self, in_features: int, n_intervals: int, n_hazards: int = 1):
+        super().__init__(in_features, n_hazards * n_intervals)
+        self.shared = nn.Linear(in_features, n_hazards, bias=False)
+        nn.init.zeros_(self.weight)
+        self.register_buffer("direction", torch.ones(n_intervals), persistent=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) -> parameters (B, n_hazards * n_intervals)."""
+        return super().forward(features) + (self.shared(features)[:, :, None] * self.direction).flatten(1)
+
+
 @survival_heads.register("pc_hazard")
 class PCHazardHead(nn.Module):
     """Piecewise constant hazards in continuous time: every month of follow-up stands in the likelihood as it is.
@@ -105,7 +136,7 @@ class PCHazardHead(nn.Module):
 
     def __init__(self, in_features: int, n_intervals: int = 10):
         super().__init__()
-        self.linear = nn.Linear(in_features, n_intervals)
+        self.linear = IntervalLinear(in_features, n_intervals)
         self.intervals = Intervals(n_intervals)
         self.register_buffer("times", None, persistent=False)
 
