@@ -38,6 +38,8 @@ exclude_patterns = [
 ]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold a class, which cannot be stored
 
+highlight_language = "none"
+
 html_theme = "pydata_sphinx_theme"
 html_title = "mmdls"
 html_static_path = ["_static"]
@@ -51,7 +53,7 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": True,
     "navigation_with_keys": False,
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 6,
 }
 
 myst_heading_anchors = 3
@@ -72,6 +74,7 @@ sphinx_gallery_conf = {
     "only_warn_on_example_error": False,
     "show_memory": False,
     "show_signature": False,
+    "capture_repr": ("_repr_html_",),
     "remove_config_comments": True,
     "write_computation_times": False,
     "image_srcset": ["2x"],

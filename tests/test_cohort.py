@@ -229,3 +229,11 @@ def test_ids_are_joined_by_value_whatever_the_dtype_of_the_index(levels):
         ids = pd.MultiIndex.from_tuples([("Rome", 1), ("Rome", None), ("Oslo", 1), ("Oslo", 2)])
         with pytest.raises(ValueError, match="X has 1 rows without a patient id"):
             check_cohort(X.set_axis(ids), y.set_axis(ids))
+
+
+def test_a_warning_of_many_unused_columns_names_ten():
+    X = pd.DataFrame({f"x{k}": [1.0, 1.0] for k in range(80)})
+    with pytest.warns(UserWarning, match=r"'x8', 'x9', and 70 more\] of X are not used"):
+        warn_unused(X, list(X), "Drop them.")
+    with pytest.warns(UserWarning, match=r"'x8', 'x9'\] of X are not used"):
+        warn_unused(X, list(X)[:10], "Drop them.")

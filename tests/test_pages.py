@@ -1,5 +1,6 @@
 """Every block of Python of the pages that no other test runs is run, one page after the other."""
 
+import re
 import warnings
 
 import matplotlib
@@ -7,9 +8,8 @@ import pytest
 
 from tests.pages import ROOT, code_of
 
-PAGES = ["start", "missing", "cross_validation", "tuning", "survival", "plugins"]
-# Pages whose code other tests run, and those whose blocks are fragments.
-ELSEWHERE = {"explanation", "preparation", "saving", "scans", "tables", "uncertainty"}
+PAGES = ["start", "missing", "cross_validation", "tuning", "survival", "plugins", "reliability"]
+# Pages whose blocks are fragments.
 FRAGMENTS = {"benchmark", "parts", "radiomics", "scaling", "segmentation", "statistics"}
 
 
@@ -25,4 +25,13 @@ def test_the_code_of_a_page_runs(name, tmp_path, monkeypatch):
 
 def test_every_page_with_code_is_known():
     with_code = {path.stem for path in (ROOT / "docs").glob("*.md") if "```python" in path.read_text(encoding="utf-8")}
-    assert with_code <= {*PAGES, *ELSEWHERE, *FRAGMENTS}
+    tests = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    elsewhere = re.findall(r"(?:code|blocks)_of\(\"docs/(\w+)\.md\"\)", tests)
+    assert with_code <= {*PAGES, *elsewhere, *FRAGMENTS}, "run the page in a test, or add it to PAGES"
+
+
+def test_every_page_is_in_the_contents_of_the_site():
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "docs").glob("*.md")}
+    listed = {line.strip().rpartition("<")[2].rstrip(">") for text in pages.values() for line in text.splitlines()}
+    orphans = {name for name, text in pages.items() if text.startswith("---\norphan: true")}
+    assert set(pages) - orphans - {"index"} <= listed, "add the page to a toctree, such as that of docs/guide.md"

@@ -15,9 +15,9 @@ from tests.pages import code_of
 ROOT = Path(__file__).parents[1]
 SMALLER = {
     "make_nsclc_cohort(400": "make_nsclc_cohort(60",
-    "slice(0, 300)": "slice(0, 40)",
-    "slice(300, 400)": "slice(40, 60)",
-    "verbose=1": "max_epochs=1",
+    "MMDLS(random_state=0)": "MMDLS(trainer=Trainer(max_epochs=1), random_state=0)",
+    "[:300]": "[:40]",
+    "[300:]": "[40:]",
     "CohortKFold(5": "CohortKFold(2",
 }
 
@@ -27,7 +27,7 @@ def test_the_readme_runs():
     for shown, smaller in SMALLER.items():
         assert shown in code, shown
         code = code.replace(shown, smaller)
-    names: dict = {}
+    names: dict = {"Trainer": mmdls.Trainer}
     code = code.replace("set_params(", "set_params(trainer__max_epochs=1, ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -15,15 +15,14 @@ from mmdls.model_selection import CohortKFold
 
 X, y = make_nsclc_cohort(300, n_slices=3, image_size=32, n_radiomics=8, return_X_y=True, random_state=1)
 y = y[["os_time", "os_event"]]
-cv = CohortKFold(3, on=("os", "centre"), random_state=0)
+folds = list(CohortKFold(3, on=("os", "centre"), random_state=0).split(X, y))
+X = X.drop(columns=["centre", "treatment"])  # no model reads them
 models = {
     "clinical": "clinical_cox",
     "all tables": "coxnet",
     "tables and images": MMDLS(n_members=1, trainer=Trainer(max_epochs=25), random_state=0),
 }
-found = compare_models(
-    models, X.drop(columns=["centre", "treatment"]).join(X["centre"]), y, cv=cv, n_resamples=300, progress=False
-)
+found = compare_models(models, X, y, cv=folds, n_resamples=300, progress=False)
 print(found)
 
 # %%

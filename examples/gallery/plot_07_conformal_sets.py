@@ -47,10 +47,10 @@ fig.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=
 
 # %%
 # Months that nine in ten patients outlive:
-clinical = X.filter(regex="^clinical_|^centre$")
+clinical = X.filter(like="clinical_")
 survival = ConformalPredictor(ClinicalCox(), confidence_level=0.9, random_state=0).fit(
-    X.loc[train], y.loc[train, ["os_time", "os_event"]]
+    clinical.loc[train], y.loc[train, ["os_time", "os_event"]]
 )
 bounds = survival.predict_lower_bounds(clinical.loc[test])
 print(bounds.describe().round(1))
-coverage_table(survival, X.loc[test], y.loc[test, ["os_time", "os_event"]], by="centre").round(3)
+coverage_table(survival, clinical.loc[test], y.loc[test, ["os_time", "os_event"]], by=X.loc[test, "centre"]).round(3)

@@ -24,8 +24,8 @@ for name, outcomes in (("here", y), ("there", y_there)):
     months = median_follow_up(outcomes["os_event"], outcomes["os_time"])
     print(f"{name}: {outcomes['os_event'].mean():.0%} died; median follow-up {months:.0f} months")
 
-columns = X.filter(regex="^clinical_|^pet_").columns
-model = CoxNet(columns=list(columns), endpoint="os").fit(X, y[os])
+X, X_there = (table.filter(regex="^clinical_|^pet_") for table in (X, X_there))
+model = CoxNet(columns="all").fit(X, y[os])
 
 # %%
 # Weights for censoring are those of the patients who are scored, so the metrics of the second hospital use its own

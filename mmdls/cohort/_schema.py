@@ -83,18 +83,23 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
     sentences = []
     if others:
         sentences.append(
-            f"The columns {others} of X are not used, since a feature is called '<block>_<name>' and an image "
+            f"The columns {_listed(others)} of X are not used, since a feature is called '<block>_<name>' and an image "
             "'<name>_image'."
         )
     if masks:
         sentences.append(
-            f"The masks {masks} of X are not used, since a mask is read only beside its image, if both are named: "
-            "modalities={'ct': ['ct_image', 'ct_mask'], ...}."
+            f"The masks {_listed(masks)} of X are not used, since a mask is read only beside its image, if both are "
+            "named: modalities={'ct': ['ct_image', 'ct_mask'], ...}."
         )
     if identifiers:
-        sentences.append(f"The columns {identifiers} of X are not used, since they identify patients.")
+        sentences.append(f"The columns {_listed(identifiers)} of X are not used, since they identify patients.")
     if sentences:
         warnings.warn(f"{' '.join(sentences)} {hint}", stacklevel=stacklevel)
+
+
+def _listed(names: Sequence[Any]) -> str:
+    """Names, at most ten of them and the number of the rest."""
+    return str(list(names)) if len(names) <= 10 else f"{str(list(names[:10]))[:-1]}, and {len(names) - 10} more]"
 
 
 def find_tasks(y: pd.DataFrame) -> dict[str, Task]:

@@ -75,13 +75,13 @@ class ImageExplanation:
         matplotlib.figure.Figure
         """
         try:
-            from matplotlib.figure import Figure
+            import matplotlib.pyplot as plt
         except ImportError as error:
             raise ImportError('figures need matplotlib: pip install "mmdls[plot]".') from error
         shown = np.sort(np.argsort(-np.abs(self.heat).sum(axis=(1, 2)), kind="stable")[:n_slices])
         most = float(np.quantile(np.abs(self.heat), _SATURATED)) or float(np.abs(self.heat).max()) or 1.0
         signed = self.heat.min() < 0
-        figure = Figure(figsize=(2.2 * len(shown) + 0.8, 2.7), layout="constrained")
+        figure = plt.figure(figsize=(2.2 * len(shown) + 0.8, 2.7), layout="constrained")
         panels = np.ravel(figure.subplots(1, len(shown), squeeze=False))
         for panel, k in zip(panels, shown, strict=True):
             panel.imshow(self.slices[k], cmap="gray")
