@@ -1,8 +1,13 @@
-"""Texts that are shown, without the passwords of the URLs in them."""
+"""What is shown or shared, without passwords, ids of patients and formulas."""
 
 import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["without_secrets"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["without_formulas", "without_ids", "without_secrets"]
 
 _URL = re.compile(r"[\w+.-]+://[^\s'\"]+")
 _USER = re.compile(r"(://[^/\s:@]*:).*@")
@@ -30,3 +35,58 @@ def without_secrets(text: str) -> str:
     'kept in postgresql://anna:***@host/study?sslpassword=***&timeout=5'
     """
     return _URL.sub(lambda url: _QUERY.sub(r"\1***", _USER.sub(r"\1***@", url[0])), text)
+
+
+def without_ids(text: str, ids: Iterable[Any]) -> str:
+    """A text in which ids of patients are replaced by three stars.
+
+    Parameters
+    ----------
+    text : str
+    ids : iterable
+        Numbers below 1,000 are kept, since they may be anything else.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> without_ids("the image of patient 'MR-0815' is empty", ["MR-0814", "MR-0815"])
+    "the image of patient '***' is empty"
+    """
+    names = {str(each) for each in ids}
+    known = {name for name in names if not re.fullmatch(r"-?\d{0,3}(\.0)?", name)}
+    words = sorted((name for name in known if name in text), key=len, reverse=True)
+    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", "***", text) if words else text
+
+
+def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table whose texts no spreadsheet takes for a formula: those get an apostrophe before them.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"centre": ["=HYPERLINK(A1)", "-5", "A"]}, ["@P1", "P2", "P3"])
+    >>> without_formulas(table)["centre"].to_dict()
+    {"'@P1": "'=HYPERLINK(A1)", 'P2': '-5', 'P3': 'A'}
+    """
+    safe = table.copy(deep=False)
+    for place, (_, column) in enumerate(table.items()):
+        if column.dtype.kind in "OUS" or column.dtype.name in ("str", "string", "category"):
+            safe.isetitem(place, column.astype(object).map(_as_text))
+    return safe.set_axis(table.index.map(_as_text), axis=0).set_axis(table.columns.map(_as_text), axis=1)
+
+
+def _as_text(cell: Any) -> Any:
+    if isinstance(cell, str) and re.match(r"[=+\-@\t\r]", cell) and not re.fullmatch(r"[-+][\d.]+(e[-+]?\d+)?", cell):
+        return f"'{cell}"
+    return cell

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mmdls._files import whole_file
-from mmdls._secrets import without_secrets
+from mmdls._secrets import without_formulas, without_secrets
 from mmdls.cli._commands import Failed
 
 if TYPE_CHECKING:
@@ -74,9 +74,9 @@ def hash_of(path: Path) -> str:
 
 
 def write_table(table: "pd.DataFrame", path: Path, **options: Any) -> None:
-    """Write a table as CSV, whole or not at all."""
+    """Write a table as CSV, whole or not at all; no text in it is a formula."""
     with whole_file(path) as partial:
-        table.to_csv(partial, **options)
+        without_formulas(table).to_csv(partial, **options)
 
 
 def show_table(table: "pd.DataFrame", index: bool = True) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from mmdls._files import whole_file
 from mmdls._provenance import installed_versions
+from mmdls._secrets import without_formulas
 from mmdls.datasets._slices import SLICE_FOLDERS
 
 try:
@@ -169,7 +170,7 @@ class Folder:
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Write a table with a row a patient whole."""
         with whole_file(self.root / f"{name}.csv") as partial:
-            table.to_csv(partial, index_label="patient_id", encoding="utf-8", lineterminator="\n")
+            without_formulas(table).to_csv(partial, index_label="patient_id", encoding="utf-8", lineterminator="\n")
 
     def remove_table(self, name: str) -> None:
         """Remove a table that an earlier run has written."""

@@ -22,6 +22,7 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, indexable
 
+from mmdls._secrets import without_ids
 from mmdls.model_selection import CohortKFold, check_patients_apart
 from mmdls.search._folds import SCORER, cloned, cross_validate
 from mmdls.search._identity import described, fingerprint, fingerprint_cells
@@ -253,6 +254,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
         if start and not self.study_.trials and not decides_alone(sampler):
             self.study_.enqueue_trial(start, user_attrs={"again": GIVEN})
 
+        patients = X.index if isinstance(X, pd.DataFrame) else ()
+
         def objective(trial: optuna.Trial) -> Any:
             start = perf_counter()
             try:
@@ -266,7 +269,8 @@ class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
                 trial.set_user_attr("stopped", str(stopped))
                 raise
             except self.catch as error:
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+                # A storage may be shared with others, who must not learn who the patients are.
+                trial.set_user_attr("error", without_ids(f"{type(error).__name__}: {error}", patients))
                 raise
             finally:
                 trial.set_user_attr("seconds", round(perf_counter() - start, 3))

@@ -1,0 +1,141 @@
+"""Time and memory of large tables: many patients, many columns. Each line is measured in a process of its own.
+
+``python -m benchmarks.scale`` measures all lines, ``python -m benchmarks.scale evaluate epoch`` some of them; the
+table goes to ``benchmarks/results/scale.md`` with ``--write``.
+"""
+
+import argparse
+import platform
+import resource
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter, process_time
+
+import numpy as np
+import pandas as pd
+
+RESULTS = Path(__file__).parent / "results" / "scale.md"
+
+
+def cohort(n_patients: int, n_columns: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Numbers, the first five of which shorten survival; about half of the patients are censored."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(n_patients, n_columns)).astype(np.float32)
+    time = rng.exponential(30 * np.exp(-0.4 * table[:, :5].sum(axis=1)))
+    end = rng.uniform(5, 90, n_patients)
+    X = pd.DataFrame(table, columns=[f"radiomics_{i}" for i in range(n_columns)])
+    return X, pd.DataFrame({"os_time": np.minimum(time, end), "os_event": (time <= end).astype(float)})
+
+
+def _evaluate(n_patients: int) -> Callable[[], object]:
+    from mmdls.evaluation import evaluate_predictions
+
+    X, y = cohort(n_patients, 5)
+    risk = X.sum(axis=1)
+    return lambda: evaluate_predictions({"os": risk}, y, n_resamples=200, random_state=0)
+
+
+def _evaluate_curves(n_patients: int) -> Callable[[], object]:
+    from mmdls import ClinicalCox, evaluate
+
+    X, y = cohort(n_patients, 20)
+    X.columns = [f"clinical_{i}" for i in range(20)]
+    model = ClinicalCox(endpoint="os").fit(X.iloc[:2000], y.iloc[:2000])
+    return lambda: evaluate(model, X, y, n_resamples=200, random_state=0)
+
+
+def _survival_function(n_patients: int) -> Callable[[], object]:
+    from mmdls import MMDLS, Trainer
+
+    X, y = cohort(n_patients, 20)
+    model = MMDLS(n_members=1, trainer=Trainer(max_epochs=1), random_state=0).fit(X, y)
+    return lambda: model.predict_survival_function(X, "os", times=[12, 36, 60], return_array=True)
+
+
+def _epoch(n_patients: int) -> Callable[[], object]:
+    from mmdls import MMDLS, Trainer
+
+    X, y = cohort(n_patients, 200)
+
+    def fit() -> None:
+        MMDLS(n_members=1, table_encoder="table", trainer=Trainer(max_epochs=3), random_state=0).fit(X, y)
+
+    return fit
+
+
+def _columns(name: str, n_patients: int, n_columns: int) -> Callable[[], object]:
+    import mmdls
+
+    X, y = cohort(n_patients, n_columns)
+    settings = {} if name == "TabularEncoder" else {"endpoint": "os"}
+    model = getattr(mmdls, name)(**settings)
+    return lambda: model.fit(X, y)
+
+
+LINES: dict[str, Callable[[], Callable[[], object]]] = {
+    **{f"evaluate-{n}": lambda n=n: _evaluate(n) for n in (20_000, 50_000)},
+    **{f"evaluate-curves-{n}": lambda n=n: _evaluate_curves(n) for n in (20_000, 50_000)},
+    **{f"survival-function-{n}": lambda n=n: _survival_function(n) for n in (12_000, 50_000)},
+    **{f"epochs-{n}": lambda n=n: _epoch(n) for n in (20_000, 50_000)},
+    **{
+        f"{name}-{n}x{p}": lambda name=name, n=n, p=p: _columns(name, n, p)
+        for n, p in ((300, 5_000), (50, 20_000))
+        for name in (
+            "TabularEncoder",
+            "CoxNet",
+            "RadiomicsCox",
+            "SurvivalForest",
+            "SurvivalBoosting",
+            "SignWeightedBagging",
+        )
+    },
+}
+
+
+def measure(line: str) -> None:
+    """Print seconds by the clock, seconds of the processor, and the peak of memory in MiB beyond the imports."""
+    import mmdls.estimators  # noqa: F401
+
+    work = LINES[line]()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    clock, processor = perf_counter(), process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        work()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{perf_counter() - clock:.1f} {process_time() - processor:.1f} {peak / 1024:.0f} {before / 1024:.0f}")
+
+
+def main() -> None:
+    """Measure the lines whose names hold one of the given words."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="parts of names of lines")
+    parser.add_argument("--timeout", type=float, default=300, help="seconds for a line")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/scale.md")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        measure(given.one)
+        return
+    rows = ["| line | seconds | seconds of the processor | peak, MiB | before, MiB |", "|---|---:|---:|---:|---:|"]
+    for line in LINES:
+        if given.words and not any(word in line for word in given.words):
+            continue
+        command = [sys.executable, "-m", "benchmarks.scale", "--one", line]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=given.timeout)
+            found = done.stdout.split() or [done.stderr.strip().rpartition("\n")[2][:60], "", "", ""]
+        except subprocess.TimeoutExpired:
+            found = [f"> {given.timeout:.0f}", "", "", ""]
+        rows.append(f"| {line} | {' | '.join(found)} |")
+        print(rows[-1], flush=True)
+    if given.write:
+        text = f"# Scale\n\nBy `python -m benchmarks.scale --write`, {platform.machine()}, one thread.\n\n"
+        RESULTS.write_text(text + "\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()
