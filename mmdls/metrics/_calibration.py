@@ -410,6 +410,8 @@ def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: 
 
     Fractional weights are scaled to a mean of 1 over the weights above 0.
     """
+    if not values.shape[1]:
+        return [np.full(len(values), np.nan) for _ in probabilities]
     fractional = (weights != np.round(weights)).any(axis=1)
     mean = np.where(fractional, weights.sum(axis=1) / np.maximum((weights > 0).sum(axis=1), 1), 1.0)
     weights = weights / np.where(mean > 0, mean, 1.0)[:, None]
@@ -426,7 +428,7 @@ def _weighted_quantiles(values: np.ndarray, weights: np.ndarray, probabilities: 
 
 def spline(values: np.ndarray) -> np.ndarray:
     """Restricted cubic spline with knots at the 10th, 50th and 90th percentile, (n, 2)."""
-    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9]) if len(values) else np.zeros(3)
     if not low < middle < high:
         return values[:, None]
 

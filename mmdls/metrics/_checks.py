@@ -8,6 +8,7 @@ import numpy as np
 from mmdls.metrics._times import tied_times
 
 __all__ = [
+    "as_numbers",
     "check_event",
     "check_horizon",
     "check_classes",
@@ -177,7 +178,7 @@ def class_codes(y_true: Any, n_classes: int, name: str = "y_true") -> np.ndarray
 
 def check_weights(sample_weight: Any, n: int) -> np.ndarray:
     """Patient weights (n,) or (R, n), finite and not negative; None counts every patient once."""
-    values = np.ones(n) if sample_weight is None else np.asarray(sample_weight)
+    values = np.ones(n) if sample_weight is None else as_numbers(sample_weight)
     if values.ndim not in (1, 2) or values.shape[-1] != n:
         raise ValueError(
             f"sample_weight must have shape ({n},) or (n_resamples, {n}), one weight a patient; got {values.shape}."
@@ -185,6 +186,14 @@ def check_weights(sample_weight: Any, n: int) -> np.ndarray:
     if values.dtype.kind not in "biuf" or not ((values >= 0) & np.isfinite(values)).all():
         raise ValueError(f"sample_weight must be finite numbers, not negative; got {_shown(values.ravel())}.")
     return values
+
+
+def as_numbers(values: Any) -> np.ndarray:
+    """An array; one of objects that are all numbers becomes float64."""
+    array = np.asarray(values)
+    if array.dtype.kind == "O" and all(isinstance(each, int | float | np.number | np.bool_) for each in array.flat):
+        return array.astype(np.float64)
+    return array
 
 
 def _among(values: np.ndarray, codes: Sequence[int]) -> np.ndarray:

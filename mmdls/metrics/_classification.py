@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.metrics._checks import check_classes, check_order, class_codes
+from mmdls.metrics._checks import as_numbers, check_classes, check_order, class_codes
 from mmdls.metrics._resamples import over_resamples, ratio
+
+_MOST_CLASSES = 1000  # of a kappa without n_classes
 
 __all__ = [
     "accuracy_score",
@@ -115,7 +117,7 @@ def average_precision_score(y_true: Any, y_proba: Any, sample_weight: Any = None
 
     def one(block: np.ndarray, own: np.ndarray, score: np.ndarray) -> np.ndarray:
         order = np.argsort(-score, kind="stable")
-        starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
+        starts = np.flatnonzero(np.diff(score[order], prepend=np.inf) < 0)
         found = np.add.reduceat((block * own)[:, order], starts, axis=1)
         shown = np.add.reduceat(block[:, order], starts, axis=1).cumsum(axis=1)
         precision = np.divide(found.cumsum(axis=1), shown, out=np.zeros_like(shown), where=shown > 0)
@@ -293,10 +295,12 @@ def quadratic_weighted_kappa(
     1.0
     """
     check_order(y_true=y_true, y_pred=y_pred)
-    given = [np.asarray(values) for values in (y_true, y_pred)]
+    given = [as_numbers(values) for values in (y_true, y_pred)]
     if given[0].ndim != 1 or given[0].shape != given[1].shape:
         raise ValueError(f"y_true and y_pred must have one shape (n,); got {given[0].shape} and {given[1].shape}.")
-    size = n_classes or int(max((v.max(initial=0) for v in given if v.dtype.kind in "biuf"), default=0)) + 1
+    # What is no code, such as infinity, is refused below by name.
+    codes = [v[np.isfinite(v) & (v < _MOST_CLASSES)] for v in given if v.dtype.kind in "biuf"]
+    size = n_classes or int(max((v.max(initial=0) for v in codes), default=0)) + 1
     y_true, y_pred = class_codes(y_true, size), class_codes(y_pred, size, "y_pred")
     rows, columns = np.eye(size)[y_true], np.eye(size)[y_pred]
     codes = np.arange(size)

@@ -172,7 +172,7 @@ class _PartialLikelihood:
         """Of each event, from the latest: log likelihood (d,), Schoenfeld residual (d, p), covariance of the covariates
         in its risk set (d, p, p)."""
         eta = self.x @ beta
-        shift = eta.max()
+        shift = eta.max(initial=-np.inf)
         hazard = np.exp(eta - shift)
         moments = [hazard[:, None], hazard[:, None] * self.x]
         moments.append((moments[1][:, :, None] * self.x[:, None, :]).reshape(len(eta), -1))
