@@ -175,7 +175,7 @@ class _PartialLikelihood:
         shift = eta.max(initial=-np.inf)
         hazard = np.exp(eta - shift)
         moments = [hazard[:, None], hazard[:, None] * self.x]
-        moments.append((moments[1][:, :, None] * self.x[:, None, :]).reshape(len(eta), -1))
+        moments.append((moments[1][:, :, None] * self.x[:, None, :]).reshape(len(eta), self.x.shape[1] ** 2))
         zero, one, two = (self._at_risk(moment) for moment in moments)
         mean = one / zero
         p = len(beta)

@@ -1,0 +1,92 @@
+"""One seed gives one model: the same bits with the same threads, the same to 1e-5 with other threads and workers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+
+from mmdls import MMDLS, SliceEncoder, Trainer, cross_predict, evaluate
+from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators import ClinicalCox, CoxNet, SignWeightedBagging, SurvivalBoosting, SurvivalForest
+
+
+@pytest.fixture(scope="module")
+def patients():
+    X, y = make_nsclc_cohort(40, n_slices=2, image_size=16, missing=0.1, return_X_y=True, random_state=0)
+    columns = [c for c in X.columns if c.startswith(("clinical_", "lesion_image"))]
+    return X[columns], y[["os_time", "os_event", "subtype"]]
+
+
+def _model(**settings):
+    trainer = Trainer(max_epochs=4, batch_size=20, **settings)
+    return MMDLS(n_members=2, image_encoder=SliceEncoder(pooling="gated_attention"), trainer=trainer, random_state=0)
+
+
+@pytest.fixture(scope="module")
+def fitted(patients):
+    return _model().fit(*patients)
+
+
+def _weights(model):
+    return {name: tensor.clone() for name, tensor in model.net_.module_.state_dict().items()}
+
+
+def test_one_seed_gives_the_same_weights_bit_by_bit(patients, fitted):
+    torch.rand(3)  # the caller's random numbers are no part of it
+    again = _model().fit(*patients)
+    weights, others = _weights(fitted), _weights(again)
+    assert weights.keys() == others.keys() and all(torch.equal(weights[name], others[name]) for name in weights)
+    other = _model().set_params(random_state=1).fit(*patients)
+    assert any(not torch.equal(weights[name], tensor) for name, tensor in _weights(other).items())
+
+
+def test_threads_change_rounding_only(patients, fitted):
+    X, _ = patients
+    torch.set_num_threads(2)
+    try:
+        model = _model().fit(*patients)
+        answers = model.predict_tasks(X)
+    finally:
+        torch.set_num_threads(1)
+    for task, table in fitted.predict_tasks(X).items():
+        np.testing.assert_allclose(answers[task], table, rtol=1e-5, atol=1e-5)
+
+
+def test_workers_change_nothing(patients, fitted):
+    X, y = patients
+    model = _model(n_jobs=2).fit(X, y)
+    pd.testing.assert_frame_equal(model.predict(X), fitted.predict(X), check_exact=True)
+    pd.testing.assert_frame_equal(*(evaluate(fitted, X, y, n_resamples=20, random_state=0) for _ in range(2)))
+
+
+@pytest.mark.slow
+def test_processes_change_nothing(patients):
+    one, two = (cross_predict(_model(), *patients, cv=2, n_jobs=n) for n in (None, 2))
+    for task in one.predictions:
+        pd.testing.assert_frame_equal(one.predictions[task], two.predictions[task], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [ClinicalCox, CoxNet, SurvivalForest, SurvivalBoosting, SignWeightedBagging])
+def test_comparators_depend_on_the_seed_only(patients, kind):
+    X, y = patients[0].drop(columns="lesion_image"), patients[1]
+    settings = {"random_state": 0} if "random_state" in kind().get_params() else {}
+    model = kind(endpoint="os", columns="all", **settings)
+    first, second = (clone(model).fit(X, y).predict(X) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    if "n_jobs" in kind().get_params():
+        third = clone(model).set_params(n_jobs=2).fit(X, y).predict(X)
+        np.testing.assert_allclose(third, first, rtol=1e-12)
+
+
+def test_many_threads_are_answered_as_one(patients, fitted):
+    from concurrent.futures import ThreadPoolExecutor
+
+    X, _ = patients
+    parts = [X.iloc[start : start + 9] for start in range(0, 40, 4)]
+    alone = [fitted.predict_tasks(part) for part in parts]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(fitted.predict_tasks, parts))
+    for one, other in zip(alone, together, strict=True):
+        for task in one:
+            pd.testing.assert_frame_equal(one[task], other[task], check_exact=True)
