@@ -299,8 +299,8 @@ def quadratic_weighted_kappa(
     if given[0].ndim != 1 or given[0].shape != given[1].shape:
         raise ValueError(f"y_true and y_pred must have one shape (n,); got {given[0].shape} and {given[1].shape}.")
     # What is no code, such as infinity, is refused below by name.
-    codes = [v[np.isfinite(v) & (v < _MOST_CLASSES)] for v in given if v.dtype.kind in "biuf"]
-    size = n_classes or int(max((v.max(initial=0) for v in codes), default=0)) + 1
+    usable = [v[np.isfinite(v) & (v < _MOST_CLASSES)] for v in given if v.dtype.kind in "biuf"]
+    size = n_classes or int(max((v.max(initial=0) for v in usable), default=0)) + 1
     y_true, y_pred = class_codes(y_true, size), class_codes(y_pred, size, "y_pred")
     rows, columns = np.eye(size)[y_true], np.eye(size)[y_pred]
     codes = np.arange(size)
