@@ -10,8 +10,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
+from mmdls import ClinicalCox
+from mmdls.datasets import make_nsclc_cohort
 from mmdls.explain import feature_importance, modality_importance, which_exam_next
-from mmdls.explain._folds import masked
+from mmdls.explain._folds import masked, spread
 from mmdls.explain._importance import _shapley
 from tests.pages import code_of
 
@@ -67,6 +69,41 @@ def test_the_order_is_that_of_the_truth_and_noise_is_worth_nothing(found):
     assert cohort["low"]["noise"] <= 0 <= cohort["high"]["noise"]
     assert cohort["low"]["ct"] > 0 and cohort["low"]["pet"] > 0
     assert cohort["n"]["ct"] < cohort["n"]["pet"] == len(found[0])
+
+
+def test_on_the_simulator_the_order_is_that_of_the_truth():
+    """The oracle: how well the variables of each block alone follow the true risk, in many patients."""
+    cohort = make_nsclc_cohort(2000, n_slices=1, image_size=8, n_radiomics=0, random_state=0)
+    rng = np.random.default_rng(0)
+    X = cohort.data.filter(regex="^clinical_|^pet_").assign(
+        noise_a=rng.normal(size=2000), noise_b=rng.normal(size=2000)
+    )
+    numbers = X.select_dtypes("number")
+    told = {}
+    for block in ("clinical", "pet", "noise"):
+        own = np.log1p(numbers.filter(regex=f"^{block}_").abs()).assign(one=1.0).to_numpy()
+        weights, *_ = np.linalg.lstsq(own, cohort.truth["os_risk"].to_numpy())
+        told[block] = np.corrcoef(own @ weights, cohort.truth["os_risk"])[0, 1]
+    found = modality_importance(
+        ClinicalCox(columns="all"), X[:300], cohort.target[["os_time", "os_event"]][:300], n_resamples=100
+    ).cohort.set_index("modality")
+    order = found["value"].drop("all").sort_values().index.tolist()
+    assert order == sorted(told, key=told.get) == ["noise", "clinical", "pet"]
+    assert found["low"]["noise"] <= 0 <= found["high"]["noise"] and found["low"]["pet"] > 0
+
+
+def test_intervals_hold_the_chance_of_training():
+    """As wide as those of the resamples where nothing is learned from; 1.5 times with five folds."""
+    draws = np.r_[0.3, np.linspace(0.1, 0.5, 401)]
+    assert spread(draws, 0.95, 0.0) == pytest.approx((0.3, 0.11, 0.49))
+    assert spread(draws, 0.95, 5 / 4) == pytest.approx((0.3, 0.3 - 1.5 * 0.19, 0.3 + 1.5 * 0.19))
+    assert np.isnan(spread(draws[:1], 0.95, 1.0)[1:]).all()
+    X, y = patients(100)
+    found = {}
+    for k in (2, 10):
+        resampled = modality_importance(logistic(), X, y, cv=k, n_resamples=100, random_state=1).cohort
+        found[k] = (resampled["high"] - resampled["low"]).mean()
+    assert found[2] > found[10], "two folds learn from fewer patients, so that training adds more"
 
 
 def test_what_a_patient_lacks_adds_nothing_to_the_answer(found):

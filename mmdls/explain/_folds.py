@@ -107,7 +107,19 @@ def metric_draws(
     return found
 
 
-def spread(draws: np.ndarray, confidence_level: float) -> tuple[float, float, float]:
-    """Value and percentile interval of what stands for all patients first, then for resamples."""
-    low, high = percentile_interval(draws[1:], confidence_level) if len(draws) > 1 else (np.nan, np.nan)
+def spread(draws: np.ndarray, confidence_level: float, ratio: float) -> tuple[float, float, float]:
+    """Value and interval of what stands for all patients first, then for resamples.
+
+    Resamples tell how the value varies with the patients who are asked. The models were fitted on patients too, of whom
+    most are the same in every fold, so that the variance between trainings cannot be seen. It is taken to be as large
+    as between test sets of that size: the interval is wider than that of the resamples by the square root of 1 plus
+    ``ratio``, the sum over folds of test rows a training row.
+
+    References
+    ----------
+    .. [1] Nadeau C, Bengio Y. Inference for the generalization error. Machine Learning, 2003.
+    """
+    if len(draws) < 2:
+        return float(draws[0]), np.nan, np.nan
+    low, high = percentile_interval(draws[0] + np.sqrt(1 + ratio) * (draws[1:] - draws[0]), confidence_level)
     return float(draws[0]), float(low), float(high)

@@ -50,7 +50,7 @@ def feature_importance(
     n_repeats : int, default=5
         Permutations a fold, whose metrics are averaged.
     n_resamples : int, default=500
-        Bootstrap resamples of patients.
+        Bootstrap resamples of patients; intervals as in :func:`modality_importance`.
     confidence_level : float, default=0.95
     random_state : int, default=0
 
@@ -87,9 +87,10 @@ def feature_importance(
     rng = np.random.default_rng(random_state)
     full: list[dict[str, pd.DataFrame]] = []
     changed: dict[tuple[int, int], list[dict[str, pd.DataFrame]]] = {}
-    folds = pd.Series(-1, index=X.index)
+    folds, ratio = pd.Series(-1, index=X.index), 0.0
     for k, fold in enumerate(left_out(model, X, y, groups, cv, random_state)):
         folds.iloc[fold.test] = k
+        ratio += len(fold.test) / len(fold.train)
         rows = X.iloc[fold.test]
         full.append(predicted(fold.model, rows, tasks))
         for repeat in range(n_repeats):
@@ -108,7 +109,7 @@ def feature_importance(
         each = [draws(changed[i, repeat]) for repeat in range(n_repeats)]
         for name, (own, _) in chosen.items():
             fall = whole[name] - np.mean([one[name] for one in each], axis=0)
-            rows_found.append((name, own, ", ".join(columns), len(columns), *spread(fall, confidence_level)))
+            rows_found.append((name, own, ", ".join(columns), len(columns), *spread(fall, confidence_level, ratio)))
     table = pd.DataFrame(rows_found, columns="task metric columns n_columns value low high".split())
     place = table["task"].map(list(chosen).index)
     return table.iloc[np.lexsort([-table["value"], place])].reset_index(drop=True)
