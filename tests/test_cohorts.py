@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from benchmarks.cohorts import LEFT_OUT, load_r01
+from mmdls import MMDLS, Trainer
 from mmdls.cohort import check_cohort, find_tasks, modalities
+from mmdls.training import _build
 
 needs_data = pytest.mark.skipif("MMDLS_DATA" not in os.environ, reason="MMDLS_DATA is not set: no real data here")
 
@@ -76,3 +78,23 @@ def test_absent_data_are_told(tmp_path, monkeypatch):
     monkeypatch.delenv("MMDLS_DATA", raising=False)
     with pytest.raises(FileNotFoundError, match="MMDLS_DATA"):
         load_r01()
+
+
+@needs_data
+@pytest.mark.slow
+def test_patients_without_images_are_learned_from_too(monkeypatch):
+    """Images of half of the patients: a model learns from all of them, and answers all."""
+    cohort = load_r01(drop_invalid=True)
+    learned = []
+
+    def spied(ensemble, members, targets, rows, *args, **settings):
+        learned.append((len(rows), members[0].inputs.present[rows].sum(dim=0).tolist()))
+        return train(ensemble, members, targets, rows, *args, **settings)
+
+    train = _build.train
+    monkeypatch.setattr(_build, "train", spied)
+    model = MMDLS(n_members=1, trainer=Trainer(max_epochs=1, validation_fraction=0), random_state=0)
+    model.set_params(image_encoder__image_size=16, image_encoder__max_slices=2).fit(cohort.data, cohort.target)
+    n_images = int(cohort.data["ct_image"].notna().sum())
+    assert learned == [(209, [n_images, 209])] and n_images == 101
+    assert model.predict(cohort.data)[["subtype", "os"]].notna().all(axis=None)

@@ -213,16 +213,16 @@ class DeepHitHead(_DiscreteTimeHead):
     To the negative log-likelihood per event is added ``ranking_weight`` times the mean, over pairs of a patient with an
     event and one who was followed longer, of ``exp(-(F_i(t_i) - F_j(t_i)) / sigma)``: by the time of the event, it
     should have been the more probable of the two. The pairs are those of a batch. Pairs in the wrong order cost so
-    much that curves are spread too little: in a simulated cohort the slope of calibration was 3.6, and 1.7 with
-    ``ranking_weight=0``, at the same concordance. Intervals and the curves within them are those of
-    ``logistic_hazard``.
+    much that curves are spread too little: in a simulated cohort the integrated Brier score of DFS was .195 with a
+    weight of .2, .187 with .02, and .184 with ``cox``; concordance was the same. Intervals and the curves within them
+    are those of ``logistic_hazard``.
 
     Parameters
     ----------
     in_features : int
     n_intervals : int, default=20
         At most; no more than there are different event times.
-    ranking_weight : float, default=0.2
+    ranking_weight : float, default=0.02
     sigma : float, default=0.1
         Differences of probability much larger than this count as right, or wrong, entirely.
 
@@ -235,7 +235,7 @@ class DeepHitHead(_DiscreteTimeHead):
     # One effect on all scores would move events between early and never, not between early and late.
     shares_linear_effects = False
 
-    def __init__(self, in_features: int, n_intervals: int = 20, ranking_weight: float = 0.2, sigma: float = 0.1):
+    def __init__(self, in_features: int, n_intervals: int = 20, ranking_weight: float = 0.02, sigma: float = 0.1):
         super().__init__(in_features, n_intervals)
         if ranking_weight < 0 or sigma <= 0:
             raise ValueError(f"ranking_weight must be at least 0 and sigma above 0; got {ranking_weight} and {sigma}.")
