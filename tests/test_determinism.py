@@ -8,7 +8,15 @@ from sklearn.base import clone
 
 from mmdls import MMDLS, SliceEncoder, Trainer, cross_predict, evaluate
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators import ClinicalCox, CoxNet, SignWeightedBagging, SurvivalBoosting, SurvivalForest
+from mmdls.estimators import (
+    ClinicalCox,
+    CoxNet,
+    MultimodalSurvival,
+    SignWeightedBagging,
+    SurvivalBoosting,
+    SurvivalForest,
+    _tabular_survival,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +98,22 @@ def test_many_threads_are_answered_as_one(patients, fitted):
     for one, other in zip(alone, together, strict=True):
         for task in one:
             pd.testing.assert_frame_equal(one[task], other[task], check_exact=True)
+
+
+def test_survival_at_asked_times_is_that_of_the_whole_curve(patients, fitted, monkeypatch):
+    X, y = patients
+    tables = X.drop(columns="lesion_image")
+    times = [1e-3, 7.0, 12.5, 36.0, 1e4]
+    monkeypatch.setattr(_tabular_survival, "_PATIENTS", 7)
+    cox = ClinicalCox(endpoint="os").fit(tables, y)
+    single = MultimodalSurvival(endpoint="os", n_members=1, trainer=Trainer(max_epochs=2), random_state=0).fit(
+        tables, y
+    )
+    for model, table, name in ((fitted, X, ["os"]), (cox, tables, []), (single, tables, [])):
+        found = model.predict_survival_function(table, *name, times=times)
+        assert found.shape == (40, 5) and np.isnan(found[:, -1]).all()
+        curves = model.predict_survival_function(table, *name)
+        expected = np.array([[curve(time) for time in times[:-1]] for curve in curves])
+        np.testing.assert_allclose(found[:, :-1], expected, rtol=1e-9)
+        with pytest.raises(ValueError, match="times must be finite months above 0, ascending"):
+            model.predict_survival_function(table, *name, times=[12, 6])

@@ -264,7 +264,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         self._check_offered(task, self._class_tasks)
         return self._predictions(self._outputs(X), task).to_numpy(copy=True)
 
-    def predict_survival_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
+    def predict_survival_function(self, X: Any, task: str, return_array: bool = False, times: Any = None) -> np.ndarray:
         """Survival functions of an endpoint.
 
         Parameters
@@ -274,13 +274,15 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
             The endpoint.
         return_array : bool, default=False
             Give probabilities (n_patients, n_times) at ``unique_times_[task]`` instead of step functions.
+        times : sequence of float, default=None
+            Months: only the probabilities there are computed and given, NaN beyond the training follow-up.
 
         Returns
         -------
         ndarray of scikit-survival StepFunction, shape (n_patients,), or of float
         """
         check_is_fitted(self, "net_")
-        return self._step_functions(X, task, return_array)
+        return self._step_functions(X, task, return_array, asked=times)
 
     def predict_cumulative_hazard_function(self, X: Any, task: str, return_array: bool = False) -> np.ndarray:
         """Cumulative hazard functions of an endpoint; see :meth:`predict_survival_function`."""

@@ -70,9 +70,17 @@ class RidgeCox(ProportionalHazards, BaseEstimator):
         Rows of one group, (n,), are in one fold.
         """
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-        self.alpha_ = self._chosen(X, y, weight, groups) if isinstance(self.alpha, str) else self.alpha
-        likelihood = PartialLikelihood(X, y, weight, self.ties)
-        beta, converged = _maximum(likelihood, np.zeros(X.shape[1]), self.alpha_)
+        turned, turn = X, None
+        if X.shape[1] > len(X):
+            # The coefficients lie in the span of the rows, where a rotation changes neither risks nor penalty.
+            turn, across = np.linalg.qr(X.T)
+            turned = across.T
+        if isinstance(self.alpha, str):
+            self.alpha_ = self._chosen(turned, y, weight, deal(X, y, groups))
+        else:
+            self.alpha_ = self.alpha
+        likelihood = PartialLikelihood(turned, y, weight, self.ties)
+        beta, converged = _maximum(likelihood, np.zeros(turned.shape[1]), self.alpha_)
         if not converged:
             warnings.warn(
                 f"the Cox regression did not converge in {_ROUNDS} steps; a column may separate the events. Give a "
@@ -80,18 +88,14 @@ class RidgeCox(ProportionalHazards, BaseEstimator):
                 ConvergenceWarning,
                 stacklevel=2,
             )
-        self.coef_ = beta
+        self.coef_ = beta if turn is None else turn @ beta
         self.unique_times_, self.cumulative_hazard_ = baseline_cumulative_hazard(
-            y["event"], y["time"], X @ beta, ties="breslow", sample_weight=weight
+            y["event"], y["time"], turned @ beta, ties="breslow", sample_weight=weight
         )
         return self
 
-    def _chosen(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, groups: Any) -> float:
+    def _chosen(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray, fold: np.ndarray) -> float:
         """The penalty by cross-validation, each fold with warm starts from large penalties to small ones."""
-        fold = deal(X, y, groups)
-        if X.shape[1] > len(X):
-            # The coefficients lie in the span of the rows, where a rotation changes neither risks nor penalty.
-            X = np.linalg.qr(X.T).R.T
         information = PartialLikelihood(X, y, weight, self.ties)(np.zeros(X.shape[1]))[2]
         alphas = (np.linalg.eigvalsh(information)[-1] or 1.0) * _PENALTIES
 

@@ -9,7 +9,10 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-__all__ = ["CorrelationFilter", "VarianceFilter", "correlations", "uncorrelated"]
+__all__ = ["CorrelationFilter", "VarianceFilter", "uncorrelated", "unit_columns"]
+
+
+_BLOCK = 512  # columns
 
 
 class VarianceFilter(SelectorMixin, BaseEstimator):
@@ -61,7 +64,7 @@ class CorrelationFilter(SelectorMixin, BaseEstimator):
         X = validate_data(self, X)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         self.kept_ = np.zeros(X.shape[1], dtype=bool)
-        self.kept_[uncorrelated(np.abs(correlations(X, weight)), self.threshold, np.arange(X.shape[1]))] = True
+        self.kept_[uncorrelated(unit_columns(X, weight), self.threshold, np.arange(X.shape[1]))] = True
         return self
 
     def _get_support_mask(self) -> np.ndarray:
@@ -69,18 +72,25 @@ class CorrelationFilter(SelectorMixin, BaseEstimator):
         return self.kept_
 
 
-def correlations(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Pearson correlations of columns, (n_columns, n_columns); 0 of one that does not vary."""
+def unit_columns(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Columns (n, n_columns) whose products are Pearson correlations; zeros for one that does not vary."""
     centred = (X - np.average(X, axis=0, weights=weight)) * np.sqrt(weight)[:, None]
     norm = np.sqrt((centred**2).sum(axis=0))
-    centred = centred / np.where(norm > 0, norm, 1.0)
-    return centred.T @ centred
+    return centred / np.where(norm > 0, norm, 1.0)
 
 
-def uncorrelated(correlation: np.ndarray, threshold: float, order: np.ndarray) -> list[int]:
-    """Go through columns in an order, and keep each whose correlation with none of those kept before is larger."""
-    kept: list[int] = []
-    for column in order:
-        if not (correlation[column, kept] > threshold).any():
-            kept.append(column)
+def uncorrelated(columns: np.ndarray, threshold: float, order: np.ndarray) -> np.ndarray:
+    """Go through unit columns in an order, and keep each whose correlation with none of those kept before is larger.
+
+    The columns are read in blocks, so that the correlations of all pairs are never in memory.
+    """
+    kept = np.zeros(0, dtype=int)
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        block = block[~(np.abs(columns[:, block].T @ columns[:, kept]) > threshold).any(axis=1)]
+        within = np.abs(columns[:, block].T @ columns[:, block]) > threshold
+        free = np.ones(len(block), dtype=bool)
+        for place in range(len(block)):
+            free[place] = not (within[place, :place] & free[:place]).any()
+        kept = np.r_[kept, block[free]]
     return kept

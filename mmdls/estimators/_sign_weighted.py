@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mmdls.estimators._ridge_cox import ProportionalHazards, RidgeCox
-from mmdls.estimators._screening import correlations, uncorrelated
+from mmdls.estimators._screening import uncorrelated, unit_columns
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._tabular_survival import TabularSurvival
 from mmdls.metrics import UndefinedMetricWarning, auc_score, baseline_cumulative_hazard, concordance_index
@@ -171,14 +171,14 @@ class _Bagged(BaseEstimator):
             warnings.simplefilter("ignore", UndefinedMetricWarning)
             found = np.stack([[agree(column, bags) for column in X.T] for agree in agreements])
         margin = np.nan_to_num(found - 0.5).transpose(2, 0, 1)  # (n_estimators, n_agreements, n_columns)
-        correlation = np.abs(correlations(X, weight))
+        units = unit_columns(X, weight)
         n_drawn = max(1, round(self.max_features * varying.sum()))
         members = np.zeros(margin.shape)
         for own, margins in zip(members, margin, strict=True):
             columns = rng.permutation(np.flatnonzero(varying))[:n_drawn]
             for signs, by in zip(own, margins, strict=True):
                 telling = columns[np.abs(by[columns]) > max(self.min_concordance - 0.5, 1e-12)]
-                kept = uncorrelated(correlation, self.max_correlation, telling)
+                kept = uncorrelated(units, self.max_correlation, telling)
                 signs[kept] = np.sign(by[kept]) / max(len(kept), 1)
         self.coef_ = members.mean(axis=0).T
         outside = (drawn == 0).astype(float)

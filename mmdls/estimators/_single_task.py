@@ -297,7 +297,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         outputs = self._outputs(X)
         return np.array(self._summary(outputs, self._name))
 
-    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
+    def predict_survival_function(self, X: Any, return_array: bool = False, times: Any = None) -> np.ndarray:
         """Survival functions.
 
         Parameters
@@ -305,13 +305,15 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         X : pandas.DataFrame or array
         return_array : bool, default=False
             Give probabilities (n_patients, n_times) at ``unique_times_`` instead of step functions.
+        times : sequence of float, default=None
+            Months: only the probabilities there are computed and given, NaN beyond the training follow-up.
 
         Returns
         -------
         ndarray of scikit-survival StepFunction, shape (n_patients,), or of float
         """
         check_is_fitted(self, "net_")
-        return self._step_functions(X, self._name, return_array)
+        return self._step_functions(X, self._name, return_array, asked=times)
 
     def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:
         """Cumulative hazard functions; see :meth:`predict_survival_function`."""

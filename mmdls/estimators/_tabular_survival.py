@@ -23,12 +23,14 @@ from mmdls.cohort import (
 )
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.estimators._selection import select_columns
-from mmdls.evaluation._adapters import survival_table
-from mmdls.metrics import concordance_index, tied_times
+from mmdls.metrics import concordance_index, step_values, tied_times
+from mmdls.metrics._horizons import check_times
 from mmdls.model_selection import patient_groups
 from mmdls.training._tables import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
 __all__ = ["TabularSurvival"]
+
+_PATIENTS = 1000  # whose whole curves are in memory at a time
 
 
 class TabularSurvival(BaseEstimator):
@@ -212,13 +214,37 @@ class TabularSurvival(BaseEstimator):
             time, NaN beyond the training follow-up.
         """
         check_is_fitted(self, "pipeline_")
-        end = self.training_outcomes_[self._name]["time"].max()
-        table = survival_table(self, X, np.asarray(times, dtype=np.float64), end)
+        features = self._features(X, reset=False)
+        table = pd.DataFrame({"risk": np.asarray(self.pipeline_.predict(features), dtype=float)})
+        if len(times):
+            grid = np.asarray(times, dtype=np.float64)
+            table = pd.concat([table, pd.DataFrame(self._survival_at(features, grid), columns=grid)], axis=1)
         return {self._name: table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table}
 
-    def predict_survival_function(self, X: Any, return_array: bool = False) -> np.ndarray:
-        """Survival functions: step functions, or probabilities (n_patients, n_times) at ``unique_times_``."""
+    def _survival_at(self, features: pd.DataFrame, times: np.ndarray) -> np.ndarray:
+        """Survival at some times, NaN beyond the training follow-up; (n_patients, n_times)."""
+        values = self.pipeline_[:-1].transform(features)
+        end = max(self.unique_times_[-1], self.training_outcomes_[self._name]["time"].max())
+        found = np.empty((len(features), len(times)))
+        for start in range(0, len(features), _PATIENTS):
+            rows = slice(start, start + _PATIENTS)
+            steps = self._model.predict_survival_function(values[rows], return_array=True)
+            found[rows] = step_values(self.unique_times_, steps, times)
+        return np.where(times <= end, found, np.nan)
+
+    def predict_survival_function(self, X: Any, return_array: bool = False, times: Any = None) -> np.ndarray:
+        """Survival functions: step functions, or probabilities (n_patients, n_times) at ``unique_times_``.
+
+        Parameters
+        ----------
+        X : pandas.DataFrame or array of shape (n_patients, n_features)
+        return_array : bool, default=False
+        times : sequence of float, default=None
+            Months: only the probabilities there are computed and given, NaN beyond the training follow-up.
+        """
         check_is_fitted(self, "pipeline_")
+        if times is not None:
+            return self._survival_at(self._features(X, reset=False), check_times(times))
         return self._curves(X, self._model.predict_survival_function, 1.0, return_array)
 
     def predict_cumulative_hazard_function(self, X: Any, return_array: bool = False) -> np.ndarray:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mmdls.cohort import Task
 from mmdls.estimators._risk_groups import fit_cutpoints
+from mmdls.metrics._horizons import check_times
 from mmdls.modules import Outputs
 from mmdls.training._targets import Targets
 
@@ -192,15 +193,23 @@ class TaskAnswers:
         return tables
 
     def _step_functions(
-        self, X: Any, name: str, return_array: bool, transform: Callable[[np.ndarray], np.ndarray] = lambda s: s
+        self,
+        X: Any,
+        name: str,
+        return_array: bool,
+        transform: Callable[[np.ndarray], np.ndarray] = lambda s: s,
+        asked: Any = None,
     ) -> np.ndarray:
-        """Survival functions of an endpoint, or what they are transformed to."""
+        """Survival functions of an endpoint, or what they are transformed to; or the values at asked times alone."""
         self._check_offered(name, self._endpoints)
         if name not in self._times:
             raise RuntimeError(
                 f"the baseline hazard of {name!r} is unknown, since this model came from a checkpoint; "
                 "call fit_baselines(X, y) with patients of known outcome first."
             )
+        if asked is not None:
+            grid, end = check_times(asked), self.training_outcomes_[name]["time"].max()
+            return self._predictions(self._outputs(X), name, grid, end)[list(grid)].to_numpy(copy=True)
         times = self._times[name]
         values = transform(self._predictions(self._outputs(X), name, times)[list(times)].to_numpy(copy=True))
         if return_array:
