@@ -9,12 +9,13 @@ import pytest
 from torch import nn
 
 import mmdls.training._net as loop
-from mmdls import MMDLS, Part, TabularEncoder, Trainer
+from mmdls import MMDLS, Part, SliceEncoder, TabularEncoder, Trainer
 from mmdls.registry import (
     competing_risks_heads,
     fusions,
     nominal_heads,
     ordinal_heads,
+    poolings,
     regression_heads,
     survival_heads,
     task_weights,
@@ -52,6 +53,9 @@ def cohort():
 
 
 CASES = [
+    *({"image_encoder": SliceEncoder(pooling=name, embedding_dim=8)} for name in poolings),
+    {"image_encoder": SliceEncoder(embedding_dim=8), "fusion": "cross_attention"},
+    {"image_encoder": SliceEncoder(embedding_dim=8, trainable=False)},
     *({"fusion": name} for name in fusions),
     *({"survival_head": name} for name in survival_heads if name != "coherent"),
     *({"heads": {"grade": name}} for name in ordinal_heads),
@@ -69,6 +73,11 @@ CASES = [
 def trained(options, *, weights=None):
     X, y = cohort()
     options = dict(options)
+    if "image_encoder" in options:
+        rng = np.random.default_rng(2)
+        X["ct_image"] = [
+            rng.integers(0, 255, (n, 12, 12)).astype(np.uint8) if n else None for n in rng.integers(0, 4, N)
+        ]
     trainer = Trainer(max_epochs=2, task_weights=options.pop("task_weights", None))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -101,10 +110,13 @@ class OwnDropout(nn.Dropout):
     """A part of another package."""
 
 
-def test_parts_of_other_packages_and_bags_are_computed_in_turn():
+def test_parts_of_other_packages_are_computed_in_turn():
     known = [trained({"n_members": 1}).net_.module_.first]
     known.append(deepcopy(known[0]))
     assert are_alike(known) and not are_alike(known[:1])
+    known[0].horizons = {"os": (12.0,)}
+    assert not are_alike(known)
+    known[0].horizons = {}
     known[1].trunk[2] = OwnDropout()
     assert not are_alike(known)
     known[1].trunk[2] = nn.BatchNorm1d(3)

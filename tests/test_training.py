@@ -163,8 +163,8 @@ def test_divergence_stops_with_a_clear_error(cohort):
 @pytest.mark.parametrize("segmentor", [False, True])
 def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
     X, y = make_nsclc_cohort(20, n_slices=2, image_size=16, masks=segmentor, return_X_y=True, random_state=0)
-    net = _MaskNet if segmentor else CohortNet
-    calls, loss = [], net._loss
+    net, method = (_MaskNet, "_loss") if segmentor else (CohortNet, "_losses_at_once")
+    calls, loss = [], getattr(net, method)
 
     def interrupted(self, *args):
         calls.append(1)
@@ -172,7 +172,7 @@ def test_ctrl_c_in_training_reaches_the_caller(monkeypatch, segmentor):
             raise KeyboardInterrupt
         return loss(self, *args)
 
-    monkeypatch.setattr(net, "_loss", interrupted)
+    monkeypatch.setattr(net, method, interrupted)
     model = (
         LungLesionSegmentor(image_column="lung_image", max_epochs=20)
         if segmentor

@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ from sklearn.exceptions import UndefinedMetricWarning
 from skorch.history import History
 from torch import Tensor, nn
 
+from mmdls.encoders import BagData
 from mmdls.modules import LossName, MultimodalNet
 from mmdls.training._compute import Compute, within_memory
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
 from mmdls.training._ranks import random_state, set_random_state
-from mmdls.training._side_by_side import SideBySide, are_alike
+from mmdls.training._side_by_side import SideBySide, among_all, are_alike
 from mmdls.training._targets import Targets
 from mmdls.training._two_pass import _Replay, pack
 
@@ -65,7 +66,7 @@ class CohortNet(TrainingLoop):
     def _gradient(self, rows: Tensor) -> dict[str, Any]:
         replays: list[_Replay] = []
         if self._side_by_side is not None:
-            total, means = self._losses_at_once(self._side_by_side, rows)
+            total, means = self._losses_at_once(self._side_by_side, rows, replays)
         else:
             total, means = self._losses_in_turn(rows, replays)
         if total.requires_grad:
@@ -83,15 +84,23 @@ class CohortNet(TrainingLoop):
         networks = self.module_.networks
         return SideBySide(networks) if are_alike(networks) else None
 
-    def _losses_at_once(self, together: SideBySide, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
-        inputs = self.members[0].inputs
-        losses = together.losses(
-            pack(together.first, inputs, rows, self.compute),
-            inputs.present[rows].to(self.device),
-            self.targets.take(rows, self.device),
-            torch.stack([~member.held[rows] for member in self.members]),
-        )
-        return self._sum(losses, range(len(self.members)))
+    def _losses_at_once(
+        self, together: SideBySide, rows: Tensor, replays: list[_Replay]
+    ) -> tuple[Tensor, dict[str, float]]:
+        inputs, bags = self.members[0].inputs, together.bags
+        learns = torch.stack([~member.held[rows] for member in self.members])
+        batch = pack(together.first, inputs, rows, self.compute, names=inputs.data.keys() - bags)
+        own = [
+            pack(network, member.inputs, rows[here], self.compute, replays, bags)
+            for (network, member), here in zip(self._pairs(), learns, strict=True)
+        ]
+        for name in bags:
+            bag = cast("BagData", inputs.data[name])
+            counts = torch.as_tensor(bag.index_of(rows.numpy())[1])
+            items = [among_all(each[name][0], here, counts) for each, here in zip(own, learns, strict=True)]
+            batch[name] = torch.stack(items), counts.to(self.device)
+        present, targets = inputs.present[rows].to(self.device), self.targets.take(rows, self.device)
+        return self._sum(together.losses(batch, present, targets, learns), range(len(self.members)))
 
     def _losses_in_turn(self, rows: Tensor, replays: list[_Replay]) -> tuple[Tensor, dict[str, float]]:
         total, found = torch.zeros((), device=self.compute.torch_device), []

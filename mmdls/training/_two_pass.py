@@ -11,6 +11,7 @@ the first pass are kept as far as a fixed memory budget allows, so that small it
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,12 @@ class _Replay:
 
 
 def pack(
-    network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute, replays: list[_Replay] | None = None
+    network: MultimodalNet,
+    inputs: Inputs,
+    rows: Tensor,
+    compute: Compute,
+    replays: list[_Replay] | None = None,
+    names: Collection[str] | None = None,
 ) -> dict[str, tuple[Tensor, ...]]:
     """What the network reads of some patients, on the device; the items of bags are encoded in micro-batches.
 
@@ -61,6 +67,8 @@ def pack(
     rows : Tensor of shape (B,)
     replays : list, default=None
         If given, item embeddings become leaves that collect gradients, and what the second pass needs is appended.
+    names : collection of str, default=None
+        Of these modalities only.
 
     Returns
     -------
@@ -69,6 +77,8 @@ def pack(
     """
     packed: dict[str, tuple[Tensor, ...]] = {}
     for name, data in inputs.data.items():
+        if names is not None and name not in names:
+            continue
         encoder = network.encoders[name]
         if not (isinstance(encoder, BagNet) and isinstance(data, BagData)):
             packed[name] = tuple(tensor.to(compute.torch_device) for tensor in data.take(rows.numpy()))
