@@ -1,5 +1,6 @@
 """Masks: on the voxels of their image or refused, one structure of several, never cut by a crop; and units of a CT."""
 
+import struct
 import warnings
 
 import numpy as np
@@ -366,3 +367,30 @@ def test_greys_under_a_window_of_hounsfield_units_are_refused(image):
 def test_a_window_is_two_rising_numbers(window):
     with pytest.raises(ValueError, match=r"intensity_range must be \(low, high\) with low < high"):
         SliceStore.build([chest()], intensity_range=window)
+
+
+@pytest.mark.parametrize("side", [0.0, -1.0, np.nan])
+def test_sides_of_voxels_that_are_none_are_refused(tmp_path, side):
+    volume = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
+    volume.set_qform(np.diag([1.0, 1, 2, 1]), 1)
+    volume.set_sform(None, 0)
+    nibabel.save(volume, tmp_path / "ct.nii")
+    assert read_image(tmp_path / "ct.nii").shape == (6, 5, 4)
+    content = bytearray((tmp_path / "ct.nii").read_bytes())
+    struct.pack_into("<f", content, 80, side)
+    (tmp_path / "ct.nii").write_bytes(content)
+    with pytest.raises(ValueError, match="has voxels of"):
+        read_image(tmp_path / "ct.nii")
+
+
+def test_two_places_that_differ_are_refused(tmp_path):
+    volume = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), np.diag([1.0, 1, 2, 1]))
+    for step, differs in ((2.0, False), (3.0, True)):
+        volume.set_sform(np.diag([1.0, 1, 2, 1]), 1)
+        volume.set_qform(np.diag([1.0, 1, step, 1]), 1)
+        nibabel.save(volume, tmp_path / "ct.nii")
+        if differs:
+            with pytest.raises(ValueError, match="two places .*sform and qform"):
+                read_image(tmp_path / "ct.nii")
+        else:
+            assert read_image(tmp_path / "ct.nii").shape == (6, 5, 4)

@@ -219,3 +219,15 @@ def test_what_is_refused(params, message):
     suv, mask = two_lesions()
     with pytest.raises(ValueError, match=message):
         measured(suv, mask, **params)
+
+
+def test_noise_around_zero_counts_and_other_units_are_refused():
+    suv, mask = np.full((12, 12, 12), 4.0), np.zeros((12, 12, 12), dtype=bool)
+    mask[4:8, 4:8, 4:8] = True
+    suv[5, 5, 5] = -0.5
+    found = measured(suv, mask)
+    assert found["pet_suvmean"] == pytest.approx(4 - 4.5 / 64) and found["pet_suvmax"] == 4
+    suv[3, 4, 4] = -800.0
+    for values in (suv, np.zeros(suv.shape), np.full(suv.shape, -1.0), np.full(suv.shape, 25_000.0)):
+        with pytest.warns(UserWarning, match="these are no SUV"):
+            assert measured(values, mask).isna().all()

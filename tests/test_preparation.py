@@ -6,7 +6,9 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ from mmdls import PETFeatures, RadiomicsExtractor, prepare_cohort
 from mmdls.datasets import load_cohort, make_scans
 from mmdls.images import read_image
 from mmdls.preparation import _folder, _patient, _prepare
+from mmdls.preparation._folder import Folder
 from mmdls.preparation._identity import identifiers, is_identifying, without_identity
+from mmdls.preparation._patients import Patient
 from mmdls.scans import Volume, read_mask, read_scan, write_nifti
 from tests import scanner
 from tests.pages import code_of, page
@@ -289,6 +293,32 @@ def test_two_runs_do_not_share_a_folder(scans, tmp_path, prepared, monkeypatch):
     log = prepare_cohort(scans, tmp_path / "cohort", **SMALL)
     assert begun and log["status"].tolist() == ["done"] * 3
     prepare_cohort(scans, tmp_path / "cohort", **SMALL)
+
+
+def test_a_new_run_waits_for_the_last_patient_of_a_killed_one(scans, tmp_path):
+    pytest.importorskip("fcntl", reason="Windows has no such lock")
+    place = tmp_path / "cohort"
+    killed, new = Folder(place), Folder(place)
+    killed.open({}, ["P1"], replace=False)
+    done = []
+
+    def begin():
+        new.open({}, ["P1"], replace=False)
+        done.append("begun")
+
+    waiting = Thread(target=begin, daemon=True)
+    with killed.at_work() as goes_on:
+        assert goes_on
+        waiting.start()
+        time.sleep(0.2)
+        done.append("finished")
+    waiting.join(timeout=60)
+    assert done == ["finished", "begun"]
+    with killed.at_work() as is_old, new.at_work() as is_new:
+        assert (is_old, is_new) == (False, True)
+    before = contents(place)
+    _patient.prepare_patient(Patient("P1", "P1", {"ct": scans["ct"].iloc[0]}), {}, None, killed)
+    assert contents(place) == before
 
 
 def test_exchanged_files_of_the_same_name_size_and_time_are_seen(tmp_path):

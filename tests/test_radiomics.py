@@ -258,6 +258,7 @@ def test_both_engines_agree(lesion):
         ({"classes": "glcm"}, "classes"),
         ({"resegment": (400, -1000)}, "resegment is the lowest"),
         ({"bin_width": 0.0}, "bin_width"),
+        ({"spacing": (1, 1)}, "spacing is one length in mm, or three"),
         ({"engine": "mirp"}, "engine"),
     ],
 )

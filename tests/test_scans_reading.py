@@ -352,3 +352,14 @@ def test_no_scan_at_all(tmp_path):
         read_scan(tmp_path / "empty")
     (tmp_path / "deep" / "er").mkdir(parents=True)
     refuse(tmp_path / "deep", "1 folders or notes")
+
+
+def test_only_the_stored_bits_count(tmp_path):
+    values = np.random.default_rng(0).integers(-1000, 1000, (3, 6, 8)).astype(np.int16)
+    twelve = {"BitsStored": 12, "HighBit": 11}
+    for name, stored in (("extended", values), ("cut", values & 0x0FFF), ("overlay", (values & 0x0FFF) | 0x5000)):
+        write_series(tmp_path / name, stored.astype(np.int16), RescaleIntercept=0, **twelve)
+        assert np.array_equal(read_scan(tmp_path / name).array, values), name
+    write_series(tmp_path / "shifted", values, BitsStored=12, HighBit=15)
+    with pytest.raises(ValueError, match="HighBit"):
+        read_scan(tmp_path / "shifted")

@@ -21,6 +21,8 @@ _RADIUS = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
 # Points along each side of a voxel by which its fraction inside the sphere is measured.
 _POINTS = 12
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
+# Reconstructions may scatter around 0; what goes further is HU or the like, and what is higher is Bq/mL.
+_LOWEST, _HIGHEST = -5.0, 1000.0
 
 
 @estimators.register("pet_features")
@@ -62,6 +64,9 @@ class PETFeatures(ScanFeatures):
 
     Notes
     -----
+    Negative voxels, which some reconstructions have, count as they are; a lesion without any uptake, and values below
+    -5 or above 1000 in it or around it, are refused, since these are no SUV.
+
     TLG is SUVmean x MTV. If no voxel of the mask reaches the threshold, MTV and TLG are 0 and SUVmean is NaN. With
     nodes and metastases in the mask these numbers tell the stage: to predict it, use the primary only.
 
@@ -145,6 +150,11 @@ class PETFeatures(ScanFeatures):
         )
         suv, mask, lesions = image.array[box].astype(float), mask[box], lesions[box]
         highest = suv[mask].max()
+        if not 0 < highest <= _HIGHEST or suv.min() < _LOWEST:
+            raise ValueError(
+                f"values in the mask reach {highest:.3g}, and around it go from {suv.min():.3g} to {suv.max():.3g}: "
+                "these are no SUV. Give the PET in SUV, and the mask of this PET."
+            )
         inside = suv[mask & (suv >= self._limits(suv, mask, lesions, n_lesions))]
         mtv = inside.size * image.voxel_ml
         mean = inside.mean() if inside.size else np.nan

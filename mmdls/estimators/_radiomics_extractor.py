@@ -14,6 +14,7 @@ from mmdls.estimators._radiomics_engines import CLASSES, ENGINES, load_engine
 from mmdls.estimators._scan_features import ScanFeatures
 from mmdls.registry import estimators
 from mmdls.scans import Volume, resample
+from mmdls.scans._resampling import lengths
 from mmdls.training._intervals import Finite, count
 
 __all__ = ["RadiomicsExtractor"]
@@ -134,6 +135,8 @@ class RadiomicsExtractor(ScanFeatures):
     def _check_parameters(self) -> None:
         if isinstance(self.classes, str) or not len(self.classes) or set(self.classes) - set(CLASSES):
             raise ValueError(f"classes must be some of {list(CLASSES)}; got {self.classes!r}.")
+        if self.spacing is not None:
+            lengths(self.spacing, "spacing")
         if self.resegment is not None and not (len(self.resegment) == 2 and self.resegment[0] < self.resegment[1]):
             raise ValueError(f"resegment is the lowest and the highest intensity that stay; got {self.resegment!r}.")
         load_engine(self.engine)

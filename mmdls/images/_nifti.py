@@ -92,10 +92,13 @@ def grid_of(path: Path, source: str) -> Grid:
     unit = _UNITS.get(int(volume.header["xyzt_units"]) % 8, "another unit")
     intent = bytes(volume.header["intent_name"].tobytes()).rstrip(b"\0").decode("latin-1")
     grid = Grid(turned[::-1], affine[:, [2, 1, 0, 3]], _is_coded(volume), unit, intent)
-    forms = [volume.get_sform(), volume.get_qform()]
-    apart = Grid(shape, forms[0], True).distance(Grid(shape, forms[1], True))
-    has_both = int(volume.header["sform_code"]) > 0 and int(volume.header["qform_code"]) > 0
-    return replace(grid, is_ambiguous=has_both and not apart <= _TOLERANCE * float(grid.spacing.min()))
+    if not (int(volume.header["sform_code"]) > 0 and int(volume.header["qform_code"]) > 0):
+        return grid
+    try:
+        sform, qform = (Grid(shape, form, True) for form in (volume.get_sform(), volume.get_qform()))
+    except ValueError as error:  # of a quaternion that is no rotation
+        raise _damaged(source, error) from error
+    return replace(grid, is_ambiguous=not sform.distance(qform) <= _TOLERANCE * float(grid.spacing.min()))
 
 
 def read_nifti(path: Path, source: str) -> np.ndarray:
@@ -114,13 +117,18 @@ def read_nifti(path: Path, source: str) -> np.ndarray:
     Raises
     ------
     ValueError
-        If it is damaged, no NIfTI file, without geometry, or not three-dimensional.
+        If it is damaged, no NIfTI file, without geometry or with two that differ, or not three-dimensional.
 
     Warns
     -----
     UserWarning
         If the file does not state its orientation in the patient.
     """
+    if grid_of(path, source).is_ambiguous:
+        raise ValueError(
+            f"{source} states two places of its voxels that differ (sform and qform), and programs choose differently; "
+            "write it with one, for example nibabel: image.set_qform(image.affine, 1)."
+        )
     volume = _load(path, source)
     try:
         voxels = np.asanyarray(volume.dataobj)
@@ -205,6 +213,12 @@ def _load(path: Path, source: str) -> Any:
         raise _damaged(source, f"it holds {type(volume).__name__}")
     if len(volume.shape) < 3 or 0 in volume.shape:
         raise ValueError(f"{source} must be a volume with three axes; got shape {volume.shape}. Choose one volume.")
+    if int(volume.header["sform_code"]) == 0 and int(volume.header["qform_code"]) > 0:
+        # nibabel would take 1 mm for a side of 0.
+        with nibabel.openers.ImageOpener(path) as file:
+            sides = np.asarray(type(volume.header).from_fileobj(file, check=False)["pixdim"][1:4])
+        if not (np.isfinite(sides) & (sides > 0)).all():
+            raise ValueError(f"{source} has voxels of {sides.tolist()} mm; write it with the affine of its series.")
     affine = volume.affine[:3, :3]
     is_finite = np.isfinite(volume.affine).all()
     if not is_finite or np.linalg.matrix_rank(affine) < 3 or set(_own(volume)[:, 0]) != {0, 1, 2}:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -40,6 +41,8 @@ class Folder:
 
     def __init__(self, root: Path):
         self.root = root
+        # By which processes know that the folder is still that of their run.
+        self.run = ""
 
     def images(self, name: str) -> Path:
         """The folder of a patient's slices and masks."""
@@ -96,16 +99,45 @@ class Folder:
                     f"{strangers[:3]}: choose a new folder, add them to the table, or existing='replace' to prepare "
                     "all again."
                 )
+        self.run = uuid4().hex
+        with self._locked("records", shared=False):
             for unfinished in self.root.rglob(".unfinished-*"):
                 unfinished.unlink()
             if replace:
                 for part in ("images", "sheets", "records"):
                     shutil.rmtree(self.root / part, ignore_errors=True)
-        for part in ("images", "sheets", "records"):
-            (self.root / part).mkdir(parents=True, exist_ok=True)
-        # Without its table the folder is not loaded while patients change.
-        (self.root / "clinical.csv").unlink(missing_ok=True)
-        self.write_json(self.manifest, {"format": FORMAT, "settings": settings})
+            for part in ("images", "sheets", "records"):
+                (self.root / part).mkdir(parents=True, exist_ok=True)
+            # Without its table the folder is not loaded while patients change.
+            (self.root / "clinical.csv").unlink(missing_ok=True)
+            self.write_json(self.manifest, {"format": FORMAT, "settings": settings, "run": self.run})
+
+    @contextmanager
+    def at_work(self) -> Iterator[bool]:
+        """Work on a patient, in whatever process; gives whether the run goes on.
+
+        Processes of a run that was killed may live on for a patient. A new run waits for the one that they are at,
+        after which they find the folder taken.
+        """
+        with self._locked("records", shared=True):
+            try:
+                begun = json.loads(self.manifest.read_text(encoding="utf-8")).get("run")
+            except FileNotFoundError:
+                begun = None
+            yield begun == self.run
+
+    @contextmanager
+    def _locked(self, part: str, shared: bool) -> Iterator[None]:
+        """Wait until nobody else holds a part of the folder; what is not there nobody holds."""
+        if fcntl is None or not (self.root / part).is_dir():
+            yield
+            return
+        place = os.open(self.root / part, os.O_RDONLY)
+        try:
+            fcntl.flock(place, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(place)
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ class _Found:
 
 
 def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: Any, folder: Folder) -> None:
-    """Do all of one patient, and write its record last.
+    """Do all of one patient, and write its record last; nothing, if the run has ended and another one has the folder.
 
     Parameters
     ----------
@@ -65,6 +65,12 @@ def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: An
     OSError
         If results cannot be written.
     """
+    with folder.at_work() as goes_on:
+        if goes_on:
+            _prepare(patient, settings, segmentor, folder)
+
+
+def _prepare(patient: Patient, settings: Mapping[str, Any], segmentor: Any, folder: Folder) -> None:
     folder.forget(patient.name)
     found, inputs = _Found(), {}
     # One thread: the sums of several depend on their number.

@@ -314,6 +314,9 @@ def _step(heights: np.ndarray, header: Any) -> float:
 def pixels(path: Path, rows: int, columns: int) -> np.ndarray:
     """The stored values (frames, rows, columns) of a file."""
     dataset = open_dicom(path, pixels=True)
+    stored, highest = number(dataset, "BitsStored"), number(dataset, "HighBit")
+    if stored is not None and highest is not None and highest != stored - 1:
+        raise Refusal("has pixels whose HighBit is not BitsStored - 1, which DICOM no longer allows; write it anew")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
     try:
         array = _by_simpleitk(dataset) if syntax in _JPEG_LOSSLESS else dataset.pixel_array
