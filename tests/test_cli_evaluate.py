@@ -10,7 +10,7 @@ from mmdls.datasets import make_nsclc_cohort
 from tests.test_cli import run
 
 ROLES = ["--id", "Patient", "--endpoints", "os=months,dead", "--units", "os=months", "--blocks", "clinical=Age,Sex",
-         "--resamples", 10, "--horizon", 24]  # fmt: skip
+         "--resamples", 10, "--horizons", 24]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,6 @@ def test_a_network_of_a_cohort_folder_is_fitted_anew(tmp_path):
     X, y = mmdls.datasets.load_cohort(tmp_path / "cohort", return_X_y=True)
     model = mmdls.MMDLS(n_members=1, trainer=mmdls.Trainer(max_epochs=1, verbose=0))
     mmdls.save(model.fit(X[["clinical_age", "clinical_sex"]], y), tmp_path / "net.mmdls", data=(X, y))
-    options = ["--resamples", 5, "--horizon", 24]
+    options = ["--resamples", 5, "--horizons", 24]
     said = run("report", tmp_path / "net.mmdls", tmp_path / "cohort", tmp_path / "net.html", *options, "--cv", 2)
     assert "in 2 folds" in said and "CohortKFold(n_splits=2" in (tmp_path / "net.html").read_text()

@@ -112,7 +112,7 @@ def test_it_holds_what_a_reviewer_asks_for(text):
         "random-effects mean",
         "Net benefit at 36 months",
         "Calibration at 12 months",
-        "os by risk groups of all",
+        "Overall survival by risk groups of all",
         "Interaction",
         "SHA-256 of X",
         "scikit-survival",
@@ -139,7 +139,7 @@ def test_a_fitted_estimator_brings_its_predictions_groups_and_settings():
     model = ClinicalCox(endpoint="os", alpha=3.25).fit(X.iloc[:80], y.iloc[:80])
     text = report({"Cox": model}, X.iloc[80:], y.iloc[80:], n_resamples=20, horizons=(24,), by=None, treatment=None)
     Page(text)
-    assert "ClinicalCox" in text and "3.25" in text and "os by risk groups of Cox" in text
+    assert "ClinicalCox" in text and "3.25" in text and "Overall survival by risk groups of Cox" in text
     assert "80 patients" in text
 
 
@@ -243,7 +243,7 @@ def test_risk_groups_are_those_of_the_model_inside_a_pipeline_or_a_search():
         "model": cox.fit(X, y),
     }
     text = report(models, X, y, n_resamples=5, horizons=(12,))
-    assert all(f"os by risk groups of {name}; cut-points learned in training." in text for name in models)
+    assert all(f"Overall survival by risk groups of {name}; cut-points learned in training." in text for name in models)
 
 
 def test_boolean_labels_are_labels():
@@ -342,3 +342,28 @@ def test_images_behind_paths_are_part_of_what_a_report_says(tmp_path):
         hashes.append((data_hash(X), image_hash(X)))
     assert hashes[0] == hashes[1] and hashes[0][0] == hashes[2][0] and hashes[0][1] != hashes[2][1]
     assert image_hash(X[["centre"]]) == ""
+
+
+def test_readable_names_and_vector_files(tmp_path):
+    models, X, y = make_study(n=120)
+    labels = {"clinical_sex": "Sex", "f": "Female", "subtype": "Histology", "LUSC": "Squamous"}
+    folder = tmp_path / "figures"
+    options = {"n_resamples": 10, "horizons": (36,), "labels": labels, "figures": folder}
+    text = report({"all": models["all"]}, X, y, **options)
+    for word in ("Sex Female", "Histology: Squamous against the rest, ROC.", "<h3>Overall survival</h3>"):
+        assert word in text, word
+    drawn = sorted(folder.iterdir())
+    assert len(drawn) == 2 * text.count("<figure>") and {path.suffix for path in drawn} == {".svg", ".pdf"}
+    assert drawn[0].read_bytes().startswith(b"%PDF") and drawn[0].name.startswith("01-")
+    with pytest.raises(FileExistsError, match="not an empty folder"):
+        report({"all": models["all"]}, X, y, **options)
+
+
+def test_a_difference_says_which_model_is_better_and_small_groups_are_suppressed():
+    models, X, y = make_study()
+    X["centre"] = np.where(np.arange(len(X)) < 6, "small", "large")
+    text = report(models, X, y, n_resamples=200, horizons=(36,))
+    table = text.partition("all against clinical")[2].partition("</table>")[0]
+    (auc,) = [row for row in table.split("<tr>") if "<td>AUC</td>" in row]
+    assert "<td>all</td>" in auc
+    assert "<td>suppressed</td>" in text

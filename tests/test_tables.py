@@ -59,9 +59,9 @@ def test_classes_that_are_numbers_are_counted(cohort):
     grade = pd.Series(np.resize([1.0, 2.0, 3.0, 3.0, np.nan], len(X)), X.index)
     table = describe_cohort(X, y.assign(grade=grade))
     assert table["all"]["grade"].to_dict() == {
-        "1": "48 (25%)",
-        "2": "48 (25%)",
-        "3": "96 (50%)",
+        "1": "48 (20%)",
+        "2": "48 (20%)",
+        "3": "96 (40%)",
         "missing": "48 (20%)",
     }
 
@@ -401,3 +401,16 @@ def test_a_value_named_as_a_column_of_the_description_is_refused(cohort):
     X, y, _ = cohort
     with pytest.raises(ValueError, match="missing"):
         describe_cohort(X, y, by=X["clinical_sex"].where(X["clinical_sex"] != "f", "missing").where(X["centre"] != "A"))
+
+
+def test_a_standardised_mean_difference_is_that_of_its_formula():
+    X = pd.DataFrame({"clinical_age": [1.0, 2, 3, 2, 3, 5], "clinical_sex": ["f", "f", "m", "m", "m", None]})
+    X["clinical_same"] = "x"
+    y = pd.DataFrame({"os_time": [1.0, 2, 3, 4, 5, 6], "os_event": 1})
+    table = describe_cohort(X, y, by=pd.Series(["a", "a", "a", "b", "b", "b"]), smd=True)
+    spread = np.sqrt((1 + np.var([2, 3, 5], ddof=1)) / 2)
+    assert table.loc[("clinical_age", "median [quartiles]"), "SMD"] == f"{(10 / 3 - 2) / spread:.2f}"
+    assert table.loc[("clinical_sex", "f"), "SMD"] == f"{(1 - 1 / 3) / np.sqrt((2 / 9 + 0) / 2):.2f}"
+    assert table.loc[("clinical_sex", "m"), "SMD"] == table.loc[("clinical_same", "x"), "SMD"] == ""
+    assert table.loc[("clinical_sex", "missing"), "b"] == "1 (33%)"
+    assert table.loc[("clinical_sex", "m"), "b"] == "2 (67%)"

@@ -12,6 +12,7 @@ from mmdls.cli._commands import Failed
 from mmdls.cli._output import claim, force_option, hash_of, show_table, write_manifest, write_table
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
+from mmdls.cli._settings import horizons_option
 
 if TYPE_CHECKING:
     from mmdls.cohort import Cohort
@@ -28,8 +29,7 @@ def _statistics(command: Callable) -> Callable:
         click.option("--seed", type=int, default=0, show_default=True, help="Of folds and resamples."),
         click.option("--resamples", type=click.IntRange(0), default=1000, show_default=True,
                      help="Bootstrap resamples for the intervals; 0 gives none."),
-        click.option("--horizon", "horizons", type=float, multiple=True, default=(12, 36, 60), show_default=True,
-                     help="Months at which predictions of survival are judged; may be repeated."),
+        horizons_option("Months at which predictions of survival are judged."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -10,6 +10,7 @@ from mmdls.cli._commands import Failed
 from mmdls.cli._output import claim, force_option, hash_of, write_manifest, write_table
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
+from mmdls.cli._settings import horizons_option
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,10 +28,10 @@ __all__ = ["predict"]
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--horizons", default="12,36,60", show_default=True, help="Months at which survival is given.")
+@horizons_option("Months at which survival is given.")
 @role_options
 @force_option
-def predict(model: Path, data: Path, output: Path, horizons: str, force: bool, **given: Any) -> None:
+def predict(model: Path, data: Path, output: Path, horizons: tuple, force: bool, **given: Any) -> None:
     """Predict for new patients, with or without outcomes.
 
     MODEL was saved by `mmdls fit` or mmdls.save. DATA is a cohort folder or a table, whose columns have the roles of
@@ -38,17 +39,11 @@ def predict(model: Path, data: Path, output: Path, horizons: str, force: bool, *
     task and the probability of every class, the risk (higher = earlier event) and the survival at each horizon, empty
     beyond the follow-up of the training patients; numbers; of competing risks the incidence of each cause.
     """
-    from mmdls.evaluation._predict import check_horizons
-
     claim(output, force)
-    try:
-        months = check_horizons([float(text) for text in horizons.split(",")])
-    except ValueError as error:
-        raise click.BadParameter(f"{horizons!r}: months above 0, with commas.", param_hint="--horizons") from error
     roles = roles_of(given)
     fitted = mmdls.load(model)
     X, _ = read_patients(data, roles, outcomes=False)
-    table = _predictions(fitted, X, months)
+    table = _predictions(fitted, X, horizons)
     write_table(table, output, index_label=table.index.name or "patient_id")
     from mmdls._provenance import data_hash
 

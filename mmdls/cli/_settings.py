@@ -1,20 +1,34 @@
-"""Parameters by name on the command line: ``--set NAME=VALUE``."""
+"""Parameters by name on the command line, ``--set NAME=VALUE``, and months, ``--horizons 12,36``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from mmdls.cli._commands import Failed
 
-__all__ = ["set_option", "settings_of"]
+__all__ = ["horizons_option", "set_option", "settings_of"]
 
 set_option = click.option(
     "-s", "--set", "settings", multiple=True, metavar="NAME=VALUE",
     help="A parameter of the model, as in set_params: lesion__backbone=resnet18, trainer__max_epochs=20.",
 )  # fmt: skip
 _WORDS = {"True": True, "False": False, "None": None, "true": True, "false": False, "null": None}
+
+
+def horizons_option(about: str) -> Callable:
+    """``--horizons 12,36,60``: months with commas, as a tuple of floats."""
+    return click.option("--horizons", default="12,36,60", show_default=True, callback=_months, help=about)
+
+
+def _months(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    from mmdls.evaluation._predict import check_horizons
+
+    try:
+        return tuple(check_horizons([float(month) for month in text.split(",")]))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}: months above 0, with commas.") from error
 
 
 def settings_of(texts: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ def kaplan_meier(
     interval: bool = True,
     confidence_level: float = 0.95,
     at_risk: bool = True,
+    ylabel: str = "Probability of being event-free",
     ax: Any = None,
 ) -> Any:
     """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test, hazard ratios.
@@ -45,6 +46,8 @@ def kaplan_meier(
     confidence_level : float, default=0.95
     at_risk : bool, default=True
         Table of the numbers at risk below the axis.
+    ylabel : str
+        Such as the endpoint, "Overall survival".
     ax : matplotlib.axes.Axes, default=None
         None makes a new figure.
 
@@ -96,7 +99,7 @@ def kaplan_meier(
         xlim=(0, time.max() * 1.02 or 1),
         ylim=(0, 1.03),
         xlabel="Months",
-        ylabel="Probability of being event-free",
+        ylabel=ylabel,
     )
     ax.set_xticks(time_ticks(time.max()))
     finish(ax)

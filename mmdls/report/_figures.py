@@ -15,7 +15,8 @@ from mmdls.tasks import FigureSettings
 
 def figures(study: Study) -> str:
     return "".join(
-        f'<h3>{html.escape(task.name)}</h3><div class="figures">{"".join(_task_figures(study, task))}</div>'
+        f"<h3>{html.escape(study.label(task.name))}</h3>"
+        f'<div class="figures">{"".join(_task_figures(study, task))}</div>'
         for task in study.tasks.values()
     )
 
@@ -35,8 +36,12 @@ def _task_figures(study: Study, task: Task) -> Iterator[str]:
             kind = pd.CategoricalDtype(tables.levels(table["group"]), ordered=True)
             predictions[name] = predictions[name].assign(group=table["group"].astype(kind))
     settings = FigureSettings(
-        study.horizons, min(study.n_resamples, 500), study.random_state, study.training_outcomes.get(task.name)
+        study.horizons,
+        min(study.n_resamples, 500),
+        study.random_state,
+        study.training_outcomes.get(task.name),
+        study.labels,
     )
     for drawn in task.figures(task.outcome(study.y.loc[known]), predictions, settings):
         function = getattr(plotting, drawn.function)
-        yield figure(partial(function, *drawn.arguments, **drawn.options), drawn.caption, drawn.size)
+        yield figure(partial(function, *drawn.arguments, **drawn.options), drawn.caption, drawn.size, study.folder)

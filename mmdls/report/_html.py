@@ -3,8 +3,10 @@
 import base64
 import html
 import io
+import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,10 +40,12 @@ _NAMES = {
 _CAUSE_NAMES = {"concordance_index": "Wolbers' C", "concordance_index_ipcw": "Wolbers' C, weighted for censoring"}
 
 
-def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5)) -> str:
+def figure(
+    draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5), folder: Path | None = None
+) -> str:
     """A figure as an SVG image inside the page; its text is drawn as paths, so no font is needed.
 
-    ``draw`` takes the axes as ``ax``.
+    ``draw`` takes the axes as ``ax``. A folder also gets it as PDF and SVG, numbered in the order of the page.
     """
     try:
         from matplotlib import rc_context
@@ -51,15 +55,25 @@ def figure(draw: Callable[..., Any], caption: str, size: tuple[float, float] = (
 
     figure = Figure(figsize=size, layout="constrained")
     # A dollar sign in the name of a category must not start a formula.
-    style: Any = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls"}
+    style: Any = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls", "pdf.fonttype": 42}
     with warnings.catch_warnings(), rc_context(style):
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         draw(ax=figure.subplots())
         file = io.BytesIO()
         figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+        if folder is not None:
+            _keep(figure, caption, file.getvalue(), folder)
     data = base64.b64encode(file.getvalue()).decode()
     text = html.escape(caption)
     return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def _keep(figure: Any, caption: str, svg: bytes, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 1 + sum(path.suffix == ".svg" for path in folder.iterdir())
+    name = f"{number:02d}-{re.sub('-+', '-', anchor(caption)).strip('-')[:60]}"
+    (folder / f"{name}.svg").write_bytes(svg)
+    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
 
 
 def html_table(table: pd.DataFrame, index: bool = False) -> str:
@@ -119,7 +133,13 @@ figcaption, .notes { font-size: 12.5px; color: #4a5562; }
 .flow div div, .flow .in, .flow .out { border: 1px solid #8996a5; border-radius: 4px; padding: 6px 14px; }
 .flow .in { background: #eef5fa; } .flow .out { margin-left: 60px; }
 .flow .leaves { display: flex; flex-wrap: wrap; gap: 8px; margin-left: 30px; }
-@media print { nav { display: none; } body { max-width: none; } }
+@page { size: A4; margin: 15mm; }
+@media print {
+  body { max-width: none; padding: 0; font-size: 11pt; } .wide { overflow: visible; } table { font-size: 8pt; }
+  th, td { padding-right: 8px; overflow-wrap: anywhere; } thead th { white-space: normal; }
+  thead { display: table-header-group; } tr, figure, .flow { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  .figures { grid-template-columns: 1fr 1fr; gap: 12px; }
+}
 """
 PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

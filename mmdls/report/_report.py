@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ def report(
     flow: Mapping[str, int] | None = None,
     settings: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    figures: Any = None,
     title: str = "Evaluation of prediction models",
     n_resamples: int = 1000,
     random_state: Any = 0,
@@ -76,6 +79,11 @@ def report(
         How the models were fitted, beyond the parameters of the estimators: seeds, tuning, partition, hardware.
     card : dict of str to str, default=None
         Texts of the author for the model card: intended use, users, limitations. Missing parts are marked as open.
+    labels : dict of str to str, default=None
+        Readable names of columns, tasks, classes and levels: ``{"clinical_sex": "Sex", "os": "Overall survival"}``.
+        Overall, disease-free, progression-free and recurrence-free survival have theirs already.
+    figures : str or Path, default=None
+        A new or empty folder that also gets every figure as PDF and SVG, for a journal.
     title : str
     n_resamples : int, default=1000
     random_state : int or None, default=0
@@ -91,6 +99,8 @@ def report(
         If ``flow`` does not end at the number of patients.
     KeyError
         If ``main`` is none of the models.
+    FileExistsError
+        If ``figures`` is a folder with files.
 
     Examples
     --------
@@ -116,6 +126,8 @@ def report(
         n_resamples,
         random_state,
         main,
+        labels,
+        _new_folder(figures),
     )
     parts = [
         ("Cohort", _sections.cohort(study)),
@@ -135,3 +147,12 @@ def report(
         with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
     return text
+
+
+def _new_folder(figures: Any) -> Path | None:
+    if figures is None:
+        return None
+    folder = Path(figures)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"figures={str(figures)!r} is there and not an empty folder; name another, or empty it.")
+    return folder

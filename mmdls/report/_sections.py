@@ -16,8 +16,9 @@ from mmdls.report._study import Study
 def cohort(study: Study) -> str:
     by = study.split if study.split is not None else study.centre
     shown = study.X if by is None else study.X.drop(columns=str(by.name), errors="ignore")
-    table = tables.describe_cohort(shown, study.y, by)
-    table.index = [f"{name} {level}".strip() for name, level in table.index]
+    table = tables.describe_cohort(shown, study.y, by, smd=study.split is not None)
+    table.index = [f"{study.label(name)} {study.label(level)}".strip() for name, level in table.index]
+    table.columns = [study.label(name) for name in table.columns]
     return "<h3>Flow of patients</h3>" + _flow(study) + "<h3>Characteristics</h3>" + html_table(table, index=True)
 
 
@@ -34,7 +35,7 @@ def _flow(study: Study) -> str:
         kind, shown = ("out", f"excluded: {label} (n = {-change})") if change < 0 else ("in", f"{label} (n = {change})")
         boxes.append(f'<div class="{kind}">{html.escape(shown)}</div>')
     boxes.append(f'<div class="in">evaluated (n = {left})</div>')
-    known = [f"{task.name}: {task.count(task.outcome(study.y))}" for task in study.tasks.values()]
+    known = [f"{study.label(task.name)}: {task.count(task.outcome(study.y))}" for task in study.tasks.values()]
     boxes.append('<div class="leaves">' + "".join(f"<div>{html.escape(k)}</div>" for k in known) + "</div>")
     return '<div class="flow">' + "".join(boxes) + "</div>"
 
@@ -65,7 +66,7 @@ def performance(study: Study) -> str:
             [{"Metric": m, "Months": h, **empty, **values} for (m, h), values in rows.items()],
             columns=["Metric", "Months", *study.names],
         )
-        text += f"<h3>{html.escape(task)}</h3>" + html_table(frame) + html_list(notes)
+        text += f"<h3>{html.escape(study.label(task))}</h3>" + html_table(frame) + html_list(notes)
     return text
 
 
@@ -88,12 +89,13 @@ def comparison(study: Study) -> str:
         )
         frame = pd.DataFrame(
             {
-                "Task": table["task"],
+                "Task": table["task"].map(study.label),
                 "Metric": table["metric"].map(metric_name),
                 "Months": [number(h, "g") for h in table["horizon"]],
                 name: [number(v, ".3f") for v in table["first"]],
                 study.names[0]: [number(v, ".3f") for v in table["second"]],
                 "Difference": [cell(*r) for r in table[["difference", "low", "high"]].to_numpy()],
+                "Better": [_better(study, row, name) for row in table.to_dict("records")],
                 "p": table["p"].map(p_value),
                 "p (Holm)": table["p_holm"].map(p_value),
                 "Test": table["test"],
@@ -106,13 +108,14 @@ def comparison(study: Study) -> str:
         table = tables.added_value(nested, study.y, **study.options)
         frame = pd.DataFrame(
             {
-                "Task": table["task"],
+                "Task": table["task"].map(study.label),
                 "Model": table["model"],
                 "Metric": table["metric"].map(metric_name),
                 "Value": [number(v, ".3f") for v in table["value"]],
                 "Gain": [
                     "" if np.isnan(r[0]) else cell(*r) for r in table[["gain", "low", "high"]].to_numpy(np.float64)
                 ],
+                "That is": [_direction(study, row, row["gain"]) for row in table.to_dict("records")],
                 "p": table["p"].map(p_value),
                 "p (Holm)": table["p_holm"].map(p_value),
             }
@@ -125,6 +128,19 @@ def comparison(study: Study) -> str:
     return text
 
 
+def _better(study: Study, row: dict[str, Any], name: str) -> str:
+    """The model in whose favour a difference speaks; neither, where its interval holds 0."""
+    return {"": "", "better": name, "worse": study.names[0]}[_direction(study, row, row["difference"])]
+
+
+def _direction(study: Study, row: dict[str, Any], difference: float) -> str:
+    """Whether a difference is better or worse; neither, where its interval holds 0 or the metric has no direction."""
+    sign, _ = study.tasks[row["task"]].scores.get(row["metric"], (0, False))
+    if not sign or not row["low"] * row["high"] > 0:
+        return ""
+    return "better" if sign * difference > 0 else "worse"
+
+
 def heterogeneity(study: Study) -> str:
     name, text = study.main, ""
     predictions = study.predictions[name]
@@ -134,7 +150,7 @@ def heterogeneity(study: Study) -> str:
         text += f"<h3>By centre: {html.escape(name)}</h3><div class='figures'>"
         for (task, metric), own in table.groupby(["task", "metric"], sort=False):
             own = own[own["group"] != "all"]
-            label, caption = f"{metric_name(metric)}, {task}", "centres"
+            label, caption = f"{metric_name(metric)}, {study.label(task)}", "centres"
             chance = study.tasks[task].chance_level
             drawn: dict[str, Any] = {"label": "level", "reference": chance, "xlabel": label}
             if chance > 0:  # the mean is one of log odds, of a metric between 0 and 1
@@ -144,17 +160,25 @@ def heterogeneity(study: Study) -> str:
                 partial(plotting.forest, own, **drawn),
                 f"{label}: {caption}.",
                 (7.5, 1.3 + 0.34 * (len(own) + 1)),
+                study.folder,
             )
         text += "</div>"
     if study.groups.shape[1]:
         table = tables.subgroups(predictions, study.y, study.groups, **options)
         frame = pd.DataFrame(
             {
-                "Group": table["group"],
-                "Level": table["level"],
-                "Task": table["task"],
+                "Group": table["group"].map(study.label),
+                "Level": table["level"].map(study.label),
+                "Task": table["task"].map(study.label),
                 "Metric": table["metric"].map(metric_name),
-                "Value": [cell(*row) for row in table[["value", "low", "high"]].to_numpy(dtype=np.float64)],
+                "Value": [
+                    "suppressed" if note.startswith("suppressed") else cell(*row)
+                    for note, row in zip(
+                        table["note"].fillna("").astype(str),
+                        table[["value", "low", "high"]].to_numpy(dtype=np.float64),
+                        strict=True,
+                    )
+                ],
                 "n": [number(n, ".0f") for n in table["n"].astype(float)],
                 "Events": [number(n, ".0f") for n in table["n_events"].astype(float)],
                 "Note": table["note"],
@@ -191,12 +215,12 @@ def hazards(study: Study) -> str:
                 "Note": table["note"],
             }
         )
-        text += f"<h3>{html.escape(task.name)}</h3>" + html_table(frame)
+        text += f"<h3>{html.escape(study.label(task.name))}</h3>" + html_table(frame)
     if study.treatment is not None and text:
         table = tables.interaction_table(study.predictions[name], study.y, study.treatment)
         frame = pd.DataFrame(
             {
-                "Task": table["task"],
+                "Task": table["task"].map(study.label),
                 "Treatment": table["treatment"],
                 "n": table["n"],
                 "Events": table["n_events"],

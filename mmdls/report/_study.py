@@ -1,6 +1,7 @@
 """The cohort, the predictions of all models and their metrics, on which a report is based."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,13 @@ from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo import Comparison
 from mmdls.zoo._folds import predictions_of
+
+_ENDPOINTS = {
+    "os": "Overall survival",
+    "dfs": "Disease-free survival",
+    "pfs": "Progression-free survival",
+    "rfs": "Recurrence-free survival",
+}
 
 
 class Study:
@@ -33,7 +41,10 @@ class Study:
         n_resamples: int,
         random_state: Any,
         main: str | None,
+        labels: Mapping[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
+        self.labels, self.folder = {**_ENDPOINTS, **(labels or {})}, folder
         self.found = models if isinstance(models, Comparison) else None
         if isinstance(models, Comparison):
             folds = models.folds if folds is None else folds
@@ -80,6 +91,10 @@ class Study:
             "clusters": align_rows(self.clusters, X.index, "groups"),
         }
         self.tables = {n: evaluation.evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
+
+    def label(self, name: Any) -> str:
+        """The readable name of a column, task, class or level."""
+        return self.labels.get(str(name), str(name))
 
     def _column(self, given: Any, name: str) -> pd.Series | None:
         if isinstance(given, str):

@@ -1,6 +1,7 @@
 """Table 1: characteristics of the patients, missing values, follow-up."""
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ __all__ = ["describe_cohort", "levels"]
 
 
 def describe_cohort(
-    X: pd.DataFrame, y: pd.DataFrame, by: Any = None, columns: Sequence[str] | None = None
+    X: pd.DataFrame,
+    y: pd.DataFrame,
+    by: Any = None,
+    columns: Sequence[str] | None = None,
+    *,
+    smd: bool = False,
 ) -> pd.DataFrame:
     """Table 1: characteristics of the patients, missing values, follow-up.
 
@@ -25,12 +31,22 @@ def describe_cohort(
         all patients. A Series is joined by patient id; patients without a value are in a column "missing".
     columns : sequence of str, default=None
         Of ``X``; None means all that are neither images, masks nor radiomics.
+    smd : bool, default=False
+        Add the standardised mean difference [1]_ of each column of ``X``, the largest between two groups of ``by``:
+        of numbers in standard deviations, of categories by the distance of their shares [2]_; missing values left out.
 
     Returns
     -------
     pandas.DataFrame
-        Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories and classes, count
-        (%) of missing values, events and median follow-up (reverse Kaplan-Meier) of endpoints.
+        Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories, classes and
+        missing values, of all patients of the column, events and median follow-up (reverse Kaplan-Meier) of endpoints.
+
+    References
+    ----------
+    .. [1] Austin PC. Balance diagnostics for comparing the distribution of baseline covariates between treatment
+       groups in propensity-score matched samples. Statistics in Medicine, 2009.
+    .. [2] Yang D, Dalton JE. A unified approach to measuring the effect size between two groups using SAS. SAS
+       Global Forum, 2012.
 
     Examples
     --------
@@ -56,23 +72,55 @@ def describe_cohort(
         parts |= {str(value): (by == value).to_numpy(bool, na_value=False) for value in levels(by)}
         if by.isna().any():
             parts["missing"] = by.isna().to_numpy()
-    return pd.DataFrame({name: _description(X[list(columns)], y, rows) for name, rows in parts.items()}).fillna(
-        "0 (0%)"
+    table = pd.DataFrame({name: _description(X[list(columns)], y, rows) for name, rows in parts.items()})
+    table = table.fillna("0 (0%)")
+    if smd:
+        groups = [rows for name, rows in parts.items() if name not in ("all", "missing")]
+        table["SMD"] = ""
+        for name in columns:
+            first = next(row for row in table.index if row[0] == name)
+            table.loc[[first], "SMD"] = _difference(X[name], groups)
+    return table
+
+
+def _difference(values: pd.Series, groups: list[np.ndarray]) -> str:
+    """The largest standardised mean difference between two groups, as text; empty where it is not defined."""
+    number = _is_number(values)
+    columns = (
+        values.astype(float).to_numpy()[:, None]
+        if number
+        else np.column_stack(
+            [(values == level).to_numpy(bool, na_value=False) for level in levels(values)[1:]]
+            or [np.zeros(len(values))]
+        ).astype(float)
     )
+    known = values.notna().to_numpy()
+    parts = [columns[rows & known] for rows in groups]
+    found = [np.nan]
+    for one, other in combinations([part for part in parts if len(part) > number], 2):
+        shift = one.mean(axis=0) - other.mean(axis=0)
+        spread = sum(np.atleast_2d(np.cov(part, rowvar=False, ddof=int(number))) for part in (one, other)) / 2
+        found.append(float(np.sqrt(shift @ np.linalg.pinv(spread) @ shift)) if spread.any() else np.nan)
+    return "" if np.isnan(found).all() else f"{np.nanmax(found):.2f}"
+
+
+def _is_number(values: pd.Series) -> bool:
+    """Whether a column is described by its quartiles."""
+    return bool(pd.api.types.is_numeric_dtype(values) and values.nunique() > 2)
 
 
 def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Series:
     cells = {("patients", ""): f"{rows.sum()}"}
     for name in X.columns:
         whole, values = X[name], X.loc[rows, name]
-        if pd.api.types.is_numeric_dtype(whole) and whole.nunique() > 2:
+        if _is_number(whole):
             low, middle, high = (
                 np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]) if values.notna().any() else [np.nan] * 3
             )
             cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
         else:
             for level in levels(whole):
-                cells[name, str(level)] = _count((values == level).sum(), values.notna().sum())
+                cells[name, str(level)] = _count((values == level).sum(), rows.sum())
         if whole.isna().any():
             cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
     # Endpoints stand last.

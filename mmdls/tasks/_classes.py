@@ -128,7 +128,7 @@ class NominalTask(Task):
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
         """The number of patients of every class."""
         sizes = self._sizes(self.outcome(y))
-        n = sizes.sum()
+        n = len(y)  # with the unknown ones, so that their row is of the same whole
         return {
             str(label): f"{size} ({size / n:.0%})" if n else "0"
             for label, size in zip(self.classes, sizes, strict=True)

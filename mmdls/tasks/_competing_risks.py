@@ -273,7 +273,7 @@ class CompetingRisksTask(Task):
             curves = self.cumulative_incidence(table)
             curves = {cause: curve.loc[:, curve.notna().all()] for cause, curve in curves.items()}
             curves = {cause: curve for cause, curve in curves.items() if curve.shape[1]}
-            caption = f"{self.name}, cumulative incidence (Aalen-Johansen)"
+            caption = f"{settings.label(self.name)}, cumulative incidence (Aalen-Johansen)"
             yield Figure(
                 "cumulative_incidence",
                 (outcome["cause"], outcome["time"], curves),

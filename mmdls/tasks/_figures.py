@@ -53,6 +53,8 @@ class FigureSettings:
     random_state : int or None, default=0
     training_outcome : ndarray of shape (n_train,), default=None
         Outcomes of the training rows of a censored task; None takes those of the patients who are shown.
+    labels : mapping of str to str, default={}
+        Readable names of tasks and classes.
 
     Examples
     --------
@@ -64,6 +66,11 @@ class FigureSettings:
     n_resamples: int = 500
     random_state: Any = 0
     training_outcome: np.ndarray | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label(self, name: Any) -> str:
+        """The readable name of a task or class."""
+        return self.labels.get(str(name), str(name))
 
     @property
     def bootstrap(self) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def class_figures(
         # By position: columns named True and False would be taken for a mask.
         position = {model: list(table.columns).index(label) for model, table in predictions.items()}
         score = {model: table.iloc[:, position[model]].to_numpy() for model, table in predictions.items()}
-        title = f"{name}: {label} against the rest"
+        title = f"{settings.label(name)}: {settings.label(label)} against the rest"
         for function, what in (("roc", "ROC"), ("precision_recall", "precision and recall")):
             yield Figure(function, (is_class, score), f"{title}, {what}.", settings.bootstrap, _SQUARE)
         yield Figure("calibration", (is_class, score), f"{title}, calibration.", size=_SQUARE)
@@ -97,6 +104,8 @@ def survival_figures(
 ) -> Iterator[Figure]:
     """Kaplan-Meier by risk groups, AUC and Brier score over time, calibration and net benefit at the horizons."""
     event, time = outcome["event"], outcome["time"]
+    shown = settings.label(name)
+    axis = {} if shown == name else {"ylabel": shown}
     training = outcome if settings.training_outcome is None else settings.training_outcome
     for model, table in predictions.items():
         if "group" in table.columns and table["group"].notna().any():
@@ -106,12 +115,12 @@ def survival_figures(
             yield Figure(
                 "kaplan_meier",
                 (event[has_group], time[has_group], groups),
-                f"{name} by risk groups of {model}; cut-points learned in training.",
-                {"labels": labels},
+                f"{shown} by risk groups of {model}; cut-points learned in training.",
+                {"labels": labels, **axis},
                 (6, 5.2),
             )
     if not any("group" in table.columns for table in predictions.values()):
-        yield Figure("kaplan_meier", (event, time), f"{name}, Kaplan-Meier.", size=(6, 5.2))
+        yield Figure("kaplan_meier", (event, time), f"{shown}, Kaplan-Meier.", axis, (6, 5.2))
     risk = {model: table["risk"].to_numpy() for model, table in predictions.items()}
     last = min(max(settings.horizons, default=60.0), float(time.max()) * 0.98)
     yield Figure(

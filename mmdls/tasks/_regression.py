@@ -106,7 +106,7 @@ class RegressionTask(Task):
     ) -> Iterator[Figure]:
         """Observed against predicted values."""
         values = {model: table["value"].to_numpy() for model, table in predictions.items()}
-        caption = f"{self.name}, observed against predicted, with R2."
+        caption = f"{settings.label(self.name)}, observed against predicted, with R2."
         yield Figure("predicted_observed", (outcome, values), caption, settings.bootstrap, (4.8, 4.8))
 
     def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
