@@ -46,6 +46,10 @@ def cell_columns(X: Any) -> list[str]:
     Parameters
     ----------
     X : object
+
+    Returns
+    -------
+    list of str
     """
     return [column for column in getattr(X, "columns", ()) if cell_kind(column) is not None]
 

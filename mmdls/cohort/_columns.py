@@ -200,6 +200,10 @@ def is_date(text: str) -> bool:
     ----------
     text : str
 
+    Returns
+    -------
+    bool
+
     Examples
     --------
     >>> [is_date(text) for text in ("2019-03-28", "28.03.2019", "28-Mar-2019", "March 28, 2019", "0.28", "T1-2")]

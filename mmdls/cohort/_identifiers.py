@@ -77,6 +77,10 @@ def is_free_text(column: pd.Series) -> bool:
     ----------
     column : pandas.Series of shape (n_patients,)
 
+    Returns
+    -------
+    bool
+
     Examples
     --------
     >>> is_free_text(pd.Series([f"Mass of {i} mm in the right upper lobe." for i in range(20)]))

@@ -28,6 +28,10 @@ def is_missing(cell: Any) -> bool:
     ----------
     cell : object
         One cell of a table; an array or a path is never missing.
+
+    Returns
+    -------
+    bool
     """
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
 

@@ -58,6 +58,10 @@ def step_values(times: np.ndarray, values: np.ndarray, at: Any, left: bool = Fal
     left : bool, default=False
         Return the limits from the left.
 
+    Returns
+    -------
+    ndarray of shape (..., A)
+
     Examples
     --------
     >>> step_values(np.array([1.0, 3.0]), np.array([0.5, 0.0]), [0.0, 1.0, 3.0], left=True)
@@ -79,6 +83,11 @@ def median_follow_up(event: Any, time: Any) -> float:
     ----------
     event : array-like of bool, shape (n,)
     time : array-like of shape (n,)
+        Months.
+
+    Returns
+    -------
+    float
         Months.
 
     References

@@ -190,6 +190,10 @@ def accuracy_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> floa
     sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
+    Returns
+    -------
+    float or ndarray of shape (R,)
+
     Examples
     --------
     >>> accuracy_score([0, 1], [0.2, 0.4])
@@ -212,6 +216,10 @@ def specificity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight
     sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
 
+    Returns
+    -------
+    float or ndarray of shape (R,)
+
     Examples
     --------
     >>> specificity([0, 0, 1], [0.2, 0.7, 0.9])
@@ -233,6 +241,10 @@ def sensitivity(y_true: Any, y_proba: Any, threshold: float = 0.5, sample_weight
     threshold : float, default=0.5
     sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
+
+    Returns
+    -------
+    float or ndarray of shape (R,)
 
     Examples
     --------
@@ -257,6 +269,10 @@ def negative_predictive_value(
     threshold : float, default=0.5
     sample_weight : array-like of shape (n,) or (R, n), default=None
         Weights of the patients, or of R resamples at once.
+
+    Returns
+    -------
+    float or ndarray of shape (R,)
 
     Examples
     --------

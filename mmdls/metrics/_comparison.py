@@ -72,6 +72,10 @@ def bootstrap_p_value(differences: Any) -> float:
     differences : array-like of shape (R,)
         The difference in each resample; NaN where it is undefined.
 
+    Returns
+    -------
+    float
+
     References
     ----------
     .. [1] Davison AC, Hinkley DV. Bootstrap methods and their application. Cambridge University Press, 1997.

@@ -47,6 +47,11 @@ def iou_score(mask: Any, predicted: Any) -> float:
     mask, predicted
         As in :func:`dice_score`.
 
+    Returns
+    -------
+    float
+        NaN if both masks are empty.
+
     Examples
     --------
     >>> round(iou_score([[1, 1, 0, 0]], [[0, 1, 1, 0]]), 3)

@@ -222,6 +222,12 @@ def pad_items(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         Embeddings of all items, patient after patient.
     counts : Tensor of shape (B,)
         How many items each patient has; they sum to K.
+
+    Returns
+    -------
+    padded : Tensor of shape (B, S, D)
+    mask : Tensor of shape (B, S), bool
+        True for what is no padding.
     """
     most = int(counts.max()) if len(counts) else 0
     mask = torch.arange(most, device=counts.device) < counts[:, None]

@@ -99,7 +99,8 @@ def _difference(values: pd.Series, groups: list[np.ndarray]) -> str:
     found = [np.nan]
     for one, other in combinations([part for part in parts if len(part) > number], 2):
         shift = one.mean(axis=0) - other.mean(axis=0)
-        spread = sum(np.atleast_2d(np.cov(part, rowvar=False, ddof=int(number))) for part in (one, other)) / 2
+        covariances = [np.atleast_2d(np.cov(part, rowvar=False, ddof=int(number))) for part in (one, other)]
+        spread = np.mean(covariances, axis=0)
         found.append(float(np.sqrt(shift @ np.linalg.pinv(spread) @ shift)) if spread.any() else np.nan)
     return "" if np.isnan(found).all() else f"{np.nanmax(found):.2f}"
 
