@@ -88,6 +88,8 @@ def test_on_the_last_map_grad_cam_is_captums(study):
     own = explain_image(model, X[:1], "grain", target="rough", level=-1).heat
     sharper = explain_image(model, X[:1], "grain", target="rough", level=-1, method="hires_cam").heat
     np.testing.assert_allclose(own, sharper, atol=1e-7)
+    finer = [explain_image(model, X[:1], "grain", level=0, method=way).heat for way in ("grad_cam", "hires_cam")]
+    assert not np.allclose(*finer, rtol=0.01), "on finer maps each pixel has a weight of its own"
     inputs, total = model._inputs(X[:1]), 0
 
     class LastMap(torch.nn.Module):
@@ -125,6 +127,7 @@ def test_the_model_stays_as_it_is_and_the_figure_shows_the_hottest_slices(study)
     assert explained.slices.shape == explained.heat.shape == (2, SIZE, SIZE) and (explained.heat >= 0).all()
     figure = explained.plot(n_slices=1)
     assert len(figure.axes) == 2  # a slice and the scale
+    assert figure.axes[0].get_title() == f"slice {np.argmax(explained.heat.sum(axis=(1, 2))) + 1}"
 
 
 def test_what_cannot_be_explained_is_refused_with_a_cure(study):
