@@ -17,6 +17,8 @@ from time import perf_counter, process_time
 import numpy as np
 import pandas as pd
 
+from mmdls._files import whole_file
+
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 
 
@@ -142,7 +144,8 @@ def main() -> None:
         print(rows[-1], flush=True)
     if given.write:
         text = f"# Scale\n\nBy `python -m benchmarks.scale --write`, {platform.machine()}, one thread.\n\n"
-        RESULTS.write_text(text + "\n".join(rows) + "\n")
+        with whole_file(RESULTS) as path:
+            path.write_text(text + "\n".join(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -87,23 +87,32 @@ class MMDLS(shelf.MMDLS):
         return super().predict_proba(X, task)
 
 
-class SliceEncoder(shelf.SliceEncoder):
-    """Rows of numbers as one small slice each."""
+class OfRows:
+    """An encoder of images that takes rows of numbers, as one small image each; subclasses say of which shape."""
 
-    def _slices(self, X, **how):
+    def _images(self, X, **how):
         X = validate_data(self, X, dtype=np.float32, **how)
-        return pd.DataFrame({"row_image": [np.resize(row, (1, 8, 8)) for row in np.arctan(X) / np.pi + 0.5]})
+        return pd.DataFrame({"row_image": [np.resize(row, self.shape) for row in np.arctan(X) / np.pi + 0.5]})
 
     def fit(self, X, y, sample_weight=None):
-        self.encoder_ = shelf.SliceEncoder(**self.get_params(deep=False)).fit(self._slices(X), y, sample_weight)
+        self.encoder_ = self.kind(**self.get_params(deep=False))
+        self.encoder_.fit(self._images(X), y, sample_weight)
         return self
 
     def transform(self, X):
         check_is_fitted(self)
-        return self.encoder_.transform(self._slices(X, reset=False))
+        return self.encoder_.transform(self._images(X, reset=False))
 
     def get_feature_names_out(self, input_features=None):
         return self.encoder_.get_feature_names_out()
+
+
+class SliceEncoder(OfRows, shelf.SliceEncoder):
+    kind, shape = shelf.SliceEncoder, (1, 8, 8)
+
+
+class VolumeEncoder(OfRows, shelf.VolumeEncoder):
+    kind, shape = shelf.VolumeEncoder, (4, 8, 8)
 
 
 class VectorBagEncoder(shelf.VectorBagEncoder):
@@ -152,6 +161,7 @@ class StabilityFilter(shelf.StabilityFilter):
 
 
 SMALL = {"min_patients": 2, "trainer__max_epochs": 2, "trainer__batch_size": 512, "n_estimators": 5, "random_state": 0}
+SMALL["volume_size"] = (4, 8, 8)
 LEARNED = {
     "trainer__max_epochs": 40,
     "trainer__learning_rate": 0.01,
@@ -177,6 +187,7 @@ SHELLS = {
     "multimodal_survival": MultimodalSurvival,
     "mmdls": MMDLS,
     "slice_encoder": SliceEncoder,
+    "volume_encoder": VolumeEncoder,
     "combat": ComBat,
     "stability_filter": StabilityFilter,
     "vector_bag_encoder": VectorBagEncoder,
@@ -201,7 +212,7 @@ def expected_failures(model):
         failures["check_sample_weight_equivalence_on_dense_data"] = TIES
     if isinstance(model, shelf.SurvivalForest | shelf.SignWeightedBagging | shelf.SignWeightedClassifier):
         failures["check_sample_weight_equivalence_on_dense_data"] = DRAWS
-    if isinstance(model, SliceEncoder):
+    if isinstance(model, OfRows):
         failures["check_methods_subset_invariance"] = ROUNDING
     return failures
 

@@ -212,16 +212,9 @@ def test_memory_that_does_not_suffice_for_one_item_and_other_errors_are_raised(c
         _model(None, n_members=1).fit(X, y)
 
 
-class _Poison(torch.autograd.Function):
-    """Passes a value, and gives a gradient that is no number."""
-
-    @staticmethod
-    def forward(ctx, value):
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return gradient * torch.nan
+def _poisoned(loss):
+    """The same value with a gradient that is no number."""
+    return loss + (loss * 0).sqrt()
 
 
 @pytest.mark.parametrize("clip", [5.0, None])
@@ -230,7 +223,7 @@ def test_a_gradient_that_is_no_number_ends_the_training_and_names_epoch_and_term
     loss, epochs = CoxHead.loss, Epochs()
 
     def poisoned(self, *args):
-        return _Poison.apply(loss(self, *args)) if len(epochs.begun) == 2 else loss(self, *args)
+        return _poisoned(loss(self, *args)) if len(epochs.begun) == 2 else loss(self, *args)
 
     monkeypatch.setattr(CoxHead, "loss", poisoned)
     with pytest.raises(FloatingPointError, match=r"diverged in epoch 2: the gradient of \['os_loss.*, in .*") as found:

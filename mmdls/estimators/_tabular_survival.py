@@ -214,11 +214,11 @@ class TabularSurvival(BaseEstimator):
             time, NaN beyond the training follow-up.
         """
         check_is_fitted(self, "pipeline_")
-        features = self._features(X, reset=False)
-        table = pd.DataFrame({"risk": np.asarray(self.pipeline_.predict(features), dtype=float)})
+        table = pd.DataFrame({"risk": np.asarray(self.predict(X), dtype=float)})
         if len(times):
             grid = np.asarray(times, dtype=np.float64)
-            table = pd.concat([table, pd.DataFrame(self._survival_at(features, grid), columns=grid)], axis=1)
+            survival = self._survival_at(self._features(X, reset=False), grid)
+            table = pd.concat([table, pd.DataFrame(survival, columns=grid)], axis=1)
         return {self._name: table.set_axis(X.index) if isinstance(X, pd.DataFrame) else table}
 
     def _survival_at(self, features: pd.DataFrame, times: np.ndarray) -> np.ndarray:
