@@ -187,13 +187,16 @@ def test_every_scorer_gives_the_value_of_evaluate(name, outcome):
         assert value == pytest.approx(METRICS[metric] * value_of(plain_table(name, outcome), task.name, metric)), key
 
 
+READABLE = {"os": "Overall survival", "dfs": "Disease-free survival"}
+
+
 @pytest.mark.parametrize(("name", "outcome"), list(cells(lambda name, outcome: (name, outcome) in QUICK_REPORTS)))
 def test_report_has_every_task_and_the_risk_groups_inside_a_pipeline(name, outcome):
     model, X, y = fitted_study(name, outcome)
     piped = make_pipeline(FunctionTransformer(), FrozenEstimator(model)).fit(X, y)
     text = report({"plain": model, "piped": piped}, X, y, horizons=(12,), by=None, treatment=None, n_resamples=4)
     for task in answered(model, y):
-        assert f"<h3>{task.name}</h3>" in text
+        assert f"<h3>{READABLE.get(task.name, task.name)}</h3>" in text
     if hasattr(final(model), "risk_cutpoints_") and outcome.startswith("endpoint"):
         hazards = text.partition('id="hazard-ratios-and-treatment"')[2].partition("</section>")[0]
         assert "risk group" in hazards, "the risk groups of the model in a pipeline are lost"
