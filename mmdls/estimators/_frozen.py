@@ -1,8 +1,6 @@
 """Images seen by a model that does not train, such as a foundation model: its features are computed once."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
 from copy import copy
 from os import PathLike
@@ -17,6 +15,7 @@ import torch
 from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
+from mmdls._files import whole_file
 from mmdls.encoders import BagData
 from mmdls.estimators._vectors import VectorBagEncoder
 from mmdls.images import fingerprint
@@ -233,8 +232,6 @@ def _qualified_name(model: Any) -> str:
 
 
 def _write(path: Path, vectors: np.ndarray) -> None:
-    """Write to another name first, so that what was interrupted never looks complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".building-", delete=False) as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.save(file, vectors)
-    os.replace(file.name, path)

@@ -95,13 +95,14 @@ class SideBySide:
                 found |= {name: output.sum(dim=(1, 2)) * 0 for name, output in own.items()}
                 continue
             here = [self._weight(name, weight, present) for name in own]
-            given = () if getattr(head, "given", None) is None else targets.fields[head.given]
+            other = getattr(head, "given", None)
+            given = {} if other is None else {"given": tuple(field[rows] for field in targets.fields[other])}
             values = _losses(
                 head,
                 torch.cat(list(own.values()))[:, rows],
                 [field[rows] for field in targets.fields[task]],
                 torch.cat(here)[:, rows],
-                {"given": tuple(field[rows] for field in given)} if given else {},
+                given,
             )
             for name, value in zip(own, values.split(len(learns)), strict=True):
                 found[name] = value if name.modality is None else share * value
