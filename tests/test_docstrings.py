@@ -24,21 +24,8 @@ NO_EXAMPLE = set(
     explain.ImageExplanation explain.ModalityImportance images.SliceStore images.fingerprint_columns
     images.is_missing images.read_image images.voxel_spacing images.write_mask metrics.CensoringDistribution
     metrics.CoxFit metrics.UndefinedMetricWarning model_selection.check_patients_apart
-    model_selection.patient_groups model_selection.strata model_selection.stratified_holdout modules.AdditiveFusion
-    modules.AntialiasedBackbone modules.AttentionBlock modules.AttentionWeights modules.BagNet
-    modules.BottleneckFusion modules.CauseSpecificCoxHead modules.ClassHead modules.CoherentHead modules.Combination
-    modules.ConcatFusion modules.ConvBackbone modules.ConvNeXtTinyBackbone modules.CoxHead
-    modules.CrossAttentionFusion modules.DeepHitHead modules.DenseNet121Backbone modules.Ensemble
-    modules.FamoWeights modules.FilmFusion modules.GatedAttentionPooling modules.GatedFusion modules.LateFusion
-    modules.LinearPart modules.LinearPredictor modules.LogisticHazardHead modules.LossName modules.LowRankFusion
-    modules.MTLRHead modules.MaxPooling modules.MeanPooling modules.MonaiBackbone modules.MonaiVolumeBackbone
-    modules.MultimodalNet modules.OrdinalHead modules.Outputs modules.PCHazardHead modules.PublishedSegmentationNet
-    modules.RegressionHead modules.ResNet10Backbone modules.ResNet18Backbone modules.ResNet34Backbone
-    modules.ResNet50Backbone modules.SelfAttentionPooling modules.SetTransformerPooling modules.SliceNet
-    modules.SmallVolumeBackbone modules.StandardAugmentation modules.Standardize modules.TabularNet
-    modules.TopKPooling modules.UNet modules.UncertaintyWeights modules.VolumeResNet10Backbone
-    modules.VolumeResNet18Backbone modules.VolumeResNet34Backbone modules.VolumeResNet50Backbone modules.pad_items
-    parts.Composed parts.Slot persistence.InconsistentVersionWarning persistence.convert persistence.load
+    model_selection.patient_groups model_selection.strata model_selection.stratified_holdout parts.Composed
+    parts.Slot persistence.InconsistentVersionWarning persistence.convert persistence.load
     persistence.network_inputs report.data_hash report.image_hash scans.read_mask scans.suv_factor
     scans.write_segmentation tasks.Case tasks.CompetingRisksTask tasks.NominalTask tasks.OrdinalTask
     tasks.RegressionTask tasks.Settings tasks.Statistic tasks.SurvivalTask testing.all_parts

@@ -58,6 +58,14 @@ class AttentionBlock(nn.Module):
     References
     ----------
     .. [1] Vaswani A et al. Attention is all you need. NeurIPS, 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = AttentionBlock(8, n_heads=2)
+    >>> tokens, mask = torch.zeros(2, 5, 8), torch.ones(2, 1, 5, dtype=torch.bool)
+    >>> block(tokens, tokens, mask).shape
+    torch.Size([2, 5, 8])
     """
 
     def __init__(self, features: int, n_heads: int, dropout: float = 0.0):

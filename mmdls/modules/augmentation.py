@@ -41,6 +41,13 @@ class StandardAugmentation(nn.Module):
     References
     ----------
     .. [1] Shorten C, Khoshgoftaar TM. A survey on image data augmentation for deep learning. Journal of Big Data, 2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> augmentation = StandardAugmentation(rotation=5.0)
+    >>> augmentation(torch.rand(4, 1, 16, 16)).shape
+    torch.Size([4, 1, 16, 16])
     """
 
     searched = False  # off until it is asked for

@@ -46,6 +46,20 @@ class CauseSpecificCoxHead(nn.Module):
     .. [1] Prentice RL et al. The analysis of failure times in the presence of competing risks. Biometrics, 1978.
     .. [2] Putter H, Fiocco M, Geskus RB. Tutorial in biostatistics: competing risks and multi-state models. Statistics
        in Medicine, 2007.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cause, time = torch.tensor([1, 0, 2, 1]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = CauseSpecificCoxHead(2, n_causes=2)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.fit_baseline(parameters, cause, time)
+    >>> times = torch.tensor([4.0, 12.0])
+    >>> head.cumulative_incidence(parameters, times).shape
+    torch.Size([4, 2, 2])
+    >>> whole = head.cumulative_incidence(parameters, times).sum(dim=1) + head.survival_function(parameters, times)
+    >>> torch.allclose(whole, torch.ones(4, 2, dtype=torch.float64))
+    True
     """
 
     def __init__(self, in_features: int, n_causes: int, ties: str = "efron"):

@@ -169,6 +169,18 @@ class LogisticHazardHead(_DiscreteTimeHead):
     .. [1] Gensheimer MF, Narasimhan B. A scalable discrete-time survival model for neural networks. PeerJ, 2019.
     .. [2] Kvamme H, Borgan O. Continuous and discrete-time survival prediction with neural networks. Lifetime Data
        Analysis, 2021.
+
+    Examples
+    --------
+    Without anything to tell patients apart, curves are those of Kaplan-Meier:
+
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = LogisticHazardHead(2, n_intervals=3)
+    >>> head.prepare(event, time)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.survival_function(parameters, torch.tensor([1.0, 5.0, 8.0]))[0].round(decimals=3).tolist()
+    [1.0, 0.75, 0.375]
     """
 
     def _logits(self, parameters: Tensor) -> Tensor:
@@ -196,6 +208,16 @@ class MTLRHead(_DiscreteTimeHead):
     .. [1] Yu CN, Greiner R, Lin HC, Baracos V. Learning patient-specific cancer survival distributions as a sequence of
        dependent regressors. NeurIPS, 2011.
     .. [2] Fotso S. Deep neural networks for survival analysis based on a multi-task framework. arXiv:1801.05512, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = MTLRHead(2, n_intervals=3)
+    >>> head.prepare(event, time)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.survival_function(parameters, torch.tensor([1.0, 5.0, 8.0])).shape, head.risk(parameters).shape
+    (torch.Size([4, 3]), torch.Size([4]))
     """
 
     def _logits(self, parameters: Tensor) -> Tensor:
@@ -230,6 +252,16 @@ class DeepHitHead(_DiscreteTimeHead):
     ----------
     .. [1] Lee C, Zame WR, Yoon J, van der Schaar M. DeepHit: a deep learning approach to survival analysis with
        competing risks. AAAI, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = DeepHitHead(2, n_intervals=3)
+    >>> head.prepare(event, time)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.survival_function(parameters, torch.tensor([1.0, 5.0, 8.0])).shape, head.risk(parameters).shape
+    (torch.Size([4, 3]), torch.Size([4]))
     """
 
     # One effect on all scores would move events between early and never, not between early and late.

@@ -25,6 +25,16 @@ class BagNet(nn.Module):
         See :mod:`mmdls.modules.poolings`, for ``out_features`` features.
     out_features : int
         Width of the embeddings of items and of the bag.
+
+    Examples
+    --------
+    Two patients with three vectors and one:
+
+    >>> import torch
+    >>> from mmdls.modules import MeanPooling
+    >>> net = BagNet(torch.nn.Linear(5, 8), 8, MeanPooling(4), 4)
+    >>> net(torch.zeros(4, 5), torch.tensor([3, 1])).shape
+    torch.Size([2, 4])
     """
 
     # Whether features cost so much that those of a backbone that does not train are worth keeping.
@@ -103,6 +113,16 @@ class SliceNet(BagNet):
         Images are standardised by these numbers first.
     augmentation : nn.Module, default=None
         See :mod:`mmdls.modules.augmentation`; used in training only, in front of the standardisation.
+
+    Examples
+    --------
+    Two patients with three slices and one:
+
+    >>> import torch
+    >>> from mmdls.modules import ConvBackbone, MeanPooling
+    >>> net = SliceNet(ConvBackbone(width=4, strides=(2, 2)), MeanPooling(8), 8)
+    >>> net(torch.zeros(4, 1, 16, 16), torch.tensor([3, 1])).shape
+    torch.Size([2, 8])
     """
 
     costly_features = True
@@ -155,6 +175,12 @@ class Standardize(nn.Module):
     ----------
     mean, factor : Tensor of shape (D,)
         What is subtracted, and what the difference is multiplied by.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Standardize(torch.tensor([10.0, 0.0]), torch.tensor([0.5, 1.0]))(torch.tensor([[12.0, 3.0]])).tolist()
+    [[1.0, 3.0]]
     """
 
     def __init__(self, mean: Tensor, factor: Tensor):
@@ -197,6 +223,13 @@ class TabularNet(nn.Module):
     hidden_sizes : sequence of int, default=()
         Widths of the layers, each followed by GELU and dropout; empty passes the features on unchanged.
     dropout : float, default=0.0
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = TabularNet(5, hidden_sizes=(16, 8))
+    >>> net(torch.zeros(3, 5)).shape, net.out_features
+    (torch.Size([3, 8]), 8)
     """
 
     def __init__(self, in_features: int, hidden_sizes: Sequence[int] = (), dropout: float = 0.0):
@@ -228,6 +261,13 @@ def pad_items(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     padded : Tensor of shape (B, S, D)
     mask : Tensor of shape (B, S), bool
         True for what is no padding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> padded, mask = pad_items(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([2, 1]))
+    >>> padded[..., 0].tolist(), mask.tolist()
+    ([[1.0, 2.0], [3.0, 0.0]], [[True, True], [True, False]])
     """
     most = int(counts.max()) if len(counts) else 0
     mask = torch.arange(most, device=counts.device) < counts[:, None]

@@ -19,6 +19,13 @@ class LinearPredictor(nn.Module):
     ----------
     coefficients : Tensor of shape (n_members, n_columns, P)
     intercept : Tensor of shape (n_members, P)
+
+    Examples
+    --------
+    >>> import torch
+    >>> predictor = LinearPredictor(torch.tensor([[[2.0], [-1.0]]]), torch.tensor([[0.5]]))
+    >>> predictor(torch.tensor([[1.0, 3.0]], dtype=torch.float64)).tolist()
+    [[[-0.5]]]
     """
 
     coefficients: Tensor
@@ -43,6 +50,13 @@ class Combination(nn.Module):
         Of the networks and, if there is one, of the linear part; not negative.
     shift : Tensor of shape (P,), default=None
         Added to the sum; zero by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> combination = Combination([0.25, 0.75])
+    >>> combination(torch.tensor([[2.0]]), torch.tensor([[4.0]])).item()
+    3.5
     """
 
     weights: Tensor
@@ -68,6 +82,16 @@ class LinearPart(nn.Module):
         By modality.
     predictors : mapping of str to LinearPredictor
         By task.
+
+    Examples
+    --------
+    >>> import torch
+    >>> predictor = LinearPredictor(torch.tensor([[[2.0]]]), torch.tensor([[0.0]]))
+    >>> linear = LinearPart({"clinical": torch.tensor([60.0])}, {"clinical": torch.tensor([10.0])}, {"os": predictor})
+    >>> age, known = torch.tensor([[70.0], [50.0]]), torch.tensor([True, False])
+    >>> columns = linear.columns({"clinical": age}, {"clinical": known})
+    >>> columns.tolist(), linear(columns)["os"].flatten().tolist()
+    ([[1.0], [0.0]], [2.0, 0.0])
     """
 
     def __init__(
@@ -117,6 +141,19 @@ class Ensemble(nn.Module):
     .. [1] Lakshminarayanan B, Pritzel A, Blundell C. Simple and scalable predictive uncertainty estimation using deep
        ensembles. NeurIPS, 2017.
     .. [2] Breiman L. Stacked regressions. Machine learning, 1996.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from mmdls.modules import AdditiveFusion, CoxHead, TabularNet
+    >>> def member():
+    ...     fusion = AdditiveFusion({"clinical": 5}, out_features=8)
+    ...     return MultimodalNet({"clinical": TabularNet(5)}, fusion, {}, {"os": CoxHead(128)}, {})
+    >>> ensemble = Ensemble([member(), member()]).eval()
+    >>> batch, present = {"clinical": (torch.zeros(3, 5),)}, torch.ones(3, 1, dtype=torch.bool)
+    >>> said = ensemble.combine([each(batch, present) for each in ensemble.members], {})
+    >>> said.tasks["os"].shape, said.members["os"].shape
+    (torch.Size([3, 1]), torch.Size([3, 2, 1]))
     """
 
     def __init__(

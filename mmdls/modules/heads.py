@@ -36,6 +36,14 @@ class ClassHead(nn.Module):
     ----------
     in_features : int
     n_classes : int
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = ClassHead(8, n_classes=3)
+    >>> logits = head(torch.zeros(4, 8))
+    >>> head.probabilities(logits).shape, head.loss(logits, torch.tensor([0, 1, 2, 1])).shape
+    (torch.Size([4, 3]), torch.Size([]))
     """
 
     def __init__(self, in_features: int, n_classes: int):
@@ -74,6 +82,14 @@ class OrdinalHead(nn.Module):
     ----------
     .. [1] Shi X, Cao W, Raschka S. Deep neural networks for rank-consistent ordinal regression based on conditional
        probabilities. Pattern Analysis and Applications, 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = OrdinalHead(8, n_classes=3)
+    >>> logits = head(torch.zeros(4, 8))  # a step from each class to the next
+    >>> logits.shape, head.probabilities(logits).shape
+    (torch.Size([4, 2]), torch.Size([4, 3]))
     """
 
     def __init__(self, in_features: int, n_classes: int):
@@ -118,6 +134,18 @@ class CoxHead(nn.Module):
     .. [1] Cox DR. Regression models and life-tables. JRSS B, 1972.
     .. [2] Efron B. The efficiency of Cox's likelihood function for censored data. JASA, 1977.
     .. [3] Breslow N. Covariance analysis of censored survival data. Biometrics, 1974.
+
+    Examples
+    --------
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = CoxHead(2)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> round(head.loss(parameters, event, time).item(), 3)
+    0.693
+    >>> head.fit_baseline(parameters, event, time)
+    >>> head.survival_function(parameters, torch.tensor([1.0, 6.0]))[0].round(decimals=3).tolist()
+    [1.0, 0.779]
     """
 
     def __init__(self, in_features: int, ties: str = "efron", bias: bool = False):

@@ -98,6 +98,18 @@ class CoherentHead(nn.Module):
        1951.
     .. [2] Putter H, Fiocco M, Geskus RB. Tutorial in biostatistics: competing risks and multi-state models. Statistics
        in Medicine, 2007.
+
+    Examples
+    --------
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> heads = CoherentHead(2, n_intervals=3).views(["dfs", "os"])
+    >>> for head in heads.values():
+    ...     head.prepare(event, time)
+    >>> parameters, times = heads["os"](torch.ones(4, 2)), torch.tensor([2.0, 6.0])
+    >>> dfs, os = (heads[name].survival_function(parameters, times) for name in ("dfs", "os"))
+    >>> bool((dfs <= os).all())
+    True
     """
 
     searched = False  # needs two endpoints

@@ -23,6 +23,11 @@ class LossName(NamedTuple):
     modality : str, default=None
         Whose embedding alone the head reads.
     horizons : bool, default=False
+
+    Examples
+    --------
+    >>> [LossName("os").label, LossName("os", "lesion").label, LossName("os", horizons=True).label]
+    ['os_loss', 'os_loss (lesion alone)', 'os_loss (horizons)']
     """
 
     task: str
@@ -55,6 +60,15 @@ class AttentionWeights:
         If the fusion weighs modalities.
     items : dict of str to Tensor of shape (K,)
         Packed, of the modalities whose pooling weighs items, such as slices.
+
+    Examples
+    --------
+    Of a patient with CT and clinical variables, and of the two slices of the CT:
+
+    >>> import torch
+    >>> weights = AttentionWeights(torch.tensor([[0.75, 0.25]]), {"ct": torch.tensor([0.5, 0.5])})
+    >>> weights.modalities.argmax(dim=1).item(), weights.items["ct"].sum().item()
+    (0, 1.0)
     """
 
     modalities: Tensor | None = None
@@ -83,6 +97,13 @@ class Outputs:
         Patients without any modality.
     members : dict of str to Tensor of shape (B, n_members, P)
         Parameters of every task, by each member of an ensemble.
+
+    Examples
+    --------
+    >>> import torch
+    >>> first, second = (Outputs(torch.zeros(n, 4), {"os": torch.zeros(n, 1)}) for n in (3, 2))
+    >>> Outputs.join([first, second]).tasks["os"].shape
+    torch.Size([5, 1])
     """
 
     shared: Tensor
@@ -149,6 +170,20 @@ class MultimodalNet(nn.Module):
     ----------
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
+
+    Examples
+    --------
+    Subtype is read from the shared representation, overall survival from the trunk, which knows the subtype:
+
+    >>> import torch
+    >>> from mmdls.modules import ClassHead, ConcatFusion, CoxHead, TabularNet
+    >>> encoders = {"clinical": TabularNet(5), "pet": TabularNet(3)}
+    >>> fusion = ConcatFusion({"clinical": 5, "pet": 3}, out_features=16)
+    >>> net = MultimodalNet(encoders, fusion, {"subtype": ClassHead(16, 2)}, {"os": CoxHead(128)}, {"subtype": 2})
+    >>> batch = {"clinical": (torch.zeros(4, 5),), "pet": (torch.zeros(4, 3),)}
+    >>> outputs = net(batch, torch.ones(4, 2, dtype=torch.bool))
+    >>> {task: tuple(parameters.shape) for task, parameters in outputs.tasks.items()}
+    {'subtype': (4, 2), 'os': (4, 1)}
     """
 
     def __init__(

@@ -128,6 +128,16 @@ class PCHazardHead(nn.Module):
     .. [1] Friedman M. Piecewise exponential models for survival data with covariates. Annals of Statistics, 1982.
     .. [2] Kvamme H, Borgan O. Continuous and discrete-time survival prediction with neural networks. Lifetime Data
        Analysis, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> event, time = torch.tensor([True, False, True, True]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = PCHazardHead(2, n_intervals=3)
+    >>> head.prepare(event, time)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.survival_function(parameters, torch.tensor([1.0, 5.0, 8.0])).shape, head.risk(parameters).shape
+    (torch.Size([4, 3]), torch.Size([4]))
     """
 
     # A column has one effect on all hazards of the linear part; of small hazards it is proportional.

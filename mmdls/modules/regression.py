@@ -32,6 +32,14 @@ class RegressionHead(nn.Module):
     References
     ----------
     .. [1] Huber PJ. Robust estimation of a location parameter. Annals of Mathematical Statistics, 1964.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = RegressionHead(8, loss="huber")
+    >>> parameters = head(torch.zeros(4, 8))
+    >>> head.value(parameters).shape, head.loss(parameters, torch.zeros(4)).shape
+    (torch.Size([4]), torch.Size([]))
     """
 
     def __init__(self, in_features: int, loss: str = "squared", delta: float = 1.0):

@@ -28,6 +28,12 @@ class UncertaintyWeights(nn.Module):
     ----------
     .. [1] Kendall A, Gal Y, Cipolla R. Multi-task learning using uncertainty to weigh losses for scene geometry and
        semantics. CVPR, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> UncertaintyWeights(2)(torch.tensor([0.5, 2.0])).item()
+    2.5
     """
 
     learning_rate = 0.025
@@ -57,6 +63,12 @@ class FamoWeights(nn.Module):
     References
     ----------
     .. [1] Liu B, Feng Y, Stone P, Liu Q. FAMO: fast adaptive multitask optimization. NeurIPS, 2023.
+
+    Examples
+    --------
+    >>> import torch
+    >>> FamoWeights(2)(torch.tensor([0.5, 2.0])).shape
+    torch.Size([])
     """
 
     learning_rate = 0.025

@@ -61,6 +61,13 @@ class ConvNeXtTinyBackbone(nn.Module):
     References
     ----------
     .. [1] Liu Z et al. A ConvNet for the 2020s. CVPR, 2022.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ConvNeXtTinyBackbone(width=8)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4), (1, 64, 2, 2)]
     """
 
     searched = False  # takes long, and small cohorts rarely repay it

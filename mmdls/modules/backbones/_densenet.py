@@ -50,6 +50,13 @@ class DenseNet121Backbone(nn.Module):
     ----------
     .. [1] Huang G, Liu Z, van der Maaten L, Weinberger KQ. Densely connected convolutional networks. CVPR, 2017.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = DenseNet121Backbone(width=8)
+    >>> [tuple(each.shape[2:]) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(16, 16), (8, 8), (4, 4), (2, 2)]
     """
 
     searched = False  # takes long, and small cohorts rarely repay it

@@ -30,6 +30,14 @@ class MonaiBackbone(nn.Module):
         3 for volumes (N, C, D, H, W).
     **params
         Further arguments of the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sizes = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 8, 16, 32]}
+    >>> backbone = MonaiBackbone("ResNet", **sizes)  # doctest: +SKIP
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]  # doctest: +SKIP
+    [(1, 4, 64, 64), (1, 4, 32, 32), (1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4)]
     """
 
     def __init__(self, name: str, in_channels: int = 1, spatial_dims: int = 2, **params: Any):

@@ -147,6 +147,13 @@ class ResNet10Backbone(_ResNetBackbone):
     ----------
     .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ResNet10Backbone(width=8)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4), (1, 64, 2, 2)]
     """
 
     blocks: Sequence[int] = (1, 1, 1, 1)
@@ -166,6 +173,13 @@ class ResNet18Backbone(_ResNetBackbone):
     ----------
     .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ResNet18Backbone(width=8)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4), (1, 64, 2, 2)]
     """
 
     blocks: Sequence[int] = (2, 2, 2, 2)
@@ -186,6 +200,13 @@ class ResNet34Backbone(_ResNetBackbone):
     ----------
     .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ResNet34Backbone(width=8)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4), (1, 64, 2, 2)]
     """
 
     blocks: Sequence[int] = (3, 4, 6, 3)
@@ -206,6 +227,13 @@ class ResNet50Backbone(_ResNetBackbone):
     ----------
     .. [1] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ResNet50Backbone(width=8)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]
+    [(1, 32, 16, 16), (1, 64, 8, 8), (1, 128, 4, 4), (1, 256, 2, 2)]
     """
 
     blocks: Sequence[int] = (3, 4, 6, 3)

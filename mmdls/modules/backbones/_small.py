@@ -38,6 +38,13 @@ class AntialiasedBackbone(nn.Module):
     .. [1] Zhang R. Making convolutional networks shift-invariant again. ICML, 2019.
     .. [2] Wu Y, He K. Group normalization. ECCV, 2018. (With one group.)
     .. [3] Huang G, Liu Z, van der Maaten L, Weinberger KQ. Densely connected convolutional networks. CVPR, 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = AntialiasedBackbone(width=4)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(2, 1, 32, 32))], backbone.out_channels
+    ([(2, 4, 16, 16), (2, 12, 8, 8), (2, 28, 4, 4)], [4, 12, 28])
     """
 
     def __init__(self, in_channels: int = 1, width: int = 8, depth: int = 3):
@@ -94,6 +101,13 @@ class ConvBackbone(nn.Module):
     ----------
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = ConvBackbone(width=4, strides=(2, 2))
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(2, 1, 32, 32))]
+    [(2, 4, 16, 16), (2, 8, 8, 8)]
     """
 
     searched = False  # at full resolution it takes a hundred times as long as the default

@@ -98,6 +98,13 @@ class SmallVolumeBackbone(_VolumeResNet):
     .. [2] Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625, 2019.
     .. [3] Isensee F, Jaeger PF, Kohl SAA, Petersen J, Maier-Hein KH. nnU-Net: a self-configuring method for deep
        learning-based biomedical image segmentation. Nature Methods, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = SmallVolumeBackbone(spacing=(3.0, 1.0, 1.0), width=4)  # slices, thick, are halved less often
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 16, 32, 32))]
+    [(1, 4, 8, 8, 8), (1, 8, 4, 4, 4), (1, 16, 2, 2, 2), (1, 32, 1, 1, 1)]
     """
 
     def __init__(self, in_channels: int = 1, spacing: Sequence[float] = (1.0, 1.0, 1.0), width: int = 16):
@@ -122,6 +129,13 @@ class VolumeResNet10Backbone(_VolumeResNet):
     .. [2] Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625, 2019.
     .. [3] Isensee F, Jaeger PF, Kohl SAA, Petersen J, Maier-Hein KH. nnU-Net: a self-configuring method for deep
        learning-based biomedical image segmentation. Nature Methods, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = VolumeResNet10Backbone(spacing=(3.0, 1.0, 1.0), width=4)  # slices, thick, are halved less often
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 16, 32, 32))]
+    [(1, 4, 8, 8, 8), (1, 8, 4, 4, 4), (1, 16, 2, 2, 2), (1, 32, 1, 1, 1)]
     """
 
     blocks: Sequence[int] = (1, 1, 1, 1)
@@ -146,6 +160,13 @@ class VolumeResNet18Backbone(_VolumeResNet):
     .. [2] Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625, 2019.
     .. [3] Isensee F, Jaeger PF, Kohl SAA, Petersen J, Maier-Hein KH. nnU-Net: a self-configuring method for deep
        learning-based biomedical image segmentation. Nature Methods, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = VolumeResNet18Backbone(width=4)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 16, 32, 32))]
+    [(1, 4, 4, 8, 8), (1, 8, 2, 4, 4), (1, 16, 1, 2, 2), (1, 32, 1, 1, 1)]
     """
 
     blocks: Sequence[int] = (2, 2, 2, 2)
@@ -170,6 +191,13 @@ class VolumeResNet34Backbone(_VolumeResNet):
     .. [2] Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625, 2019.
     .. [3] Isensee F, Jaeger PF, Kohl SAA, Petersen J, Maier-Hein KH. nnU-Net: a self-configuring method for deep
        learning-based biomedical image segmentation. Nature Methods, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = VolumeResNet34Backbone(width=4)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 16, 32, 32))]
+    [(1, 4, 4, 8, 8), (1, 8, 2, 4, 4), (1, 16, 1, 2, 2), (1, 32, 1, 1, 1)]
     """
 
     blocks: Sequence[int] = (3, 4, 6, 3)
@@ -194,6 +222,13 @@ class VolumeResNet50Backbone(_VolumeResNet):
     .. [2] Chen S, Ma K, Zheng Y. Med3D: transfer learning for 3D medical image analysis. arXiv:1904.00625, 2019.
     .. [3] Isensee F, Jaeger PF, Kohl SAA, Petersen J, Maier-Hein KH. nnU-Net: a self-configuring method for deep
        learning-based biomedical image segmentation. Nature Methods, 2021.
+
+    Examples
+    --------
+    >>> import torch
+    >>> backbone = VolumeResNet50Backbone(width=4)
+    >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 16, 32, 32))]
+    [(1, 16, 4, 8, 8), (1, 32, 2, 4, 4), (1, 64, 1, 2, 2), (1, 128, 1, 1, 1)]
     """
 
     blocks: Sequence[int] = (3, 4, 6, 3)
@@ -213,6 +248,14 @@ class MonaiVolumeBackbone(MonaiBackbone):
         Not read: kernels and strides are those of the network, which its own parameters may change.
     **params
         Arguments of the network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> sizes = {"block": "basic", "layers": [1, 1, 1, 1], "block_inplanes": [4, 4, 4, 4]}
+    >>> backbone = MonaiVolumeBackbone("ResNet", **sizes)  # doctest: +SKIP
+    >>> [tuple(each.shape[2:]) for each in backbone(torch.zeros(1, 1, 32, 64, 64))]  # doctest: +SKIP
+    [(32, 64, 64), (16, 32, 32), (8, 16, 16), (4, 8, 8), (2, 4, 4)]
     """
 
     def __init__(self, name: str, in_channels: int = 1, spacing: Sequence[float] = (1.0, 1.0, 1.0), **params: Any):

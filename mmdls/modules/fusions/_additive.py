@@ -33,6 +33,17 @@ class AdditiveFusion(nn.Module):
         On the sum.
     input_scale : float, default=3.0
         Each embedding is multiplied by ``input_scale`` and divided by its width; less of it trusts modalities less.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = AdditiveFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> embeddings = {"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion(embeddings, present).shape
+    torch.Size([2, 4])
+    >>> fusion.attention(embeddings, present)[1].tolist()
+    [0.0, 1.0]
     """
 
     def __init__(
@@ -102,6 +113,14 @@ class GatedFusion(AdditiveFusion):
     .. [1] Arevalo J, Solorio T, Montes-y-Gomez M, Gonzalez FA. Gated multimodal units for information fusion. ICLR
        workshop, 2017.
     .. [2] Ilse M, Tomczak J, Welling M. Attention-based deep multiple instance learning. ICML, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = GatedFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
+    torch.Size([2, 4])
     """
 
     def __init__(

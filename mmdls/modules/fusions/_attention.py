@@ -67,6 +67,17 @@ class CrossAttentionFusion(_TokenFusion):
     References
     ----------
     .. [1] Tsai YHH et al. Multimodal transformer for unaligned multimodal language sequences. ACL, 2019.
+
+    Examples
+    --------
+    The slices of a CT are tokens, padded, with a mask of those that are real:
+
+    >>> import torch
+    >>> fusion = CrossAttentionFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> embeddings, present = {"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, torch.ones(2, 2, dtype=torch.bool)
+    >>> slices, mask = torch.ones(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+    >>> fusion(embeddings, present, {"ct": (slices, mask)}).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, n_heads: int = 4, dropout: float = 0.1):
@@ -115,6 +126,17 @@ class BottleneckFusion(_TokenFusion):
     References
     ----------
     .. [1] Nagrani A et al. Attention bottlenecks for multimodal fusion. NeurIPS, 2021.
+
+    Examples
+    --------
+    The slices of a CT are tokens, padded, with a mask of those that are real:
+
+    >>> import torch
+    >>> fusion = BottleneckFusion({"ct": 8, "clinical": 3}, out_features=4, n_bottlenecks=2)
+    >>> embeddings, present = {"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, torch.ones(2, 2, dtype=torch.bool)
+    >>> slices, mask = torch.ones(2, 5, 8), torch.ones(2, 5, dtype=torch.bool)
+    >>> fusion(embeddings, present, {"ct": (slices, mask)}).shape
+    torch.Size([2, 4])
     """
 
     def __init__(

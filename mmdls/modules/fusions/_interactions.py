@@ -32,6 +32,14 @@ class LowRankFusion(nn.Module):
     References
     ----------
     .. [1] Liu Z et al. Efficient low-rank multimodal fusion with modality-specific factors. ACL, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = LowRankFusion({"ct": 8, "clinical": 3}, out_features=4, rank=2)
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, rank: int = 4, dropout: float = 0.1):
@@ -75,6 +83,14 @@ class FilmFusion(nn.Module):
     ----------
     .. [1] Perez E, Strub F, de Vries H, Dumoulin V, Courville A. FiLM: visual reasoning with a general conditioning
        layer. AAAI, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = FilmFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
+    torch.Size([2, 4])
     """
 
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, dropout: float = 0.1):

@@ -29,6 +29,14 @@ class ConcatFusion(nn.Module):
     ----------
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = ConcatFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
+    torch.Size([2, 4])
     """
 
     def __init__(
@@ -79,6 +87,15 @@ class LateFusion(nn.Module):
     ----------
     .. [1] Snoek CGM, Worring M, Smeulders AWM. Early versus late fusion in semantic video analysis. ACM Multimedia,
        2005.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fusion = LateFusion({"ct": 8, "clinical": 3}, out_features=4)
+    >>> embeddings = {"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}
+    >>> present = torch.tensor([[True, True], [False, True]])  # the second patient has no CT
+    >>> fusion(embeddings, present).shape, fusion.attention(embeddings, present)[1].tolist()
+    (torch.Size([2, 4]), [0.0, 1.0])
     """
 
     def __init__(

@@ -26,6 +26,16 @@ class GatedAttentionPooling(nn.Module):
     References
     ----------
     .. [1] Ilse M, Tomczak J, Welling M. Attention-based deep multiple instance learning. ICML, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pooling = GatedAttentionPooling(8)
+    >>> slices, mask = torch.ones(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    >>> pooling(slices, mask).shape
+    torch.Size([2, 8])
+    >>> pooling.attention(slices, mask)[1].tolist()  # equal slices weigh the same, padding nothing
+    [0.5, 0.5, 0.0, 0.0, 0.0]
     """
 
     def __init__(self, in_features: int, hidden_features: int = 64):
@@ -67,6 +77,14 @@ class SelfAttentionPooling(nn.Module):
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
     .. [2] Vaswani A et al. Attention is all you need. NeurIPS, 2017.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pooling = SelfAttentionPooling(8, n_heads=2)
+    >>> slices, mask = torch.ones(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    >>> pooling(slices, mask).shape, pooling.attention(slices, mask).shape
+    (torch.Size([2, 8]), torch.Size([2, 5]))
     """
 
     def __init__(self, in_features: int, n_heads: int = 4, dropout: float = 0.1):

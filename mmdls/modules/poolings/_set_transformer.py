@@ -28,6 +28,14 @@ class SetTransformerPooling(nn.Module):
     ----------
     .. [1] Lee J et al. Set transformer: a framework for attention-based permutation-invariant neural networks. ICML,
        2019.
+
+    Examples
+    --------
+    >>> import torch
+    >>> pooling = SetTransformerPooling(8, n_heads=2)
+    >>> slices, mask = torch.ones(2, 5, 8), torch.tensor([[True] * 5, [True, True, False, False, False]])
+    >>> pooling(slices, mask).shape, pooling.attention(slices, mask).shape
+    (torch.Size([2, 8]), torch.Size([2, 5]))
     """
 
     def __init__(self, in_features: int, n_heads: int = 4, n_layers: int = 1, dropout: float = 0.1):

@@ -18,6 +18,14 @@ class MeanPooling(nn.Module):
     ----------
     in_features : int
         Width D of a slice embedding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> slices = torch.tensor([[[1.0], [3.0], [9.0]]])
+    >>> mask = torch.tensor([[True, True, False]])  # the third slice is padding
+    >>> MeanPooling(1)(slices, mask).tolist()
+    [[2.0]]
     """
 
     def __init__(self, in_features: int):
@@ -36,6 +44,14 @@ class MaxPooling(nn.Module):
     ----------
     in_features : int
         Width D of a slice embedding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> slices = torch.tensor([[[1.0], [3.0], [9.0]]])
+    >>> mask = torch.tensor([[True, True, False]])  # the third slice is padding
+    >>> MaxPooling(1)(slices, mask).tolist()
+    [[3.0]]
     """
 
     def __init__(self, in_features: int):
@@ -66,6 +82,14 @@ class TopKPooling(nn.Module):
     ----------
     .. [1] Durand T, Thome N, Cord M. WELDON: weakly supervised learning of deep convolutional neural networks. CVPR,
        2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> slices = torch.tensor([[[1.0], [3.0], [5.0], [9.0]]])
+    >>> mask = torch.tensor([[True, True, True, False]])  # the fourth slice is padding
+    >>> TopKPooling(1, k=2)(slices, mask).tolist()
+    [[4.0]]
     """
 
     def __init__(self, in_features: int, k: int = 4):

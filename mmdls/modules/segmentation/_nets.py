@@ -62,6 +62,13 @@ class UNet(PaddedNet):
     ----------
     .. [1] Ronneberger O, Fischer P, Brox T. U-Net: convolutional networks for biomedical image segmentation. MICCAI,
        2015.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = UNet(width=4, depth=2)
+    >>> {name: tuple(logits.shape) for name, logits in net(torch.zeros(1, 1, 37, 50)).items()}
+    {'lung': (1, 1, 37, 50), 'lesion': (1, 1, 37, 50)}
     """
 
     def __init__(self, in_channels: int = 1, width: int = 16, depth: int = 4):
@@ -115,6 +122,13 @@ class PublishedSegmentationNet(PaddedNet):
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung
        cancer. Nature Communications, 2026.
     .. [2] He K, Zhang X, Ren S, Sun J. Deep residual learning for image recognition. CVPR, 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = PublishedSegmentationNet(width=8)
+    >>> {name: tuple(logits.shape) for name, logits in net(torch.zeros(1, 1, 37, 50)).items()}
+    {'lung': (1, 1, 37, 50), 'lesion': (1, 1, 37, 50)}
     """
 
     def __init__(self, in_channels: int = 1, width: int = 64):
