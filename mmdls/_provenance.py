@@ -25,6 +25,12 @@ def data_hash(table: pd.DataFrame) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"clinical_age": [60, 70]}, index=["P1", "P2"])
+    >>> len(data_hash(table)), data_hash(table) == data_hash(table.copy()), data_hash(table) == data_hash(table + 1)
+    (64, True, False)
     """
     digest = hashlib.sha256(repr([*map(str, table.columns), *map(str, table.index)]).encode())
     for column in table.columns:
@@ -47,6 +53,12 @@ def image_hash(X: pd.DataFrame) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"ct_image": [np.zeros((2, 4, 4)), None], "clinical_age": [60, 70]}, index=["P1", "P2"])
+    >>> len(image_hash(X)), image_hash(X[["clinical_age"]])
+    (64, '')
     """
     found = fingerprint_columns(X, cell_columns(X))
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""

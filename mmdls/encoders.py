@@ -38,6 +38,22 @@ class ModalityData:
     ----------
     linear : Tensor of shape (n_patients, P) or None
         Columns from which a linear part of the model predicts every task directly, beside the network.
+
+    Examples
+    --------
+    Texts of different lengths, as the numbers of their letters:
+
+    >>> class Letters(ModalityData):
+    ...     def __init__(self, texts):
+    ...         super().__init__([text is not None for text in texts])
+    ...         self.texts = [text or "" for text in texts]
+    ...
+    ...     def take(self, rows):
+    ...         import torch
+    ...         return (torch.tensor([[float(len(self.texts[row]))] for row in rows]),)
+    >>> data = Letters(["nodule", None])
+    >>> len(data), data.present.tolist(), data.take(np.array([0]))[0].tolist()
+    (2, [True, False], [[6.0]])
     """
 
     linear: "Tensor | None" = None
@@ -120,6 +136,19 @@ class BagData(ModalityData):
     ----------
     items : str
         What an item is, in the plural; attention weights are given in a column ``<modality>_<items>``.
+
+    Examples
+    --------
+    Patients with two vectors, none and one:
+
+    >>> import torch
+    >>> class Vectors(BagData):
+    ...     def read(self, index, device="cpu"):
+    ...         return torch.arange(3.0)[torch.as_tensor(index), None].to(device)
+    >>> data = Vectors([2, 0, 1], item_shape=(1,))
+    >>> items, counts = data.take(np.array([2, 0]))
+    >>> data.present.tolist(), items.flatten().tolist(), counts.tolist()
+    ([True, False, True], [2.0, 0.0, 1.0], [1, 2])
     """
 
     items: ClassVar[str] = "items"

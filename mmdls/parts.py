@@ -131,6 +131,15 @@ class Slot:
         Makes what None means.
     used : bool, default=True
         Whether the estimator reads it as it is set; a search leaves others out.
+
+    Examples
+    --------
+    >>> from mmdls.registry import poolings
+    >>> slot = Slot(poolings)
+    >>> slot.parameters("gated_attention")
+    {'hidden_features': 64}
+    >>> slot.changed("gated_attention", {"hidden_features": 8}, "pooling")
+    Part('gated_attention', hidden_features=8)
     """
 
     registry: Mapping[str, Any]
@@ -202,6 +211,18 @@ class Composed:
     """An estimator with the parameters of its parts as ``<slot>__<parameter>``, also of those that are only named.
 
     A subclass says by :meth:`_slots` what its slots are.
+
+    Examples
+    --------
+    >>> from mmdls.registry import poolings
+    >>> class Model(Composed, BaseEstimator):
+    ...     def __init__(self, pooling="mean"):
+    ...         self.pooling = pooling
+    ...
+    ...     def _slots(self):
+    ...         return {"pooling": Slot(poolings)}
+    >>> Model().set_params(pooling="gated_attention", pooling__hidden_features=8).pooling
+    Part('gated_attention', hidden_features=8)
     """
 
     def _slots(self) -> dict[str, Slot]:

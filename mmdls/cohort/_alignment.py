@@ -91,6 +91,13 @@ def refuse_other_tables(values: Any, name: str) -> None:
     ------
     TypeError
         With the conversion.
+
+    Examples
+    --------
+    >>> refuse_other_tables({"clinical_age": [60, 70]}, "X")
+    Traceback (most recent call last):
+    ...
+    TypeError: X must be a pandas DataFrame with a row for each patient; got dict. Make it one.
     """
     # A sparse matrix may be a mapping; scikit-learn's own check refuses it.
     mapping = isinstance(values, Mapping) and not hasattr(values, "dtype")

@@ -50,6 +50,12 @@ def cell_columns(X: Any) -> list[str]:
     Returns
     -------
     list of str
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> cell_columns(pd.DataFrame(columns=["ct_image", "lesion_mask", "slide_vectors", "clinical_age"]))
+    ['ct_image', 'lesion_mask', 'slide_vectors']
     """
     return [column for column in getattr(X, "columns", ()) if cell_kind(column) is not None]
 

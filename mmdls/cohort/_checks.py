@@ -35,6 +35,14 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
         If ``X`` is no DataFrame.
     ValueError
         Otherwise; the message names rows or columns.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"clinical_age": [60, 70], "os_time": [3.0, 9.0]}, index=["P1", "P2"])
+    >>> check_features(X)
+    Traceback (most recent call last):
+    ...
+    ValueError: X holds outcomes: ...
     """
     refuse_other_tables(X, "X")
     if not isinstance(X, pd.DataFrame):
@@ -83,6 +91,16 @@ def check_target(y: pd.DataFrame, endpoints: Iterable[str] | None = None, *, fit
     -----
     UserWarning
         If the median time of an endpoint is implausible for months.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"os_time": [3.0, -9.0], "os_event": [1, 0]}, index=["P1", "P2"])
+    >>> check_target(y.abs())["os"].kind
+    'survival'
+    >>> check_target(y)
+    Traceback (most recent call last):
+    ...
+    ValueError: ...P2...
     """
     chosen = _tasks_asked_for(y, endpoints)
     for task in chosen.values():
@@ -109,6 +127,13 @@ def check_cohort(
     Returns
     -------
     dict of str to Task
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"clinical_age": [60, 70, 65]}, index=["P1", "P2", "P3"])
+    >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC", "LUAD"]}, index=["P3", "P2", "P1"])  # in another order
+    >>> check_cohort(X, y)["subtype"].classes
+    ('LUAD', 'LUSC')
     """
     check_features(X)
     tasks = check_target(y, endpoints, fitting=fitting)
@@ -137,6 +162,12 @@ def endpoint_name(y: pd.DataFrame, endpoint: str | None = None) -> str:
         If ``endpoint`` is None and the table has no endpoint or several.
     KeyError
         If ``endpoint`` is a task of another kind.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"stage": ["I", "IV"], "os_time": [3.0, 9.0], "os_event": [1, 0]})
+    >>> endpoint_name(y)
+    'os'
     """
     tasks = find_tasks(y)
     if endpoint is not None:
@@ -181,6 +212,13 @@ def survival_target(y: Any, endpoint: str | None = None) -> np.ndarray:
     ------
     TypeError, ValueError, KeyError
         If the endpoint is missing or ambiguous, or holds impossible values.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"os_time": [3.0, 9.0], "os_event": [1, 0]})
+    >>> target = survival_target(y, "os")
+    >>> target["event"].tolist(), target["time"].tolist()
+    ([True, False], [3.0, 9.0])
     """
     if isinstance(y, pd.DataFrame):
         endpoint = endpoint_name(y, endpoint)

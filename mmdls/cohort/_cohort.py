@@ -30,6 +30,17 @@ class Cohort:
         The columns that are not used.
     notes : tuple of str
         Remarks on the table as a whole.
+
+    Examples
+    --------
+    >>> from mmdls.cohort import read_cohort
+    >>> table = pd.DataFrame({"Patient": ["a", "b", "c"], "Age": [61, 70, 58], "months": [12.5, 30.0, 4.0],
+    ...                       "dead": [1, 0, 1], "remark": ["", "moved", ""]})
+    >>> cohort = read_cohort(table, id="Patient", blocks={"clinical": ["Age"]}, endpoints={"os": ["months", "dead"]},
+    ...                      units={"os": "months"})
+    >>> X, y = cohort
+    >>> list(X), list(y), list(cohort.unused)
+    (['clinical_age'], ['os_time', 'os_event'], ['remark'])
     """
 
     X: pd.DataFrame

@@ -76,6 +76,16 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
         How to use them.
     stacklevel : int, default=3
         As in :func:`warnings.warn`.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> X = pd.DataFrame({"clinical_age": [60, 70], "centre": ["A", "B"]})
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     warn_unused(X, ["centre"], "Rename them.")
+    >>> str(caught[0].message)
+    "The columns ['centre'] of X are not used, since ... Rename them."
     """
     masks = [c for c in unused if cell_kind(c) == "masks"]
     identifiers = [c for c in unused if c not in masks and is_identifier(X[c])]

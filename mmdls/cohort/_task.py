@@ -65,6 +65,18 @@ class Task:
     scores : dict of str to (sign, needs_curves)
         Metrics that are scorers of scikit-learn: ``1`` if higher is better, else ``-1``; whether predictions at times
         are needed.
+
+    Examples
+    --------
+    A kind of task of its own: the number of metastases, in columns such as ``bone_lesions``.
+
+    >>> class LesionCount(Task):
+    ...     kind = "lesion_count"
+    ...     suffixes = ("lesions",)
+    ...     about = "a number of lesions"
+    >>> y = pd.DataFrame({"bone_lesions": [0, 3], "stage": ["IV", "IV"]})
+    >>> [(task.name, task.columns) for task in LesionCount.find(y)]
+    [('bone', ('bone_lesions',))]
     """
 
     name: str

@@ -158,6 +158,13 @@ class RadiomicsCox(TabularSurvival):
     References
     ----------
     .. [1] Verweij PJM, van Houwelingen HC. Cross-validation in survival analysis. Statistics in Medicine, 1993.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> RadiomicsCox(endpoint="os").fit(X, y).predict(X).shape
+    (80,)
     """
 
     def __init__(

@@ -58,6 +58,14 @@ class CoxNet(TabularSurvival):
     .. [1] Simon N, Friedman J, Hastie T, Tibshirani R. Regularization paths for Cox's proportional hazards model via
        coordinate descent. Journal of Statistical Software, 2011.
     .. [2] Verweij PJM, van Houwelingen HC. Cross-validation in survival analysis. Statistics in Medicine, 1993.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> model = CoxNet(columns="clinical", endpoint="os").fit(X, y)
+    >>> model.predict(X).shape, len(model.predict_survival_function(X[:2]))
+    ((80,), 2)
     """
 
     def __init__(

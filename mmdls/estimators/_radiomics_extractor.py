@@ -79,6 +79,18 @@ class RadiomicsExtractor(ScanFeatures):
     1. van Griethuysen JJM et al. Computational radiomics system to decode the radiographic phenotype. Cancer Research,
        2017.
     2. Zwanenburg A et al. The Image Biomarker Standardization Initiative. Radiology, 2020.
+
+    Examples
+    --------
+    A column of volumes, each with the sides of its voxels in mm, and one of masks:
+
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> image = np.random.default_rng(0).normal(0, 50, (8, 16, 16))
+    >>> X = pd.DataFrame({"ct_image": [(image, (3.0, 1.0, 1.0))], "ct_mask": [np.abs(image) < 60]}, index=["P1"])
+    >>> extractor = RadiomicsExtractor(classes=["firstorder", "shape"]).set_output(transform="pandas")
+    >>> extractor.fit_transform(X).shape
+    (1, 32)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {

@@ -21,6 +21,12 @@ class VarianceFilter(SelectorMixin, BaseEstimator):
     Parameters
     ----------
     threshold : float, default=1e-8
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]])
+    >>> VarianceFilter().fit_transform(X).ravel().tolist()
+    [1.0, 2.0, 3.0]
     """
 
     def __init__(self, threshold: float = 1e-8):
@@ -51,6 +57,12 @@ class CorrelationFilter(SelectorMixin, BaseEstimator):
     ----------
     threshold : float, default=0.95
         Largest absolute Pearson correlation with a kept feature.
+
+    Examples
+    --------
+    >>> X = np.array([[1.0, 2.0, 3.0], [2.0, 4.0, 1.0], [3.0, 6.1, 2.0]])  # the second is nearly twice the first
+    >>> CorrelationFilter(0.9).fit(X).get_support().tolist()
+    [True, False, True]
     """
 
     def __init__(self, threshold: float = 0.95):

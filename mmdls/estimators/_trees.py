@@ -45,6 +45,13 @@ class SurvivalForest(TabularSurvival):
     References
     ----------
     .. [1] Ishwaran H, Kogalur UB, Blackstone EH, Lauer MS. Random survival forests. Annals of Applied Statistics, 2008.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> SurvivalForest(endpoint="os", n_estimators=10, random_state=0).fit(X, y).predict(X).shape
+    (80,)
     """
 
     def __init__(
@@ -127,6 +134,13 @@ class SurvivalBoosting(TabularSurvival):
     References
     ----------
     .. [1] Ridgeway G. The state of boosting. Computing Science and Statistics, 1999.
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> SurvivalBoosting(endpoint="os", n_estimators=10, random_state=0).fit(X, y).predict(X).shape
+    (80,)
     """
 
     def __init__(

@@ -35,6 +35,15 @@ class OutOfFold(Mapping):
         How the folds were made.
     random_state : int
         Of the folds.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox, cross_predict
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> predictions = cross_predict(ClinicalCox(endpoint="os"), X, y, cv=2)
+    >>> list(predictions), predictions["os"].shape[0], predictions.folds.nunique(), list(predictions.risk_groups)
+    (['os'], 80, 2, ['os'])
     """
 
     predictions: dict[str, pd.DataFrame] = field(repr=False)

@@ -57,6 +57,16 @@ def predict_tasks(
     ------
     ValueError
         If it is not clear which task of ``y`` a model without names of tasks was fitted for.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> model = ClinicalCox(endpoint="os").fit(X[:60], y[:60])
+    >>> predicted = predict_tasks(model, X[60:], y[60:], horizons=[12, 36])
+    >>> predicted["os"][["risk", 12.0, 36.0]].shape
+    (20, 3)
     """
     return answers(model, X, find_tasks(y), time_grid(check_horizons(horizons))).tables
 
@@ -74,6 +84,15 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
     -------
     dict of str to structured ndarray
         Empty for a model that does not keep them, such as those of scikit-survival.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> outcomes = training_outcomes(ClinicalCox(endpoint="os").fit(X, y))
+    >>> outcomes["os"].shape, outcomes["os"].dtype.names
+    ((80,), ('event', 'time'))
     """
     final, _ = inner_model(model)
     outcomes = dict(getattr(final, "training_outcomes_", {}))
@@ -94,6 +113,14 @@ def risk_cutpoints(model: Any) -> dict[str, np.ndarray]:
     -------
     dict of str to ndarray of shape (n_groups - 1,)
         Empty for a model without risk groups.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> risk_cutpoints(ClinicalCox(endpoint="os").fit(X, y))["os"].shape  # between three groups
+    (2,)
     """
     final, _ = inner_model(model)
     return dict(getattr(final, "risk_cutpoints_", {}))

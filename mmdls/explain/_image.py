@@ -35,6 +35,16 @@ class ImageExplanation:
         As the network reads them.
     task, target, image, method : str
         ``target`` is ``"risk"``, ``"value"`` or the class whose log odds are explained.
+
+    Examples
+    --------
+    >>> heat = np.zeros((2, 4, 4))
+    >>> heat[1, :2, :2] = [[3.0, 1.0], [0.0, 0.0]]
+    >>> explanation = ImageExplanation(heat, np.zeros((2, 4, 4)), "os", "risk", "lesion", "grad_cam")
+    >>> lesion = np.zeros((2, 4, 4), dtype=bool)
+    >>> lesion[1, 0, 0] = True
+    >>> explanation.share_inside(lesion)
+    0.75
     """
 
     heat: np.ndarray

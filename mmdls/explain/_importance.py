@@ -46,6 +46,17 @@ class ModalityImportance:
         modality that the patient lacks adds 0.
     subsets : pandas.DataFrame
         The metric of each task (column) for each subset of modalities (index, joined by ``" + "``; ``""`` is none).
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> from mmdls.explain import modality_importance
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> X, y = X.filter(regex="^clinical_|^pet_"), y[["os_time", "os_event"]]
+    >>> found = modality_importance(ClinicalCox(columns="all"), X, y, n_resamples=0, refit=True, cv=2)
+    >>> found.patients["os"].columns.tolist(), found.subsets.index.tolist()
+    ([('risk', 'clinical'), ('risk', 'pet')], ['', 'clinical', 'pet', 'clinical + pet'])
     """
 
     cohort: pd.DataFrame

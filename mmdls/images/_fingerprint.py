@@ -85,6 +85,15 @@ def fingerprint_columns(X: Any, columns: Sequence[str]) -> dict[str, str]:
     -------
     dict of str to str
         By column. A cell that cannot be read counts by the type of its error, which reading the image will raise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> X = pd.DataFrame({"ct_image": [np.zeros((2, 4, 4)), None], "clinical_age": [60, 70]}, index=["P1", "P2"])
+    >>> found = fingerprint_columns(X, ["ct_image"])
+    >>> list(found), len(found["ct_image"])
+    (['ct_image'], 32)
     """
     found = {}
     for column in columns:

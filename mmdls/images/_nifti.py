@@ -160,6 +160,15 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     Returns
     -------
     (float, float, float)
+
+    Examples
+    --------
+    >>> import nibabel, tempfile
+    >>> scan = nibabel.Nifti1Image(np.zeros((8, 8, 4), np.int16), np.diag([0.75, 0.75, 3.0, 1.0]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nibabel.save(scan, f"{folder}/ct.nii.gz")
+    ...     voxel_spacing(f"{folder}/ct.nii.gz")
+    (3.0, 0.75, 0.75)
     """
     slices, rows, columns = grid_of(Path(fspath(path)), repr(fspath(path))).spacing
     return float(slices), float(rows), float(columns)
@@ -181,6 +190,20 @@ def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> 
     ------
     ValueError
         If the image is no NIfTI file, or has another shape.
+
+    Examples
+    --------
+    >>> import nibabel, tempfile
+    >>> from mmdls.images import read_mask
+    >>> scan = nibabel.Nifti1Image(np.zeros((8, 8, 4), np.int16), np.eye(4))  # columns, rows, slices
+    >>> mask = np.zeros((4, 8, 8), dtype=bool)
+    >>> mask[1, 2:5, 2:5] = True
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     nibabel.save(scan, f"{folder}/ct.nii.gz")
+    ...     write_mask(mask, f"{folder}/mask.nii.gz", like=f"{folder}/ct.nii.gz")
+    ...     again = read_mask(f"{folder}/mask.nii.gz")
+    >>> bool((again == mask).all())
+    True
     """
     nibabel = _nibabel()
     path, like = fspath(path), fspath(like)

@@ -32,6 +32,11 @@ def is_missing(cell: Any) -> bool:
     Returns
     -------
     bool
+
+    Examples
+    --------
+    >>> [is_missing(cell) for cell in (None, float("nan"), "scan.nii.gz")]
+    [True, True, False]
     """
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
 
@@ -65,6 +70,15 @@ def read_image(cell: Any, patient: Any = None) -> np.ndarray:
     -----
     UserWarning
         If an array may have its slices last, or a NIfTI file does not state its orientation in the patient.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/scan.npy", np.zeros((3, 16, 16), dtype=np.uint8))
+    ...     image = read_image(f"{folder}/scan.npy")
+    >>> image.shape, image.dtype.name
+    ((3, 16, 16), 'uint8')
     """
     if isinstance(cell, np.ndarray):
         image, source = cell, f"the array{of_patient(patient)}"

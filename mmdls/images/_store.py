@@ -46,6 +46,15 @@ class SliceStore:
         Of all pixels, scaled to [0, 1].
     key : str
         Hash of contents and settings.
+
+    Examples
+    --------
+    Three patients, of whom the second has no image:
+
+    >>> images = [np.zeros((2, 32, 32), np.uint8), None, np.ones((4, 24, 32), np.uint8)]
+    >>> store = SliceStore.build(images, image_size=16)
+    >>> len(store), store.counts.tolist(), store.data.shape
+    (3, [2, 0, 4], (6, 16, 16))
     """
 
     def __init__(self, data: np.ndarray, counts: np.ndarray, mean: float, std: float, key: str):

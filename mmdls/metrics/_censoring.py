@@ -151,6 +151,17 @@ class CensoringDistribution:
     ----------
     last : float
         End of the follow-up of these rows; there are no weights beyond it.
+
+    Examples
+    --------
+    Four patients, of whom the second is censored after 5 months, so that one in three is lost to follow-up there:
+
+    >>> outcome = np.array([(True, 3.0), (False, 5.0), (True, 8.0), (True, 12.0)], [("event", bool), ("time", float)])
+    >>> censoring = CensoringDistribution(outcome)
+    >>> round(censoring.horizon_weight(6.0), 3), censoring.last
+    (1.5, 12.0)
+    >>> censoring.event_weight(outcome["event"], outcome["time"]).round(3).tolist()
+    [1.0, 0.0, 1.5, 1.5]
     """
 
     def __init__(self, survival_train: np.ndarray) -> None:

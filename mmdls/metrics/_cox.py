@@ -33,6 +33,14 @@ class CoxFit:
     covariance : ndarray of shape (p, p)
     log_likelihood, null_log_likelihood : float
         Partial, with and without the covariates; NaN without an event.
+
+    Examples
+    --------
+    >>> fit = cox_regression([1, 0, 1, 1, 0, 1], [1, 1, 6, 6, 8, 9], [1, 1, 1, 0, 0, 0], ties="breslow")
+    >>> fit.coefficients.round(3).tolist(), np.sqrt(np.diag(fit.covariance)).round(3).tolist()
+    ([1.475], [1.256])
+    >>> round(2 * (fit.log_likelihood - fit.null_log_likelihood), 3)  # the likelihood ratio
+    1.479
     """
 
     coefficients: np.ndarray

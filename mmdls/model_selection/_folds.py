@@ -213,6 +213,14 @@ def check_patients_apart(X: Any) -> None:
     ------
     ValueError
         If an id is in several rows.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"patient_id": ["P1", "P1", "P2"], "clinical_age": [60, 61, 70]})
+    >>> check_patients_apart(X)
+    Traceback (most recent call last):
+    ...
+    ValueError: 1 patients are in several rows of X (in 'patient_id': P1), so folds would divide them. ...
     """
     for name, values in _repeated_ids(X):
         several = values[values.duplicated()].dropna().unique()
@@ -239,6 +247,14 @@ def patient_groups(X: Any, groups: Any = None) -> np.ndarray | None:
     -------
     ndarray of shape (n,), int, or None
         A number for each group; None if no two rows belong together.
+
+    Examples
+    --------
+    >>> X = pd.DataFrame({"patient_id": ["P1", "P1", "P2"], "clinical_age": [60, 61, 70]})
+    >>> patient_groups(X).tolist()
+    [0, 0, 1]
+    >>> patient_groups(X[1:]) is None  # one row a patient
+    True
     """
     if groups is not None:
         return _numbered(align_rows(groups, X.index, "groups") if isinstance(X, pd.DataFrame) else groups, X)

@@ -31,6 +31,13 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     -------
     kept, held : ndarray of int
         Row numbers, ascending.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"stage": ["I"] * 8 + ["IV"] * 4})
+    >>> kept, held = stratified_holdout(y, 0.25, random_state=0)
+    >>> len(kept), y.loc[held, "stage"].tolist()
+    (9, ['I', 'I', 'IV'])
     """
     if not isinstance(fraction, Real) or not 0 < fraction < 1:
         raise ValueError(f"fraction must lie between 0 and 1; got {fraction!r}.")

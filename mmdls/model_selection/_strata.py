@@ -27,6 +27,12 @@ def strata(y: Any, X: Any = None, on: Sequence[str] | None = None, *, smallest: 
     Returns
     -------
     ndarray of shape (n,), int64
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"subtype": ["LUAD", "LUSC"] * 4, "os_time": [3.0] * 8, "os_event": [1, 1, 0, 0] * 2})
+    >>> strata(y).tolist()
+    [0, 1, 2, 3, 0, 1, 2, 3]
     """
     parts = _parts(y, X, on)
     label = np.zeros(len(parts[0]), dtype=np.int64)

@@ -32,6 +32,13 @@ def convert(checkpoint: str | PathLike, out: str | PathLike, **about: Any) -> MM
         If there is no checkpoint.
     ValueError
         If it is another model's.
+
+    Examples
+    --------
+    >>> import mmdls
+    >>> model = convert("best_model.pt", "published.mmdls", intended_use="Research.")  # doctest: +SKIP
+    >>> list(mmdls.load("published.mmdls").tasks_)  # doctest: +SKIP
+    ['subtype', 'stage', 'dfs', 'os']
     """
     model = MMDLS.published(checkpoint)
     save(model, out, **about)

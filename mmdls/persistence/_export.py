@@ -80,6 +80,17 @@ def network_inputs(model: Any, X: Any, like: Batch | None = None) -> tuple[Batch
         by zeros, (B, S, ...), float32, and how many of them each patient has, (B,), int64.
     present : Tensor of shape (B, M), bool
         Who has which modality, in the order of ``batch``.
+
+    Examples
+    --------
+    >>> from mmdls import MultimodalSurvival, Trainer
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(40, n_slices=2, image_size=8, return_X_y=True, random_state=0)
+    >>> model = MultimodalSurvival({"ct": "lesion_image", "clinical": ["clinical_age"]}, endpoint="os", n_members=1,
+    ...                            trainer=Trainer(max_epochs=1), random_state=0)
+    >>> batch, present = network_inputs(model.fit(X, y), X[:3])
+    >>> {name: [tuple(each.shape) for each in tensors] for name, tensors in batch.items()}, tuple(present.shape)
+    ({'ct': [(3, 2, 1, 8, 8), (3,)], 'clinical': [(3, 1)]}, (3, 2))
     """
     check_is_fitted(model, "net_")
     inputs = model._inputs(model._table(X, reset=False))
@@ -129,8 +140,9 @@ def export(model: Any, path: str | PathLike, X: Any) -> None:
     >>> import tempfile
     >>> import mmdls, torch
     >>> from mmdls.datasets import make_nsclc_cohort
-    >>> X, y = make_nsclc_cohort(60, n_slices=2, image_size=16, return_X_y=True, random_state=0)
-    >>> model = mmdls.MMDLS(trainer=mmdls.Trainer(max_epochs=1), random_state=0).fit(X, y)
+    >>> X, y = make_nsclc_cohort(40, n_slices=2, image_size=8, return_X_y=True, random_state=0)
+    >>> modalities = {"ct": "lesion_image", "clinical": ["clinical_age"]}
+    >>> model = mmdls.MMDLS(modalities, n_members=1, trainer=mmdls.Trainer(max_epochs=1), random_state=0).fit(X, y)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     mmdls.export(model, f"{folder}/network.pt2", X[:4])
     ...     program = torch.export.load(f"{folder}/network.pt2").module()

@@ -20,6 +20,16 @@ class InconsistentVersionWarning(exceptions.InconsistentVersionWarning):
     """A model was saved with other versions of the libraries; its predictions may differ, or fail.
 
     A subclass of scikit-learn's warning of the same name, so that one filter stands for both.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", InconsistentVersionWarning)  # rather fail than predict something else
+    ...     warnings.warn(InconsistentVersionWarning("saved with torch 2.13, loaded with 2.14"))
+    Traceback (most recent call last):
+    ...
+    mmdls.persistence._manifest.InconsistentVersionWarning: saved with torch 2.13, loaded with 2.14
     """
 
     def __init__(self, message: str):

@@ -136,6 +136,18 @@ def load(path: str | PathLike) -> Any:
     Notes
     -----
     Checksums tell damage, and changes by somebody who did not write them anew. They do not tell who saved the model.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mmdls import ClinicalCox, save
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(60, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(ClinicalCox(endpoint="os").fit(X, y), f"{folder}/cox.mmdls")
+    ...     model = load(f"{folder}/cox.mmdls")
+    >>> model.predict(X).shape
+    (60,)
     """
     members = read_members(path)
     if "manifest.json" in members:

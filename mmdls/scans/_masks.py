@@ -69,6 +69,18 @@ def read_mask(
     -----
     UserWarning
         If a resampled mask reaches beyond the scan, or contours were drawn on some slices only.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mmdls.datasets import make_scans
+    >>> from mmdls.scans import read_scan
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scans = make_scans(folder, n_patients=1, random_state=0).scans.iloc[0]
+    ...     ct = read_scan(scans["ct"])
+    ...     lesion = read_mask(scans["structures"], like=ct, label="lesion")
+    >>> lesion.shape == ct.shape, lesion.array.dtype.name, bool(lesion.array.any())
+    (True, 'bool', True)
     """
     written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
     place = Path(written)

@@ -43,6 +43,21 @@ def suv_factor(headers: Any) -> float:
     ----------
     .. [1] Quantitative Imaging Biomarkers Alliance, Computing SUV from DICOM: vendor-neutral pseudo-code, 2012.
     .. [2] DICOM PS3.3, C.8.9 PET modules.
+
+    Examples
+    --------
+    A patient of 70 kg was given 350 MBq, and the scanner corrected decay to the injection:
+
+    >>> from pydicom import Dataset
+    >>> dose = Dataset()
+    >>> dose.RadionuclideTotalDose = 350e6
+    >>> header = Dataset()
+    >>> header.Modality, header.Units, header.DecayCorrection = "PT", "BQML", "ADMIN"
+    >>> header.CorrectedImage = ["ATTN", "DECY"]
+    >>> header.PatientWeight = 70.0
+    >>> header.RadiopharmaceuticalInformationSequence = [dose]
+    >>> round(suv_factor(header) * 5000, 3)  # of 5000 Bq/mL
+    1.0
     """
     # A dataset is iterable as well.
     slices = [headers] if hasattr(headers, "get_item") else list(headers)

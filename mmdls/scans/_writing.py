@@ -96,6 +96,20 @@ def write_segmentation(masks: Mapping[str, Volume], path: str | PathLike, scan: 
     ------
     ValueError
         If the scan is no DICOM series of slices, or a mask has other voxels or nothing inside.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from mmdls.datasets import make_scans
+    >>> from mmdls.scans import read_mask, read_scan
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     scans = make_scans(folder, n_patients=1, random_state=0).scans.iloc[0]
+    ...     ct = read_scan(scans["ct"])
+    ...     lesion = read_mask(scans["structures"], like=ct, label="lesion")
+    ...     write_segmentation({"lesion": lesion}, f"{folder}/lesion.dcm", scan=scans["ct"])
+    ...     again = read_mask(f"{folder}/lesion.dcm", like=ct, label="lesion")
+    >>> bool((again.array == lesion.array).all())
+    True
     """
     try:
         chosen = find_series(dicom_files(Path(scan)), series.pop("modality", None), series.pop("series", None))

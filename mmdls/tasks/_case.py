@@ -29,6 +29,11 @@ class Settings:
         Risks at which the net benefit is computed.
     tau : float, default=None
         Months up to which Uno's C counts events.
+
+    Examples
+    --------
+    >>> Settings(horizons=(12, 36), tau=60).horizons
+    (12, 36)
     """
 
     horizons: tuple[float, ...] = ()
@@ -54,6 +59,13 @@ class Statistic:
     counted : callable, default=None
         Returns the numbers of patients and events in the latest value; None means all of the case.
     note : str, default=""
+
+    Examples
+    --------
+    >>> correct = np.array([1.0, 0.0, 1.0, 1.0])
+    >>> accuracy = Statistic("accuracy", float("nan"), lambda weights: float(np.average(correct, weights=weights)))
+    >>> accuracy.compute(None), accuracy.compute([1, 1, 0, 0]), accuracy.key
+    (0.75, 0.5, ('accuracy', 'nan'))
     """
 
     metric: str
@@ -88,6 +100,16 @@ class Case:
     clusters : ndarray of shape (n,), default=None
     note : str, default=""
         Added to the statistics that depend on censoring weights.
+
+    Examples
+    --------
+    >>> from mmdls.cohort import find_tasks
+    >>> y = pd.DataFrame({"os_time": [3.0, 9.0, 20.0], "os_event": [1, 1, 0]})
+    >>> task = find_tasks(y)["os"]
+    >>> predicted = pd.DataFrame({"risk": [2.0, 1.0, 0.0]})
+    >>> case = Case(task, task.outcome(y), predicted, censoring=task.outcome(y), reference=task.outcome(y))
+    >>> {each.metric: round(float(each.compute(None)), 3) for each in case.statistics(Settings())}
+    {'concordance_index': 1.0, 'concordance_index_ipcw': 1.0}
     """
 
     task: Task

@@ -32,6 +32,13 @@ class NominalTask(Task):
     ----------
     name, columns, classes
         As in :class:`mmdls.cohort.Task`.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"subtype": ["LUSC", "LUAD", None]})
+    >>> (task,) = NominalTask.find(y)
+    >>> task.classes, task.outcome(y).tolist()
+    (('LUAD', 'LUSC'), [1, 0, -1])
     """
 
     kind = "nominal"
@@ -196,6 +203,14 @@ class OrdinalTask(NominalTask):
     ----------
     name, columns, classes
         As in :class:`mmdls.cohort.Task`.
+
+    Examples
+    --------
+    >>> stages = pd.CategoricalDtype(["I", "II", "III", "IV"], ordered=True)
+    >>> y = pd.DataFrame({"stage": pd.Series(["IV", "I", "III"], dtype=stages)})
+    >>> (task,) = OrdinalTask.find(y)
+    >>> task.classes, task.outcome(y).tolist()
+    (('I', 'II', 'III', 'IV'), [3, 0, 2])
     """
 
     kind = "ordinal"

@@ -44,6 +44,13 @@ class CompetingRisksTask(Task):
         As in :class:`mmdls.cohort.Task`.
     classes : tuple of int, default=()
         The causes, 1, 2, ...; :meth:`learnable` finds them.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"death_time": [3.0, 9.0, 20.0], "death_cause": [1, 2, 0]})  # cancer, other, alive
+    >>> (task,) = CompetingRisksTask.find(y)
+    >>> task.learnable(y).classes, task.outcome(y)["cause"].tolist()
+    ((1, 2), [1, 2, 0])
     """
 
     kind = "competing_risks"

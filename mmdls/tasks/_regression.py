@@ -38,6 +38,13 @@ class RegressionTask(Task):
         As in :class:`mmdls.cohort.Task`.
     mean, std : float, default=0.0 and 1.0
         Of the training rows; :meth:`learnable` finds them.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"fev1_value": [2.0, 3.0, 4.0]})
+    >>> (task,) = RegressionTask.find(y)
+    >>> task.name, task.learnable(y).mean, task.outcome(y).tolist()
+    ('fev1', 3.0, [2.0, 3.0, 4.0])
     """
 
     mean: float = 0.0

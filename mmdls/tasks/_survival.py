@@ -33,6 +33,13 @@ class SurvivalTask(Task):
     ----------
     name, columns, classes
         As in :class:`mmdls.cohort.Task`.
+
+    Examples
+    --------
+    >>> y = pd.DataFrame({"os_time": [3.0, np.nan, 20.0], "os_event": [1, np.nan, 0]})
+    >>> (task,) = SurvivalTask.find(y)
+    >>> task.name, task.outcome(y)["event"].tolist(), task.outcome(y)["time"].tolist()
+    ('os', [True, False, False], [3.0, nan, 20.0])
     """
 
     kind = "survival"

@@ -31,6 +31,11 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     Parameters
     ----------
     estimator : class
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> check_estimator(ClinicalCox)
     """
     X, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.1, return_X_y=True, random_state=0)
     model = shrunk(estimator)

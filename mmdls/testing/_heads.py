@@ -19,6 +19,11 @@ def check_class_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features and the number of classes, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import ClassHead
+    >>> check_class_head(ClassHead)
     """
     with seeded():
         n, n_classes = 60, 3
@@ -48,6 +53,11 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import CoxHead
+    >>> check_survival_head(CoxHead)
     """
     with seeded():
         n = 120
@@ -85,6 +95,11 @@ def check_competing_risks_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features and the number of causes, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import CauseSpecificCoxHead
+    >>> check_competing_risks_head(CauseSpecificCoxHead)
     """
     with seeded():
         n, n_causes = 90, 3  # nobody has an event of the third cause
@@ -125,6 +140,11 @@ def check_regression_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import RegressionHead
+    >>> check_regression_head(RegressionHead)
     """
     with seeded():
         n = 60

@@ -35,7 +35,14 @@ __all__ = [
 
 
 def all_parts() -> Iterator[tuple[str, str]]:
-    """Every registered part, as (kind, name)."""
+    """Every registered part, as (kind, name).
+
+    Examples
+    --------
+    >>> parts = list(all_parts())
+    >>> ("poolings", "mean") in parts, ("estimators", "mmdls") in parts
+    (True, True)
+    """
     for kind in _CHECKS:
         for name in getattr(registry, kind):
             yield kind, name
@@ -77,6 +84,11 @@ def check_augmentation(augmentation: Callable[..., nn.Module]) -> None:
     ----------
     augmentation : class or callable
         Called without arguments, returns the module.
+
+    Examples
+    --------
+    >>> from mmdls.modules import StandardAugmentation
+    >>> check_augmentation(StandardAugmentation)
     """
     with seeded():
         net: Any = augmentation()
@@ -103,6 +115,11 @@ def check_backbone(backbone: Callable[..., nn.Module], size: tuple[int, ...] = (
         Called with ``in_channels``, returns the network.
     size : tuple of int, default=(48, 40)
         Of the images.
+
+    Examples
+    --------
+    >>> from mmdls.modules import AntialiasedBackbone
+    >>> check_backbone(AntialiasedBackbone)
     """
     with seeded():
         for in_channels in (1, 3):
@@ -129,6 +146,11 @@ def check_volume_backbone(backbone: Callable[..., nn.Module]) -> None:
     ----------
     backbone : class or callable
         Called with ``in_channels`` and ``spacing``, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import SmallVolumeBackbone
+    >>> check_volume_backbone(SmallVolumeBackbone)
     """
     for spacing in ((1.0, 1.0, 1.0), (5.0, 1.0, 1.0)):
         check_backbone(partial(backbone, spacing=spacing), (8, 24, 20))
@@ -141,6 +163,20 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
     ----------
     pooling : class or callable
         Called with the width of a slice embedding, returns the network.
+
+    Examples
+    --------
+    A sum over the real slices; padding does not count, even if it is NaN.
+
+    >>> import torch
+    >>> from torch import nn
+    >>> class SumPooling(nn.Module):
+    ...     def __init__(self, in_features):
+    ...         super().__init__()
+    ...
+    ...     def forward(self, slices, mask):
+    ...         return torch.where(mask[..., None], slices, 0.0).sum(dim=1)
+    >>> check_pooling(SumPooling)
     """
     with seeded():
         net: Any = pooling(16).eval()
@@ -183,6 +219,11 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
     ----------
     fusion : class or callable
         Called with the modalities' widths and ``out_features``, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import GatedFusion
+    >>> check_fusion(GatedFusion)
     """
     with seeded():
         widths = {"ct": 12, "pet": 5, "clinical": 1}
@@ -234,6 +275,11 @@ def check_task_weights(weights: Callable[..., nn.Module]) -> None:
     ----------
     weights : class or callable
         Called with the number of tasks, returns the module.
+
+    Examples
+    --------
+    >>> from mmdls.modules import FamoWeights
+    >>> check_task_weights(FamoWeights)
     """
     with seeded():
         net: Any = weights(3)
@@ -253,6 +299,11 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
     ----------
     net : class or callable
         Called with ``in_channels``, returns the network.
+
+    Examples
+    --------
+    >>> from mmdls.modules import UNet
+    >>> check_segmentation_net(UNet)
     """
     with seeded():
         model = net(in_channels=1)

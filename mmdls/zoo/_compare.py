@@ -53,6 +53,16 @@ class Comparison:
         How the folds were made.
     random_state : int
         Of the folds and of the resamples.
+
+    Examples
+    --------
+    >>> from mmdls import compare_models
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(60, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> X, y = X.filter(regex="^clinical_|^pet_"), y[["os_time", "os_event"]]
+    >>> found = compare_models(["clinical_cox", "coxnet"], X, y, cv=2, n_resamples=10, progress=False)
+    >>> found.reference, list(found.predictions), found.risk_groups.shape
+    ('clinical_cox', ['clinical_cox', 'coxnet'], (60, 2))
     """
 
     predictions: dict[str, dict[str, pd.DataFrame]]

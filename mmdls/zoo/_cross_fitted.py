@@ -48,6 +48,18 @@ class CrossFittedEmbeddings(MetaEstimatorMixin, BaseEstimator):
     ----------
     .. [1] van der Laan MJ, Polley EC, Hubbard AE. Super learner. Statistical Applications in Genetics and Molecular
        Biology, 2007.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox, MMDLS, Trainer
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> from mmdls.zoo import OneModelPerTask
+    >>> X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> X, y = X[["clinical_age", "lesion_image"]], y[["os_time", "os_event"]]
+    >>> network = MMDLS(n_members=1, trainer=Trainer(max_epochs=1), random_state=0)
+    >>> tables = OneModelPerTask([("survival", ClinicalCox(columns=["clinical", "embedding"]))])
+    >>> CrossFittedEmbeddings(network, tables, n_splits=2).fit(X, y).embeddings_.shape
+    (40, 1)
     """
 
     def __init__(self, network: Any, estimator: Any, *, n_splits: int = 3, random_state: int = 0):

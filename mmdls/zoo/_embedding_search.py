@@ -65,6 +65,18 @@ class EmbeddingSearch(MetaEstimatorMixin, BaseEstimator):
     best_estimator_ : MMDLS
     best_params_ : dict
     best_score_ : float
+
+    Examples
+    --------
+    >>> import optuna
+    >>> from mmdls import MMDLS, Trainer
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(40, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> X, y = X[["clinical_age", "lesion_image"]], y[["os_time", "os_event"]]
+    >>> network = MMDLS(n_members=1, trainer=Trainer(max_epochs=1), random_state=0)
+    >>> space = {"fusion": optuna.distributions.CategoricalDistribution(["gated", "additive"])}
+    >>> list(EmbeddingSearch(network, space, n_trials=1).fit(X, y).best_params_)
+    ['fusion']
     """
 
     storage = Storage()

@@ -47,6 +47,14 @@ class FoundationClassifier(ClassifierMixin, BaseEstimator):
     References
     ----------
     .. [1] Hollmann N et al. Accurate predictions on small data with a tabular foundation model. Nature, 2025.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = FoundationClassifier(weights="tabpfn-classifier.ckpt")
+    >>> model.fit(X[::2], y[::2]).predict_proba(X[1::2]).shape  # doctest: +SKIP
+    (75, 3)
     """
 
     def __init__(self, weights: Any = None, *, random_state: Any = None):
@@ -199,6 +207,14 @@ class FoundationSurvival(TabularSurvival):
     unique_times_, event_times_ : ndarray
         Months.
     n_features_in_ : int
+
+    Examples
+    --------
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> model = FoundationSurvival(columns="clinical", endpoint="os", weights="tabpfn-classifier.ckpt")
+    >>> model.fit(X[:60], y[:60]).predict(X[60:]).shape  # doctest: +SKIP
+    (20,)
     """
 
     _unweighted = "TabPFN takes none"

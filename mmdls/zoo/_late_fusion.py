@@ -47,6 +47,18 @@ class LateFusion(_BaseComposition):
     tasks_ : dict of str to Task
     training_outcomes_, risk_cutpoints_ : dict of str to ndarray
         By endpoint; the cut-points are tertiles of the risks of the rows held out.
+
+    Examples
+    --------
+    >>> from mmdls import ClinicalCox
+    >>> from mmdls.datasets import make_nsclc_cohort
+    >>> from mmdls.zoo import OneModelPerTask
+    >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    >>> X, y = X.filter(regex="^clinical_|^pet_"), y[["os_time", "os_event"]]
+    >>> models = [(name, OneModelPerTask([("survival", ClinicalCox(columns=name))])) for name in ("clinical", "pet")]
+    >>> model = LateFusion(models).fit(X, y)
+    >>> list(model.models_), model.predict(X).shape
+    (['clinical', 'pet'], (80, 1))
     """
 
     def __init__(self, models: Sequence[tuple[str, Any]], *, random_state: int = 0):
