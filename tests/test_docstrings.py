@@ -1,5 +1,8 @@
 """Every public name has a docstring that says what it is, takes, returns, refuses and how it is used."""
 
+import ast
+import inspect
+import textwrap
 from importlib import import_module
 
 import pytest
@@ -35,3 +38,19 @@ def test_a_public_name_says_what_it_takes_returns_and_how_it_is_used(name):
     if short in ELSEWHERE:
         found.pop("PR01", None)
     assert not found, found
+
+
+@pytest.mark.parametrize("name", sorted(public_names()))
+def test_a_public_name_says_what_it_refuses(name):
+    """Of what is raised in its own lines: of a function, or of the ``__init__`` of a class."""
+    module, _, short = name.rpartition(".")
+    value = getattr(import_module(module), short)
+    function = vars(value).get("__init__") if inspect.isclass(value) else value
+    if function is None or function.__code__.co_filename.startswith("<"):  # of a dataclass
+        return
+    lines = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    names = {ast.unparse(each.exc).partition("(")[0] for each in lines if isinstance(each, ast.Raise) and each.exc}
+    said = inspect.getdoc(value).partition("\nRaises\n------\n")[2]
+    for error in names:
+        kinds = {each.__name__ for each in eval(error, function.__globals__).__mro__} - {"Exception", "BaseException"}
+        assert any(kind in said for kind in kinds), f"say under Raises when {error} comes"

@@ -32,6 +32,11 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     dict of str to list of str
         Columns of each modality, those of a single column first, both in the order of the table.
 
+    Raises
+    ------
+    ValueError
+        If two columns would be one modality; the message names them.
+
     Examples
     --------
     >>> import pandas as pd

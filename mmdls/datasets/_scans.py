@@ -59,6 +59,13 @@ def make_scans(folder: str | PathLike, n_patients: int = 4, *, noise: float = 0.
         groups : Series
             The centre of each patient.
 
+    Raises
+    ------
+    ValueError
+        If ``noise`` is below 0 or not finite.
+    ImportError
+        Without pydicom.
+
     Examples
     --------
     >>> import tempfile

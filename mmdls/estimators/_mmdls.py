@@ -343,6 +343,11 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
             Columns ``<modality>``: weights that sum to 1 over a patient's modalities, if the fusion weighs them. Of a
             sum they are the summands' shares of the lengths. Columns ``<modality>_slices``, ``<modality>_vectors``:
             arrays of weights that sum to 1 over a patient's slices or vectors, if the pooling weighs them.
+
+        Raises
+        ------
+        ValueError
+            If nothing in the model weighs its inputs.
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
@@ -364,6 +369,11 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Tasks of which ``y`` knows too little are left out, those of which it has no columns with a warning; NaN if it
         knows too little of all. Patients of a class that no training patient had are left out of that task, with a
         warning: there is no probability to score.
+
+        Raises
+        ------
+        KeyError
+            If ``y`` has none of the tasks.
         """
         outputs = self._outputs(X)
         index = X.index if isinstance(X, pd.DataFrame) else pd.RangeIndex(len(outputs.unknown))

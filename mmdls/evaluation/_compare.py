@@ -80,6 +80,11 @@ def compare(
     pandas.DataFrame
         The columns of :func:`compare_predictions`.
 
+    Raises
+    ------
+    TypeError
+        If ``X`` or ``y`` is missing.
+
     Examples
     --------
     >>> from mmdls.cohort import survival_target

@@ -155,6 +155,8 @@ def explain_image(
 
     Raises
     ------
+    TypeError
+        If the model has no network.
     ValueError, KeyError
         If the patient has no such image, or the model no such task.
 

@@ -63,6 +63,8 @@ def which_exam_next(
 
     Raises
     ------
+    TypeError
+        If the model has no ``predict_tasks``.
     ValueError
         If nothing is missing, or no reference patient has a missing modality.
 

@@ -60,6 +60,11 @@ def feature_importance(
         One row a task and group, the most important first: task, metric, columns (joined by ``", "``), n_columns, value
         (fall of the metric), low, high.
 
+    Raises
+    ------
+    ValueError
+        If ``n_repeats`` or ``correlation`` is out of its range.
+
     References
     ----------
     .. [1] Breiman L. Random forests. Machine Learning, 2001.

@@ -31,6 +31,11 @@ def bootstrap_weights(
     -------
     ndarray of shape (n_resamples, n), uint16
 
+    Raises
+    ------
+    ValueError
+        If strata and clusters are both given, or there is a single cluster.
+
     References
     ----------
     .. [1] Efron B, Tibshirani RJ. An introduction to the bootstrap. Chapman & Hall, 1993.
@@ -161,6 +166,11 @@ def bootstrap_interval(
     -------
     value, low, high : float
     draws : ndarray of shape (R,)
+
+    Raises
+    ------
+    ValueError
+        If ``method`` is unknown.
 
     Examples
     --------

@@ -306,6 +306,11 @@ def net_benefit(
     -------
     float or ndarray of shape (k,), (R,) or (R, k)
 
+    Raises
+    ------
+    ValueError
+        If a threshold is below 0, or 1 or above.
+
     References
     ----------
     .. [1] Vickers AJ, Elkin EB. Decision curve analysis: a novel method for evaluating prediction models. Medical

@@ -152,6 +152,11 @@ class CensoringDistribution:
     last : float
         End of the follow-up of these rows; there are no weights beyond it.
 
+    Raises
+    ------
+    ValueError
+        If no row has a known outcome.
+
     Examples
     --------
     Four patients, of whom the second is censored after 5 months, so that one in three is lost to follow-up there:

@@ -301,6 +301,11 @@ def quadratic_weighted_kappa(
     float, or ndarray of shape (R,)
         NaN if both are constant and equal.
 
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
     References
     ----------
     .. [1] Cohen J. Weighted kappa. Psychological Bulletin, 1968.

@@ -46,6 +46,11 @@ def cumulative_incidence(
     incidence : ndarray of shape (n_causes, n_times) or (R, n_causes, n_times)
         Probability of an event of each cause by each time. Row ``k - 1`` is cause ``k``.
 
+    Raises
+    ------
+    ValueError
+        If a code is beyond ``n_causes``.
+
     References
     ----------
     .. [1] Aalen OO, Johansen S. An empirical transition matrix for non-homogeneous Markov chains based on censored

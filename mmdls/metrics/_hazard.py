@@ -31,6 +31,11 @@ def baseline_cumulative_hazard(
         The different times, ascending.
     cumulative_hazard : ndarray of shape (n_times,)
 
+    Raises
+    ------
+    ValueError
+        If ``ties`` is unknown, or the weights have another shape.
+
     References
     ----------
     .. [1] Breslow N. Covariance analysis of censored survival data. Biometrics, 1974.

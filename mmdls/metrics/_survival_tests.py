@@ -28,6 +28,11 @@ def likelihood_ratio_test(smaller: CoxFit, larger: CoxFit) -> tuple[float, float
     -------
     statistic, p_value : float
 
+    Raises
+    ------
+    ValueError
+        If the larger model has no more covariates than the smaller one.
+
     Examples
     --------
     >>> from mmdls.metrics import cox_regression
@@ -70,6 +75,11 @@ def interaction_test(
     -------
     ratio, low, high, p_value : float
         NaN, with an ``UndefinedMetricWarning``, where the model has no finite maximum.
+
+    Raises
+    ------
+    ValueError
+        If the treatment has not two values.
 
     References
     ----------
@@ -121,6 +131,11 @@ def proportional_hazards_test(
     -------
     statistic, p_value : ndarray of shape (p,)
         Chi-squared with one degree of freedom; NaN where the Cox model has no finite maximum.
+
+    Raises
+    ------
+    ValueError
+        If ``transform`` is unknown.
 
     References
     ----------

@@ -32,6 +32,11 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
     kept, held : ndarray of int
         Row numbers, ascending.
 
+    Raises
+    ------
+    ValueError
+        If ``fraction`` is not between 0 and 1.
+
     Examples
     --------
     >>> y = pd.DataFrame({"stage": ["I"] * 8 + ["IV"] * 4})

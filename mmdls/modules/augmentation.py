@@ -38,6 +38,11 @@ class StandardAugmentation(nn.Module):
     slice_dropout : float, default=0.1
         Chance that a slice is left out.
 
+    Raises
+    ------
+    ValueError
+        If a number is below 0, or a chance above 1.
+
     References
     ----------
     .. [1] Shorten C, Khoshgoftaar TM. A survey on image data augmentation for deep learning. Journal of Big Data, 2019.

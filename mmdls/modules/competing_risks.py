@@ -41,6 +41,11 @@ class CauseSpecificCoxHead(nn.Module):
     n_causes : int
     ties : {"efron", "breslow"}, default="efron"
 
+    Raises
+    ------
+    ValueError
+        If there is no cause, or ``ties`` is unknown.
+
     References
     ----------
     .. [1] Prentice RL et al. The analysis of failure times in the presence of competing risks. Biometrics, 1978.

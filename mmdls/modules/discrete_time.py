@@ -248,6 +248,11 @@ class DeepHitHead(_DiscreteTimeHead):
     sigma : float, default=0.1
         Differences of probability much larger than this count as right, or wrong, entirely.
 
+    Raises
+    ------
+    ValueError
+        If ``ranking_weight`` is below 0, or ``sigma`` is not above it.
+
     References
     ----------
     .. [1] Lee C, Zame WR, Yoon J, van der Schaar M. DeepHit: a deep learning approach to survival analysis with

@@ -129,6 +129,11 @@ class CoxHead(nn.Module):
     bias : bool, default=False
         The baseline hazard takes up any constant, so a bias cannot be learned; the published network has one.
 
+    Raises
+    ------
+    ValueError
+        If ``ties`` is unknown.
+
     References
     ----------
     .. [1] Cox DR. Regression models and life-tables. JRSS B, 1972.

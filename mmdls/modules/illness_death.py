@@ -92,6 +92,11 @@ class CoherentHead(nn.Module):
     later : str, default="os"
         The endpoint that ends with death.
 
+    Raises
+    ------
+    ValueError
+        If both endpoints are the same.
+
     References
     ----------
     .. [1] Fix E, Neyman J. A simple stochastic model of recovery, relapse, death and loss of patients. Human Biology,

@@ -131,6 +131,11 @@ def cox_loss(
     Tensor of shape ()
         Zero, connected to the graph, if there is no event.
 
+    Raises
+    ------
+    ValueError
+        If ``ties`` is unknown, or shapes differ.
+
     References
     ----------
     .. [1] Cox DR. Partial likelihood. Biometrika, 1975.

@@ -100,6 +100,11 @@ class SegmentationLoss(nn.Module):
     names : str, default="dice+cross_entropy"
         ``"dice"``, ``"cross_entropy"``, ``"focal"`` or ``"tversky"``, joined by ``+``.
 
+    Raises
+    ------
+    ValueError
+        If a name is unknown.
+
     Examples
     --------
     >>> import torch

@@ -29,6 +29,11 @@ class RegressionHead(nn.Module):
     delta : float, default=1.0
         Of the Huber loss, in standard deviations of the training target.
 
+    Raises
+    ------
+    ValueError
+        If ``loss`` is unknown, or ``delta`` is not above 0.
+
     References
     ----------
     .. [1] Huber PJ. Robust estimation of a location parameter. Annals of Mathematical Statistics, 1964.

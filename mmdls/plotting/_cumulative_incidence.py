@@ -51,6 +51,11 @@ def cumulative_incidence(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        If there is no patient.
+
     References
     ----------
     .. [1] Dinse GE, Larson MG. A note on semi-Markov models for partially censored data. Biometrika, 1986.

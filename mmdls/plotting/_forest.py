@@ -47,6 +47,11 @@ def forest(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        If the table has no rows, or lacks a column.
+
     Examples
     --------
     >>> import matplotlib

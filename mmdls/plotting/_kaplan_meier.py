@@ -55,6 +55,11 @@ def kaplan_meier(
     -------
     matplotlib.axes.Axes
 
+    Raises
+    ------
+    ValueError
+        If there is no patient, lengths differ, or a patient has no group.
+
     References
     ----------
     .. [1] Pocock SJ et al. Survival plots of time-to-event outcomes in clinical trials: good practice and

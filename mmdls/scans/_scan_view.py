@@ -240,6 +240,11 @@ class ScanView(BaseEstimator):
         Returns
         -------
         ndarray of shape (S, H, W), or (S, C, H, W) for several windows, float32
+
+        Raises
+        ------
+        ValueError
+            If nothing of the mask is left on these voxels.
         """
         array = apply_window(scan, self.window)
         if not self.masked or mask is None:

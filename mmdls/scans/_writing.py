@@ -42,6 +42,8 @@ def write_nifti(volume: Volume, path: str | PathLike) -> None:
     ------
     ValueError
         If the path has another ending.
+    ImportError
+        Without nibabel.
 
     Examples
     --------
@@ -96,6 +98,8 @@ def write_segmentation(masks: Mapping[str, Volume], path: str | PathLike, scan: 
     ------
     ValueError
         If the scan is no DICOM series of slices, or a mask has other voxels or nothing inside.
+    TypeError
+        If ``series`` holds anything else.
 
     Examples
     --------

@@ -41,6 +41,11 @@ def describe_cohort(
         Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories, classes and
         missing values, of all patients of the column, events and median follow-up (reverse Kaplan-Meier) of endpoints.
 
+    Raises
+    ------
+    ValueError
+        If ``by`` has a value called "all" or "missing".
+
     References
     ----------
     .. [1] Austin PC. Balance diagnostics for comparing the distribution of baseline covariates between treatment

@@ -49,6 +49,13 @@ def hazard_table(
         the ratio is the same over time), note. A level without events has no finite ratio, as its note says; the
         other ratios are the limits, as if its patients were not in the risk sets.
 
+    Raises
+    ------
+    TypeError
+        If ``covariates`` is no DataFrame.
+    ValueError
+        If ``numbers`` names other columns.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)

@@ -51,6 +51,11 @@ def subgroups(
     pandas.DataFrame
         Columns group, level and those of :func:`mmdls.evaluation.evaluate`; the level "all" comes first.
 
+    Raises
+    ------
+    TypeError
+        If ``groups`` is no DataFrame.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)

@@ -32,6 +32,11 @@ def check_estimator(estimator: type[BaseEstimator]) -> None:
     ----------
     estimator : class
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls import ClinicalCox

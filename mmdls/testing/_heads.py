@@ -20,6 +20,11 @@ def check_class_head(head: Callable[..., nn.Module]) -> None:
     head : class or callable
         Called with the width of the features and the number of classes, returns the network.
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls.modules import ClassHead
@@ -53,6 +58,11 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features, returns the network.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------
@@ -95,6 +105,11 @@ def check_competing_risks_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features and the number of causes, returns the network.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------
@@ -140,6 +155,11 @@ def check_regression_head(head: Callable[..., nn.Module]) -> None:
     ----------
     head : class or callable
         Called with the width of the features, returns the network.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------

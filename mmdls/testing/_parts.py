@@ -85,6 +85,11 @@ def check_augmentation(augmentation: Callable[..., nn.Module]) -> None:
     augmentation : class or callable
         Called without arguments, returns the module.
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls.modules import StandardAugmentation
@@ -115,6 +120,11 @@ def check_backbone(backbone: Callable[..., nn.Module], size: tuple[int, ...] = (
         Called with ``in_channels``, returns the network.
     size : tuple of int, default=(48, 40)
         Of the images.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------
@@ -147,6 +157,11 @@ def check_volume_backbone(backbone: Callable[..., nn.Module]) -> None:
     backbone : class or callable
         Called with ``in_channels`` and ``spacing``, returns the network.
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls.modules import SmallVolumeBackbone
@@ -163,6 +178,11 @@ def check_pooling(pooling: Callable[..., nn.Module]) -> None:
     ----------
     pooling : class or callable
         Called with the width of a slice embedding, returns the network.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------
@@ -220,6 +240,11 @@ def check_fusion(fusion: Callable[..., nn.Module]) -> None:
     fusion : class or callable
         Called with the modalities' widths and ``out_features``, returns the network.
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls.modules import GatedFusion
@@ -276,6 +301,11 @@ def check_task_weights(weights: Callable[..., nn.Module]) -> None:
     weights : class or callable
         Called with the number of tasks, returns the module.
 
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
+
     Examples
     --------
     >>> from mmdls.modules import FamoWeights
@@ -299,6 +329,11 @@ def check_segmentation_net(net: Callable[..., nn.Module]) -> None:
     ----------
     net : class or callable
         Called with ``in_channels``, returns the network.
+
+    Raises
+    ------
+    AssertionError
+        If the contract is broken.
 
     Examples
     --------

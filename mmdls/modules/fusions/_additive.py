@@ -108,6 +108,11 @@ class GatedFusion(AdditiveFusion):
     input_scale : float, default=3.0
         See :class:`AdditiveFusion`.
 
+    Raises
+    ------
+    ValueError
+        If ``out_features`` is no multiple of ``n_heads``.
+
     References
     ----------
     .. [1] Arevalo J, Solorio T, Montes-y-Gomez M, Gonzalez FA. Gated multimodal units for information fusion. ICLR

@@ -123,6 +123,11 @@ class BottleneckFusion(_TokenFusion):
     dropout : float, default=0.1
         On what attention and perceptrons add.
 
+    Raises
+    ------
+    ValueError
+        If there are fewer than two layers or no bottleneck.
+
     References
     ----------
     .. [1] Nagrani A et al. Attention bottlenecks for multimodal fusion. NeurIPS, 2021.

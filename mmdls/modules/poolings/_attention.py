@@ -72,6 +72,11 @@ class SelfAttentionPooling(nn.Module):
     dropout : float, default=0.1
         On the attention weights.
 
+    Raises
+    ------
+    ValueError
+        If ``in_features`` is no multiple of ``n_heads``.
+
     References
     ----------
     .. [1] Wang H et al. Multimodal multitask deep learning for grading management system in non-small cell lung

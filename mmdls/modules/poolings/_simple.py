@@ -78,6 +78,11 @@ class TopKPooling(nn.Module):
     k : int, default=4
         Values taken; all of a patient with fewer slices.
 
+    Raises
+    ------
+    ValueError
+        If ``k`` is below 1.
+
     References
     ----------
     .. [1] Durand T, Thome N, Cord M. WELDON: weakly supervised learning of deep convolutional neural networks. CVPR,
