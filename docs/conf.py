@@ -171,7 +171,7 @@ def setup(app):
 
 
 def read_page(app, name, content):
-    if app.env.doc2path(name).endswith(".md"):
+    if os.fspath(app.env.doc2path(name)).endswith(".md"):
         folder = _folder_of(name)
         content[0] = _links(content[0], folder)
         if folder != DOCS:  # links are written as from docs/

@@ -1,11 +1,6 @@
 """The commands that fit, predict and show: what they write, and that it is what Python gives."""
 
 import json
-import os
-import re
-import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -14,8 +9,6 @@ from click.testing import CliRunner
 
 import mmdls
 from mmdls.cli import main
-from mmdls.datasets import load_cohort
-from tests.pages import ROOT, page
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -85,22 +78,3 @@ def test_the_demonstration_ends_with_the_path_of_a_report(tmp_path):
     said = run("demo", tmp_path / "demo.html", "-q", "--patients", 40, "--model", "clinical_cox")
     assert said.rstrip().endswith(str(tmp_path / "demo.html")) and "concordance_index" in said
     assert "clinical_cox" in (tmp_path / "demo.html").read_text()
-
-
-@pytest.mark.slow
-def test_the_lines_of_the_page_lead_from_scans_to_a_report(tmp_path):
-    (lines,) = re.findall(r"## From scans to a report\n\n```sh\n(.*?)```", page("docs/command_line.md"), re.DOTALL)
-    assert len(lines.splitlines()) == 4
-    command = f'mmdls() {{ {shlex.quote(sys.executable)} -m mmdls "$@"; }}\nset -e\n'
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", command + lines], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    log = pd.read_csv(tmp_path / "cohort" / "patients.csv")
-    assert list(log["status"]) == ["done"] * 12
-    X, _ = load_cohort(tmp_path / "cohort", return_X_y=True)
-    features = X.filter(regex="^(pet|radiomics)_")
-    assert features.shape == (12, 5 + 107) and features.notna().all(axis=None)
-    said = (tmp_path / "report.html").read_text()
-    assert "out of fold" in said and "evaluated (n = 12)" in said

@@ -137,7 +137,7 @@ def test_the_registered_model_answers_all_tasks_and_says_what_was_chosen():
     model = create("tables_images_linear", model__network__trainer__max_epochs=1, **quick)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = compare_models({"both": model}, X, y, cv=[halves], n_resamples=10, progress=False)
+        found = compare_models({"both": model}, X, y, cv=[halves], n_resamples=10)
     assert set(found.predictions["both"]) == set(find_tasks(y))
     assert {"os: alpha", "stage: logisticregression__C"} <= set(found.fits["chosen"][0])
     assert ("both", "os") in found.risk_groups

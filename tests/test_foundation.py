@@ -148,7 +148,7 @@ def test_weights_are_those_of_the_file_that_is_named(installed, tmp_path, small)
 
 def test_the_registered_model_answers_endpoints_and_classes(installed, small):
     X, y = small
-    found = compare_models(["tables_foundation"], X, y, cv=2, n_resamples=10, progress=False)
+    found = compare_models(["tables_foundation"], X, y, cv=2, n_resamples=10)
     assert set(found.predictions["tables_foundation"]) == set(find_tasks(y))
     value = found.scores[found.scores["horizon"].isna()].set_index(["task", "metric"])["value"]
     assert value["subtype", "auc"] > 0.6 and value["os", "concordance_index"] > 0.5
@@ -165,7 +165,7 @@ def test_it_is_left_out_of_a_comparison_with_a_note(installed, monkeypatch, lack
         monkeypatch.delenv(VARIABLE)
         why = f"TabPFN needs weights on this machine and neither weights nor {VARIABLE} is set"
     given = {"cox": "clinical_cox", "named": "tables_foundation", "own": create("tables_foundation")}
-    found = compare_models(given, X, y, cv=2, n_resamples=10, progress=False)
+    found = compare_models(given, X, y, cv=2, n_resamples=10)
     notes = found.scores[found.scores["metric"] == ""].set_index("model")["note"]
     assert list(notes.index) == ["named", "own"] and notes.str.contains(why).all()
     assert list(found.predictions) == ["cox"]

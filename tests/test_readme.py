@@ -29,10 +29,14 @@ def test_the_readme_runs():
         code = code.replace(shown, smaller)
     names: dict = {"Trainer": mmdls.Trainer}
     code = code.replace("set_params(", "set_params(trainer__max_epochs=1, ")
+    code = code.replace("from mmdls import MMDLS, Part", "first = model\nfrom mmdls import MMDLS, Part")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exec(compile(code, "README.md", "exec"), names)
     assert names["model"].get_params()["lesion__backbone"] == "antialiased"
+    model, X = names["first"], names["X"][:3]
+    assert list(model.predict(X)) == ["subtype", "stage", "dfs", "os"]
+    assert len(model.predict_survival_function(X, "os")) == 3
 
 
 def test_every_name_of_the_readme_is_there_after_importing_the_package():

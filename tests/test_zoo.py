@@ -61,7 +61,7 @@ class Memory(ClassifierMixin, BaseEstimator):
 def compared(*arguments, **options):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* different warnings while they were fitted")
-        return compare_models(*arguments, **{"cv": 2, "n_resamples": 20, "progress": False} | options)
+        return compare_models(*arguments, **{"cv": 2, "n_resamples": 20} | options)
 
 
 @pytest.fixture(scope="module")

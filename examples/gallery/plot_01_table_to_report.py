@@ -69,7 +69,6 @@ found = compare_models(
     cv=5,
     n_resamples=200,
     horizons=[24, 36],
-    progress=False,
 )
 print(found)
 report(found, X, y, "report.html", horizons=[24, 36], n_resamples=200)

@@ -22,7 +22,7 @@ models = {
     "all tables": "coxnet",
     "tables and images": MMDLS(n_members=1, trainer=Trainer(max_epochs=25), random_state=0),
 }
-found = compare_models(models, X, y, cv=folds, n_resamples=300, progress=False)
+found = compare_models(models, X, y, cv=folds, n_resamples=300)
 print(found)
 
 # %%

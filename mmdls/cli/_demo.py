@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 import mmdls
-from mmdls.cli._output import claim, force_option, write_manifest
+from mmdls.cli._output import claim, force_option, quiet_option, write_manifest
 
 __all__ = ["demo"]
 
@@ -22,7 +22,7 @@ __all__ = ["demo"]
 @click.option("-m", "--model", "models", multiple=True, default=("clinical_cox", "coxnet"), show_default=True,
               help="One that `mmdls zoo` lists; may be repeated; the first is the reference.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @force_option
 def demo(report: Path, patients: int, models: tuple[str, ...], seed: int, quiet: bool, force: bool) -> None:
     """Compare models on simulated patients, out of fold, and write REPORT (HTML).
@@ -31,7 +31,7 @@ def demo(report: Path, patients: int, models: tuple[str, ...], seed: int, quiet:
     """
     claim(report, force)
     X, y = mmdls.datasets.make_nsclc_cohort(patients, n_slices=1, image_size=16, return_X_y=True, random_state=seed)
-    found = mmdls.compare_models(list(models), X, y, cv=3, random_state=seed, progress=not quiet)
+    found = mmdls.compare_models(list(models), X, y, cv=3, random_state=seed, verbose=0 if quiet else 1)
     click.echo(str(found))
     mmdls.report.report(found, X, y, report, title="Simulated patients", n_resamples=200, random_state=seed)
     write_manifest(report, {})

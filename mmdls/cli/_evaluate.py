@@ -9,7 +9,7 @@ import click
 
 import mmdls
 from mmdls.cli._commands import Failed
-from mmdls.cli._output import claim, force_option, hash_of, show_table, write_manifest, write_table
+from mmdls.cli._output import claim, force_option, hash_of, quiet_option, show_table, write_manifest, write_table
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
 from mmdls.cli._settings import horizons_option
@@ -96,6 +96,7 @@ def evaluate(
 )
 @click.option("--external", is_flag=True, help="The patients are others than those of the training.")
 @click.option("--title", help="Of the report; the name of the model if not given.")
+@quiet_option
 @force_option
 def report(
     model: Path,
@@ -107,6 +108,7 @@ def report(
     cv: int | None,
     external: bool,
     title: str | None,
+    quiet: bool,
     force: bool,
     **given: Any,
 ) -> None:
@@ -132,8 +134,9 @@ def report(
     if own or cv is not None:
         cv = cv or 5
         found = _OUT_OF_FOLD.format(cv)
+        bar = 0 if quiet else 1
         judged = mmdls.cross_predict(
-            loaded, cohort.X, cohort.y, cv, cohort.groups, horizons=horizons, verbose=1, random_state=seed
+            loaded, cohort.X, cohort.y, cv, cohort.groups, horizons=horizons, verbose=bar, random_state=seed
         )
     name = model.stem
     mmdls.report.report(
@@ -173,6 +176,7 @@ def report(
 )
 @click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Folds.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Fits at once.")  # fmt: skip
+@quiet_option
 @force_option
 def compare(
     data: Path,
@@ -183,6 +187,7 @@ def compare(
     models: tuple[str, ...],
     cv: int,
     jobs: int,
+    quiet: bool,
     force: bool,
     **given: Any,
 ) -> None:
@@ -209,6 +214,7 @@ def compare(
         horizons=horizons,
         n_resamples=resamples,
         n_jobs=jobs,
+        verbose=0 if quiet else 1,
         random_state=seed,
     )
     output.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ import click
 
 import mmdls
 from mmdls.cli._commands import Failed
-from mmdls.cli._output import claim, force_option, write_manifest
+from mmdls.cli._output import claim, force_option, quiet_option, write_manifest
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
 from mmdls.cli._settings import set_option, settings_of
@@ -31,7 +31,7 @@ __all__ = ["fit"]
 @role_options
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all random numbers.")
 @click.option("--intended-use", help="For whom and for what the model is, for its card.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @force_option
 def fit(
     data: Path,

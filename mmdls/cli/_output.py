@@ -16,9 +16,10 @@ from mmdls.cli._commands import Failed
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["claim", "force_option", "hash_of", "show_table", "write_manifest", "write_table"]
+__all__ = ["claim", "force_option", "hash_of", "quiet_option", "show_table", "write_manifest", "write_table"]
 
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 
 
 def claim(path: Path, force: bool) -> None:

@@ -7,7 +7,7 @@ import click
 
 import mmdls
 from mmdls.cli._commands import FINDINGS
-from mmdls.cli._output import hash_of, show_table, write_manifest
+from mmdls.cli._output import hash_of, quiet_option, show_table, write_manifest
 from mmdls.cli._settings import settings_of
 
 __all__ = ["prepare"]
@@ -47,7 +47,7 @@ __all__ = ["prepare"]
               help="Refuse ids that stand in the headers of scans, keep them, or write numbers.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Prepare all patients again; else finished ones stay.")
 @click.option("-j", "--jobs", type=int, default=1, show_default=True, help="Processes over patients.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @click.pass_context
 def prepare(
     ctx: click.Context,

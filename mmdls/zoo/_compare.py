@@ -60,7 +60,7 @@ class Comparison:
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(60, n_slices=1, image_size=8, return_X_y=True, random_state=0)
     >>> X, y = X.filter(regex="^clinical_|^pet_"), y[["os_time", "os_event"]]
-    >>> found = compare_models(["clinical_cox", "coxnet"], X, y, cv=2, n_resamples=10, progress=False)
+    >>> found = compare_models(["clinical_cox", "coxnet"], X, y, cv=2, n_resamples=10)
     >>> found.reference, list(found.predictions), found.risk_groups.shape
     ('clinical_cox', ['clinical_cox', 'coxnet'], (60, 2))
     """
@@ -122,7 +122,7 @@ def compare_models(
     horizons: Sequence[float] = (12, 36, 60),
     n_resamples: int = 1000,
     n_jobs: int | None = None,
-    progress: bool = True,
+    verbose: int = 0,
     random_state: int = 0,
 ) -> Comparison:
     """Predict every patient by models that have not seen them, and compare the models on the same folds.
@@ -154,8 +154,8 @@ def compare_models(
         comparisons needs them.
     n_jobs : int, default=None
         Fits at once, through joblib.
-    progress : bool, default=True
-        Show a progress bar.
+    verbose : int, default=0
+        1 shows a progress bar.
     random_state : int, default=0
         Of the folds and of the resamples.
 
@@ -184,7 +184,7 @@ def compare_models(
     >>> y = y[["os_time", "os_event"]]
     >>> with warnings.catch_warnings():
     ...     warnings.simplefilter("ignore")  # of columns that a model does not use
-    ...     found = compare_models(["clinical_cox", "coxnet"], X, y, cv=2, n_resamples=50, progress=False)
+    ...     found = compare_models(["clinical_cox", "coxnet"], X, y, cv=2, n_resamples=50)
     >>> found.differences[["task", "model", "reference", "metric"]]
       task   model     reference             metric
     0   os  coxnet  clinical_cox  concordance_index
@@ -212,7 +212,7 @@ def compare_models(
         if name in able
         for fold, split in enumerate(splits)
     ]
-    fits = _fitted(jobs, X, y, times, groups, n_jobs, progress)
+    fits = _fitted(jobs, X, y, times, groups, n_jobs, verbose)
     predictions = {name: _joined([fits[name, k] for k in range(len(splits))], y, tasks) for name in able}
     folds = folds_of(splits, X.index)
     options = {"horizons": horizons, "folds": folds, "clusters": groups, "random_state": random_state}
@@ -275,7 +275,7 @@ def _unanswered(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[
 
 
 def _fitted(
-    jobs: list[tuple], X: pd.DataFrame, y: pd.DataFrame, times: Any, groups: Any, n_jobs: Any, progress: bool
+    jobs: list[tuple], X: pd.DataFrame, y: pd.DataFrame, times: Any, groups: Any, n_jobs: Any, verbose: int
 ) -> dict[tuple[str, int], Fit]:
     """Every model on every fold."""
 
@@ -284,7 +284,7 @@ def _fitted(
 
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     found = {}
-    with tqdm(total=len(jobs), desc="models x folds", unit="fit", file=sys.stderr, disable=not progress) as bar:
+    with tqdm(total=len(jobs), desc="models x folds", unit="fit", file=sys.stderr, disable=not verbose) as bar:
         for name, fold, fit in parallel(joblib.delayed(run)(*job) for job in jobs):
             found[name, fold] = fit
             bar.set_postfix_str(f"{name}, fold {fold}: {fit.seconds:.0f} s")

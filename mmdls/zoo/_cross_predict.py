@@ -88,7 +88,7 @@ def cross_predict(
     cv = splitter_of(cv, random_state)
     splits = splits_of(cv, X, y, groups)
     each = for_all_tasks(model)
-    fits = _fitted([(name, k, each, split) for k, split in enumerate(splits)], X, y, times, groups, n_jobs, verbose > 0)
+    fits = _fitted([(name, k, each, split) for k, split in enumerate(splits)], X, y, times, groups, n_jobs, verbose)
     return OutOfFold(
         predictions=_joined([fits[name, k] for k in range(len(splits))], y, tasks),
         folds=folds_of(splits, X.index),
