@@ -38,6 +38,7 @@ exclude_patterns = [
 ]
 suppress_warnings = ["config.cache"]  # sphinx-gallery's settings hold a class, which cannot be stored
 
+templates_path = ["_templates"]
 highlight_language = "none"
 
 html_theme = "pydata_sphinx_theme"
@@ -112,7 +113,7 @@ def write_api():
     """One page a public module, with every name of its ``__all__``; a name stands where it is found first."""
     folder = DOCS / "api"
     folder.mkdir(exist_ok=True)
-    homes = {}
+    homes, contents = {}, []
     pages = ["mmdls", *(f"mmdls.{name}" for name in mmdls._MODULES)]
     for page in pages:
         module = importlib.import_module(page)
@@ -137,8 +138,10 @@ def write_api():
         if known:
             lines += ["Also here: " + ", ".join(f":py:obj:`{name}`" for name in known) + ".", ""]
         _write(folder / f"{page}.rst", "\n".join(lines))
-    lines = ["API reference", "=============", "", "Every public name, from its docstring.", "", ".. toctree::", ""]
-    _write(folder / "index.rst", "\n".join([*lines, *(f"   {page}" for page in pages), ""]))
+        contents += [f":doc:`{page}`", f"   {_first_line(module)}", ""]
+    lines = ["API reference", "=============", "", "Every public name, from its docstring.", "", *contents]
+    lines += [".. toctree::", "   :hidden:", "", *(f"   {page}" for page in pages), ""]
+    _write(folder / "index.rst", "\n".join(lines))
 
 
 def write_results():

@@ -8,7 +8,7 @@ import warnings
 import matplotlib
 import pytest
 
-from tests.pages import ROOT
+from tests.pages import ROOT, page
 
 matplotlib.use("Agg")
 plt = pytest.importorskip("matplotlib.pyplot")
@@ -18,6 +18,11 @@ EXAMPLES = sorted((ROOT / "examples" / "gallery").glob("*.py"))
 def test_there_are_enough_examples_and_all_are_built():
     assert len(EXAMPLES) >= 12
     assert all(path.name.startswith("plot_") for path in EXAMPLES), "the gallery runs files called plot_*"
+
+
+def test_classes_are_shown_with_their_methods():
+    assert 'templates_path = ["_templates"]' in page("docs/conf.py")
+    assert ":members:" in page("docs/_templates/autosummary/class.rst")
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ class BagEncoder(Composed, Encoder, TransformerMixin, BaseEstimator):
 
         Parameters
         ----------
-        X : pandas.DataFrame of shape (n_patients, n_features_in_)
+        X : pandas.DataFrame of shape (n_patients, n_columns)
 
         Returns
         -------
