@@ -122,7 +122,7 @@ def audit_procedure(
         ``(X, y, train, test) -> predictions`` of the test rows in their order: an array, a Series, a DataFrame, or a
         dict of these. All steps that learn from data belong inside; ``train`` and ``test`` are row numbers.
     X, y : pandas.DataFrame
-    train, test : array of int
+    train, test : array of shape (n_rows,), int
         Row numbers.
     n_permutations : int, default=16
         Permutations of the outcomes of the test rows: reversed once a task, then random.

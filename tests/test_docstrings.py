@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import textwrap
 from importlib import import_module
 
@@ -11,11 +12,16 @@ import mmdls
 from mmdls.registry import Registry
 
 validate = pytest.importorskip("numpydoc.validate").validate
+get_doc_object = pytest.importorskip("numpydoc.docscrape").get_doc_object
 
 # No docstring, no summary, parameters that are not or wrongly named, nothing about what is returned, no example.
 CHECKS = {"GL08", "SS01", "PR01", "PR02", "RT01", "EX01"}
 # Parameters stand at MMDLS, of which these take most; the warning is scikit-learn's.
 ELSEWHERE = {"MultimodalClassifier", "MultimodalSurvival", "InconsistentVersionWarning"}
+# Of any function that steps; names of losses; logits.
+NO_MONTHS = {"mmdls.metrics.step_values", "mmdls.modules.LossName", "mmdls.modules.Outputs"}
+# Others are of one of several forms, or of no kind that has a shape.
+ARRAY = re.compile(r"(dict of str to )?(structured )?(array|ndarray|Tensor)\b")
 
 
 def public_names():
@@ -31,6 +37,11 @@ def public_names():
                 yield f"mmdls.{module}.{name}"
 
 
+def value_of(name):
+    module, _, short = name.rpartition(".")
+    return getattr(import_module(module), short)
+
+
 @pytest.mark.parametrize("name", sorted(public_names()))
 def test_a_public_name_says_what_it_takes_returns_and_how_it_is_used(name):
     found = {code: message for code, message in validate(name)["errors"] if code in CHECKS}
@@ -41,10 +52,22 @@ def test_a_public_name_says_what_it_takes_returns_and_how_it_is_used(name):
 
 
 @pytest.mark.parametrize("name", sorted(public_names()))
+def test_arrays_have_shapes_and_times_are_in_months(name):
+    value = value_of(name)
+    about = get_doc_object(value)
+    given = [each for part in ("Parameters", "Returns") for each in about[part]]
+    arrays = [
+        each for each in given if re.match(r"(dict of str to )?(structured )?(array|ndarray|Tensor)\b", each.type)
+    ]
+    assert not [each for each in arrays if "shape" not in each.type]
+    if any(re.fullmatch(r"(event, )?time|horizons?|times", each.name) for each in given) and name not in NO_MONTHS:
+        assert "onths" in inspect.getdoc(value)
+
+
+@pytest.mark.parametrize("name", sorted(public_names()))
 def test_a_public_name_says_what_it_refuses(name):
     """Of what is raised in its own lines: of a function, or of the ``__init__`` of a class."""
-    module, _, short = name.rpartition(".")
-    value = getattr(import_module(module), short)
+    value = value_of(name)
     function = vars(value).get("__init__") if inspect.isclass(value) else value
     if function is None or function.__code__.co_filename.startswith("<"):  # of a dataclass
         return

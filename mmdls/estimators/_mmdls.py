@@ -98,7 +98,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         The weights of networks and of the linear part in the answers to each task.
     unique_times_ : dict of str to ndarray
         The times (months) at which each endpoint's survival function steps.
-    training_outcomes_ : dict of str to structured ndarray
+    training_outcomes_ : dict of str to structured ndarray of shape (n_rows,)
         Events and times of the training rows; the index of prediction accuracy compares with their Kaplan-Meier curve.
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
         Tertiles of the risks of held-out training patients (of all training patients with one member).

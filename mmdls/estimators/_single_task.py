@@ -208,7 +208,7 @@ class MultimodalSurvival(Multimodal, BaseEstimator):
         The times (months) at which survival functions step.
     event_times_ : ndarray
         The times at which an event was seen in training.
-    training_outcomes_ : dict of str to structured ndarray
+    training_outcomes_ : dict of str to structured ndarray of shape (n_rows,)
     risk_cutpoints_ : dict of str to ndarray of shape (2,)
     net_ : skorch.NeuralNet
     modalities_ : list of (name, fitted encoder, columns)

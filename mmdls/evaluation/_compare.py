@@ -67,7 +67,7 @@ def compare(
         in :func:`compare_predictions`.
     X, y : pandas.DataFrame
         A cohort; rows are joined by patient id.
-    training_outcomes : dict of str to structured array, default=None
+    training_outcomes : dict of str to structured array of shape (n_rows,), default=None
         By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy of both models.
         None takes those of the first model that has them.
     metrics : sequence of str, default=None

@@ -51,7 +51,7 @@ def evaluate(
         Months.
     thresholds, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
         As in :func:`evaluate_predictions`.
-    training_outcomes : dict of str to structured array, default=None
+    training_outcomes : dict of str to structured array of shape (n_rows,), default=None
         By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
         None takes them from the model.
 
@@ -123,11 +123,11 @@ def evaluate_predictions(
         folds, and its groups as clusters.
     y : pandas.DataFrame
         Outcomes of at least these patients.
-    training_outcomes : dict of str to structured array, default=None
+    training_outcomes : dict of str to structured array of shape (n_rows,), default=None
         By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
         For an endpoint that is not given the reference is the curve of the scored patients, as suits out-of-fold
         predictions.
-    censoring : dict of str to structured array, default=None
+    censoring : dict of str to structured array of shape (n_rows,), default=None
         Outcomes of the patients, by endpoint, on whom the censoring weights are estimated. None means the scored
         patients; with ``folds`` those of the fold, or of all folds if a fold has fewer than 50 patients.
     horizons : sequence of float, default=(12, 36, 60)

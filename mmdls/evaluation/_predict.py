@@ -82,7 +82,7 @@ def training_outcomes(model: Any, tasks: Iterable[Task] = ()) -> dict[str, np.nd
 
     Returns
     -------
-    dict of str to structured ndarray
+    dict of str to structured ndarray of shape (n_rows,)
         Empty for a model that does not keep them, such as those of scikit-survival.
 
     Examples

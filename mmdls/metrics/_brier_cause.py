@@ -40,7 +40,7 @@ def brier_score_cause(
 
     Parameters
     ----------
-    outcome_train, outcome_test : structured array
+    outcome_train, outcome_test : structured array of shape (n_train,) and (n,)
         Cause (0 = censored, 1, 2, ...) and time. The censoring distribution comes from the first: the scored rows
         themselves, or training rows that are censored in the same way.
     incidence : array of shape (n,) or (n, n_times)
@@ -126,7 +126,7 @@ def index_of_prediction_accuracy_cause(
     ----------
     outcome_train, outcome_test, incidence, times, sample_weight, cause
         As in :func:`brier_score_cause`.
-    reference : structured array, default=None
+    reference : structured array of shape (n_reference,), default=None
         Rows of the cumulative incidence that is the reference: the training rows. None uses ``outcome_train``.
 
     Returns
@@ -165,7 +165,7 @@ def integrated_ipa_cause(
     ----------
     outcome_train, outcome_test, incidence, times, sample_weight, cause
         As in :func:`integrated_brier_score_cause`.
-    reference : structured array, default=None
+    reference : structured array of shape (n_reference,), default=None
         As in :func:`index_of_prediction_accuracy_cause`.
 
     Returns

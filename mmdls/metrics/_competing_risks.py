@@ -164,7 +164,7 @@ def cumulative_dynamic_auc_cause(
 
     Parameters
     ----------
-    outcome_train, outcome_test : structured array
+    outcome_train, outcome_test : structured array of shape (n_train,) and (n,)
         As in :func:`concordance_index_ipcw_cause`.
     risk : array of shape (n,) or (n, n_times)
         Higher = more likely event of this cause; one column a horizon if it changes with time.

@@ -207,6 +207,7 @@ def hazard_ratios(
     Parameters
     ----------
     event, time : array of shape (n,)
+        Times in months.
     covariates : array of shape (n,) or (n, p)
         For groups give dummies (one column for each group but the reference), not their number; for a ratio
         per standard deviation standardise first.

@@ -148,7 +148,7 @@ def horizon_weights_cause(
 
     Parameters
     ----------
-    outcome_train, outcome_test : structured array
+    outcome_train, outcome_test : structured array of shape (n_train,) and (n,)
         Cause and time; the censoring distribution comes from the first.
     horizon : float
         Months.

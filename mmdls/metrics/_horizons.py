@@ -36,7 +36,7 @@ def horizon_weights(
 
     Parameters
     ----------
-    survival_train, survival_test : structured array
+    survival_train, survival_test : structured array of shape (n_train,) and (n,)
         Event and time. The censoring distribution is estimated on the first: give the scored rows there too, unless
         the training rows are censored in the same way.
     horizon : float

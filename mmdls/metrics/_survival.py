@@ -185,7 +185,7 @@ def integrated_brier_score(
 
     Parameters
     ----------
-    survival_train, survival_test : structured array
+    survival_train, survival_test : structured array of shape (n_train,) and (n,)
         As in :func:`brier_score`.
     survival : array of shape (n, n_times)
         Probability to be event-free at each time.
@@ -229,7 +229,7 @@ def index_of_prediction_accuracy(
     ----------
     survival_train, survival_test, survival, times, sample_weight
         As in :func:`brier_score`.
-    reference : structured array, default=None
+    reference : structured array of shape (n_reference,), default=None
         Rows of the Kaplan-Meier curve that is the reference: the training rows. None uses ``survival_train``.
 
     Returns
@@ -272,7 +272,7 @@ def integrated_ipa(
     ----------
     survival_train, survival_test, survival, times, sample_weight
         As in :func:`integrated_brier_score`.
-    reference : structured array, default=None
+    reference : structured array of shape (n_reference,), default=None
         Rows of the Kaplan-Meier curve that is the reference: the training rows. None uses ``survival_train``.
 
     Returns

@@ -64,6 +64,7 @@ def interaction_test(
     Parameters
     ----------
     event, time : array of shape (n,)
+        Times in months.
     score : array of shape (n,)
         For example the predicted risk; standardise it for a ratio per standard deviation.
     treatment : array of shape (n,)
@@ -121,6 +122,7 @@ def proportional_hazards_test(
     Parameters
     ----------
     event, time : array of shape (n,)
+        Times in months.
     covariates : array of shape (n,) or (n, p)
     transform : {"rank", "km", "identity", "log"}, default="rank"
         The function of time: its rank among all times, 1 minus the left limit of Kaplan-Meier (the default of R), time

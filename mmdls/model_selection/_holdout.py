@@ -29,7 +29,7 @@ def stratified_holdout(y: Any, fraction: float, random_state: Any = None) -> tup
 
     Returns
     -------
-    kept, held : ndarray of int
+    kept, held : ndarray of shape (n_rows,), int
         Row numbers, ascending.
 
     Raises

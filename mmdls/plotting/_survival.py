@@ -217,7 +217,7 @@ def decision_curve(
         Probability to be event-free at the horizon, by name of the model.
     horizon : float
         Months.
-    thresholds : array, default=None
+    thresholds : array of shape (n_thresholds,), default=None
         None means 0.01 to 0.9; for a paper choose the range of clinically relevant thresholds.
     ax : matplotlib.axes.Axes, default=None
 

@@ -58,7 +58,7 @@ def report(
     main : str, default=None
         The model of the sections that show one: centres and subgroups, hazard ratios and treatment, model card. None
         means the last.
-    training_outcomes : dict of str to structured array, default=None
+    training_outcomes : dict of str to structured array of shape (n_rows,), default=None
         By endpoint; None takes them from the first fitted estimator.
     horizons : sequence of float, default=(12, 36, 60)
         Months.

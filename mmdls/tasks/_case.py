@@ -94,7 +94,7 @@ class Case:
         As :meth:`Task.outcome` gives it.
     predicted : pandas.DataFrame of shape (n, n_columns)
         As :meth:`Task.read_predictions` gives it.
-    censoring, reference : structured array, default=()
+    censoring, reference : structured array of shape (n_rows,), default=()
         Of a censored outcome: the patients on whom the censoring weights are estimated, and those whose mean curve is
         the reference of the index of prediction accuracy.
     clusters : ndarray of shape (n,), default=None

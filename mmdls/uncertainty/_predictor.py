@@ -77,7 +77,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     calibration_ : dict of str to pandas.DataFrame
         By class task and endpoint, the patients who calibrate: columns ``fold``, ``group``, ``score`` (how unusual the
         true outcome is to the model) and ``weight``.
-    training_outcomes_ : dict of str to structured ndarray
+    training_outcomes_ : dict of str to structured ndarray of shape (n_rows,)
         By endpoint.
 
     Notes
