@@ -13,8 +13,10 @@ from mmdls._files import whole_file
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions
 from mmdls.metrics import holm_correction, percentile_interval
+from mmdls.metrics._comparison import p_text
 from mmdls.report import report
 from mmdls.report._html import metric_name
+from mmdls.report._study import ENDPOINTS
 from mmdls.zoo._compare import of_main_metric
 
 __all__ = [
@@ -104,7 +106,9 @@ def show_against(table: pd.DataFrame) -> str:
         name = row["task"] if row["task"] != previous else ""
         difference = f"{row['difference']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]"
         label = metric_name(row["metric"])
-        lines.append(f"{name:{task}} {row['against']:{model}} {label:{metric}} {difference:25}   {row['p_holm']:.3f}")
+        lines.append(
+            f"{name:{task}} {row['against']:{model}} {label:{metric}} {difference:25}   {p_text(row['p_holm'])}"
+        )
         previous = row["task"]
     return "\n".join(lines)
 
@@ -144,7 +148,8 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
     shown = [name for name in answers if "group" in answers[name][task]]
     columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = -(-len(shown) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(5.6 * columns, 5.2 * rows), squeeze=False)
+    size = (4.9 * columns, 5.2 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for ax in axes.ravel()[len(shown) :]:
         ax.remove()
     for ax, name in zip(axes.ravel(), shown, strict=False):
@@ -157,10 +162,10 @@ def draw(answers: Answers, y: pd.DataFrame, task: str, path: Path) -> None:
             outcome["time"][known],
             table["group"].to_numpy()[known],
             labels={0: "low risk", 1: "middle", 2: "high risk"},
+            ylabel=ENDPOINTS.get(task, task),
             ax=ax,
         )
-        ax.set_title(f"{name}: {task.upper()}")
-    figure.tight_layout()
+        ax.set_title(name, loc="left")
     with whole_file(path) as partial:
         figure.savefig(partial, dpi=120)
     plt.close(figure)

@@ -92,6 +92,7 @@ CALLS = {
     "mean_absolute_error": "y_true y_pred sample_weight",
     "mean_squared_error": "y_true y_pred sample_weight",
     "median_follow_up": "event time",
+    "median_survival": "event time",
     "negative_predictive_value": "y_true y_proba threshold",
     "observed_expected_ratio": "event time survival horizon",
     "observed_expected_ratio_cause": "causes time incidence horizon",

@@ -436,6 +436,30 @@ def test_the_median_is_the_middle_of_where_the_curve_is_one_half(event, time, me
     assert metrics.median_follow_up(event, np.array(time, float)) == pytest.approx(median, nan_ok=True)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_interval_of_the_median_ends_where_the_limits_of_scikit_survival_cross_one_half(seed):
+    event, time, _ = outcomes(90, seed, censoring=0.6)
+    times, curve, (low, high) = kaplan_meier_estimator(event, time, conf_level=0.9, conf_type="log-log")
+    known = curve > 0
+    expected = [next(iter(t[values <= 0.5]), np.nan) for t, values in
+                ((times, curve), (times[known], low[known]), (times[known], high[known]))]  # fmt: skip
+    assert metrics.median_survival(event, time, 0.9) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("time", "censored", "expected"),
+    [
+        ([9, 13, 13, 18, 23, 28, 31, 34, 45, 48, 161], (2, 5, 8, 10), (31, 13, np.nan)),
+        ([5, 5, 8, 8, 12, 16, 23, 27, 30, 33, 43, 45], (5,), (23, 5, 33)),
+        ([1, 2, 3, 4], (0, 1, 2, 3), (np.nan,) * 3),
+    ],
+)
+def test_median_survival_of_leukaemia_with_and_without_maintenance(time, censored, expected):
+    """The patients of aml, in R's package survival; limits where those of scikit-survival cross one half."""
+    event = ~np.isin(np.arange(len(time)), censored)
+    assert metrics.median_survival(event, np.array(time, float)) == pytest.approx(expected, nan_ok=True)
+
+
 @pytest.mark.slow
 def test_horizon_metrics_are_unbiased_against_the_uncensored_truth():
     """Naive scores on those not yet censored are biased; weighted ones are not."""

@@ -16,6 +16,7 @@ LABELS, SCORE = RNG.integers(0, 2, N), RNG.uniform(0.05, 0.95, N)
 OUTCOMES = {
     "kaplan_meier": lambda e, t: metrics.kaplan_meier(e, t)[1],
     "median_follow_up": lambda e, t: metrics.median_follow_up(e, t),
+    "median_survival": lambda e, t: metrics.median_survival(e, t),
     "horizon_labels": lambda e, t: metrics.horizon_labels(e, t, 12.0),
     "concordance_index": lambda e, t: metrics.concordance_index(e, t, RISK),
     "observed_expected_ratio": lambda e, t: metrics.observed_expected_ratio(e, t, SURVIVAL, 12.0),

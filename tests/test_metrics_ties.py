@@ -35,6 +35,7 @@ def test_the_rule_is_that_of_aeqsurv_in_r():
 CALLS = {
     "kaplan_meier": lambda e, t, r, y, g: metrics.kaplan_meier(e, t)[1],
     "median_follow_up": lambda e, t, r, y, g: metrics.median_follow_up(e, t),
+    "median_survival": lambda e, t, r, y, g: metrics.median_survival(e, t),
     "horizon_labels": lambda e, t, r, y, g: metrics.horizon_labels(e, t, g[1]),
     "concordance_index": lambda e, t, r, y, g: metrics.concordance_index(e, t, r),
     "concordance_index_ipcw": lambda e, t, r, y, g: metrics.concordance_index_ipcw(y, Surv.from_arrays(e, t), r, g[2]),

@@ -1,5 +1,7 @@
 """Figures draw the numbers of the metrics, on the axes given, and nothing of them lies outside the picture."""
 
+from contextlib import nullcontext
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -11,9 +13,11 @@ import pytest
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from mmdls import metrics, plotting
+from mmdls.plotting._calibration import _smooth
 from mmdls.tables import random_effects_summary
 
 TIMES = np.arange(6.0, 66.0, 6.0)
+FIGURES = [name for name in plotting.__all__ if name != "journal_style"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,7 @@ def draw(name, data, ax=None):
     at = {model: table[:, list(TIMES).index(36.0)] for model, table in survival.items()}
     table = pd.DataFrame({"label": ["A", "B"], "value": [0.7, np.nan], "low": [0.6, np.nan], "high": [0.8, np.nan]})
     table["n"], table["n_events"] = pd.array([90, pd.NA], dtype="Int64"), pd.array([40, pd.NA], dtype="Int64")
-    table["note"] = ["", "suppressed: fewer than 20 patients"]
+    table["note"] = ["", "suppressed (n < 20)"]
     calls = {
         "roc": lambda: plotting.roc(labels, share, n_resamples=20, ax=ax),
         "precision_recall": lambda: plotting.precision_recall(labels, share, n_resamples=20, ax=ax),
@@ -71,26 +75,27 @@ def draw(name, data, ax=None):
     return calls[name]()
 
 
-@pytest.mark.parametrize("name", plotting.__all__)
+@pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_returns_the_axes_it_was_given(name, data):
     _, given = plt.subplots()
     assert draw(name, data, given) is given
     assert draw(name, data) is not given
 
 
-@pytest.mark.parametrize("name", plotting.__all__)
+@pytest.mark.parametrize("name", FIGURES)
 def test_nothing_lies_outside_the_picture(name, data):
     """Every text, and the axes themselves, within the figure as it is saved."""
     ax = draw(name, data)
     figure = ax.figure
     figure.savefig("/dev/null", format="png")
     renderer = figure.canvas.get_renderer()
-    texts = [*ax.texts, ax.xaxis.label, ax.yaxis.label]
-    for axis in (ax.xaxis, ax.yaxis):
-        low, high = sorted(axis.get_view_interval())
-        texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-    if ax.get_legend() is not None:
-        texts.append(ax.get_legend())
+    texts = []
+    for panel in figure.axes:
+        texts += [*panel.texts, panel.xaxis.label, panel.yaxis.label, panel._left_title]
+        for axis in (panel.xaxis, panel.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            texts += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+        texts += [panel.get_legend()] if panel.get_legend() is not None else []
     for text in texts:
         box = text.get_window_extent(renderer)
         if box.width == 0:
@@ -99,8 +104,51 @@ def test_nothing_lies_outside_the_picture(name, data):
         assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
 
 
+def boxes_and_points(ax, renderer):
+    """Legends, tables and titles in pixels, and densely sampled lines and bands of all panels, as they are seen."""
+    boxes, points = [], []
+    for panel in ax.figure.axes:
+        boxes += [panel.get_legend()] if panel.get_legend() is not None else []
+        paths = [line.get_path().transformed(line.get_transform()) for line in panel.lines]
+        paths += [path.transformed(c.get_transform()) for c in panel.collections for path in c.get_paths()]
+        for path in paths:
+            drawn = path.interpolated(50).vertices
+            points.append(drawn[_inside(panel, drawn)])
+    return [box.get_window_extent(renderer) for box in boxes], np.concatenate(points)
+
+
+def _inside(panel, points):
+    box = panel.get_window_extent()
+    return ((points >= [box.x0, box.y0]) & (points <= [box.x1, box.y1])).all(axis=1)
+
+
+@pytest.mark.parametrize("journal", [False, True])
+@pytest.mark.parametrize("name", FIGURES)
+def test_legends_cover_neither_data_nor_texts(name, journal, data):
+    with plotting.journal_style() if journal else nullcontext():
+        ax = draw(name, data)
+        ax.figure.savefig("/dev/null", format="png")
+    renderer = ax.figure.canvas.get_renderer()
+    boxes, points = boxes_and_points(ax, renderer)
+    texts = [text.get_window_extent(renderer) for text in [*ax.texts, ax.xaxis.label] if text.get_text()]
+    for box in boxes:
+        assert not ((points >= box.min) & (points <= box.max)).all(axis=1).any()
+        assert not any(box.overlaps(text) for text in texts)
+    assert boxes or name in ("forest", "calibration", "survival_calibration")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_fit_the_columns_of_a_journal(name, data):
+    with plotting.journal_style():
+        ax = draw(name, data)
+    width = ax.figure.get_figwidth() * 25.4
+    assert width == pytest.approx(85, abs=0.1) or name in ("calibration", "survival_calibration", "forest")
+    assert width < 175.1 and ax.xaxis.label.get_size() == 7
+
+
 def curve(ax, start):
-    return next(line for line in ax.lines if str(line.get_label()).startswith(start)).get_xydata()
+    lines = [line for panel in ax.figure.axes for line in panel.lines]
+    return next(line for line in lines if str(line.get_label()).startswith(start)).get_xydata()
 
 
 def test_the_area_under_the_roc_curve_is_the_auc(data):
@@ -145,6 +193,50 @@ def test_the_calibration_curve_at_a_horizon_is_the_metric(data):
     assert (np.diff(drawn[:, 0]) >= 0).all()
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 5])
+def test_calibration_has_a_panel_for_each_model_with_a_band_around_its_curve(n, data):
+    y, labels, risks, survival, _ = data
+    at = 1 - survival["clinical"][:, list(TIMES).index(36.0)]
+    shares = {f"model {k}": at ** (1 + k / 3) for k in range(n)}
+    remaining = {name: 1 - share for name, share in shares.items()}
+    _, given = plt.subplots(layout="constrained")
+    for ax in (
+        plotting.calibration(labels, shares, ax=given),
+        plotting.survival_calibration(y["event"], y["time"], remaining, 36.0),
+    ):
+        drawn = ax.figure.axes
+        assert [panel.get_title("left").split("\n")[0] for panel in drawn] == list(shares)
+        for panel, name in zip(drawn, shares, strict=True):
+            line = curve(panel, name)
+            (band,) = [c for c in panel.collections if type(c).__name__ == "FillBetweenPolyCollection"]
+            edge = band.get_paths()[0].vertices
+            for x, value in line[::15]:
+                limits = edge[np.isclose(edge[:, 0], x), 1]
+                assert limits.min() <= value + 0.03 and value - 0.03 <= limits.max() and np.ptp(limits) > 0.01
+    assert ax.get_ylabel() and (n == 1 or not drawn[1].get_ylabel())
+
+
+def test_the_band_of_a_calibration_curve_covers_the_truth():
+    """Delta method and bootstrap, against the true curve at the middle prediction: near the nominal 90 %."""
+    inside = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        share = rng.uniform(0.1, 0.9, 200)
+        observed, low, high = _smooth((rng.random(200) < share).astype(int), share, 0.9)
+        middle = np.argsort(share)[100]
+        inside.append(low[middle] <= share[middle] <= high[middle])
+        assert ((low <= observed) & (observed <= high)).all()
+    assert 30 <= sum(inside) <= 40
+
+
+def test_panels_need_axes_of_a_grid(data):
+    _, labels, _, _, share = data
+    with pytest.raises(ValueError, match="give axes of plt.subplots"):
+        plotting.calibration(labels, share, ax=plt.figure().add_axes((0, 0, 1, 1)))
+    with pytest.raises(ValueError, match="a figure without any"):
+        plotting.roc(labels, share, ax=plt.subplots()[0])
+
+
 def test_one_model_needs_no_name(data):
     y, labels, risks, survival, share = data
     assert plotting.roc(labels, share["clinical"], n_resamples=0).get_legend().get_texts()[0].get_text()[:3] == "AUC"
@@ -173,7 +265,11 @@ def test_kaplan_meier_draws_every_group_and_counts_those_at_risk(data):
         times, survival = kaplan_meier_estimator(y["event"][own], y["time"][own])
         drawn = curve(ax, f"group {value}")
         np.testing.assert_allclose(drawn[1:], np.column_stack([times, survival]))
-    looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines if not line.get_label().startswith("_")}
+    looks = {
+        (line.get_color(), str(line._unscaled_dash_pattern))
+        for line in ax.lines
+        if not line.get_label().startswith("_")
+    }
     assert len(looks) == 10
     ticks = ax.get_xticks()
     counts = [text.get_text() for text in ax.texts if text.get_text().isdigit() and text.xy in {(t, 0) for t in ticks}]
@@ -181,10 +277,38 @@ def test_kaplan_meier_draws_every_group_and_counts_those_at_risk(data):
     assert counts == expected
 
 
+def test_kaplan_meier_names_the_median_of_each_group_with_its_interval(data):
+    y, _, risks, _, _ = data
+    group = risks["multimodal"] > 0
+    ax = plotting.kaplan_meier(y["event"], y["time"], group, labels={False: "low", True: "high"})
+    legend = ax.get_legend()
+    assert legend.get_title().get_text() == ("Median in months, hazard ratio [95 % intervals]; log-rank p < .001")
+    for text, own in zip(legend.get_texts(), (~group, group), strict=True):
+        median, low, high = metrics.median_survival(y["event"][own], y["time"][own])
+        shown = [f"{value:.1f}" if np.isfinite(value) else "not reached" for value in (median, low, high)]
+        expected = f"{shown[0]} [{shown[1]}, {shown[2]}]" if np.isfinite(median) else "not reached"
+        assert text.get_text().split(": ")[1].startswith(expected)
+    (alone,) = plotting.kaplan_meier([0, 0, 1], [3.0, 4.0, 1.0]).get_legend().get_texts()
+    assert alone.get_text() == "median in months not reached"
+
+
+@pytest.mark.parametrize(
+    ("log", "reference", "limits"), [(False, 0.5, (0, 1)), (True, 1, (0.2, 5)), (False, None, (-0.5, 0.5))]
+)
+def test_a_forest_of_suppressed_rows_has_an_axis_that_can_be_read(log, reference, limits):
+    table = pd.DataFrame(
+        {"label": ["A", "B"], "value": np.nan, "low": np.nan, "high": np.nan, "note": "suppressed (n < 20)"}
+    )
+    pooled = random_effects_summary([np.nan], [np.nan], [np.nan])
+    ax = plotting.forest(table, reference=reference, log=log, pooled=pooled)
+    assert ax.get_xlim() == pytest.approx(limits)
+    assert [text.get_text() for text in ax.texts] == ["suppressed (n < 20)"] * 2 and len(ax.get_yticks()) == 2
+
+
 def test_a_forest_shows_the_numbers_and_hides_small_cells(data):
     ax = draw("forest", data)
     texts = [text.get_text() for text in ax.texts]
-    assert texts[0] == "0.70 [0.60, 0.80]" and texts[1] == "suppressed"
+    assert texts[0] == "0.70 [0.60, 0.80]" and texts[1] == "suppressed (n < 20)"
     assert [text.get_text() for text in ax.get_yticklabels()][:2] == ["A (n = 90, 40 events)", "B"]
 
 
@@ -253,8 +377,8 @@ def test_kaplan_meier_joins_group_to_time_and_keeps_the_order_of_categories():
     group = pd.cut(risk, [-np.inf, -0.5, 0.5, np.inf], labels=["low", "medium", "high"])
     legends = [plotting.kaplan_meier(event, time, g).get_legend() for g in (group, group[::-1])]
     texts = [[text.get_text() for text in legend.get_texts()] for legend in legends]
-    assert texts[0] == texts[1] and [text.split()[0].strip(",") for text in texts[0]] == ["low", "medium", "high"]
+    assert texts[0] == texts[1] and [text.split(":")[0] for text in texts[0]] == ["low", "medium", "high"]
     assert legends[0].get_title().get_text() == legends[1].get_title().get_text()
     survival = np.exp(-10 * np.exp(risk) / 20)
     axes = [plotting.survival_calibration(event.tolist(), time, s, 10.0) for s in (survival, survival[::-1])]
-    assert axes[0].get_legend().get_texts()[0].get_text() == axes[1].get_legend().get_texts()[0].get_text()
+    assert axes[0].get_title("left") == axes[1].get_title("left")

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu
 from sklearn.linear_model import LogisticRegression
 
 from mmdls import metrics
@@ -47,11 +48,67 @@ def test_table_one_counts_every_patient_once(cohort):
     cells = table.loc["clinical_sex", "all"].str.split().str[0].astype(int)
     assert cells.sum() == 240 and cells["missing"] == 12
     low, middle, high = np.quantile(X.loc[X["centre"] == "A", "clinical_age"], [0.25, 0.5, 0.75])
-    assert table.loc[("clinical_age", "median [quartiles]"), "A"] == f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+    assert table.loc[("clinical_age", "median [quartiles]"), "A"] == f"{middle:.1f} [{low:.1f}, {high:.1f}]"
     events = y["os_event"].sum()
     assert table.loc[("os", "events"), "all"] == f"{events} ({events / 240:.0%})"
     follow_up = metrics.median_follow_up(y["os_event"], y["os_time"])
     assert table.loc[("os", "median follow-up, months"), "all"] == f"{follow_up:.1f}"
+
+
+def test_tests_of_table_one_fit_the_kind_of_variable(cohort):
+    X, y, _ = cohort
+    rng = np.random.default_rng(1)
+    late = np.arange(len(X)) >= 150
+    X = X.assign(
+        clinical_age=X["clinical_age"] + 9 * late,
+        clinical_rare=np.where(rng.random(len(X)) < 0.02, "yes", "no"),
+        clinical_code=rng.choice(["a", "b", "c", "d"], len(X), p=[0.96, 0.02, 0.01, 0.01]),
+        clinical_same="x",
+    )
+    y = y.assign(grade=np.resize([1, 2, 3], len(X)), death_time=y["os_time"], death_cause=y["os_event"])
+    part = pd.Series(np.where(late, "late", "early"), X.index).mask(np.arange(len(X)) < 5)
+    table = describe_cohort(X, y, part, tests=True)
+    found = {name: row for (name, _), row in table[table["test"] != ""][["p", "test"]].iterrows()}
+    early = (part == "early").to_numpy()
+    sex = pd.crosstab(X["clinical_sex"], part).to_numpy()
+    expected = {
+        "clinical_age": (mannwhitneyu(X["clinical_age"][early], X["clinical_age"][late]).pvalue, "Mann-Whitney"),
+        "clinical_sex": (chi2_contingency(sex, correction=False).pvalue, "chi-squared"),
+        "clinical_rare": (fisher_exact(pd.crosstab(X["clinical_rare"], part)).pvalue, "Fisher's exact"),
+        "grade": (chi2_contingency(pd.crosstab(y["grade"], part), correction=False).pvalue, "chi-squared"),
+        "os": (logrank(y, early, late), "log-rank"),
+    }
+    assert found["clinical_age"]["p"] == "< .001"
+    for name, (p, test) in expected.items():
+        assert found[name]["test"] == test
+        assert found[name]["p"] == ("< .001" if p < 0.001 else f"{p:.3f}".lstrip("0")), name
+    assert found["clinical_code"]["test"] == "chi-squared, permuted" and "clinical_same" not in found
+    assert "death" not in found and "p" not in describe_cohort(X, y, part)
+    three = describe_cohort(X, y, X["centre"], tests=True)
+    assert three.loc["clinical_age", "test"].iloc[0] == "Kruskal-Wallis"
+
+
+def logrank(y, *groups):
+    rows = np.logical_or.reduce(groups)
+    return metrics.logrank_test(y["os_event"][rows], y["os_time"][rows], groups[0][rows])[1]
+
+
+def test_numbers_of_table_one_are_short_and_levels_can_be_read():
+    X = pd.DataFrame({"clinical_volume": [12345.678, 23456.7, 34567.8], "clinical_dose": [0.01234, 0.02, 0.03]})
+    X["clinical_age"], X["clinical_grade"], X["clinical_smoker"] = [60, 70, 80], [1.0, 2.0, None], [True, False, True]
+    y = pd.DataFrame({"os_time": [9.0, 20.0, None], "os_event": [1, 1, None]})
+    cells = describe_cohort(X, y)["all"]
+    assert cells["clinical_volume", "median [quartiles]"] == "23457 [17901, 29012]"
+    assert cells["clinical_dose", "median [quartiles]"] == "0.0200 [0.0162, 0.0250]"
+    assert cells["clinical_age", "median [quartiles]"] == "70 [65, 75]"
+    assert list(cells["clinical_grade"].index) == ["1", "2", "missing"]
+    assert list(cells["clinical_smoker"].index) == ["no", "yes"]
+    assert cells["os"].to_dict() == {
+        "events": "2 (67%)",
+        "median, months [95 % interval]": "14.5 [9.0, not reached]",
+        "median follow-up, months": "not reached",
+        "missing": "1 (33%)",
+    }
 
 
 def test_classes_that_are_numbers_are_counted(cohort):
@@ -88,7 +145,10 @@ def test_small_subgroups_show_nothing(cohort):
     table = subgroups(models["all"], y, X[["centre", "clinical_age"]], **options)
     small = table[table["level"] == "C"]
     assert len(small) == 2 and small[["value", "low", "high", "n", "n_events"]].isna().all(axis=None)
-    assert small["note"].str.startswith("suppressed").all()
+    assert set(small["note"]) == {"suppressed (n < 20)"}
+    small = subgroups(models["all"], y, X[["centre"]], min_patients=5, min_events=80, **options)
+    notes = dict(zip(small["level"] + small["task"], small["note"], strict=True))
+    assert notes["Cos"] == "suppressed (events < 80)" and notes["Csubtype"] == "suppressed (smallest class < 80)"
     shown = table[table["note"] == ""]
     assert (shown["n_events"] >= 10).all() and shown["value"].notna().all()
     ages = shown[(shown["group"] == "clinical_age") & (shown["task"] == "os")]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-__all__ = ["Task"]
+__all__ = ["Task", "quartiles_text"]
 
 
 @dataclass(frozen=True)
@@ -242,10 +242,7 @@ class Task:
         """What a table of characteristics says of some patients, by row of the table."""
         outcome = self.outcome(y)
         values = outcome[self.known(outcome)]
-        if not len(values):
-            return {"median [quartiles]": ""}
-        low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-        return {"median [quartiles]": f"{middle:.3g} [{low:.3g}, {high:.3g}]"}
+        return {"median [quartiles]": quartiles_text(values)}
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -404,3 +401,14 @@ class Task:
             NaN without a finite maximum. Instead of both None, if there is no such regression for this kind.
         """
         return None
+
+
+def quartiles_text(values: np.ndarray) -> str:
+    """Median and quartiles with as many decimals as make three digits of the largest; of whole numbers none."""
+    if not len(values):
+        return ""
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+    largest = max(abs(low), abs(middle), abs(high))
+    whole = all(float(value).is_integer() for value in (low, middle, high))
+    decimals = 0 if whole or not largest else max(0, 2 - int(np.floor(np.log10(largest))))
+    return f"{middle:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"

@@ -31,6 +31,7 @@ from mmdls.metrics._censoring import (
     horizon_labels,
     kaplan_meier,
     median_follow_up,
+    median_survival,
     step_values,
 )
 from mmdls.metrics._classification import (
@@ -137,6 +138,7 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "median_follow_up",
+    "median_survival",
     "negative_predictive_value",
     "net_benefit",
     "observed_expected_ratio",

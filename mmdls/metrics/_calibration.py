@@ -129,7 +129,9 @@ def survival_calibration_slope(
     )
 
 
-def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: float) -> np.ndarray:
+def survival_calibration_curve(
+    event: Any, time: Any, survival: Any, horizon: float, sample_weight: Any = None
+) -> np.ndarray:
     """Observed risk by a horizon as a smooth function of the predicted risk, evaluated for each patient.
 
     A Cox model regresses the outcome on a restricted cubic spline (3 knots) of ``log(-log S)``.
@@ -142,10 +144,12 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
         Predicted probability to be event-free at the horizon.
     horizon : float
         Months.
+    sample_weight : array of shape (n,) or (R, n), default=None
+        The curve is fitted again in every resample, with the same knots.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray of shape (n,) or (R, n)
         Observed risk for patients with this prediction; NaN, with an ``UndefinedMetricWarning``, where it cannot
         be estimated.
 
@@ -166,10 +170,11 @@ def survival_calibration_curve(event: Any, time: Any, survival: Any, horizon: fl
     check_order(event=event, time=time, survival=survival)
     event, time, horizon = *check_outcome(event, time), check_horizon(horizon)
     survival = check_predictions(survival, time.shape, "survival")
-    observed = _smoother(event, time, survival, horizon)(np.ones((1, len(time))))[0]
-    if np.isnan(observed).any():
-        warn(_NO_CURVE.format(horizon=horizon), UndefinedMetricWarning)
-    return observed
+    return np.asarray(
+        over_resamples(
+            _smoother(event, time, survival, horizon), sample_weight, len(time), _NO_CURVE.format(horizon=horizon)
+        )
+    )
 
 
 def calibration_errors(

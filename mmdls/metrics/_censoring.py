@@ -3,11 +3,21 @@
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtri
 
 from mmdls.metrics._checks import check_horizon, check_outcome, check_weights, known_outcome
 from mmdls.metrics._times import snap_times
 
-__all__ = ["CensoringDistribution", "horizon_labels", "kaplan_meier", "median_follow_up", "step_values"]
+__all__ = [
+    "CensoringDistribution",
+    "horizon_labels",
+    "kaplan_meier",
+    "log_log_interval",
+    "median_follow_up",
+    "median_survival",
+    "median_text",
+    "step_values",
+]
 
 _HALF = float(np.sqrt(np.finfo(np.float64).eps))  # what counts as exactly one half
 
@@ -104,12 +114,77 @@ def median_follow_up(event: Any, time: Any) -> float:
     """
     event, time = check_outcome(event, time)
     times, deaths, censored, at_risk = _counts(event, time, np.ones(len(time)))
-    following = _product_limit(censored, at_risk - deaths)
-    reached = np.flatnonzero(following <= 0.5 + _HALF)
+    return _half(times, _product_limit(censored, at_risk - deaths))
+
+
+def median_survival(event: Any, time: Any, confidence_level: float = 0.95) -> tuple[float, float, float]:
+    """Median survival of the Kaplan-Meier curve, with the interval of Brookmeyer and Crowley, in months.
+
+    The interval ends where the pointwise limits of the curve (log-log transformed, Greenwood's variance) cross one
+    half. Where the curve or a limit is exactly one half over a span of time, the middle of that span is taken. R's
+    package survival does the same with ``conf.type="log-log"``.
+
+    Parameters
+    ----------
+    event : array-like of bool, shape (n,)
+    time : array-like of shape (n,)
+        Months.
+    confidence_level : float, default=0.95
+
+    Returns
+    -------
+    median, low, high : float
+        Months; NaN where the curve, or its limit, does not reach one half.
+
+    References
+    ----------
+    .. [1] Brookmeyer R, Crowley J. A confidence interval for the median survival time. Biometrics, 1982.
+
+    Examples
+    --------
+    >>> median_survival([True] * 8, [1.0, 2.0, 4.0, 6.0, 7.0, 11.0, 20.0, 30.0])
+    (6.5, 1.0, 20.0)
+    >>> median_survival([True, False, False], [1.0, 2.0, 4.0])[0]
+    nan
+    """
+    event, time = check_outcome(event, time)
+    times, curve = kaplan_meier(event, time)
+    low, high = log_log_interval(event, time, confidence_level)
+    known = curve > 0  # the limits of a curve that is 0 are not estimable
+    return _half(times, curve), _half(times[known], low[known]), _half(times[known], high[known])
+
+
+def median_text(event: np.ndarray, time: np.ndarray, confidence_level: float = 0.95) -> str:
+    """Median survival in months with its interval as text, ``14.2 [10.1, not reached]``."""
+    median, low, high = median_survival(event, time, confidence_level)
+    if np.isnan(median):
+        return "not reached"
+    limits = ", ".join("not reached" if np.isnan(limit) else f"{limit:.1f}" for limit in (low, high))
+    return f"{median:.1f} [{limits}]"
+
+
+def log_log_interval(event: np.ndarray, time: np.ndarray, confidence_level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pointwise limits of the Kaplan-Meier curve at its times: Greenwood's variance on the scale of log(-log S).
+
+    This scale keeps them inside [0, 1]. Where the curve is 1 or 0 they are not estimable and equal it.
+    """
+    times, deaths, _, at_risk = _counts(event, time, np.ones(len(time)))
+    survival = _product_limit(deaths, at_risk)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
+        error = ndtri((1 + confidence_level) / 2) * np.sqrt(greenwood) / np.abs(np.log(survival))
+        low, high = survival ** np.exp(error), survival ** np.exp(-error)
+    flat = (survival == 1) | (survival == 0)
+    return np.where(flat, survival, low), np.where(flat, survival, high)
+
+
+def _half(times: np.ndarray, curve: np.ndarray) -> float:
+    """When a falling curve reaches one half; the middle, if it stays there; NaN if it never does."""
+    reached = np.flatnonzero(curve <= 0.5 + _HALF)
     if not len(reached):
         return float("nan")
-    below = np.flatnonzero(following < 0.5 - _HALF)
-    end = reached[0] if following[reached[0]] < 0.5 - _HALF else below[0] if len(below) else -1
+    below = np.flatnonzero(curve < 0.5 - _HALF)
+    end = reached[0] if curve[reached[0]] < 0.5 - _HALF else below[0] if len(below) else -1
     return float(times[reached[0]] + times[end]) / 2
 
 

@@ -8,7 +8,7 @@ from scipy.stats import rankdata
 
 from mmdls.metrics._checks import check_order, check_predictions, class_codes
 
-__all__ = ["bootstrap_p_value", "delong_test", "holm_correction"]
+__all__ = ["bootstrap_p_value", "delong_test", "holm_correction", "p_text"]
 
 
 def delong_test(y_true: Any, score: Any, other: Any) -> tuple[float, float, float]:
@@ -122,3 +122,11 @@ def holm_correction(p_values: Any) -> np.ndarray:
     factor = np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * factor), 1.0)
     return corrected
+
+
+def p_text(p: float, name: str = "") -> str:
+    """A p-value as journals print it, ``.012`` or ``< .001``, with its name ``p = .012``; nothing if it is NaN."""
+    if np.isnan(p):
+        return ""
+    text = "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+    return text if not name else f"{name} {text}" if p < 0.001 else f"{name} = {text}"

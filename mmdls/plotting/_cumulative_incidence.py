@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from mmdls import metrics
 from mmdls.metrics._cumulative_incidence import check_causes
-from mmdls.plotting._axes import PALETTE, axes, finish, joined
+from mmdls.plotting._axes import PALETTE, WIDTH, axes, finish, joined, legend_below, scale
 from mmdls.plotting._kaplan_meier import numbers_at_risk, time_ticks
 
 __all__ = ["cumulative_incidence"]
@@ -75,11 +75,11 @@ def cumulative_incidence(
     n_causes = max([int(codes.max()), *tables, 1])
     times, incidence = metrics.cumulative_incidence(codes, months, n_causes=n_causes)
     end = float(months.max())
-    ax = axes(ax, (6.0, 5.2))
+    ax = axes(ax, (WIDTH, 4.2), n_causes + len(tables))
     for cause in range(1, n_causes + 1):
         colour, curve = PALETTE[(cause - 1) % len(PALETTE)], incidence[cause - 1]
         name = str((labels or {}).get(cause, f"cause {cause}"))
-        ax.step(np.r_[0, times], np.r_[0, curve], where="post", linewidth=1.8, color=colour, label=name)
+        ax.step(np.r_[0, times], np.r_[0, curve], where="post", linewidth=1.8 * scale(), color=colour, label=name)
         if interval:
             low, high = incidence_interval(codes, months, cause, confidence_level)
             ax.fill_between(
@@ -87,13 +87,14 @@ def cumulative_incidence(
             )
         if cause in tables:
             at, mean = _mean_curve(tables[cause], len(months), end)
-            ax.plot(np.r_[0, at], np.r_[0, mean], linestyle="--", color=colour, label=f"{name}, mean predicted")
+            look = {"linestyle": "--", "linewidth": 1.8 * scale(), "color": colour}
+            ax.plot(np.r_[0, at], np.r_[0, mean], label=f"{name}, mean predicted", **look)
     ax.set(xlim=(0, end * 1.02 or 1), ylim=(0, 1.03), xlabel="Months", ylabel="Cumulative incidence")
     ax.set_xticks(time_ticks(end))
     finish(ax)
-    ax.legend(loc="upper left", fontsize="small").get_frame().set(alpha=0.85, linewidth=0)
     if at_risk:
         numbers_at_risk(ax, [("", "black", months)])
+    legend_below(ax, rows=1.5 * at_risk)
     return ax
 
 

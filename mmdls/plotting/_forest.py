@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.plotting._axes import PALETTE, axes, finish, interval_text
+from mmdls.plotting._axes import PALETTE, axes, finish, interval_text, scale
 
 __all__ = ["forest"]
 
@@ -28,7 +28,7 @@ def forest(
     ----------
     table : pandas.DataFrame
         Columns ``value`` (or ``hazard_ratio``, or ``difference``), ``low``, ``high``, a column of labels, and
-        optionally n and n_events. A row with a value of NaN shows its ``note`` instead, if there is one.
+        optionally n and n_events. A row with a value of NaN shows its ``note`` instead, if there is one, up to a colon.
     label : str, default="label"
         The column of labels.
     counts : bool, default=True
@@ -68,19 +68,21 @@ def forest(
             f"table must have rows and the columns value (or hazard_ratio, difference), low, high and {label!r}; it "
             f"has {len(table)} rows and {list(table.columns)}."
         )
+    if pooled is not None and np.isnan(pooled["value"]):
+        pooled = None  # all rows are suppressed
     n_rows = len(table) + (pooled is not None)
-    ax = axes(ax, (7.0, 1.3 + 0.32 * n_rows))
+    ax = axes(ax, (6.6, 1.0 + 0.3 * n_rows))
     for k, row in enumerate(table.to_dict("records")):
         value, low, high = (float(row[c]) if pd.notna(row[c]) else np.nan for c in (column, "low", "high"))
         if not np.isnan(value):
-            ax.plot([low, high], [k, k], color=PALETTE[0], linewidth=1.6, solid_capstyle="butt")
-            ax.plot(value, k, "s", color=PALETTE[0], markersize=6)
+            ax.plot([low, high], [k, k], color=PALETTE[0], linewidth=1.6 * scale(), solid_capstyle="butt")
+            ax.plot(value, k, "s", color=PALETTE[0], markersize=6 * scale())
         missing = str(row.get("note") or "not defined").partition(":")[0]
         _beside(ax, k, missing if np.isnan(value) else interval_text(value, low, high))
     labels = [_label(row, label, counts) for row in table.to_dict("records")]
     if pooled is not None:
         k = len(table)
-        ax.plot([pooled["predicted_low"], pooled["predicted_high"]], [k, k], color=PALETTE[2], linewidth=1.2)
+        ax.plot([pooled["predicted_low"], pooled["predicted_high"]], [k, k], color=PALETTE[2], linewidth=1.2 * scale())
         x = [pooled["low"], pooled["value"], pooled["high"], pooled["value"]]
         ax.fill(x, [k, k - 0.22, k, k + 0.22], color=PALETTE[2])
         _beside(ax, k, interval_text(pooled["value"], pooled["low"], pooled["high"]))
@@ -89,6 +91,9 @@ def forest(
         labels.append(f"All (new centre: {new})")
     if reference is not None:
         ax.axvline(reference, color="0.5", linewidth=1, linestyle=":", zorder=0)
+    if table[column].isna().all():  # no value that would give the axis a range
+        middle = (1.0 if log else 0.0) if reference is None else reference
+        ax.set_xlim((middle / 5, middle * 5) if log else (middle - 0.5, middle + 0.5))
     if log:
         from matplotlib.ticker import LogLocator, NullFormatter
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
 from mmdls import metrics
+from mmdls.metrics._censoring import log_log_interval, median_text
 from mmdls.metrics._checks import check_outcome
-from mmdls.plotting._axes import PALETTE, axes, finish, joined
+from mmdls.metrics._comparison import p_text
+from mmdls.plotting._axes import ROW, WIDTH, axes, finish, joined, legend_below, scale, style
 
-__all__ = ["kaplan_meier", "log_log_interval", "numbers_at_risk", "time_ticks"]
+__all__ = ["kaplan_meier", "numbers_at_risk", "time_ticks"]
 
 
 def kaplan_meier(
@@ -27,7 +28,9 @@ def kaplan_meier(
     ylabel: str = "Probability of being event-free",
     ax: Any = None,
 ) -> Any:
-    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, log-rank test, hazard ratios.
+    """Draw Kaplan-Meier curves with censoring marks, intervals, numbers at risk, medians, log-rank test, hazard ratios.
+
+    The legend gives the median of each group with its interval (:func:`mmdls.metrics.median_survival`).
 
     Parameters
     ----------
@@ -90,16 +93,13 @@ def kaplan_meier(
     order = [g for g in labels if g in present] if labels else []
     order += [g for g in (sorted(present) if ordered is None else ordered) if g in present - set(order)]
     names = [str((labels or {}).get(g, g)) for g in order]
-    ax = axes(ax, (6.0, 5.2))
-    rows = []
-    for k, (member, name) in enumerate(zip(order, names, strict=True)):
-        # From the eighth group on the colours repeat with dashed lines.
-        colour, dashes = PALETTE[k % len(PALETTE)], ("-", "--", ":", "-.")[k // len(PALETTE) % 4]
-        chosen = group == member
-        _curve(
-            ax, event[chosen], time[chosen], {"color": colour, "linestyle": dashes}, name, interval, confidence_level
-        )
-        rows.append((name, colour, time[chosen]))
+    ax = axes(ax, (WIDTH, 4.2 + at_risk * 0.16 * len(order)), len(order) + 1)
+    rows, medians = [], []
+    for member, name, look in zip(order, names, style(), strict=False):
+        own = event[group == member], time[group == member]
+        _curve(ax, *own, look, name, interval, confidence_level)
+        medians.append(median_text(*own, confidence_level))
+        rows.append((name, look["color"], own[1]))
     ax.set(
         xlim=(0, time.max() * 1.02 or 1),
         ylim=(0, 1.03),
@@ -108,15 +108,22 @@ def kaplan_meier(
     )
     ax.set_xticks(time_ticks(time.max()))
     finish(ax)
+    handles, texts = ax.get_legend_handles_labels()
+    title = None
     if len(order) > 1:
-        title = _p_text(event, time, group)
-        handles, texts = ax.get_legend_handles_labels()
+        title = (
+            f"Median in months, hazard ratio [{100 * confidence_level:g} % intervals]; {_p_text(event, time, group)}"
+        )
         ratios = _ratio_texts(event, time, group, order, confidence_level)
-        texts = [text + ratio for text, ratio in zip(texts, ratios, strict=True)]
-        legend = ax.legend(handles, texts, title=title, loc="best", fontsize="small", title_fontsize="small")
-        legend.get_frame().set(alpha=0.85, linewidth=0)
+        texts = [
+            f"{name}: {', '.join(filter(None, found))}" for name, *found in zip(texts, medians, ratios, strict=True)
+        ]
+    else:
+        texts = [f"median in months {medians[0]}"]
     if at_risk:
         numbers_at_risk(ax, rows if len(order) > 1 else [("", *rows[0][1:])])
+    rows_above = len(order) + (len(order) > 1) + 0.4 if at_risk else 0
+    legend_below(ax, handles, texts, rows_above, indent=-3.5, title=title)
     return ax
 
 
@@ -124,36 +131,21 @@ def _curve(
     ax: Any,
     event: np.ndarray,
     time: np.ndarray,
-    look: dict[str, str],
+    look: dict[str, Any],
     name: str,
     interval: bool,
     confidence_level: float,
 ) -> None:
     times, survival = metrics.kaplan_meier(event, time)
     colour = look["color"]
-    ax.step(np.r_[0, times], np.r_[1, survival], where="post", linewidth=1.8, label=name, **look)
+    ax.step(np.r_[0, times], np.r_[1, survival], where="post", label=name, **look)
     censored = np.unique(time[~event])
-    ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6, alpha=0.7)
+    ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6 * scale())
     if interval:
-        low, high = log_log_interval(event, time, times, survival, confidence_level)
+        low, high = log_log_interval(event, time, confidence_level)
         ax.fill_between(
             np.r_[0, times], np.r_[1, low], np.r_[1, high], step="post", color=colour, alpha=0.15, linewidth=0
         )
-
-
-def log_log_interval(
-    event: np.ndarray, time: np.ndarray, times: np.ndarray, survival: np.ndarray, confidence_level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Greenwood's variance on the scale of log(-log S), which keeps the interval inside [0, 1]."""
-    at_risk = (time[None, :] >= times[:, None]).sum(axis=1)
-    deaths = (event[None, :] & (time[None, :] == times[:, None])).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
-        error = ndtri((1 + confidence_level) / 2) * np.sqrt(greenwood) / np.abs(np.log(survival))
-        low, high = survival ** np.exp(error), survival ** np.exp(-error)
-    # Not estimable before the first event and after the curve reached zero.
-    flat = (survival == 1) | (survival == 0)
-    return np.where(flat, survival, low), np.where(flat, survival, high)
 
 
 def time_ticks(longest: float) -> np.ndarray:
@@ -166,7 +158,7 @@ def _p_text(event: np.ndarray, time: np.ndarray, group: np.ndarray) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         p = metrics.logrank_test(event, time, group)[1]
-    return "log-rank p not defined" if np.isnan(p) else f"log-rank p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+    return "log-rank p not defined" if np.isnan(p) else f"log-rank {p_text(p, 'p')}"
 
 
 def _ratio_texts(
@@ -179,28 +171,27 @@ def _ratio_texts(
     if np.isnan(ratio).all():
         return [""] * len(order)
     texts = [
-        ", no finite HR" if np.isnan(r) else f", HR {r:.2f} [{a:.2f}, {b:.2f}]"
+        "no finite HR" if np.isnan(r) else f"HR {r:.2f} [{a:.2f}, {b:.2f}]"
         for r, a, b in zip(ratio, low, high, strict=True)
     ]
-    return [" (reference)", *texts]
+    return ["reference", *texts]
 
 
 def numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
     """A table under the x axis, in points so that it neither overlaps the labels nor is cut off."""
-    ticks = ax.get_xticks()
-    size, line, top = 8, 11, 38
-    across = ax.get_xaxis_transform()
+    points = 10 * scale()
+    line, top, left = ROW * points, 3.7 * points, 1.8 * points
     options = {
-        "xycoords": across,
+        "xycoords": ax.get_xaxis_transform(),
         "textcoords": "offset points",
-        "fontsize": size,
+        "fontsize": "small",
         "va": "top",
         "annotation_clip": False,
     }
-    ax.annotate("At risk", (0, 0), (-20, -top), ha="right", fontweight="bold", **options)
+    ax.annotate("At risk", (0, 0), (-left, -top), ha="right", fontweight="bold", **options)
     for k, (name, colour, time) in enumerate(rows, start=bool(rows[0][0])):
         y = -top - k * line
         if name:
-            ax.annotate(name, (0, 0), (-20, y), ha="right", color=colour, **options)
-        for tick in ticks:
+            ax.annotate(name, (0, 0), (-left, y), ha="right", color=colour, **options)
+        for tick in ax.get_xticks():
             ax.annotate(str(int((time >= tick).sum())), (tick, 0), (0, y), ha="center", color=colour, **options)

@@ -1,12 +1,13 @@
 """Predicted against observed numbers."""
 
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 
 from mmdls import metrics
 from mmdls.metrics._notes import collected_warnings
-from mmdls.plotting._axes import axes, finish, interval_text, joined, named, style
+from mmdls.plotting._axes import WIDTH, axes, finish, interval_text, joined, legend_below, named, scale, style
 
 __all__ = ["predicted_observed"]
 
@@ -55,9 +56,9 @@ def predicted_observed(
     models = [(name, joined(values, y_true, name or "y_pred")) for name, values in named(y_pred)]
     weights = metrics.bootstrap_weights(len(y_true), n_resamples, random_state=random_state) if n_resamples else None
     observed = np.asarray(y_true, dtype=np.float64)
-    ax = axes(ax, (4.8, 4.8))
+    ax = axes(ax, (WIDTH, WIDTH), len(models))
     shown = [observed]
-    for (name, values), look in zip(models, style(), strict=False):
+    for (name, values), look, mark in zip(models, style(), cycle("os^Dv"), strict=False):
 
         def r2(w: Any, values: Any = np.asarray(values)) -> Any:
             return metrics.r2_score(observed, values, w)
@@ -67,7 +68,8 @@ def predicted_observed(
                 text = interval_text(float(r2(None)))
             else:
                 text = interval_text(*metrics.bootstrap_interval(r2, weights, confidence_level=confidence_level)[:3])
-        ax.plot(values, observed, "o", ms=3.5, alpha=0.5, mew=0, color=look["color"], label=f"{name} R2 {text}".strip())
+        label = f"{name} R2 {text}".strip()
+        ax.plot(values, observed, mark, ms=3.5 * scale(), alpha=0.5, mew=0, color=look["color"], label=label)
         shown.append(np.asarray(values, dtype=np.float64))
     low, high = min(map(np.min, shown)), max(map(np.max, shown))
     margin = 0.04 * (high - low) or 1.0
@@ -75,5 +77,5 @@ def predicted_observed(
     suffix = f" ({unit})" if unit else ""
     limits = (low - margin, high + margin)
     ax.set(xlim=limits, ylim=limits, aspect="equal", xlabel=f"Predicted{suffix}", ylabel=f"Observed{suffix}")
-    ax.legend(loc="upper left", fontsize="small", frameon=False)
+    legend_below(ax)
     return finish(ax)

@@ -1,4 +1,4 @@
-"""Figures of time-dependent AUC, Brier score, calibration and net benefit."""
+"""Figures of time-dependent AUC, Brier score and net benefit."""
 
 import warnings
 from collections.abc import Callable
@@ -6,16 +6,12 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mmdls import metrics
-from mmdls.metrics._checks import check_outcome, check_predictions, known_outcome
-from mmdls.metrics._times import snap_times
-from mmdls.plotting._axes import axes, finish, interval_text, joined, named, style
-from mmdls.plotting._classification import spikes
-from mmdls.plotting._kaplan_meier import log_log_interval
+from mmdls.metrics._checks import known_outcome
+from mmdls.plotting._axes import axes, finish, legend_below, named, style
 
-__all__ = ["auc_over_time", "brier_over_time", "decision_curve", "survival_calibration"]
+__all__ = ["auc_over_time", "brier_over_time", "decision_curve"]
 
 
 def auc_over_time(
@@ -59,10 +55,11 @@ def auc_over_time(
     >>> auc_over_time(y, y, [4.0, 2.0, 1.0, 3.0], [1.5, 3.0], n_resamples=20).get_ylabel()
     'Time-dependent AUC'
     """
-    ax, times = axes(ax), np.asarray(times, dtype=np.float64)
+    models, times = named(risk), np.asarray(times, dtype=np.float64)
+    ax = axes(ax, n_lines=len(models))
     weights = metrics.bootstrap_weights(len(survival_test), n_resamples, random_state=random_state)
     lowest = 0.45
-    for (name, values), look in zip(named(risk), style(), strict=False):
+    for (name, values), look in zip(models, style(), strict=False):
 
         def metric(w: Any, values: Any = values) -> Any:
             return metrics.cumulative_dynamic_auc(survival_train, survival_test, values, times, w)
@@ -71,7 +68,8 @@ def auc_over_time(
         lowest = min(lowest, np.nanmin(np.r_[curve, low, lowest]) - 0.02)
     ax.axhline(0.5, color="0.6", linewidth=1, linestyle=":")
     ax.set(xlabel="Months", ylabel="Time-dependent AUC", ylim=(max(lowest, 0), 1.0), xlim=(0, times.max() * 1.02))
-    return _legend(finish(ax))
+    legend_below(ax)
+    return finish(ax)
 
 
 def brier_over_time(
@@ -106,7 +104,8 @@ def brier_over_time(
     >>> brier_over_time(y, y, [[0.9, 0.5]] * 4, [1.5, 3.0], n_resamples=20).get_ylabel()
     'Brier score'
     """
-    ax, times = axes(ax), np.asarray(times, dtype=np.float64)
+    models, times = named(survival), np.asarray(times, dtype=np.float64)
+    ax = axes(ax, n_lines=len(models) + 1)
     weights = metrics.bootstrap_weights(len(survival_test), n_resamples, random_state=random_state)
     curve = metrics.step_values(*metrics.kaplan_meier(*known_outcome(survival_train)), times)
     null = np.tile(curve, (len(survival_test), 1))
@@ -114,7 +113,7 @@ def brier_over_time(
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
         reference = metrics.brier_score(survival_train, survival_test, null, times)
     ax.plot(times, reference, color="0.35", linewidth=1.5, linestyle=":", label="Kaplan-Meier (training rows)")
-    for (name, values), look in zip(named(survival), style(), strict=False):
+    for (name, values), look in zip(models, style(), strict=False):
 
         def metric(w: Any, values: Any = values) -> Any:
             return metrics.brier_score(survival_train, survival_test, values, times, w)
@@ -122,80 +121,8 @@ def brier_over_time(
         _band(ax, times, metric, weights, confidence_level, name or "model", look)
     ax.set(xlabel="Months", ylabel="Brier score", xlim=(0, times.max() * 1.02))
     ax.set_ylim(0, max(0.27, ax.get_ylim()[1]))
-    return _legend(finish(ax))
-
-
-def survival_calibration(
-    event: Any,
-    time: Any,
-    survival: Any,
-    horizon: float,
-    *,
-    n_groups: int = 5,
-    confidence_level: float = 0.95,
-    ax: Any = None,
-) -> Any:
-    """Draw observed against predicted risk at a horizon: a smooth curve, and Kaplan-Meier in groups of equal size.
-
-    Parameters
-    ----------
-    event : array of shape (n,), bool
-    time : array of shape (n,)
-        Months.
-    survival : array of shape (n,), or dict of str to such arrays
-        Probability to be event-free at the horizon, by name of the model.
-    horizon : float
-        Months.
-    n_groups : int, default=5
-        Groups of predicted risk; bars are intervals of Kaplan-Meier (log-log transformed). 0 draws the curve alone.
-    confidence_level : float, default=0.95
-    ax : matplotlib.axes.Axes, default=None
-
-    Returns
-    -------
-    matplotlib.axes.Axes
-
-    References
-    ----------
-    .. [1] Austin PC, Harrell FE, van Klaveren D. Graphical calibration curves and the integrated calibration
-       index (ICI) for survival models. Statistics in Medicine, 2020.
-
-    Examples
-    --------
-    >>> import matplotlib
-    >>> matplotlib.use("Agg")
-    >>> time = np.arange(1.0, 41.0)
-    >>> survival_calibration(np.ones(40), time, time / 50, 24.0, n_groups=4).get_xlabel()
-    'Predicted risk by 24 months'
-    """
-    first = event if isinstance(event, pd.Series) else time
-    models = [(name, joined(values, first, name or "survival")) for name, values in named(survival)]
-    event, time = check_outcome(event, joined(time, event, "time"))
-    ax = axes(ax, (4.8, 4.8))
-    ax.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle=":")
-    distributions = []
-    for (name, values), look in zip(models, style(), strict=False):
-        values = check_predictions(values, time.shape, "survival")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-            observed = metrics.survival_calibration_curve(event, time, values, horizon)
-        order = np.argsort(1 - values)
-        inner = order[int(0.01 * len(order)) : len(order) - int(0.01 * len(order))]
-        ici = float(np.abs(observed - (1 - values)).mean())
-        ax.plot(1 - values[inner], observed[inner], label=f"{name} ICI {interval_text(ici)}".strip(), **look)
-        for group in np.array_split(order, n_groups) if n_groups else ():
-            times, curve = metrics.kaplan_meier(event[group], time[group])
-            horizon = float(snap_times(horizon, times))
-            at = np.searchsorted(times, horizon, side="right") - 1
-            if at < 0 or horizon > times[-1]:
-                continue
-            low, high = log_log_interval(event[group], time[group], times, curve, confidence_level)
-            point, bars = 1 - curve[at], [[max(high[at] - curve[at], 0)], [max(curve[at] - low[at], 0)]]
-            ax.errorbar(1 - values[group].mean(), point, bars, fmt="o", ms=4, color=look["color"], elinewidth=0.9)
-        distributions.append((1 - values, look))
-    ax.set(xlabel=f"Predicted risk by {horizon:g} months", ylabel=f"Observed risk by {horizon:g} months")
-    ax.legend(loc="upper left", fontsize="small", frameon=False)
-    return spikes(finish(ax), distributions)
+    legend_below(ax)
+    return finish(ax)
 
 
 def decision_curve(
@@ -238,9 +165,9 @@ def decision_curve(
     >>> decision_curve(y, y, [0.1, 0.9], 5.0).get_ylabel()
     'Net benefit'
     """
-    ax = axes(ax)
-    grid = np.linspace(0.01, 0.9, 90) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     models = named(survival)
+    ax = axes(ax, n_lines=len(models) + 2)
+    grid = np.linspace(0.01, 0.9, 90) if thresholds is None else np.asarray(thresholds, dtype=np.float64)
     curves = [("treat all", np.zeros(len(survival_test)))] + [(name or "model", values) for name, values in models]
     looks = chain([{"color": "0.45", "linewidth": 1.3, "linestyle": "--"}], style())
     highest = 0.0
@@ -251,7 +178,8 @@ def decision_curve(
     ax.axhline(0, color="0.45", linewidth=1.3, label="act on none")
     ax.set(xlabel=f"Threshold of risk by {horizon:g} months", ylabel="Net benefit")
     ax.set(xlim=(grid[0], grid[-1]), ylim=(-0.12 * (highest or 1), 1.08 * (highest or 1)))
-    return _legend(finish(ax))
+    legend_below(ax)
+    return finish(ax)
 
 
 def _band(
@@ -274,9 +202,3 @@ def _band(
         low, high = np.array([metrics.percentile_interval(column, confidence_level) for column in draws.T]).T
         ax.fill_between(times, low, high, color=look["color"], alpha=0.13, linewidth=0)
     return curve, low, high
-
-
-def _legend(ax: Any) -> Any:
-    if any(text for text in ax.get_legend_handles_labels()[1]):
-        ax.legend(loc="best", fontsize="small", framealpha=0.85, edgecolor="none")
-    return ax

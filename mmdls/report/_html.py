@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls import metrics
+from mmdls import metrics, plotting
+from mmdls.metrics._comparison import p_text
+from mmdls.plotting._axes import WIDTH, scale
 
+_COLUMNS = 175 / 85  # both columns of a journal, in widths of one
+LEVEL = "\u200b"  # before the name of a row that belongs to the one above
 OPEN = "OPEN: for the author"
 _NAMES = {
     "concordance_index": "Harrell's C",
@@ -41,11 +45,12 @@ _CAUSE_NAMES = {"concordance_index": "Wolbers' C", "concordance_index_ipcw": "Wo
 
 
 def figure(
-    draw: Callable[..., Any], caption: str, size: tuple[float, float] = (5.5, 4.5), folder: Path | None = None
+    draw: Callable[..., Any], caption: str, size: tuple[float, float] | None = None, folder: Path | None = None
 ) -> str:
     """A figure as an SVG image inside the page; its text is drawn as paths, so no font is needed.
 
-    ``draw`` takes the axes as ``ax``. A folder also gets it as PDF and SVG, numbered in the order of the page.
+    ``draw`` takes the empty figure as ``ax``, or axes of the size, which is that at 10 points; the figure is drawn as
+    journals print it. A folder also gets it as PDF and SVG, numbered in the order of the page.
     """
     try:
         from matplotlib import rc_context
@@ -53,19 +58,23 @@ def figure(
     except ImportError as error:
         raise ImportError('the figures of a report need matplotlib: pip install "mmdls[report]".') from error
 
-    figure = Figure(figsize=size, layout="constrained")
     # A dollar sign in the name of a category must not start a formula.
-    style: Any = {"text.parse_math": False, "svg.fonttype": "path", "svg.hashsalt": "mmdls", "pdf.fonttype": 42}
-    with warnings.catch_warnings(), rc_context(style):
+    style: Any = {"text.parse_math": False, "svg.hashsalt": "mmdls"}
+    with warnings.catch_warnings(), plotting.journal_style(), rc_context(style):
         warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
-        draw(ax=figure.subplots())
+        figure, column = Figure(layout="constrained"), scale() * WIDTH
+        if size is not None:
+            figure.set_size_inches(scale() * size[0], scale() * size[1])
+        draw(ax=figure if size is None else figure.subplots())
         file = io.BytesIO()
-        figure.savefig(file, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata={"Date": None})
         if folder is not None:
             _keep(figure, caption, file.getvalue(), folder)
     data = base64.b64encode(file.getvalue()).decode()
-    text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/svg+xml;base64,{data}"><figcaption>{text}</figcaption></figure>'
+    text, columns = html.escape(caption), figure.get_figwidth() / column
+    wide, width = (' class="wide"', f' style="width: {min(columns / _COLUMNS, 1):.0%}"') if columns > 1.05 else ("", "")
+    image = f'<img alt="{text}"{width} src="data:image/svg+xml;base64,{data}">'
+    return f"<figure{wide}>{image}<figcaption>{text}</figcaption></figure>"
 
 
 def _keep(figure: Any, caption: str, svg: bytes, folder: Path) -> None:
@@ -73,12 +82,12 @@ def _keep(figure: Any, caption: str, svg: bytes, folder: Path) -> None:
     number = 1 + sum(path.suffix == ".svg" for path in folder.iterdir())
     name = f"{number:02d}-{re.sub('-+', '-', anchor(caption)).strip('-')[:60]}"
     (folder / f"{name}.svg").write_bytes(svg)
-    figure.savefig(folder / f"{name}.pdf", bbox_inches="tight", metadata={"CreationDate": None})
+    figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
 
 
 def html_table(table: pd.DataFrame, index: bool = False) -> str:
     shown = table.to_html(index=index, border=0, escape=True, na_rep="")
-    shown = shown.replace(OPEN, f'<span class="open">{OPEN}</span>')
+    shown = shown.replace(f"<th>{LEVEL}", '<th class="level">').replace(OPEN, f'<span class="open">{OPEN}</span>')
     return f'<div class="wide">{shown}</div>'
 
 
@@ -98,7 +107,7 @@ def number(value: float, form: str) -> str:
 
 
 def p_value(value: float) -> str:
-    return "" if pd.isna(value) else "< 0.001" if value < 0.001 else f"{value:.3f}"
+    return "" if pd.isna(value) else p_text(value)
 
 
 def metric_name(metric: str) -> str:
@@ -115,7 +124,7 @@ def anchor(name: str) -> str:
 
 
 STYLE = """
-:root { color-scheme: light; }
+:root { color-scheme: light; background: #fff; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; margin: 0 auto; max-width: 1180px; padding: 0 24px 60px; }
 h1 { font-size: 28px; margin: 28px 0 8px; }
 h2 { font-size: 21px; margin: 44px 0 8px; padding-bottom: 4px; border-bottom: 2px solid #0072B2; }
@@ -125,8 +134,11 @@ nav { display: flex; flex-wrap: wrap; gap: 4px 18px; } nav a { color: #0072B2; t
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { text-align: left !important; padding: 3px 16px 3px 0; border-bottom: 1px solid #e3e7ec; vertical-align: top; }
 thead th { border-bottom: 1.5px solid #1c2430; white-space: nowrap; } tbody th { font-weight: 500; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 22px; }
-figure { margin: 0; break-inside: avoid; } figure img { max-width: 100%; max-height: 480px; }
+tbody th.level { font-weight: 400; padding-left: 16px; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(440px, 100%), 1fr)); gap: 22px; }
+.figures { grid-auto-flow: dense; }
+figure { margin: 0; break-inside: avoid; } figure img { width: 100%; max-width: 480px; }
+figure.wide { grid-column: 1 / -1; } figure.wide img { max-width: 960px; }
 figcaption, .notes { font-size: 12.5px; color: #4a5562; }
 .open { color: #A33E00; font-weight: 600; }
 .flow { display: flex; flex-direction: column; align-items: flex-start; gap: 8px; }
@@ -136,8 +148,10 @@ figcaption, .notes { font-size: 12.5px; color: #4a5562; }
 @page { size: A4; margin: 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; } .wide { overflow: visible; } table { font-size: 8pt; }
-  th, td { padding-right: 8px; overflow-wrap: anywhere; } thead th { white-space: normal; }
-  thead { display: table-header-group; } tr, figure, .flow { break-inside: avoid; } h2, h3 { break-after: avoid; }
+  th, td { padding-right: 8px; overflow-wrap: break-word; } thead th { white-space: normal; }
+  #settings--versions--data td, #model-card td { overflow-wrap: anywhere; }
+  thead { display: table-header-group; } table, tr, figure, .flow { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 12px; }
 }
 """

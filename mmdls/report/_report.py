@@ -34,6 +34,7 @@ def report(
     flow: Mapping[str, int] | None = None,
     settings: Mapping[str, Any] | None = None,
     card: Mapping[str, str] | None = None,
+    tests: bool = False,
     labels: Mapping[str, str] | None = None,
     figures: Any = None,
     title: str = "Evaluation of prediction models",
@@ -79,9 +80,12 @@ def report(
         How the models were fitted, beyond the parameters of the estimators: seeds, tuning, partition, hardware.
     card : dict of str to str, default=None
         Texts of the author for the model card: intended use, users, limitations. Missing parts are marked as open.
+    tests : bool, default=False
+        Whether Table 1 has p-values, as in :func:`mmdls.tables.describe_cohort`.
     labels : dict of str to str, default=None
-        Readable names of columns, tasks, classes and levels: ``{"clinical_sex": "Sex", "os": "Overall survival"}``.
-        Overall, disease-free, progression-free and recurrence-free survival have theirs already.
+        Readable names of columns, tasks, classes and levels: ``{"clinical_sex": "Sex", "os": "Overall survival"}``; of
+        a level of one column ``{"clinical_sex=1": "Male"}``. Overall, disease-free, progression-free and
+        recurrence-free survival have theirs already.
     figures : str or Path, default=None
         A new or empty folder that also gets every figure as PDF and SVG, for a journal.
     title : str
@@ -126,6 +130,7 @@ def report(
         n_resamples,
         random_state,
         main,
+        tests,
         labels,
         _new_folder(figures),
     )

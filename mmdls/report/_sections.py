@@ -9,17 +9,34 @@ import pandas as pd
 
 from mmdls import plotting, tables
 from mmdls.evaluation import compare_predictions
-from mmdls.report._html import cell, figure, html_list, html_table, metric_name, number, p_value
+from mmdls.metrics._censoring import median_text
+from mmdls.report._html import LEVEL, cell, figure, html_list, html_table, metric_name, number, p_value
 from mmdls.report._study import Study
 
 
 def cohort(study: Study) -> str:
+    return "<h3>Flow of patients</h3>" + _flow(study) + "<h3>Characteristics</h3>" + _characteristics(study)
+
+
+def _characteristics(study: Study) -> str:
+    """Table 1: a row with the name of each variable, and what is said of all its levels, then its levels."""
     by = study.split if study.split is not None else study.centre
     shown = study.X if by is None else study.X.drop(columns=str(by.name), errors="ignore")
-    table = tables.describe_cohort(shown, study.y, by, smd=study.split is not None)
-    table.index = [f"{study.label(name)} {study.label(level)}".strip() for name, level in table.index]
-    table.columns = [study.label(name) for name in table.columns]
-    return "<h3>Flow of patients</h3>" + _flow(study) + "<h3>Characteristics</h3>" + html_table(table, index=True)
+    smd, tests = study.split is not None, study.tests and by is not None
+    table = tables.describe_cohort(shown, study.y, by, smd=smd, tests=tests)
+    general = table.columns.isin(["SMD", "p", "test"])
+    names, rows = [], []
+    for variable in dict.fromkeys(table.index.get_level_values(0)):
+        own = table.loc[[variable]]
+        levels = [study.label(level, variable) for level in own.index.get_level_values(1)]
+        if len(own) == 1:
+            names.append(f"{study.label(variable)}, {levels[0]}".removesuffix(", "))
+            rows.append(own.iloc[0])
+            continue
+        names += [study.label(variable), *(f"{LEVEL}{level}" for level in levels)]
+        rows += [own.iloc[0].where(general, ""), *(row.where(~general, "") for _, row in own.iterrows())]
+    columns = [study.label(name, "" if by is None else str(by.name)) for name in table.columns]
+    return html_table(pd.DataFrame(rows).set_axis(columns, axis=1).set_axis(names), index=True)
 
 
 def _flow(study: Study) -> str:
@@ -156,23 +173,21 @@ def heterogeneity(study: Study) -> str:
             if chance > 0:  # the mean is one of log odds, of a metric between 0 and 1
                 drawn["pooled"] = tables.random_effects_summary(own["value"], own["low"], own["high"])
                 caption += ", random-effects mean (diamond), 95 % prediction interval of a new centre (line)"
-            text += figure(
-                partial(plotting.forest, own, **drawn),
-                f"{label}: {caption}.",
-                (7.5, 1.3 + 0.34 * (len(own) + 1)),
-                study.folder,
-            )
+            text += figure(partial(plotting.forest, own, **drawn), f"{label}: {caption}.", folder=study.folder)
         text += "</div>"
     if study.groups.shape[1]:
         table = tables.subgroups(predictions, study.y, study.groups, **options)
         frame = pd.DataFrame(
             {
                 "Group": table["group"].map(study.label),
-                "Level": table["level"].map(study.label),
+                "Level": [
+                    study.label(level, study.columns.get(group, group))
+                    for group, level in zip(table["group"], table["level"], strict=True)
+                ],
                 "Task": table["task"].map(study.label),
                 "Metric": table["metric"].map(metric_name),
                 "Value": [
-                    "suppressed" if note.startswith("suppressed") else cell(*row)
+                    note if note.startswith("suppressed") else cell(*row)
                     for note, row in zip(
                         table["note"].fillna("").astype(str),
                         table[["value", "low", "high"]].to_numpy(dtype=np.float64),
@@ -181,7 +196,7 @@ def heterogeneity(study: Study) -> str:
                 ],
                 "n": [number(n, ".0f") for n in table["n"].astype(float)],
                 "Events": [number(n, ".0f") for n in table["n_events"].astype(float)],
-                "Note": table["note"],
+                "Note": table["note"].fillna("").where(~table["note"].fillna("").str.startswith("suppressed"), ""),
             }
         )
         text += f"<h3>Subgroups: {html.escape(name)}</h3>" + html_table(frame)
@@ -203,12 +218,14 @@ def hazards(study: Study) -> str:
             )
         else:
             table = tables.hazard_table(study.y, task.name, covariates)
+        medians = _medians(task.outcome(study.y), answers, study)
         frame = pd.DataFrame(
             {
                 "Covariate": table["covariate"],
                 "Level": table["level"],
                 "n": table["n"],
                 "Events": table["n_events"],
+                "Median, months": [medians.get(level, "") for level in table["level"]],
                 "Hazard ratio": [cell(*r) for r in table[["hazard_ratio", "low", "high"]].to_numpy()],
                 "p": table["p"].map(p_value),
                 "p, proportional hazards": table["p_proportional"].map(p_value),
@@ -239,3 +256,13 @@ def hazards(study: Study) -> str:
         text += "<h3>Score and treatment</h3><p>Interaction: ratio of the hazard ratio to that under the first "
         text += "treatment. Without randomisation it is no evidence of a treatment benefit.</p>" + html_table(frame)
     return text or "<p>No endpoint was predicted.</p>"
+
+
+def _medians(outcome: np.ndarray, answers: Any, study: Study) -> dict[str, str]:
+    """Median survival of every risk group, with its 95 % interval."""
+    if isinstance(answers, pd.Series) or "group" not in answers.columns:
+        return {}
+    groups = answers["group"].reindex(study.y.index)
+    known = ~np.isnan(outcome["time"])
+    parts = {str(group): known & (groups == group).to_numpy(bool, na_value=False) for group in groups.dropna().unique()}
+    return {name: median_text(outcome["event"][own], outcome["time"][own]) for name, own in parts.items() if own.any()}

@@ -14,7 +14,7 @@ from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo import Comparison
 from mmdls.zoo._folds import predictions_of
 
-_ENDPOINTS = {
+ENDPOINTS = {
     "os": "Overall survival",
     "dfs": "Disease-free survival",
     "pfs": "Progression-free survival",
@@ -41,10 +41,11 @@ class Study:
         n_resamples: int,
         random_state: Any,
         main: str | None,
+        tests: bool = False,
         labels: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.labels, self.folder = {**_ENDPOINTS, **(labels or {})}, folder
+        self.labels, self.folder, self.tests = {**ENDPOINTS, **(labels or {})}, folder, tests
         self.found = models if isinstance(models, Comparison) else None
         if isinstance(models, Comparison):
             folds = models.folds if folds is None else folds
@@ -78,6 +79,7 @@ class Study:
         predicted = dict.fromkeys(task for answers in self.predictions.values() for task in answers)
         self.tasks = check_target(y, list(predicted))
         self.centre, self.treatment = self._column(by, "by"), self._column(treatment, "treatment")
+        self.columns: dict[str, str] = {}  # behind the names of subgroups
         self.split, self.flow = self._column(split, "split"), flow
         self.groups = self._subgroups() if groups is None else align_rows(groups, X.index, "groups")
         folds = align_rows(folds, X.index, "folds")
@@ -92,9 +94,9 @@ class Study:
         }
         self.tables = {n: evaluation.evaluate_predictions(p, y, **self.options) for n, p in self.predictions.items()}
 
-    def label(self, name: Any) -> str:
-        """The readable name of a column, task, class or level."""
-        return self.labels.get(str(name), str(name))
+    def label(self, name: Any, column: str = "") -> str:
+        """The readable name of a column, task or class, or of a level of a column."""
+        return self.labels.get(f"{column}={name}", self.labels.get(str(name), str(name)))
 
     def _column(self, given: Any, name: str) -> pd.Series | None:
         if isinstance(given, str):
@@ -108,7 +110,9 @@ class Study:
             for table in (self.X, self.y):
                 fitting = [c for c in table.columns if any(p.startswith(word) for p in str(c).lower().split("_"))]
                 if fitting and word not in found:
-                    found[word] = table[fitting[0]].rename(str(fitting[0]).partition("_")[2] or fitting[0])
+                    column = str(fitting[0])
+                    name = self.labels.get(column, column.partition("_")[2] or column)
+                    found[word], self.columns[name] = table[fitting[0]].rename(name), column
         for name, values in (("treatment", self.treatment), ("centre", self.centre)):
             if values is not None:
                 found[name] = values.rename(name)

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import align_rows, cell_kind, find_tasks
+from mmdls.cohort._task import quartiles_text
+from mmdls.tables._group_tests import compare_groups, is_number
 
 __all__ = ["describe_cohort", "levels"]
 
@@ -19,6 +21,7 @@ def describe_cohort(
     columns: Sequence[str] | None = None,
     *,
     smd: bool = False,
+    tests: bool = False,
 ) -> pd.DataFrame:
     """Table 1: characteristics of the patients, missing values, follow-up.
 
@@ -34,12 +37,19 @@ def describe_cohort(
     smd : bool, default=False
         Add the standardised mean difference [1]_ of each column of ``X``, the largest between two groups of ``by``:
         of numbers in standard deviations, of categories by the distance of their shares [2]_; missing values left out.
+    tests : bool, default=False
+        Add columns ``p`` and ``test`` that compare the groups of ``by``, missing values left out: numbers by Mann and
+        Whitney's test, or Kruskal and Wallis's of more than two groups; categories and classes by chi-squared, by
+        Fisher's exact test of four cells of which one expects fewer than 5 patients, and by chi-squared over 9,999
+        permutations of a larger table with such a cell; endpoints by the log-rank test. They are not corrected for
+        their number, and say nothing of the size of a difference: see ``smd``.
 
     Returns
     -------
     pandas.DataFrame
         Text, indexed by variable and level: median [quartiles] of numbers, count (%) of categories, classes and
-        missing values, of all patients of the column, events and median follow-up (reverse Kaplan-Meier) of endpoints.
+        missing values, of all patients of the column; events, median with its interval
+        (:func:`mmdls.metrics.median_survival`) and median follow-up (reverse Kaplan-Meier) of endpoints.
 
     Raises
     ------
@@ -79,18 +89,23 @@ def describe_cohort(
             parts["missing"] = by.isna().to_numpy()
     table = pd.DataFrame({name: _description(X[list(columns)], y, rows) for name, rows in parts.items()})
     table = table.fillna("0 (0%)")
+    groups = [rows for name, rows in parts.items() if name not in ("all", "missing")]
+    first = {name: (name, level) for name, level in reversed(table.index)}
     if smd:
-        groups = [rows for name, rows in parts.items() if name not in ("all", "missing")]
         table["SMD"] = ""
         for name in columns:
-            first = next(row for row in table.index if row[0] == name)
-            table.loc[[first], "SMD"] = _difference(X[name], groups)
+            table.loc[[first[name]], "SMD"] = _difference(X[name], groups)
+    if tests:
+        table[["p", "test"]] = ""
+        outcomes = {task.name: task.outcome(y) for task in find_tasks(y).values()}
+        for name, values in {**X[list(columns)], **outcomes}.items():
+            table.loc[[first[name]], ["p", "test"]] = compare_groups(values, groups)
     return table
 
 
 def _difference(values: pd.Series, groups: list[np.ndarray]) -> str:
     """The largest standardised mean difference between two groups, as text; empty where it is not defined."""
-    number = _is_number(values)
+    number = is_number(values)
     columns = (
         values.astype(float).to_numpy()[:, None]
         if number
@@ -110,23 +125,15 @@ def _difference(values: pd.Series, groups: list[np.ndarray]) -> str:
     return "" if np.isnan(found).all() else f"{np.nanmax(found):.2f}"
 
 
-def _is_number(values: pd.Series) -> bool:
-    """Whether a column is described by its quartiles."""
-    return bool(pd.api.types.is_numeric_dtype(values) and values.nunique() > 2)
-
-
 def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Series:
     cells = {("patients", ""): f"{rows.sum()}"}
     for name in X.columns:
         whole, values = X[name], X.loc[rows, name]
-        if _is_number(whole):
-            low, middle, high = (
-                np.nanquantile(values.astype(float), [0.25, 0.5, 0.75]) if values.notna().any() else [np.nan] * 3
-            )
-            cells[name, "median [quartiles]"] = f"{middle:.3g} [{low:.3g}, {high:.3g}]"
+        if is_number(whole):
+            cells[name, "median [quartiles]"] = quartiles_text(values.dropna().to_numpy(dtype=np.float64))
         else:
             for level in levels(whole):
-                cells[name, str(level)] = _count((values == level).sum(), rows.sum())
+                cells[name, _readable(level)] = _count((values == level).sum(), rows.sum())
         if whole.isna().any():
             cells[name, "missing"] = _count(values.isna().sum(), rows.sum())
     # Endpoints stand last.
@@ -157,6 +164,13 @@ def levels(values: pd.Series) -> list[Any]:
     if isinstance(values.dtype, pd.CategoricalDtype):
         return list(values.cat.categories)
     return sorted(values.dropna().unique(), key=None if pd.api.types.is_numeric_dtype(values) else str)
+
+
+def _readable(level: Any) -> str:
+    """Yes and no for booleans, whole numbers without a point."""
+    if isinstance(level, bool | np.bool_):
+        return "yes" if level else "no"
+    return f"{level:g}" if isinstance(level, float) and level.is_integer() else str(level)
 
 
 def _count(n: int, of: int) -> str:

@@ -8,14 +8,12 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 
-from mmdls.cohort import align_rows, check_target
+from mmdls.cohort import Task, align_rows, check_target
 from mmdls.evaluation import evaluate_predictions
 from mmdls.evaluation._checks import check_names
 from mmdls.tables._cohort import levels
 
 __all__ = ["random_effects_summary", "subgroups"]
-
-_SUPPRESSED = "suppressed: fewer than {0} patients or {1} events"
 
 
 def subgroups(
@@ -41,8 +39,8 @@ def subgroups(
         Names as in the table of :func:`mmdls.evaluation.evaluate`; None means the main one of each kind of task:
         ``concordance_index`` of an endpoint, ``auc`` of a class task.
     min_patients, min_events : int, default=20 and 10
-        Smaller subgroups show neither values nor counts. For a class task, ``min_events`` is the smallest number of
-        patients in each class.
+        Smaller subgroups show neither values nor counts; their note is ``suppressed (n < 20)`` or similar. For a class
+        task, ``min_events`` is the smallest number of patients in each class.
     **options
         Passed to :func:`mmdls.evaluation.evaluate_predictions`.
 
@@ -91,9 +89,8 @@ def subgroups(
                 continue
             chosen = predicted.loc[predicted.index.isin(inside)]
             outcome = tasks[task].outcome(y.loc[chosen.index])
-            if tasks[task].known(outcome).sum() < min_patients or tasks[task].effective_size(outcome) < min_events:
+            if note := _too_few(tasks[task], outcome, min_patients, min_events):
                 shown = [name for name in metrics if name in given[task]]
-                note = _SUPPRESSED.format(min_patients, min_events)
                 rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in shown]
                 continue
             table = evaluate_predictions({task: chosen}, y, **options)
@@ -103,6 +100,16 @@ def subgroups(
             rows += [{"group": group, "level": level, **row} for row in table.to_dict("records")]
     columns = ["group", "level", "task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64", "n_events": "Int64"})
+
+
+def _too_few(task: Task, outcome: np.ndarray, min_patients: int, min_events: int) -> str:
+    """Why a subgroup is not shown; nothing, if it is large enough."""
+    if task.known(outcome).sum() < min_patients:
+        return f"suppressed (n < {min_patients})"
+    if task.effective_size(outcome) < min_events:
+        what = "events" if task.is_censored else "smallest class" if task.has_classes else "n"
+        return f"suppressed ({what} < {min_events})"
+    return ""
 
 
 def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:

@@ -172,12 +172,12 @@ class CompetingRisksTask(Task):
         """Events of every cause and the median follow-up by reverse Kaplan-Meier."""
         outcome = self.outcome(y)
         known = outcome[self.known(outcome)]
-        n = len(known)
+        n = len(y)  # with the unknown ones, whose row is of the same whole
         rows = {
             f"events of cause {cause}": f"{size} ({size / n:.0%})" if n else "0"
             for cause, size in self._sizes(known).items()
         }
-        follow_up = metrics.median_follow_up(known["cause"] > 0, known["time"]) if n else np.nan
+        follow_up = metrics.median_follow_up(known["cause"] > 0, known["time"]) if len(known) else np.nan
         return {**rows, "median follow-up, months": "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}"}
 
     def _sizes(self, outcome: np.ndarray) -> dict[int, int]:
@@ -285,7 +285,6 @@ class CompetingRisksTask(Task):
                 "cumulative_incidence",
                 (outcome["cause"], outcome["time"], curves),
                 f"{caption}, and mean prediction of {model}." if curves else f"{caption}.",
-                size=(6, 5.2),
             )
             if not curves:
                 return

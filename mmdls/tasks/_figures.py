@@ -9,8 +9,6 @@ import pandas as pd
 
 __all__ = ["Figure", "FigureSettings", "class_figures", "survival_figures"]
 
-_SQUARE = (4.8, 4.8)
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -24,8 +22,8 @@ class Figure:
     caption : str
     options : mapping of str to object, default={}
         Arguments given by name, without ``ax``.
-    size : (float, float), default=(5.5, 4.5)
-        Inches.
+    size : (float, float), default=None
+        Inches, at text of 10 points; it is printed at 7. None means that of the function.
 
     Examples
     --------
@@ -37,7 +35,7 @@ class Figure:
     arguments: tuple[Any, ...]
     caption: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    size: tuple[float, float] = (5.5, 4.5)
+    size: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ def class_figures(
         score = {model: table.iloc[:, position[model]].to_numpy() for model, table in predictions.items()}
         title = f"{settings.label(name)}: {settings.label(label)} against the rest"
         for function, what in (("roc", "ROC"), ("precision_recall", "precision and recall")):
-            yield Figure(function, (is_class, score), f"{title}, {what}.", settings.bootstrap, _SQUARE)
-        yield Figure("calibration", (is_class, score), f"{title}, calibration.", size=_SQUARE)
+            yield Figure(function, (is_class, score), f"{title}, {what}.", settings.bootstrap)
+        yield Figure("calibration", (is_class, score), f"{title}, calibration.")
 
 
 def survival_figures(
@@ -117,10 +115,9 @@ def survival_figures(
                 (event[has_group], time[has_group], groups),
                 f"{shown} by risk groups of {model}; cut-points learned in training.",
                 {"labels": labels, **axis},
-                (6, 5.2),
             )
     if not any("group" in table.columns for table in predictions.values()):
-        yield Figure("kaplan_meier", (event, time), f"{shown}, Kaplan-Meier.", axis, (6, 5.2))
+        yield Figure("kaplan_meier", (event, time), f"{shown}, Kaplan-Meier.", axis)
     risk = {model: table["risk"].to_numpy() for model, table in predictions.items()}
     last = min(max(settings.horizons, default=60.0), float(time.max()) * 0.98)
     yield Figure(
@@ -146,8 +143,8 @@ def survival_figures(
             yield Figure(
                 "survival_calibration",
                 (event, time, at, h),
-                f"Calibration at {h:g} months: smooth curve, and Kaplan-Meier in fifths of predicted risk.",
-                size=_SQUARE,
+                f"Calibration at {h:g} months: smooth curve with band; Kaplan-Meier in fifths of predicted risk.",
+                {**settings.bootstrap, "n_resamples": min(settings.n_resamples, 200)},
             )
             yield Figure(
                 "decision_curve",

@@ -114,7 +114,7 @@ class RegressionTask(Task):
         """Observed against predicted values."""
         values = {model: table["value"].to_numpy() for model, table in predictions.items()}
         caption = f"{settings.label(self.name)}, observed against predicted, with R2."
-        yield Figure("predicted_observed", (outcome, values), caption, settings.bootstrap, (4.8, 4.8))
+        yield Figure("predicted_observed", (outcome, values), caption, settings.bootstrap)
 
     def association(self, outcome: np.ndarray, scores: Sequence[pd.DataFrame]) -> tuple[float, np.ndarray]:
         """Linear regression on the predicted values."""

@@ -10,6 +10,7 @@ import pandas as pd
 from mmdls.cohort import Task
 from mmdls.cohort._endpoints import endpoint_numbers, warn_if_implausible
 from mmdls.metrics import concordance_index, median_follow_up, tied_times
+from mmdls.metrics._censoring import median_text
 from mmdls.registry import survival_heads, tasks
 from mmdls.tasks._association import cox_association
 from mmdls.tasks._case import Case, Settings, Statistic
@@ -148,13 +149,14 @@ class SurvivalTask(Task):
         return f"{super().count(outcome)}, {int(outcome['event'].sum())} events"
 
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
-        """Events and the median follow-up by reverse Kaplan-Meier."""
+        """Events, the median with its 95 % interval, and the median follow-up by reverse Kaplan-Meier."""
         outcome = self.outcome(y)
         known = outcome[self.known(outcome)]
-        n_events, n = int(known["event"].sum()), len(known)
-        follow_up = median_follow_up(known["event"], known["time"]) if n else np.nan
+        n_events, n = int(known["event"].sum()), len(y)  # with the unknown ones, whose row is of the same whole
+        follow_up = median_follow_up(known["event"], known["time"]) if len(known) else np.nan
         return {
             "events": f"{n_events} ({n_events / n:.0%})" if n else "0",
+            "median, months [95 % interval]": median_text(known["event"], known["time"]) if len(known) else "",
             "median follow-up, months": "not reached" if np.isnan(follow_up) else f"{follow_up:.1f}",
         }
 

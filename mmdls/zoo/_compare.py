@@ -15,6 +15,7 @@ from mmdls.cohort import Task, align_rows, check_cohort, check_features, find_ta
 from mmdls.evaluation import compare_predictions, evaluate_predictions
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
+from mmdls.metrics._comparison import p_text
 from mmdls.registry import models as registered
 from mmdls.zoo._catalogue import create
 from mmdls.zoo._folds import Fit, aligned_groups, fit_fold, for_all_tasks, kinds_of, splits_of, splitter_of
@@ -95,7 +96,7 @@ class Comparison:
             if key in against.index:
                 other = against.loc[key]
                 new = {"difference": _cell(other["difference"], other["low"], other["high"], "+")}
-                new["p (Holm)"] = "" if np.isnan(other["p_holm"]) else f"{other['p_holm']:.3f}"
+                new["p (Holm)"] = p_text(other["p_holm"])
             rows.append({"task": row["task"], "model": row["model"], "metric": row["metric"], "value": value, **new})
         columns = ["task", "model", "metric", "value", "difference", "p (Holm)"]
         table = pd.DataFrame(rows, columns=columns)
