@@ -11,7 +11,7 @@ import argparse
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -56,8 +56,10 @@ from mmdls.datasets import load_cohort, make_nsclc_cohort
 from mmdls.registry import models as registered
 
 
-def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Settings]:
-    """The cohort: features, outcomes, centres, the truth if it is known, and what its images allow."""
+def load(
+    options: argparse.Namespace,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series | None, Any, Mapping[str, str], Settings]:
+    """The cohort: features, outcomes, centres, the truth and readable names if known, and what its images allow."""
     settings, truth = Settings(options.trials, options.epochs, options.seed), None
     if options.cohort == "simulated":
         cohort = make_nsclc_cohort(
@@ -74,7 +76,8 @@ def load(options: argparse.Namespace) -> tuple[pd.DataFrame, pd.DataFrame, pd.Se
         cohort, settings = load_r01(drop_invalid=True), replace(settings, image_size=64)
     else:
         cohort, settings = load_cohort(options.cohort), replace(settings, image_size=64, max_slices=16)
-    return _without_masks(cohort.data), cohort.target, cohort.groups, truth, settings
+    labels = cohort.get("labels", {})
+    return _without_masks(cohort.data), cohort.target, cohort.groups, truth, labels, settings
 
 
 def divide(
@@ -194,7 +197,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--share", type=_share, metavar="I/N", help="do the I-th of N shares of the fits, no tables")
     parser.add_argument("--out", type=Path, default=None, help="where everything goes (default: results/<run>)")
     parser.add_argument("--fresh", action="store_true", help="replace what --out holds")
-    parser.add_argument("--report", action="store_true", help="write report.html with every metric and figure")
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write report.html with every metric and figure (default: yes)",
+    )
     simulated = parser.add_argument_group("simulated cohort")
     simulated.add_argument("--patients", type=int, default=450)
     simulated.add_argument("--image-signal", type=float, default=1.0, help="0: the images know nothing")
@@ -205,7 +213,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error("--fresh would delete what other shares have done; delete the folder once, before them.")
 
     start = time.perf_counter()
-    X, y, centres, oracle, settings = load(options)
+    X, y, centres, oracle, labels, settings = load(options)
     X, y, splits = divide(options, X, y, centres)
     X, y = count_as_known(options.known, X, y)
 
@@ -274,12 +282,14 @@ def main(argv: list[str] | None = None) -> None:
     if endpoints:
         draw(compared, y, endpoints[-1], out / "kaplan_meier.png")
         written.append("kaplan_meier.png")
-    if options.report:
-        write_report(answers, X, y, identity, out / "report.html")
+    if options.report and compared:
+        write_report(compared, X, y, identity, out / "report.html", labels)
         written.append("report.html")
     minutes = (time.perf_counter() - start) / 60
     finish(out, minutes)
     print(f"\n{minutes:.1f} minutes. In {out}/ are {', '.join(written)}.")
+    if "report.html" in written:
+        print(f"Open in a browser: {(out / 'report.html').absolute()}")
 
 
 if __name__ == "__main__":

@@ -370,7 +370,15 @@ def survival_scores(
     return row["value"], row["low"], row["high"]
 
 
-def write_report(answers: Answers, X: pd.DataFrame, y: pd.DataFrame, identity: dict[str, Any], path: Path) -> None:
+def write_report(
+    answers: Answers,
+    X: pd.DataFrame,
+    y: pd.DataFrame,
+    identity: Mapping[str, Any],
+    path: Path,
+    labels: Mapping[str, str] | None = None,
+) -> None:
+    """One HTML file of what was predicted; nothing is fitted. Of several repeats it shows the first."""
     tasks = find_tasks(y)
     models, folds = {}, None
     for name, tables in answers.items():
@@ -380,4 +388,5 @@ def write_report(answers: Answers, X: pd.DataFrame, y: pd.DataFrame, identity: d
                 first = table[table["repeat"] == 0]
                 groups = pd.Categorical.from_codes(first["group"], ["low", "middle", "high"], ordered=True)
                 models[name][task]["group"] = groups
-    report(models, X, y, path, settings=identity, folds=folds, title="Clinical, imaging and multimodal models")
+    options = {"settings": identity, "labels": labels, "horizons": (36,), "n_resamples": 100}
+    report(models, X, y, path, folds=folds, title="Clinical, imaging and multimodal models", **options)

@@ -229,7 +229,7 @@ def test_it_describes_patients():
     task = find_tasks(y)["death"]
     sizes = y["death_cause"].value_counts()
     rows = task.describe(y)
-    assert rows["events of cause 2"] == f"{sizes[2]} ({sizes[2] / 26:.0%})" and "median follow-up, months" in rows
+    assert rows["events of cause 2"] == f"{sizes[2]} ({sizes[2] / 30:.0%})" and "median follow-up, months" in rows
     assert f"{sizes[1]} events of cause 1" in task.count(task.outcome(y))
     assert task.effective_size(task.outcome(y)) == min(sizes[1], sizes[2])
 

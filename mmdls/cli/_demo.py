@@ -30,9 +30,11 @@ def demo(report: Path, patients: int, models: tuple[str, ...], seed: int, quiet:
     No patient exists, and no number says anything about real ones.
     """
     claim(report, force)
-    X, y = mmdls.datasets.make_nsclc_cohort(patients, n_slices=1, image_size=16, return_X_y=True, random_state=seed)
+    cohort = mmdls.datasets.make_nsclc_cohort(patients, n_slices=1, image_size=16, random_state=seed)
+    X, y, labels = cohort.data, cohort.target, cohort.labels
     found = mmdls.compare_models(list(models), X, y, cv=3, random_state=seed, verbose=0 if quiet else 1)
     click.echo(str(found))
-    mmdls.report.report(found, X, y, report, title="Simulated patients", n_resamples=200, random_state=seed)
+    options = {"labels": labels, "n_resamples": 200, "random_state": seed}
+    mmdls.report.report(found, X, y, report, title="Simulated patients", **options)
     write_manifest(report, {})
     click.echo(f"Open in a browser: {report.absolute()}")

@@ -27,6 +27,25 @@ no model may use. Nothing here is evidence about real patients: it shows how clo
 """
 
 
+_LABELS = {
+    "clinical_age": "Age, years",
+    "clinical_sex": "Sex",
+    "clinical_smoking_status": "Smoking",
+    "clinical_smoking_duration": "Smoked for, years",
+    "clinical_smoking_cessation": "Stopped smoking, years ago",
+    "clinical_diameter": "Diameter of the lesion, cm",
+    "pet_suvmax": "SUVmax",
+    "pet_suvmean": "SUVmean",
+    "pet_suvpeak": "SUVpeak",
+    "pet_tlg": "Total lesion glycolysis, SUV x mL",
+    "pet_mtv": "Metabolic tumour volume, mL",
+    "centre": "Centre",
+    "treatment": "Treatment",
+    "subtype": "Subtype",
+    "stage": "Stage",
+}
+
+
 def make_nsclc_cohort(
     n_patients: int = 500,
     *,
@@ -102,6 +121,8 @@ def make_nsclc_cohort(
             tables (the slices add to the subtype's).
         radiomics_names : tuple of str
             What the first radiomics columns are.
+        labels : dict of str to str
+            Readable names of columns and outcomes, with units, for :func:`mmdls.report.report`.
         DESCR : str
             What the tables hold.
 
@@ -173,7 +194,8 @@ def make_nsclc_cohort(
         cohort = load_cohort(folder)
     if return_X_y:
         return cohort.data, cohort.target
-    cohort.update(truth=truth, radiomics_names=MEASURED[:n_radiomics], DESCR=_DESCR.format(n_patients=n_patients))
+    names = {"radiomics_names": MEASURED[:n_radiomics], "labels": dict(_LABELS)}
+    cohort.update(truth=truth, DESCR=_DESCR.format(n_patients=n_patients), **names)
     return cohort
 
 
