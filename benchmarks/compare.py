@@ -282,7 +282,7 @@ def main(argv: list[str] | None = None) -> None:
     if endpoints:
         draw(compared, y, endpoints[-1], out / "kaplan_meier.png")
         written.append("kaplan_meier.png")
-    if options.report and compared:
+    if options.report and compared and not unfinished(names, splits, out):
         write_report(compared, X, y, identity, out / "report.html", labels)
         written.append("report.html")
     minutes = (time.perf_counter() - start) / 60

@@ -297,7 +297,7 @@ def test_an_external_centre_is_never_trained_on(cohort):
         job.divide(options, cohort.data, cohort.target, cohort.groups)
 
 
-QUICKEST = ["--patients", "60", "--trials", "1", "--folds", "2", "--workers", "1", "--no-controls"]
+QUICKEST = ["--patients", "60", "--trials", "1", "--folds", "2", "--workers", "1", "--no-controls", "--no-report"]
 
 
 def test_shares_are_together_the_whole_run(tmp_path, capsys):
@@ -527,7 +527,7 @@ def test_a_killed_run_goes_on_to_the_same_table(tmp_path):
 def test_a_folder_of_patients_runs_to_the_end(tmp_path, capsys):
     make_nsclc_cohort(60, n_slices=(1, 3), image_size=24, missing=0.1, folder=tmp_path / "cohort", random_state=1)
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
-    job.main(["--cohort", str(tmp_path / "cohort"), *options])
+    job.main(["--cohort", str(tmp_path / "cohort"), "--no-report", *options])
     printed = capsys.readouterr().out
     assert "60 patients" in printed and "mmdls" in printed and "oracle" not in printed
     assert all(f"\n{control} " in printed for control in job.controls.NAMES)  # run with every benchmark
@@ -564,6 +564,7 @@ def numbers_and_causes(n=60):
 def test_a_cohort_of_numbers_and_competing_risks_runs_to_the_end(tmp_path, capsys):
     numbers_and_causes().to_csv(tmp_path / "clinical.csv", index=False)
     options = ["--cohort", str(tmp_path), "--epochs", "3", "--trials", "1", "--folds", "2", "--workers", "1"]
+    options += ["--no-report"]
     job.main([*options, "--models", "clinical_network,tables_network", "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "Wolbers' C, cause 1" in printed and "R²" in printed and "against clinical_network" in printed
@@ -589,7 +590,7 @@ def test_images_endpoints_numbers_and_competing_risks_run_to_the_end(tmp_path, c
     outcomes = numbers_and_causes()[["fev_value", "death_time", "death_cause"]]
     pd.read_csv(path).join(outcomes).to_csv(path, index=False)
     options = ["--epochs", "1", "--trials", "1", "--folds", "2", "--workers", "1", "--out", str(tmp_path / "out")]
-    job.main(["--cohort", str(tmp_path / "cohort"), "--report", *options])
+    job.main(["--cohort", str(tmp_path / "cohort"), *options])
     printed = capsys.readouterr().out
     assert "clinical_linear (clinical_network stands in)" in printed and "mmdls" in printed
     assert all(f"\n{control} " in printed for control in job.controls.NAMES)
@@ -603,7 +604,7 @@ def test_images_endpoints_numbers_and_competing_risks_run_to_the_end(tmp_path, c
 def test_a_model_that_does_not_answer_every_task_is_refused_before_any_fit(small, tmp_path, monkeypatch):
     X, y = small
     y = y.assign(fev_value=np.arange(len(y), dtype=float))
-    monkeypatch.setattr(job, "load", lambda options: (X, y, None, None, QUICK))
+    monkeypatch.setattr(job, "load", lambda options: (X, y, None, None, {}, QUICK))
     monkeypatch.setattr(job, "run", lambda *_: pytest.fail("a model was fitted"))
     options = ["--no-controls", "--folds", "2", "--out", str(tmp_path / "out")]
     message = (
@@ -643,9 +644,11 @@ def test_each_centre_is_left_out_and_the_report_is_written(tmp_path, capsys):
         "--models",
         "clinical_linear,pet_linear",
     ]
-    job.main([*options, "--design", "centres", "--centre-shift", "1", "--report", "--out", str(tmp_path)])
+    job.main([*options, "--design", "centres", "--centre-shift", "1", "--out", str(tmp_path)])
     folds = pd.read_csv(tmp_path / "predictions.csv", index_col="patient")["fold"]
     assert len(folds) == 80 and set(folds) == {f"without-{centre}" for centre in "ABCDE"}
     report = (tmp_path / "report.html").read_text()
     assert "pet_linear" in report and "clinical_linear" in report
-    assert "report.html" in capsys.readouterr().out
+    assert report.count("<th>Age, years, median [quartiles]</th>") == 1  # readable names of the simulated cohort
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last == f"Open in a browser: {tmp_path / 'report.html'}"

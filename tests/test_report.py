@@ -194,7 +194,7 @@ def test_predictions_of_folds_are_compared_inside_folds():
     shifted = pd.Series(-y["os_time"] + 1000 * folds)
     inside = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20, folds=folds)
     pooled = report({"a": {"os": shifted}}, X, y, horizons=(), n_resamples=20)
-    assert "1.000 [1.000, 1.000]" in inside and "1.000 [1.000, 1.000]" not in pooled
+    assert "1.000 [1.000,&nbsp;1.000]" in inside and "1.000 [1.000,&nbsp;1.000]" not in pooled
 
 
 def test_texts_of_patients_are_texts():

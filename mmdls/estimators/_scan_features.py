@@ -152,4 +152,5 @@ def _measured(features: ScanFeatures, patient: Any, image_cell: Any, mask_cell: 
         mask = as_mask(mask_cell, image, image_cell, patient=patient, **how).array
         return (features._measure(image, mask), "") if mask.any() else (nothing, "the mask is empty")
     except _OF_ONE_PATIENT as error:
-        return nothing, f"{type(error).__name__}: {error}"
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error  # which would be quoted
+        return nothing, str(said) or type(error).__name__

@@ -18,6 +18,7 @@ from mmdls.plotting._classification import check_classes
 
 __all__ = ["calibration", "survival_calibration"]
 
+_POINTS = 101  # of a curve at most, so that files of large cohorts stay small
 _SPIKES = 0.09  # height of the row of spikes, as a fraction of the axis
 
 
@@ -154,6 +155,7 @@ def _curve(ax: Any, name: str, predicted: np.ndarray, observed: np.ndarray, low:
     ax.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
     order = np.argsort(predicted, kind="stable")
     inner = order[int(0.01 * len(order)) : len(order) - int(0.01 * len(order))]
+    inner = inner[np.unique(np.linspace(0, len(inner) - 1, _POINTS).astype(int))]
     ax.fill_between(predicted[inner], low[inner], high[inner], color=PALETTE[0], alpha=0.18, linewidth=0)
     ax.plot(predicted[inner], observed[inner], label=name, color=PALETTE[0], linewidth=1.8 * scale())
     counts, edges = np.histogram(predicted, bins=50, range=(0, 1))

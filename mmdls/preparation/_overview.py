@@ -56,12 +56,16 @@ def _row(patient: str, row: pd.Series, numbers: list[str], has_picture: bool) ->
     name = f'<a href="#{_text(_anchor(patient))}">{_text(patient)}</a>' if has_picture else _text(patient)
     status = str(row["status"])
     cells = "".join(
-        f'<td class="number">{"" if pd.isna(row[column]) else format(row[column], ".4g")}</td>' for column in numbers
+        f'<td class="number">{"" if pd.isna(row[column]) else _number(row[column])}</td>' for column in numbers
     )
     return (
         f'<tr><td>{name}</td><td class="{status.split()[0]}">{_text(status)}</td>{cells}<td>{_text(row["reason"])}</td>'
         f"<td>{_text(row['notes'])}</td></tr>"
     )
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _anchor(patient: str) -> str:

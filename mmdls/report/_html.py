@@ -17,6 +17,8 @@ from mmdls.metrics._comparison import p_text
 from mmdls.plotting._axes import WIDTH, scale
 
 _COLUMNS = 175 / 85  # both columns of a journal, in widths of one
+_INTERVAL = re.compile(r"\[([-+\d.]+), ([-+\d.]+|not reached)\]")
+_ONE_PAGE = 45  # rows of a table in print
 LEVEL = "\u200b"  # before the name of a row that belongs to the one above
 OPEN = "OPEN: for the author"
 _NAMES = {
@@ -86,9 +88,13 @@ def _keep(figure: Any, caption: str, svg: bytes, folder: Path) -> None:
 
 
 def html_table(table: pd.DataFrame, index: bool = False) -> str:
+    """A table without its empty columns, whose intervals stay in one line."""
+    table = table.loc[:, ~table.map(lambda value: isinstance(value, str) and not value).all() | table.empty]
     shown = table.to_html(index=index, border=0, escape=True, na_rep="")
     shown = shown.replace(f"<th>{LEVEL}", '<th class="level">').replace(OPEN, f'<span class="open">{OPEN}</span>')
-    return f'<div class="wide">{shown}</div>'
+    shown = _INTERVAL.sub(r"[\1,&nbsp;\2]", shown)
+    long = " long" if len(table) > _ONE_PAGE else ""
+    return f'<div class="wide{long}">{shown}</div>'
 
 
 def html_list(notes: list[str]) -> str:
@@ -148,10 +154,10 @@ figcaption, .notes { font-size: 12.5px; color: #4a5562; }
 @page { size: A4; margin: 15mm; }
 @media print {
   body { max-width: none; padding: 0; font-size: 11pt; } .wide { overflow: visible; } table { font-size: 8pt; }
-  th, td { padding-right: 8px; overflow-wrap: break-word; } thead th { white-space: normal; }
+  th, td { padding: 1.5px 8px 1.5px 0; overflow-wrap: break-word; } thead th { white-space: normal; }
   #settings--versions--data td, #model-card td { overflow-wrap: anywhere; }
-  thead { display: table-header-group; } table, tr, figure, .flow { break-inside: avoid; }
-  h2, h3 { break-after: avoid; }
+  thead { display: table-header-group; } table, tr, figure, .flow, p { break-inside: avoid; }
+  .long table { break-inside: auto; } h2, h3, h2 + p, h3 + p, p + p { break-after: avoid; }
   .figures { grid-template-columns: 1fr 1fr; gap: 12px; }
 }
 """

@@ -75,7 +75,9 @@ def performance(study: Study) -> str:
         for name, table in study.tables.items():
             for row in table[table["task"] == task].to_dict("records"):
                 key = (metric_name(row["metric"]), "" if np.isnan(row["horizon"]) else f"{row['horizon']:g}")
-                rows.setdefault(key, {})[name] = cell(row["value"], row["low"], row["high"])
+                is_p = row["metric"].endswith("_p") and not np.isnan(row["value"])
+                text_of = p_value(row["value"]) if is_p else cell(row["value"], row["low"], row["high"])
+                rows.setdefault(key, {})[name] = text_of
                 if row["note"]:
                     notes.append(f"{name}, {' '.join(key).strip()}: {row['note']}")
         empty = dict.fromkeys(study.names, "")
