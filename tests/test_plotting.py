@@ -137,6 +137,17 @@ def test_legends_cover_neither_data_nor_texts(name, journal, data):
     assert boxes or name in ("forest", "calibration", "survival_calibration")
 
 
+@pytest.mark.parametrize("name", ["roc", "precision_recall", "predicted_observed"])
+def test_the_legend_of_many_models_is_whole(name):
+    rng = np.random.default_rng(0)
+    scores = {f"model {k}": rng.random(60) for k in range(12)}
+    for style in (nullcontext(), plotting.journal_style()):
+        with style:
+            ax = getattr(plotting, name)(rng.integers(0, 2, 60), scores, n_resamples=0)
+            ax.figure.savefig("/dev/null", format="png")
+        assert ax.get_legend().get_window_extent().y0 > 0
+
+
 @pytest.mark.parametrize("name", FIGURES)
 def test_figures_fit_the_columns_of_a_journal(name, data):
     with plotting.journal_style():

@@ -30,11 +30,11 @@ __all__ = [
 WIDTH = 4.78
 _PANEL = 3.28  # three of them are 175 mm in print: both columns
 ROW = 1.1  # of a table below the axes, in the size of the text
-_LINE = 1.4  # lines of a legend, in its font size
+_LINE = 1.5  # of a legend, in its font size
 
 # Okabe M, Ito K. Color universal design, 2008; without its yellow.
 PALETTE = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-_DASHES = ("-", (0, (6, 2)), (0, (2, 1)), "-.")
+_DASHES = ("-", (0, (6, 2)), (0, (2, 1)), "-.", (0, (10, 2)), (0, (1, 1)), (0, (6, 1, 1, 1, 1, 1)))
 
 
 def journal_style() -> AbstractContextManager[None]:
@@ -114,6 +114,7 @@ def legend_below(
         handles, texts = ax.get_legend_handles_labels()
     if not any(texts):
         return
+    ax.set_anchor("N")  # square axes stay at the top, and leave the rest to the legend
     points = 10 * scale()
     place = ax.transAxes + ScaledTranslation(
         indent * points / 72, -(3.7 + ROW * rows) * points / 72, ax.figure.dpi_scale_trans
@@ -126,11 +127,12 @@ def legend_below(
         bbox_transform=place,
         borderaxespad=0,
         borderpad=0,
-        labelspacing=_LINE - 1,
+        labelspacing=0.4,
         fontsize="small",
         title_fontsize="small",
         alignment="left",
         frameon=False,
+        handlelength=3,
         **options,
     )
 
@@ -162,8 +164,8 @@ def joined(values: Any, reference: Any, name: str) -> Any:
 def style() -> Iterator[dict[str, Any]]:
     """A line style for each model; dashes distinguish models in print without colour."""
     for k in count():
-        # Seven colours and four dashes: 28 styles. In grey the dashes remain.
-        yield {"color": PALETTE[k % len(PALETTE)], "linestyle": _DASHES[k % len(_DASHES)], "linewidth": 1.8 * scale()}
+        dashes = _DASHES[(k + k // len(PALETTE)) % len(_DASHES)]
+        yield {"color": PALETTE[k % len(PALETTE)], "linestyle": dashes, "linewidth": 1.8 * scale()}
 
 
 def interval_text(value: float, low: float = np.nan, high: float = np.nan) -> str:

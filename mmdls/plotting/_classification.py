@@ -89,7 +89,7 @@ def precision_recall(
     'Positive predictive value'
     """
     y_true, models = check_classes(y_true, y_proba)
-    ax = axes(ax, (WIDTH, WIDTH), len(models))
+    ax = axes(ax, (WIDTH, WIDTH), len(models) + 1)
     weights = metrics.bootstrap_weights(len(y_true), n_resamples, random_state=random_state)
     for (name, score), look in zip(models, style(), strict=False):
         precision, recall, _ = precision_recall_curve(y_true, score)

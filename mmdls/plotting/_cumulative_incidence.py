@@ -93,7 +93,7 @@ def cumulative_incidence(
     ax.set_xticks(time_ticks(end))
     finish(ax)
     if at_risk:
-        numbers_at_risk(ax, [("", "black", months)])
+        numbers_at_risk(ax, [("", months)])
     legend_below(ax, rows=1.5 * at_risk)
     return ax
 

@@ -99,7 +99,7 @@ def kaplan_meier(
         own = event[group == member], time[group == member]
         _curve(ax, *own, look, name, interval, confidence_level)
         medians.append(median_text(*own, confidence_level))
-        rows.append((name, look["color"], own[1]))
+        rows.append((name, own[1]))
     ax.set(
         xlim=(0, time.max() * 1.02 or 1),
         ylim=(0, 1.03),
@@ -121,7 +121,7 @@ def kaplan_meier(
     else:
         texts = [f"median in months {medians[0]}"]
     if at_risk:
-        numbers_at_risk(ax, rows if len(order) > 1 else [("", *rows[0][1:])])
+        numbers_at_risk(ax, rows if len(order) > 1 else [("", rows[0][1])])
     rows_above = len(order) + (len(order) > 1) + 0.4 if at_risk else 0
     legend_below(ax, handles, texts, rows_above, indent=-3.5, title=title)
     return ax
@@ -177,7 +177,7 @@ def _ratio_texts(
     return ["reference", *texts]
 
 
-def numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
+def numbers_at_risk(ax: Any, rows: list[tuple[str, np.ndarray]]) -> None:
     """A table under the x axis, in points so that it neither overlaps the labels nor is cut off."""
     points = 10 * scale()
     line, top, left = ROW * points, 3.7 * points, 1.8 * points
@@ -189,9 +189,9 @@ def numbers_at_risk(ax: Any, rows: list[tuple[str, str, np.ndarray]]) -> None:
         "annotation_clip": False,
     }
     ax.annotate("At risk", (0, 0), (-left, -top), ha="right", fontweight="bold", **options)
-    for k, (name, colour, time) in enumerate(rows, start=bool(rows[0][0])):
+    for k, (name, time) in enumerate(rows, start=bool(rows[0][0])):
         y = -top - k * line
         if name:
-            ax.annotate(name, (0, 0), (-left, y), ha="right", color=colour, **options)
+            ax.annotate(name, (0, 0), (-left, y), ha="right", **options)
         for tick in ax.get_xticks():
-            ax.annotate(str(int((time >= tick).sum())), (tick, 0), (0, y), ha="center", color=colour, **options)
+            ax.annotate(str(int((time >= tick).sum())), (tick, 0), (0, y), ha="center", **options)
