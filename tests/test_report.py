@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from mmdls import OptunaSearch, metrics
 from mmdls.estimators import ClinicalCox
+from mmdls.metrics._censoring import median_text
 from mmdls.report import data_hash, image_hash, report
 from mmdls.report._tripod import ITEMS
 from mmdls.tasks import Figure, RegressionTask
@@ -377,3 +378,37 @@ def test_a_difference_says_which_model_is_better_and_small_groups_are_suppressed
     (auc,) = [row for row in table.split("<tr>") if "<td>AUC</td>" in row]
     assert "<td>all</td>" in auc
     assert "<td>suppressed (n &lt; 20)</td>" in text
+    same = report({"a": models["all"], "b": models["all"]}, X, y, n_resamples=20, horizons=())
+    assert "<td>neither</td>" in same and "<td>unclear</td>" in same and "<td>better</td>" not in same
+    assert "<th>Months</th>" not in same  # without a horizon the column would be empty
+
+
+def test_table_one_is_grouped_by_variable_with_tests_on_request_and_levels_have_names():
+    models, X, y = make_study()
+    labels = {"clinical_sex": "Sex", "clinical_sex=f": "Female", "centre=A": "Aachen", "clinical_age": "Age, years"}
+    options = {"labels": labels, "n_resamples": 5, "horizons": ()}
+    text = report({"all": models["all"]}, X, y, tests=True, **options)
+    table = text.partition("Characteristics</h3>")[2].partition("</table>")[0]
+    rows = re.findall("<tr>(.*?)</tr>", table, flags=re.S)
+    cells = [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.S) for row in rows[1:]]
+    named = {row[0]: row[1:] for row in cells}
+    assert "<th>Aachen</th>" in table and named["Age, years, median [quartiles]"][-1] == "Mann-Whitney"
+    assert named["Sex"][:3] == ["", "", ""] and named["Sex"][-1] == "chi-squared" and named["Female"][-1] == ""
+    assert named["Overall survival"][-1] == "log-rank" and '<th class="level">Female</th>' in table
+    plain = report({"all": models["all"]}, X, y, **options)
+    assert "Mann-Whitney" not in plain
+
+
+def test_risk_groups_have_medians_and_figures_the_width_of_a_column(tmp_path):
+    models, X, y = make_study()
+    text = report(models, X, y, n_resamples=5, horizons=(36,), figures=tmp_path / "figures")
+    hazards = text.partition("<h2>Hazard ratios and treatment</h2>")[2].partition("</table>")[0]
+    low = (models["all"]["os"]["group"] == "low").to_numpy()
+    shown = median_text(y["os_event"].to_numpy(bool)[low], y["os_time"].to_numpy()[low])
+    assert "<th>Median, months</th>" in hazards and shown in hazards.replace("&nbsp;", " ")
+    sizes = {path.name: re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", path.read_bytes()) for path in tmp_path.rglob("*.pdf")}
+    widths = {name: float(found[1]) / 72 * 25.4 for name, found in sizes.items()}
+    assert {round(width) for name, width in widths.items() if "calibration" not in name and "centres" not in name} == {
+        85
+    }
+    assert max(widths.values()) < 175.5 and len(widths) > 8

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 
-__all__ = ["Task", "quartiles_text"]
+__all__ = ["Task", "decimals_of", "quartiles_text"]
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class Task:
         """What a table of characteristics says of some patients, by row of the table."""
         outcome = self.outcome(y)
         values = outcome[self.known(outcome)]
-        return {"median [quartiles]": quartiles_text(values)}
+        return {"median [quartiles]": quartiles_text(values, decimals_of(values))}
 
     # -- learning -----------------------------------------------------------------------------------------------------
 
@@ -403,12 +403,18 @@ class Task:
         return None
 
 
-def quartiles_text(values: np.ndarray) -> str:
-    """Median and quartiles with as many decimals as make three digits of the largest; of whole numbers none."""
+def decimals_of(values: np.ndarray) -> int:
+    """How many decimals make three digits of a typical number, and not more than the numbers have."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)])
+    if not len(sizes):
+        return 0
+    wanted = max(0, 2 - int(np.floor(np.log10(np.median(sizes)))))
+    return next((n for n in range(wanted) if np.allclose(sizes, np.round(sizes, n), rtol=1e-9)), wanted)
+
+
+def quartiles_text(values: np.ndarray, decimals: int) -> str:
+    """Median and quartiles, ``65.7 [59.0, 71.3]``."""
     if not len(values):
         return ""
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    largest = max(abs(low), abs(middle), abs(high))
-    whole = all(float(value).is_integer() for value in (low, middle, high))
-    decimals = 0 if whole or not largest else max(0, 2 - int(np.floor(np.log10(largest))))
-    return f"{middle:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+    low, middle, high = (f"{value:.{decimals}f}" for value in np.quantile(values, [0.25, 0.5, 0.75]))
+    return f"{middle} [{low}, {high}]"

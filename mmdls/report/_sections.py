@@ -1,6 +1,7 @@
 """The sections with results: cohort, performance, comparison, subgroups, hazard ratios."""
 
 import html
+import re
 from functools import partial
 from typing import Any
 
@@ -148,15 +149,19 @@ def comparison(study: Study) -> str:
 
 
 def _better(study: Study, row: dict[str, Any], name: str) -> str:
-    """The model in whose favour a difference speaks; neither, where its interval holds 0."""
-    return {"": "", "better": name, "worse": study.names[0]}[_direction(study, row, row["difference"])]
+    """The model in whose favour a difference speaks."""
+    direction = _direction(study, row, row["difference"])
+    return {"better": name, "worse": study.names[0], "unclear": "neither"}.get(direction, "")
 
 
 def _direction(study: Study, row: dict[str, Any], difference: float) -> str:
-    """Whether a difference is better or worse; neither, where its interval holds 0 or the metric has no direction."""
-    sign, _ = study.tasks[row["task"]].scores.get(row["metric"], (0, False))
-    if not sign or not row["low"] * row["high"] > 0:
+    """Whether a difference is better or worse; unclear, where its interval holds 0."""
+    metric = re.sub(r"_cause\d$", "_cause1", row["metric"])  # every cause has the directions of the first
+    sign, _ = study.tasks[row["task"]].scores.get(metric, (0, False))
+    if not sign or np.isnan(row["low"] + row["high"]):
         return ""
+    if row["low"] <= 0 <= row["high"]:
+        return "unclear"
     return "better" if sign * difference > 0 else "worse"
 
 

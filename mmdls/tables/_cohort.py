@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import align_rows, cell_kind, find_tasks
-from mmdls.cohort._task import quartiles_text
+from mmdls.cohort._task import decimals_of, quartiles_text
 from mmdls.tables._group_tests import compare_groups, is_number
 
 __all__ = ["describe_cohort", "levels"]
@@ -130,7 +130,10 @@ def _description(X: pd.DataFrame, y: pd.DataFrame, rows: np.ndarray) -> pd.Serie
     for name in X.columns:
         whole, values = X[name], X.loc[rows, name]
         if is_number(whole):
-            cells[name, "median [quartiles]"] = quartiles_text(values.dropna().to_numpy(dtype=np.float64))
+            cells[name, "median [quartiles]"] = quartiles_text(
+                values.dropna().to_numpy(dtype=np.float64),
+                decimals_of(whole.to_numpy(dtype=np.float64, na_value=np.nan)),
+            )
         else:
             for level in levels(whole):
                 cells[name, _readable(level)] = _count((values == level).sum(), rows.sum())
