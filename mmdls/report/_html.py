@@ -92,7 +92,11 @@ def html_table(table: pd.DataFrame, index: bool = False) -> str:
     table = table.loc[:, ~table.map(lambda value: isinstance(value, str) and not value).all() | table.empty]
     shown = table.to_html(index=index, border=0, escape=True, na_rep="")
     shown = shown.replace(f"<th>{LEVEL}", '<th class="level">').replace(OPEN, f'<span class="open">{OPEN}</span>')
-    shown = _INTERVAL.sub(r"[\1,&nbsp;\2]", shown).replace("not reached]", "not&nbsp;reached]")
+    shown = (
+        _INTERVAL.sub(r"[\1,&nbsp;\2]", shown)
+        .replace("not reached]", "not&nbsp;reached]")
+        .replace("&lt; .001", "&lt;&nbsp;.001")
+    )
     long = " long" if len(table) > _ONE_PAGE else ""
     return f'<div class="wide{long}">{shown}</div>'
 

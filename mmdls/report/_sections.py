@@ -175,11 +175,16 @@ def heterogeneity(study: Study) -> str:
         for (task, metric), own in table.groupby(["task", "metric"], sort=False):
             own = own[own["group"] != "all"]
             label, caption = f"{metric_name(metric)}, {study.label(task)}", "centres"
+            if own["value"].isna().all():
+                why = ", ".join(dict.fromkeys(own["note"])) or "not defined"
+                text += f"<p>{html.escape(label)}: {html.escape(why)} in all centres.</p>"
+                continue
             chance = study.tasks[task].chance_level
             drawn: dict[str, Any] = {"label": "level", "reference": chance, "xlabel": label}
             if chance > 0:  # the mean is one of log odds, of a metric between 0 and 1
                 drawn["pooled"] = tables.random_effects_summary(own["value"], own["low"], own["high"])
-                caption += ", random-effects mean (diamond), 95 % prediction interval of a new centre (line)"
+                if drawn["pooled"]["n_centres"]:
+                    caption += ", random-effects mean (diamond), 95 % prediction interval of a new centre (line)"
             text += figure(partial(plotting.forest, own, **drawn), f"{label}: {caption}.", folder=study.folder)
         text += "</div>"
     if study.groups.shape[1]:

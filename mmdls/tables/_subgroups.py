@@ -116,12 +116,12 @@ def _halves(values: pd.Series) -> list[tuple[str, np.ndarray]]:
     """Patients up to and above the median; if nobody is above it, below it and from it on."""
     values = values.astype(np.float64)
     middle = values.median()
+    shown = f"{middle:g}"
+    if len(shown) > 5:  # more digits than can be read
+        shown = f"{middle:.3g}" if abs(middle) < 100 else f"{middle:.0f}"
     if (values > middle).any():
-        return [
-            (f"up to {middle:g}", (values <= middle).to_numpy()),
-            (f"above {middle:g}", (values > middle).to_numpy()),
-        ]
-    return [(f"below {middle:g}", (values < middle).to_numpy()), (f"from {middle:g}", (values >= middle).to_numpy())]
+        return [(f"up to {shown}", (values <= middle).to_numpy()), (f"above {shown}", (values > middle).to_numpy())]
+    return [(f"below {shown}", (values < middle).to_numpy()), (f"from {shown}", (values >= middle).to_numpy())]
 
 
 def random_effects_summary(values: Any, low: Any, high: Any, confidence_level: float = 0.95) -> dict[str, float]:
