@@ -160,6 +160,9 @@ def test_a_thin_cohort_is_reported_with_reasons():
     text = report(models, X, y, n_resamples=10, horizons=(12, 600))
     Page(text)
     assert "not defined" in text and "suppressed" in text and "no pair of patients is comparable" in text
+    X["centre"] = [f"centre {k % 9}" for k in range(30)]
+    text = report({"all": models["all"]}, X, y, n_resamples=5, horizons=(), groups=X[["clinical_age"]])
+    assert "Overall survival: suppressed (n &lt; 20) in all centres." in text and "diamond" not in text
 
 
 def test_a_flow_that_does_not_add_up_is_refused():

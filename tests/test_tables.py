@@ -153,6 +153,7 @@ def test_small_subgroups_show_nothing(cohort):
     assert (shown["n_events"] >= 10).all() and shown["value"].notna().all()
     ages = shown[(shown["group"] == "clinical_age") & (shown["task"] == "os")]
     assert ages["n"].sum() == 240 and len(ages) == 2
+    assert list(ages["level"]) == [f"{side} {X['clinical_age'].median():.3g}" for side in ("up to", "above")]
     few = pd.DataFrame({"few": np.where(np.arange(240) < 60, "x", "y")}, index=X.index)
     y = y.copy()
     y.loc[y.index[:60], ["os_event", "subtype"]] = 0, "LUAD"

@@ -76,8 +76,8 @@ report(found, X, y, "report.html", horizons=[24, 36], n_resamples=200)
 # %%
 # Every patient is in the risk group that a model without them chose, by cut-points of its own training patients.
 groups = found.risk_groups["with radiomics", "os"]
-ax = plotting.kaplan_meier(y["os_event"], y["os_time"], groups)
-ax.set_title("Overall survival by risk group, out of fold")
+ax = plotting.kaplan_meier(y["os_event"], y["os_time"], groups, ylabel="Overall survival")
+ax.set_title("By risk group, out of fold")
 
 # %%
 # The model to keep

@@ -42,4 +42,5 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 plotting.survival_calibration(y_there["os_event"], y_there["os_time"], survival, 24.0, ax=left)
 groups = np.digitize(model.predict(X_there), model.risk_cutpoints_["os"])  # cut-points of the first hospital
 names = dict(enumerate(("low", "middle", "high")))
-plotting.kaplan_meier(y_there["os_event"], y_there["os_time"], groups, labels=names, at_risk=False, ax=right)
+options = {"labels": names, "ylabel": "Overall survival", "at_risk": False}
+plotting.kaplan_meier(y_there["os_event"], y_there["os_time"], groups, ax=right, **options)
