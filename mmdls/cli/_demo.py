@@ -1,6 +1,7 @@
 """``mmdls demo``: what the library does, on simulated patients, in a minute."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,7 +31,7 @@ def demo(report: Path, patients: int, models: tuple[str, ...], seed: int, quiet:
     No patient exists, and no number says anything about real ones.
     """
     claim(report, force)
-    cohort = mmdls.datasets.make_nsclc_cohort(patients, n_slices=1, image_size=16, random_state=seed)
+    cohort: Any = mmdls.datasets.make_nsclc_cohort(patients, n_slices=1, image_size=16, random_state=seed)
     X, y, labels = cohort.data, cohort.target, cohort.labels
     found = mmdls.compare_models(list(models), X, y, cv=3, random_state=seed, verbose=0 if quiet else 1)
     click.echo(str(found))
