@@ -262,7 +262,8 @@ def main(argv: list[str] | None = None) -> None:
     with whole_file(out / "predictions.csv") as path:
         per_patient(answers).to_csv(path)
     is_control = table["model"].isin(controls.NAMES)
-    print("\n" + show(table[~is_control], baseline))
+    if not is_control.all():
+        print("\n" + show(table[~is_control], baseline))
     if oracle is not None:
         efficiency = gain_over_chance(answers, y, oracle)
         with whole_file(out / "efficiency.csv") as path:

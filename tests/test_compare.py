@@ -472,6 +472,15 @@ def test_a_folder_belongs_to_one_run(small, splits, tmp_path):
     assert changed["data"] != identity["data"] and changed["splits"] == identity["splits"]
 
 
+def test_a_run_that_was_stopped_after_its_controls_has_their_table(small, finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(job, "load", lambda options: (*small, None, None, {}, QUICK))
+    monkeypatch.setattr(job, "run", lambda *_: {"permuted labels": finished[0]["clinical_linear"]})
+    monkeypatch.setattr(job, "finish", lambda *_: None)
+    job.main(["--no-controls", "--models", "clinical_linear", "--folds", "2", "--out", str(tmp_path)])
+    assert "\npermuted labels " in capsys.readouterr().out and (tmp_path / "metrics.csv").exists()
+    assert not (tmp_path / "report.html").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_leaves_tables_of_what_is_finished(tmp_path, workers):
