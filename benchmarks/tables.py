@@ -100,7 +100,7 @@ def show_against(table: pd.DataFrame) -> str:
     """The differences as text that fits a terminal of 100 columns."""
     first = f"{table['model'].iloc[0]} minus"
     task, model, metric = _widths(table.assign(model=table["against"]), first)
-    lines = [f"{'task':{task}} {first:{model}} {'':{metric}} {'difference [95% interval]':25}   p (Holm)"]
+    lines = [f"{'task':{task}} {first:{model}} {'':{metric}} {'difference (> 0: better)':25}   p (Holm)"]
     previous = None
     for row in table.to_dict("records"):
         name = row["task"] if row["task"] != previous else ""
@@ -123,7 +123,9 @@ def _widths(table: pd.DataFrame, model: str = "model") -> tuple[int, int, int]:
 def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
     """The table as text that fits a terminal of 100 columns."""
     task, model, metric = _widths(table)
-    lines = [f"{'task':{task}} {'model':{model}} {'':{metric}} {'value [95% interval]':22} against {baseline}"]
+    lines = [
+        f"{'task':{task}} {'model':{model}} {'':{metric}} {'value [95% interval]':22} against {baseline} (> 0: better)"
+    ]
     previous = None
     for row in table.to_dict("records"):
         line = f"{row['task'] if row['task'] != previous else '':{task}} {row['model']:{model}} "

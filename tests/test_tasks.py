@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmdls import registry
 from mmdls.cohort import find_tasks
 from mmdls.registry import Registry
 from mmdls.tasks import NominalTask, OrdinalTask, SurvivalTask
@@ -101,3 +102,9 @@ def test_the_check_names_what_is_wrong(kind, defect, monkeypatch):
     monkeypatch.setattr("mmdls.cohort._schema.tasks", kinds)
     with pytest.raises(AssertionError, match=defect):
         check_task(kind)
+
+
+def test_higher_is_better_in_the_main_metric_of_every_kind():
+    """Tables of comparisons say so of all differences."""
+    kinds = [registry.tasks[name] for name in registry.tasks]
+    assert len(kinds) > 4 and all(kind.scores[kind.main_metric][0] == 1 for kind in kinds)

@@ -104,7 +104,9 @@ class Comparison:
         return table.sort_values("task", key=lambda c: c.map(order), kind="stable").set_index(["task", "model"])
 
     def __str__(self) -> str:
-        return f"{self.table().to_string()}\nDifferences are to the reference model, {self.reference}."
+        return (
+            f"{self.table().to_string()}\nDifferences are to the reference model, {self.reference}; above 0 is better."
+        )
 
 
 def of_main_metric(table: pd.DataFrame, tasks: Mapping[str, Task]) -> pd.Series:
