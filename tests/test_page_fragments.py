@@ -5,6 +5,7 @@ import re
 import runpy
 import shlex
 import sys
+import tomllib
 import warnings
 
 import matplotlib
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmdls import ClinicalCox
+from mmdls import ClinicalCox, registry
 from mmdls.cli import main
 from mmdls.datasets import make_nsclc_cohort
 from tests.pages import ROOT, blocks_of, page
@@ -137,3 +138,9 @@ def test_subcommands_that_pages_name_exist():
     assert {"demo", "test", "docs", "check", "lowest"} <= named and all(f"\n{name})\n" in dev for name in named)
     named = {command.split()[1].rstrip(".,") for command in _commands("mmdls [a-z]")}
     assert "check-plugin" in named and named <= set(main.commands)
+
+
+def test_entry_points_on_pages_are_of_registries():
+    blocks = re.findall(r"```toml\n(.*?)```", "\n".join(map(page, PAGES)), re.DOTALL)
+    groups = [group for block in blocks for group in tomllib.loads(block)["project"]["entry-points"]]
+    assert groups and all(hasattr(registry, group.removeprefix("mmdls.")) for group in groups)
