@@ -46,7 +46,10 @@ html_title = "mmdls"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
-html_sidebars = {"index": []}
+# Pages without pages below them have no sidebar to the left.
+html_sidebars = dict.fromkeys(
+    ["index", "start", "architecture", "limits", "glossary", "contributing", "changelog", "genindex"], []
+)
 html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "secondary_sidebar_items": ["page-toc", "sg_download_links"],
