@@ -452,6 +452,7 @@ def test_the_interval_of_the_median_ends_where_the_limits_of_scikit_survival_cro
         ([9, 13, 13, 18, 23, 28, 31, 34, 45, 48, 161], (2, 5, 8, 10), (31, 13, np.nan)),
         ([5, 5, 8, 8, 12, 16, 23, 27, 30, 33, 43, 45], (5,), (23, 5, 33)),
         ([1, 2, 3, 4], (0, 1, 2, 3), (np.nan,) * 3),
+        ([1, 2, 3, 4], (), (2.5, 1, np.nan)),  # where the curve is 0 there is no limit
     ],
 )
 def test_median_survival_of_leukaemia_with_and_without_maintenance(time, censored, expected):
