@@ -237,3 +237,17 @@ def test_net_benefit_under_censoring_estimates_the_uncensored_one():
     treated, case = 1 - survival >= 0.6, true <= 24
     expected = (treated & case).mean() - (treated & ~case).mean() * 1.5
     assert metrics.net_benefit(y, y, survival, 24.0, 0.6) == pytest.approx(expected, abs=0.015)
+
+
+def test_calibration_curves_of_resamples_are_those_of_the_calibration_errors():
+    rng = np.random.default_rng(0)
+    risk = rng.normal(size=150)
+    survival = np.exp(-np.exp(risk) * 12 / 30)
+    time, event = rng.exponential(30 * np.exp(-risk)), rng.random(150) < 0.8
+    weights = metrics.bootstrap_weights(150, 5, random_state=1)
+    curves = metrics.survival_calibration_curve(event, time, survival, 12.0, weights)
+    mean = (weights * np.abs(curves - (1 - survival))).sum(axis=1) / weights.sum(axis=1)
+    np.testing.assert_allclose(metrics.calibration_errors(event, time, survival, 12.0, weights)[0], mean)
+    whole = metrics.survival_calibration_curve(event, time, survival, 12.0)
+    np.testing.assert_array_equal(metrics.survival_calibration_curve(event, time, survival, 12.0, np.ones(150)), whole)
+    assert curves.shape == (5, 150) and np.abs(curves - whole).max() > 0.001
