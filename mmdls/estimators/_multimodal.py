@@ -26,6 +26,7 @@ from mmdls.registry import encoders, fusions, ordinal_heads, survival_heads
 from mmdls.registry import tasks as task_kinds
 from mmdls.training._build import fit_network
 from mmdls.training._callbacks import history_table
+from mmdls.training._completion import Completion
 from mmdls.training._inference import forward_cohort
 from mmdls.training._inputs import Inputs
 from mmdls.training._tables import refuse_no_numbers, rows_with_values
@@ -48,6 +49,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
     _plain_input: bool
     _unused: Sequence[Any] = ()
     _untaught: Sequence[str] = ()
+    _completion: Completion | None = None
 
     def __init__(
         self,
@@ -185,6 +187,8 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
             warn_unused(table, self._unused, hint, stacklevel=4)
         inputs = self._inputs(table, y, sample_weight, fitting=True)
         self._ignore_untaught(inputs, y)
+        self._completion = Completion.fit(inputs, sample_weight)
+        inputs = self._completed(inputs)
         self.net_, parameters = fit_network(
             {name: as_encoder(encoder) for name, encoder, _ in self.modalities_},
             inputs,
@@ -313,7 +317,10 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
                 f"the average of the training patients. First: {list(X.index[alone][:3])}.",
                 stacklevel=4,
             )
-        return inputs
+        return inputs if fitting else self._completed(inputs)
+
+    def _completed(self, inputs: Inputs) -> Inputs:
+        return inputs if self._completion is None else self._completion.fill(inputs)
 
     def present_modalities(self, X: Any) -> pd.DataFrame:
         """Which modalities each patient has; one who has none is answered by the average of the training patients.
@@ -330,7 +337,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they say is in the table
             inputs = self._inputs(self._table(X, reset=False))
-        return pd.DataFrame(inputs.present.numpy(), X.index if isinstance(X, pd.DataFrame) else None, inputs.names)
+        return pd.DataFrame(inputs.measured.numpy(), X.index if isinstance(X, pd.DataFrame) else None, inputs.names)
 
     def _leave_aside(self, inputs: Inputs) -> None:
         for name in self._untaught:

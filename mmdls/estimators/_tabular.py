@@ -60,7 +60,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         Behind each of these layers.
     linear : bool, default=True
         As a part of :class:`MMDLS`, let a ridge regression read the columns too; held-out patients weigh it against
-        the networks.
+        the networks. Of a patient without this table the columns are then what is expected given his other tables.
 
     Attributes
     ----------

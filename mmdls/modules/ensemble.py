@@ -74,7 +74,7 @@ class Combination(nn.Module):
 
 
 class LinearPart(nn.Module):
-    """Ridge regression of every task on the columns of all tables; a patient without a table counts as its mean.
+    """Ridge regression of every task on the columns of all tables; a table that was not completed counts as its mean.
 
     Parameters
     ----------

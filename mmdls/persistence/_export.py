@@ -76,10 +76,11 @@ def network_inputs(model: Any, X: Any, like: Batch | None = None) -> tuple[Batch
     Returns
     -------
     batch : dict of str to tuple of Tensor
-        By modality. A table: its numbers as the encoder scales them, (B, P), float32. Images or vectors: items padded
+        By modality. A table: its numbers as the encoder scales them, (B, P), float32, or what is expected of a patient
+        who lacks it, given his other tables. Images or vectors: items padded
         by zeros, (B, S, ...), float32, and how many of them each patient has, (B,), int64.
     present : Tensor of shape (B, M), bool
-        Who has which modality, in the order of ``batch``.
+        Which modalities the network reads, in the order of ``batch``.
 
     Examples
     --------

@@ -39,6 +39,7 @@ _OTHERS = frozenset(
         "mmdls.estimators._empirical_bayes:CentreEffects",
         "mmdls.evaluation._scorers:Scorer",
         "mmdls.model_selection._folds:CohortKFold",
+        "mmdls.training._completion:Completion",
         "mmdls.training._weights_file:WeightsOrigin",
         "mmdls.zoo._embedding_search:FirstFold",
         "optuna.samplers._lazy_random_state:LazyRandomState",

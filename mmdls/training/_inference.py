@@ -72,7 +72,9 @@ def _forward(network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Comp
     present = inputs.present[rows].to(compute.torch_device)
     outputs = network(packed, present)
     if hasattr(network.fusion, "attention"):
-        outputs.attention.modalities = network.fusion.attention(outputs.embeddings, present)
+        outputs.attention.modalities = network.fusion.attention(
+            outputs.embeddings, inputs.measured[rows].to(compute.torch_device)
+        )
     for name, encoder in network.encoders.items():
         weights = encoder.attention(*packed[name]) if isinstance(encoder, BagNet) else None
         if weights is not None:

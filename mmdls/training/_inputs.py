@@ -22,13 +22,16 @@ class Inputs:
     data : dict of str to ModalityData
         By modality, in order.
     present : Tensor of shape (n_patients, M), bool
-        Who has which modality.
+        Who has which modality, measured or completed.
+    measured : Tensor of shape (n_patients, M), bool
+        Who has which modality in the table of the patients.
     frozen : dict of str to Tensor of shape (n_items, D)
         Embeddings of all items, for bags whose encoders do not train, so that no item is encoded twice.
     """
 
     data: dict[str, ModalityData]
     present: Tensor
+    measured: Tensor
     frozen: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -47,4 +50,5 @@ class Inputs:
     @classmethod
     def of(cls, data: Mapping[str, ModalityData]) -> "Inputs":
         """The data of some modalities of the same patients."""
-        return cls(dict(data), torch.as_tensor(np.stack([each.present for each in data.values()], axis=1)))
+        present = torch.as_tensor(np.stack([each.present for each in data.values()], axis=1))
+        return cls(dict(data), present, present)

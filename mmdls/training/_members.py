@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmdls.model_selection import CohortKFold
 from mmdls.modules import LinearPart, LinearPredictor, MultimodalNet
+from mmdls.training._completion import location_and_scale
 from mmdls.training._inputs import Inputs
 from mmdls.training._linear import fit_linear
 from mmdls.training._targets import Targets
@@ -74,7 +75,7 @@ def fit_linear_part(
     center, scale = {}, {}
     for name, table in tables.items():
         seen = table[torch.as_tensor(rows)][here[name][torch.as_tensor(rows)]].double().numpy()
-        center[name], scale[name] = map(torch.as_tensor, _location_and_scale(seen))
+        center[name], scale[name] = map(torch.as_tensor, location_and_scale(seen))
     part = LinearPart(center, scale, {})
     columns = part.columns(tables, here).numpy()
     sizes = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
@@ -107,12 +108,3 @@ def fit_linear_part(
             torch.as_tensor(fit.coefficients[final]), torch.as_tensor(fit.intercept[final])
         )
     return part, held_out
-
-
-def _location_and_scale(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations of columns; marks of categories keep their scale, since rare ones are no larger."""
-    if not len(table):
-        return np.zeros(table.shape[1]), np.ones(table.shape[1])
-    spread = table.std(axis=0)
-    is_mark = ((table == 0) | (table == 1)).all(axis=0)
-    return table.mean(axis=0), np.where(is_mark | (spread < 1e-12), 1.0, spread)
