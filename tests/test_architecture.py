@@ -20,6 +20,7 @@ FLOORS = {
     "_provenance": 3,
     "registry": 1,
     "cohort": 2,
+    "kernels": 1,
     "parts": 2,
     "images": 2,
     "metrics": 2,

@@ -56,6 +56,10 @@ class BagNet(nn.Module):
         """Items (k, ...) -> features (k, in_features)."""
         return self.backbone(items)
 
+    def maps(self, items: Tensor) -> Any:
+        """What the backbone makes of items, which says how much memory it takes."""
+        return self.backbone(items)
+
     def project(self, features: Tensor) -> Tensor:
         """Features (k, in_features) -> item embeddings (k, D)."""
         return torch.relu(self.projection(features))
@@ -157,11 +161,30 @@ class SliceNet(BagNet):
             items = self.augmentation(items.flatten(1, -3)).view_as(items)
         if self.mean != 0 or self.std != 1:
             items = (items - self.mean) / self.std
-        last = self.backbone(items)[-1]
+        return self.pixel_means(items)
+
+    def maps(self, items: Tensor) -> list[Tensor]:
+        """The backbone's maps of items, or the sums over the pixels of the last one where no map is made for them."""
+        sums = self._sums_without_map(items)
+        return self.backbone(items) if sums is None else [sums]
+
+    def pixel_means(self, items: Tensor) -> Tensor:
+        """Standardised images or volumes -> mean of the backbone's last map (k, out_channels[-1])."""
         # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
+        sums = self._sums_without_map(items)
+        if sums is not None:
+            return sums / items.shape[2:].numel()
+        last = self.backbone(items)[-1]
         pixels = tuple(range(2, last.ndim))
         summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=pixels)
         return summed / last.shape[2:].numel()
+
+    def _sums_without_map(self, items: Tensor) -> Tensor | None:
+        backbone = self.backbone
+        # A backbone that is listened to, or compiled, is called as usual.
+        if not hasattr(backbone, "pixel_sums") or backbone._forward_hooks or backbone._compiled_call_impl:
+            return None
+        return backbone.pixel_sums(items)
 
     def extra_repr(self) -> str:
         """The numbers that images are standardised by."""

@@ -58,7 +58,7 @@ class Compute:
         activations in the processor's cache.
     compile : bool, default=False
         Compile the backbones with ``torch.compile`` before training.
-    kept_bytes : int, default=128 MiB
+    kept_bytes : int, default=512 MiB
         Memory for graphs of the first pass that are kept, so that their items need not be encoded again.
     ranks : Ranks, default=Ranks()
         The processes that train together and divide the items of bags among them.
@@ -70,7 +70,7 @@ class Compute:
     precision: str = "float32"
     micro_batch_size: int | str = "auto"
     compile: bool = False
-    kept_bytes: int = 128 * 2**20
+    kept_bytes: int = 512 * 2**20
     ranks: Ranks = field(default_factory=Ranks)
     n_halvings: int = 0
 
@@ -188,22 +188,24 @@ _MAP_SIZES: weakref.WeakKeyDictionary[BagNet, dict[tuple[int, ...], tuple[int, i
 
 
 def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Numbers in the widest map of one item, and in all maps kept for its gradient, found with one blank item."""
-    sizes = {}
+    """Numbers in the widest map of one item, and in all that is kept for its gradient, found with one blank item."""
+    weight = encoder.projection.weight
+    sizes, own = {}, {tensor.data_ptr() for tensor in (*encoder.parameters(), *encoder.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
-        if not tensor.is_leaf:
-            sizes[tensor.data_ptr()] = tensor.numel()
+        if tensor.data_ptr() not in own:
+            sizes[tensor.data_ptr()] = -(-tensor.numel() * tensor.element_size() // weight.element_size())
         return tensor
 
-    weight = encoder.projection.weight
+    # The gradient of the item stands for those of weights that do not train.
+    asked = not any(parameter.requires_grad for parameter in encoder.backbone.parameters())
     with (
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.random.fork_rng(range(torch.cuda.device_count())),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
     ):
-        item = torch.zeros(1, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=True)
-        maps = encoder.backbone(item)
+        item = torch.zeros(1, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=asked)
+        maps = encoder.maps(item)
     numbers = [*sizes.values(), *(m.numel() for m in ([maps] if isinstance(maps, Tensor) else maps))]
     return max(numbers), max(sum(sizes.values()), max(numbers))

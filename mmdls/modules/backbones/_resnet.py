@@ -7,6 +7,7 @@ import optuna
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls.modules.backbones._convolutions import Convolution
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.registry import backbones
 
@@ -45,7 +46,7 @@ class Block(nn.Module):
 
     expansion = 1
 
-    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = nn.Conv2d):
+    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = Convolution):
         super().__init__()
         self.conv1 = conv(in_channels, width, kernel, stride=stride, padding=half(kernel), bias=False)
         self.bn1 = group_norm(width)
@@ -66,7 +67,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = nn.Conv2d):
+    def __init__(self, in_channels: int, width: int, stride: Any, kernel: Any = 3, conv: Any = Convolution):
         super().__init__()
         out_channels = 4 * width
         self.conv1 = conv(in_channels, width, 1, bias=False)

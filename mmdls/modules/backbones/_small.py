@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls.kernels import conv3x3, sums_in_one_pass
+from mmdls.modules.backbones._convolutions import is_conv3x3
 from mmdls.registry import backbones
 
 __all__ = ["AntialiasedBackbone", "ConvBackbone"]
@@ -116,7 +119,7 @@ class ConvBackbone(nn.Module):
         super().__init__()
         self.out_channels = [width * 2**layer for layer in range(len(strides))]
         before = [in_channels, *self.out_channels[:-1]]
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.Conv2d(entering, leaving, 3, stride=stride, padding=1)
             for entering, leaving, stride in zip(before, self.out_channels, strides, strict=True)
         )
@@ -130,6 +133,15 @@ class ConvBackbone(nn.Module):
         """Image (N, C, H, W) -> one feature map a layer."""
         maps = []
         for layer in self.layers:
-            image = functional.relu(layer(image), inplace=True)
+            if is_conv3x3(layer):
+                image = conv3x3(image, layer.weight, layer.bias, relu=True)
+            else:
+                image = functional.relu(layer(image), inplace=True)
             maps.append(image)
         return maps
+
+    def pixel_sums(self, image: Tensor) -> Tensor | None:
+        """Image (N, C, H, W) -> sums over the pixels of the last map (N, D), where no map has to be made for them."""
+        if not all(map(is_conv3x3, self.layers)):
+            return None
+        return sums_in_one_pass(image, *zip(*((layer.weight, layer.bias) for layer in self.layers), strict=True))

@@ -1,0 +1,181 @@
+"""Convolutions of 3 x 3 as operators of torch, with gradients.
+
+Each takes the ``way`` in which it is computed, so that gradients are computed as the outputs were.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmdls.kernels._ways import library
+
+__all__ = ["conv3x3_operator", "pair_sum_operator"]
+
+
+@torch.library.custom_op("mmdls::conv3x3", mutates_args=())
+def conv3x3_operator(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) -> Tensor:
+    """(N, C, H, W), weights (D, C, 3, 3), bias (D,) -> (N, D, H, W), with or without ReLU."""
+    if way == "nnpack":
+        out = torch._nnpack_spatial_convolution(image.contiguous(), weight.contiguous(), bias, [1, 1], [1, 1])
+        return out.relu_() if relu else out
+    image, bias = _channels_last(image), None if bias is None else bias.contiguous()
+    n, channels, height, width = image.shape
+    out = _empty(n, len(weight), height, width)
+    size = n, height, width, channels, len(weight)
+    _run(library(way).mmdls_conv3x3, _at(image), *size, *_filters(weight), False, _at(bias), relu, _at(out))
+    return out
+
+
+@conv3x3_operator.register_fake
+def _(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) -> Tensor:
+    n, _, height, width = image.shape
+    if way == "nnpack":
+        return image.new_empty(n, len(weight), height, width)
+    return image.new_empty(n, height, width, len(weight)).permute(0, 3, 1, 2)
+
+
+@torch.library.custom_op("mmdls::conv3x3_gradient", mutates_args=())
+def _gradient_operator(
+    image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the weights, of the bias and, where asked for, of the image; otherwise that is empty."""
+    if way == "nnpack":
+        wanted = [image_too, True, True]
+        of_image, of_weight, of_bias = torch.ops.aten.convolution_backward(
+            gradient, image, weight, [len(weight)], [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted
+        )
+        return of_weight, of_bias, of_image if image_too else image.new_empty(0)
+    image, gradient = _channels_last(image), _channels_last(gradient)
+    n, channels, height, width = image.shape
+    size = n, height, width, channels, len(weight)
+    of_weight, of_bias = torch.empty(len(weight), channels, 3, 3), torch.empty(len(weight))
+    _run(library(way).mmdls_conv3x3_gradient, _at(image), _at(gradient), *size, _at(of_weight), _at(of_bias))
+    if not image_too:
+        return of_weight, of_bias, image.new_empty(0)
+    of_image = _empty(n, channels, height, width)
+    size = n, height, width, len(weight), channels
+    _run(library(way).mmdls_conv3x3, _at(gradient), *size, *_filters(weight), True, None, False, _at(of_image))
+    return of_weight, of_bias, of_image
+
+
+@_gradient_operator.register_fake
+def _(image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
+    of_image = torch.empty_like(image) if image_too else image.new_empty(0)
+    return weight.new_empty(weight.shape), weight.new_empty(len(weight)), of_image
+
+
+def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    image, weight, bias, ctx.relu, ctx.way = inputs
+    ctx.has_bias = bias is not None
+    ctx.save_for_backward(image, weight, output if ctx.relu else None)
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    image, weight, output = ctx.saved_tensors
+    if ctx.relu:
+        gradient = torch.ops.aten.threshold_backward(gradient, output, 0)
+    wanted = ctx.needs_input_grad
+    of_weight, of_bias, of_image = _gradient_operator(image, weight, gradient, wanted[0], ctx.way)
+    return of_image if wanted[0] else None, of_weight, of_bias if ctx.has_bias else None, None, None
+
+
+conv3x3_operator.register_autograd(_differentiate, setup_context=_save)
+
+
+@torch.library.custom_op("mmdls::conv3x3_pair_sum", mutates_args=())
+def pair_sum_operator(
+    image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool, way: str
+) -> tuple[Tensor, Tensor]:
+    """Two layers with ReLU and the sums over the pixels of the second one's map.
+
+    (N, C, H, W), weights (D, C, 3, 3) and (E, D, 3, 3) -> sums (N, E), and one bit for each number of the map, which
+    says whether it is positive: bytes (N, H, W, ...), empty if they are not kept for the gradient.
+    """
+    image, native = _channels_last(image), library(way)
+    n, channels, height, width = image.shape
+    sums = torch.empty(n, len(weight2))
+    n_bytes = native.mmdls_mask_bytes(len(weight2)) if keep else 0
+    positive = torch.empty(n, height, width, n_bytes, dtype=torch.uint8)
+    bias1, bias2 = bias1.contiguous(), bias2.contiguous()
+    size = n, height, width, channels, len(weight1), len(weight2)
+    layers = *_filters(weight1), _at(bias1), *_filters(weight2), _at(bias2)
+    _run(native.mmdls_pair_sum, _at(image), *size, *layers, _at(sums), _at(positive) if keep else None)
+    return sums, positive
+
+
+@pair_sum_operator.register_fake
+def _(
+    image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool, way: str
+) -> tuple[Tensor, Tensor]:
+    n, _, height, width = image.shape
+    n_bytes = library(way).mmdls_mask_bytes(len(weight2)) if keep else 0
+    return image.new_empty(n, len(weight2)), image.new_empty(n, height, width, n_bytes, dtype=torch.uint8)
+
+
+@torch.library.custom_op("mmdls::conv3x3_pair_sum_gradient", mutates_args=())
+def _pair_gradient_operator(
+    image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, positive: Tensor, gradient: Tensor, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the weights and biases of both layers."""
+    image, gradient, bias1 = _channels_last(image), gradient.contiguous(), bias1.contiguous()
+    n, channels, height, width = image.shape
+    found = _empty_like_parameters(weight1, weight2)
+    size = n, height, width, channels, len(weight1), len(weight2)
+    layers = *_filters(weight1), _at(bias1), *_filters(weight2)
+    into = [_at(tensor) for tensor in found]
+    _run(library(way).mmdls_pair_sum_gradient, _at(image), *size, *layers, _at(positive), _at(gradient), *into)
+    return found
+
+
+@_pair_gradient_operator.register_fake
+def _(
+    image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, positive: Tensor, gradient: Tensor, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _empty_like_parameters(weight1, weight2)
+
+
+def _empty_like_parameters(weight1: Tensor, weight2: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    one, two = weight1.new_empty(weight1.shape), weight2.new_empty(weight2.shape)
+    return one, one.new_empty(len(one)), two, two.new_empty(len(two))
+
+
+def _save_pair(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    *tensors, _, _, ctx.way = inputs
+    ctx.save_for_backward(*tensors, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate_pair(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    return None, *_pair_gradient_operator(*ctx.saved_tensors, gradient, ctx.way), None, None
+
+
+pair_sum_operator.register_autograd(_differentiate_pair, setup_context=_save_pair)
+
+
+def _channels_last(image: Tensor) -> Tensor:
+    """The same numbers, the channels of a pixel beside each other, all one after another."""
+    n, channels, height, width = image.shape
+    # is_contiguous() calls maps of one channel, or of one pixel, contiguous whatever their strides are.
+    if image.stride() == (channels * height * width, 1, channels * width, channels):
+        return image
+    return _empty(n, channels, height, width).copy_(image)
+
+
+def _empty(n: int, channels: int, height: int, width: int) -> Tensor:
+    return torch.empty(n, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _filters(weight: Tensor) -> tuple[int, Any]:
+    return _at(weight), (ctypes.c_int64 * 4)(*weight.stride())
+
+
+def _at(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _run(function: Callable[..., int], *arguments: Any) -> None:
+    if function(*arguments, torch.get_num_threads()):
+        raise MemoryError("not enough memory for a convolution; give smaller micro-batches or images.")

@@ -1,0 +1,170 @@
+"""Which way convolutions are computed: by compiled kernels, by NNPACK, or as usual."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Info", "info", "library", "using", "way"]
+
+# From the best one. The instruction set that each needs, as torch names it, includes those after it.
+_COMPILED = {"avx512": "AVX512", "avx2": "AVX2"}
+_WAYS = (*_COMPILED, "nnpack", "plain")
+# Taken without being asked for. NNPACK's rounding errors are up to 20 times those of the usual convolution.
+_DEFAULTS = (*_COMPILED, "plain")
+_VARIABLE = "MMDLS_KERNELS"
+_chosen: ContextVar[str | None] = ContextVar("chosen", default=None)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Which way convolutions are computed, and why.
+
+    Parameters
+    ----------
+    way : {"avx512", "avx2", "nnpack", "plain"}
+    why : str
+
+    Examples
+    --------
+    >>> from mmdls.kernels import Info
+    >>> print(Info("plain", "no C++ compiler was found."))
+    plain: no C++ compiler was found.
+    """
+
+    way: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.way}: {self.why}"
+
+
+def info() -> Info:
+    """Which way convolutions of 3 x 3 are computed, and why.
+
+    Returns
+    -------
+    Info
+        With ``way`` (``"avx512"`` and ``"avx2"`` are compiled kernels for processors with these instructions,
+        ``"nnpack"`` is torch's own library, ``"plain"`` the usual convolution) and ``why``.
+
+    Raises
+    ------
+    ValueError
+        If the environment variable ``MMDLS_KERNELS`` names no way, or one that does not work here.
+
+    Examples
+    --------
+    >>> from mmdls.kernels import info
+    >>> info().way in ("avx512", "avx2", "nnpack", "plain")
+    True
+    """
+    chosen = _chosen.get()
+    if chosen is not None:
+        return Info(chosen, "chosen by mmdls.kernels.using.")
+    return _default(os.environ.get(_VARIABLE, ""))
+
+
+def way() -> str:
+    """The name alone."""
+    return _chosen.get() or _default(os.environ.get(_VARIABLE, "")).way
+
+
+@contextmanager
+def using(way: str) -> Iterator[None]:
+    """Compute convolutions in a certain way inside a ``with`` block, in this thread.
+
+    Parameters
+    ----------
+    way : {"avx512", "avx2", "nnpack", "plain"}
+
+    Raises
+    ------
+    ValueError
+        If there is no such way, or it does not work here.
+
+    Examples
+    --------
+    >>> from mmdls.kernels import info, using
+    >>> with using("plain"):
+    ...     print(info())
+    plain: chosen by mmdls.kernels.using.
+    """
+    hindrance = _hindrance(way)
+    if hindrance:
+        raise ValueError(hindrance)
+    token = _chosen.set(way)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+@cache
+def _default(wanted: str) -> Info:
+    if wanted:
+        hindrance = _hindrance(wanted)
+        if hindrance:
+            raise ValueError(f"the environment variable {_VARIABLE}: {hindrance}")
+        return Info(wanted, f"chosen by the environment variable {_VARIABLE}.")
+    hindrances: list[str] = []
+    for name in _DEFAULTS:
+        hindrance = _hindrance(name)
+        if not hindrance:
+            return Info(name, " ".join(["the best way that works here.", *hindrances]))
+        hindrances.append(hindrance)
+    raise AssertionError("the usual convolution always works.")
+
+
+@cache
+def _hindrance(name: str) -> str:
+    """Why a way does not work here; empty if it does."""
+    if name in _COMPILED:
+        known = torch.backends.cpu.get_cpu_capability()
+        if known not in list(_COMPILED.values())[: list(_COMPILED).index(name) + 1]:
+            return f"{name!r} needs a processor with {_COMPILED[name]}; torch sees {known}."
+        if not _path(name).exists():
+            return (
+                f"{name!r} was not compiled when mmdls was installed, since no C++ compiler was found; install one "
+                "(for example g++), then mmdls again."
+            )
+        return _loading_error(name)
+    if name == "nnpack":
+        return "" if torch.backends.nnpack.is_available() else "'nnpack' is not part of this torch."
+    return "" if name == "plain" else f"a way of computing convolutions must be one of {_WAYS}; got {name!r}."
+
+
+def _path(name: str) -> Path:
+    return Path(__file__).parent / f"conv3x3_{name}.so"
+
+
+def _loading_error(name: str) -> str:
+    try:
+        library(name)
+    except (OSError, AttributeError) as error:
+        return f"{name!r} cannot be loaded: {error}"
+    return ""
+
+
+@cache
+def library(name: str) -> ctypes.CDLL:
+    """The compiled functions for one instruction set."""
+    loaded = ctypes.CDLL(str(_path(name)))
+    numbers, size, whole = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
+    image: Any = [numbers, size, whole, whole]
+    filters: Any = [numbers, numbers]
+    layers: Any = [*filters, numbers] * 2
+    loaded.mmdls_mask_bytes.argtypes = [whole]
+    loaded.mmdls_conv3x3.argtypes = [*image, whole, whole, *filters, whole, numbers, whole, numbers, whole]
+    loaded.mmdls_conv3x3_gradient.argtypes = [numbers, *image, whole, whole, numbers, numbers, whole]
+    loaded.mmdls_pair_sum.argtypes = [*image, whole, whole, whole, *layers, numbers, numbers, whole]
+    inputs: Any = [*image, whole, whole, whole, *layers[:-1]]
+    loaded.mmdls_pair_sum_gradient.argtypes = [*inputs, *[numbers] * 6, whole]
+    return loaded

@@ -1,0 +1,191 @@
+// Convolutions of 3 x 3 pixels, stride 1, padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
+//
+// A tile is a patch of 4 x 6 pixels of the input. Patches and filters are transformed, multiplied channel by channel at
+// each of 24 frequencies, and transformed back: 3 multiplications a pixel and pair of channels instead of 9. Rows use
+// the points 0, 1, -1 and infinity, columns 0, 3/4, -3/4, 3/2, -3/2 and infinity, whose rounding errors are small.
+//
+// Maps are float32, pixel after pixel (N, H, W, C), C a multiple of 16. The file is compiled once for each instruction
+// set, and has no headers but the standard ones; Python calls the functions at its end.
+//
+// References: Lavin A, Gray S. Fast algorithms for convolutional neural networks. CVPR, 2016. Barabasz B, Anderson A,
+// Soodhalter KM, Gregg D. Error analysis and improving the accuracy of Winograd convolution for deep neural networks.
+// ACM Transactions on Mathematical Software 46, 2020.
+
+#include <algorithm>
+#include <vector>
+
+#include "pair.h"
+
+namespace {
+
+// How many tiles are handled at once, so that what is known of them stays in the second-level cache.
+int tiles_at_once(int ci, int co) {
+    int fit = 500 * 1024 / int(sizeof(float)) / (FREQUENCIES * (ci + co));
+    return std::max(4, fit / TILES_AT_ONCE) * TILES_AT_ONCE;
+}
+
+// What one thread works with: tiles, and what they are transformed to, of the input and of the output.
+struct Workspace {
+    int most;
+    std::vector<Tile> tiles;
+    Buffer in, out;
+
+    Workspace(int ci, int co)
+        : most(tiles_at_once(ci, co)), tiles(most), in(buffer(FREQUENCIES * apart(size_t(most) * ci))),
+          out(buffer(FREQUENCIES * apart(size_t(most) * co))) {}
+};
+
+template <class State>
+std::vector<const float*> parts_of(const std::vector<State>& states, Buffer State::*field) {
+    std::vector<const float*> found;
+    for (auto& state : states) found.push_back((state.*field).get());
+    return found;
+}
+
+void add_up(const std::vector<const float*>& parts, size_t n, float* out) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = 0;
+        for (const float* part : parts) out[i] += part[i];
+    }
+}
+
+}  // namespace
+
+extern "C" {
+
+// Bytes that say where one pixel of a map is positive.
+int mmdls_mask_bytes(int channels) { return channels / LANES * int(sizeof(Mask)); }
+
+// x (n, h, w, ci), filters (co, ci, 3, 3), bias (co,) or null -> y (n, h, w, co). Backwards, filters are (ci, co, 3, 3),
+// and y is the gradient of the input of the convolution whose output has gradient x.
+int mmdls_conv3x3(const float* x, int64_t n, int h, int w, int ci, int co, const float* filters, const int64_t* steps,
+                  int backwards, const float* bias, int rectified, float* y, int threads) {
+    return guarded([&] {
+        Map map{x, {n, h, w}, ci};
+        Filters plain{filters, ci, co, steps[0], steps[1], steps[2], steps[3]};
+        if (backwards) plain = Filters{filters, co, ci, steps[0], steps[1], steps[2], steps[3]}.backwards();
+        Buffer u = transformed(plain);
+        std::vector<Workspace> states;
+        for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
+        divided(n * map.shape.tiles(), states, [&](Workspace& own, int64_t first, int64_t last) {
+            MapSink sink{map, plain, bias, rectified != 0, y, Lanes{}};
+            for (int64_t index = first; index < last; index += own.most) {
+                int count = int(std::min<int64_t>(own.most, last - index));
+                for (int t = 0; t < count; t++) own.tiles[t] = tile_of(map.shape, index + t);
+                transform_input(map, own.tiles.data(), count, own.most, own.in.get());
+                all_products(own.in.get(), count, own.most, ci, u.get(), own.out.get(), co);
+                transform_output(own.out.get(), own.tiles.data(), count, own.most, co, sink);
+            }
+        });
+    });
+}
+
+// x (n, h, w, ci) and the gradient (n, h, w, co) of its convolution -> those of filters (co, ci, 3, 3) and bias (co,).
+int mmdls_conv3x3_gradient(const float* x, const float* gradient, int64_t n, int h, int w, int ci, int co,
+                           float* filters, float* bias, int threads) {
+    struct State : Workspace {
+        Buffer u, b;
+        State(int ci, int co) : Workspace(ci, co), u(zeros(FREQUENCIES * apart(size_t(ci) * co))), b(zeros(co)) {}
+    };
+    return guarded([&] {
+        Map map{x, {n, h, w}, ci}, gradients{gradient, {n, h, w}, co};
+        std::vector<State> states;
+        for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
+        divided(n * map.shape.tiles(), states, [&](State& own, int64_t first, int64_t last) {
+            for (int64_t index = first; index < last; index += own.most) {
+                int count = int(std::min<int64_t>(own.most, last - index));
+                for (int t = 0; t < count; t++) own.tiles[t] = tile_of(map.shape, index + t);
+                transform_input(map, own.tiles.data(), count, own.most, own.in.get());
+                transform_gradient(gradients, own.tiles.data(), count, own.most, own.out.get(), own.b.get());
+                all_outer_products(own.in.get(), count, own.most, ci, own.out.get(), co, own.u.get());
+            }
+        });
+        transform_back(parts_of(states, &State::u), ci, co, filters);
+        add_up(parts_of(states, &State::b), co, bias);
+    });
+}
+
+// Two layers with ReLU, and the sums over the pixels of the second one's map: x (n, h, w, c0) -> sums (n, c2), and
+// where that map is positive, (n, h, w, bytes), or null.
+int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int c2, const float* filters1,
+                   const int64_t* steps1, const float* bias1, const float* filters2, const int64_t* steps2,
+                   const float* bias2, float* sums, void* positive, int threads) {
+    struct State : Workspace {
+        FirstLayer layer;
+        State(const Shape& shape, const Filters& one, const float* bias, int co)
+            : Workspace(one.co, co), layer(shape, one, bias, most) {}
+    };
+    return guarded([&] {
+        Shape shape{n, h, w};
+        Filters one{filters1, c0, c1, steps1[0], steps1[1], steps1[2], steps1[3]};
+        Filters two{filters2, c1, c2, steps2[0], steps2[1], steps2[2], steps2[3]};
+        Buffer u = transformed(two);
+        int segments = segments_of(shape);
+        Buffer found = zeros(size_t(n) * segments * c2);
+        std::vector<State> states;
+        for (int i = 0; i < threads; i++) states.emplace_back(shape, one, bias1, c2);
+        divided(n * segments, states, [&](State& own, int64_t first, int64_t last) {
+            for (int64_t unit = first; unit < last; unit++) {
+                SumSink sink{own.layer, two, bias2, found.get() + size_t(unit) * c2, static_cast<Mask*>(positive),
+                             Lanes{}, Lanes{}};
+                each_chunk(own, x, unit / segments, int(unit % segments), [&](const Tile* tiles, int count) {
+                    transform_input(own.layer, tiles, count, own.most, own.in.get());
+                    all_products(own.in.get(), count, own.most, c1, u.get(), own.out.get(), c2);
+                    transform_output(own.out.get(), tiles, count, own.most, c2, sink);
+                });
+            }
+        });
+        for (int64_t i = 0; i < n; i++) {
+            std::vector<const float*> parts;
+            for (int k = 0; k < segments; k++) parts.push_back(found.get() + size_t(i * segments + k) * c2);
+            add_up(parts, c2, sums + i * c2);
+        }
+    });
+}
+
+// Its gradients, from those of the sums (n, c2): of the filters of both layers (c1, c0, 3, 3) and (c2, c1, 3, 3), and of
+// the biases.
+int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int c1, int c2, const float* filters1,
+                            const int64_t* steps1, const float* bias1, const float* filters2, const int64_t* steps2,
+                            const void* positive, const float* gradient, float* into1, float* into_bias1, float* into2,
+                            float* into_bias2, int threads) {
+    struct State : Workspace {
+        FirstLayer layer;
+        Buffer w1, b1, u2, b2;
+        State(const Shape& shape, const Filters& one, const float* bias, int co)
+            : Workspace(one.co, co), layer(shape, one, bias, most), w1(zeros(size_t(9) * one.ci * one.co)),
+              b1(zeros(one.co)), u2(zeros(FREQUENCIES * apart(size_t(one.co) * co))), b2(zeros(co)) {}
+    };
+    return guarded([&] {
+        Shape shape{n, h, w};
+        Filters one{filters1, c0, c1, steps1[0], steps1[1], steps1[2], steps1[3]};
+        Filters two{filters2, c1, c2, steps2[0], steps2[1], steps2[2], steps2[3]};
+        Buffer u = transformed(two.backwards());
+        int segments = segments_of(shape);
+        SumGradient source{gradient, static_cast<const Mask*>(positive), shape, c2};
+        std::vector<State> states;
+        for (int i = 0; i < threads; i++) states.emplace_back(shape, one, bias1, c2);
+        divided(n * segments, states, [&](State& own, int64_t first, int64_t last) {
+            FirstLayerGradient sink{own.layer, own.w1.get(), own.b1.get(), {}, {}};
+            for (int64_t unit = first; unit < last; unit++)
+                each_chunk(own, x, unit / segments, int(unit % segments), [&](const Tile* tiles, int count) {
+                    transform_input(own.layer, tiles, count, own.most, own.in.get());
+                    transform_gradient(source, tiles, count, own.most, own.out.get(), own.b2.get());
+                    all_outer_products(own.in.get(), count, own.most, c1, own.out.get(), c2, own.u2.get());
+                    transform_input(source, tiles, count, own.most, own.out.get());
+                    all_products(own.out.get(), count, own.most, c2, u.get(), own.in.get(), c1);
+                    transform_output(own.in.get(), tiles, count, own.most, c1, sink);
+                });
+        });
+        transform_back(parts_of(states, &State::u2), c1, c2, into2);
+        add_up(parts_of(states, &State::b2), c2, into_bias2);
+        add_up(parts_of(states, &State::b1), c1, into_bias1);
+        std::vector<float> taps(size_t(9) * c0 * c1);
+        add_up(parts_of(states, &State::w1), taps.size(), taps.data());
+        for (int tap = 0; tap < 9; tap++)
+            for (int k = 0; k < c0; k++)
+                for (int c = 0; c < c1; c++) into1[(c * c0 + k) * 9 + tap] = taps[(tap * c0 + k) * c1 + c];
+    });
+}
+
+}  // extern "C"

@@ -1,0 +1,58 @@
+// Vectors of channels, the sizes of tiles, and what fits into the registers of an instruction set.
+
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace {
+
+constexpr int TILE_H = 2, TILE_W = 4;  // output pixels of a tile
+constexpr int ROWS = 4, COLUMNS = 6;   // input pixels of a tile
+constexpr int FREQUENCIES = ROWS * COLUMNS;
+constexpr int SUMMED = 16;  // input channels that are added up before a sum is rounded into memory
+
+// The numbers of one frequency are so far from those of the next: n would often be a power of two, and addresses that
+// are powers of two apart share a few places of the cache.
+inline size_t apart(size_t n) { return n + 16; }
+
+// Channels that are handled at once, and what fits into the registers: vectors of filters times tiles, or times pixels.
+#ifdef __AVX512F__
+constexpr int LANES = 16, WIDEST_PANEL = 4, TILES_AT_ONCE = 6, PIXELS_AT_ONCE = 8;
+#else
+constexpr int LANES = 8, WIDEST_PANEL = 2, TILES_AT_ONCE = 6, PIXELS_AT_ONCE = 6;
+#endif
+
+constexpr int VECTOR = LANES * sizeof(float);
+typedef float Lanes __attribute__((vector_size(VECTOR)));
+typedef float Anywhere __attribute__((vector_size(VECTOR), aligned(4), may_alias));
+typedef int32_t Bits __attribute__((vector_size(VECTOR)));
+typedef std::conditional_t<LANES == 16, uint16_t, uint8_t> Mask;  // one bit a lane
+
+inline Lanes load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
+inline void store(float* to, Lanes value) { *reinterpret_cast<Anywhere*>(to) = value; }
+inline Lanes relu(Lanes x) { return x <= 0.f ? Lanes{} : x; }  // NaN stays NaN
+inline bool finite(Lanes x) {
+    Bits same = (x - x) == 0.f;
+    int32_t all = -1;
+    for (int i = 0; i < LANES; i++) all &= same[i];
+    return all;
+}
+#ifdef __AVX512F__
+inline Mask where_positive(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_GT_OQ); }
+inline Lanes only(Mask mask, Lanes x) { return Lanes(_mm512_maskz_mov_ps(mask, __m512(x))); }
+#else
+inline Mask where_positive(Lanes x) {
+    return Mask(_mm256_movemask_ps(_mm256_cmp_ps(__m256(x), _mm256_setzero_ps(), _CMP_GT_OQ)));
+}
+inline Lanes only(Mask mask, Lanes x) {
+    Bits places;
+    for (int i = 0; i < LANES; i++) places[i] = 1 << i;
+    return (places & int32_t(mask)) != 0 ? x : Lanes{};
+}
+#endif
+
+}  // namespace
