@@ -95,7 +95,7 @@ def check_errors(way, seeds):
     pairs = np.array(
         [times_the_error_of_torch(two, pair_by_torch, *random_pair(seed), image_too=False) for seed in seeds]
     )
-    assert np.max(layers) <= 3.3, np.round(layers, 1)
+    assert np.max(layers) <= 4, np.round(layers, 1)
     assert np.median(layers) <= 2, np.round(layers, 1)
     # Sums over many pixels lose nearly nothing in torch; filters that are rounded once shift all pixels alike. And a
     # number of a map that is nearly zero may be rounded to either side, in torch as well: the gradient of a pixel.

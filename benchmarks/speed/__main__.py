@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.speed._cox import cox_losses
 from benchmarks.speed._frozen import frozen_search
+from benchmarks.speed._kernels import kernels
 from benchmarks.speed._loading import data_loading
 from benchmarks.speed._machine import bf16_answers, machine_share
 from benchmarks.speed._network import flat_memory, padding, published_network, straight_lines
@@ -35,6 +36,7 @@ def statistics_rows(options: argparse.Namespace, say: Report) -> None:
 
 SECTIONS: dict[str, Callable[[argparse.Namespace, Report], None]] = {
     "network": published_network,
+    "kernels": kernels,
     "memory": flat_memory,
     "padding": padding,
     "cox": cox_losses,

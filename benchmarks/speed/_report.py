@@ -23,9 +23,11 @@ class Report:
         self.lines: list[str] = []
         self.tables: list[tuple[str, pd.DataFrame]] = []
 
-    def measure(self, variants: Mapping[str, Variant], repeats: int | None = None) -> dict[str, Measured]:
+    def measure(
+        self, variants: Mapping[str, Variant], repeats: int | None = None, threads: int | None = None
+    ) -> dict[str, Measured]:
         """See :func:`measure`."""
-        return measure(variants, repeats or self.repeats, self.options.device, self.options.threads)
+        return measure(variants, repeats or self.repeats, self.options.device, threads or self.options.threads)
 
     def row(self, row: Row) -> None:
         """Add a row."""
