@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mmdls import evaluation as evaluation
     from mmdls import explain as explain
     from mmdls import images as images
+    from mmdls import kernels as kernels
     from mmdls import metrics as metrics
     from mmdls import model_selection as model_selection
     from mmdls import modules as modules
@@ -79,6 +80,7 @@ _MODULES = (
     "evaluation",
     "explain",
     "images",
+    "kernels",
     "metrics",
     "model_selection",
     "modules",

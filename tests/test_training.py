@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from small_network import small_network, training_net
 
 import mmdls.images._store as store_module
-from mmdls import Trainer
+from mmdls import Trainer, kernels
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
 from mmdls.estimators._slices import SliceData
@@ -381,12 +381,18 @@ def test_micro_batches_fit_the_size_of_the_slices():
         data = SliceData(SliceStore(np.zeros((1, side, side), np.uint8), np.array([1]), 0.5, 0.1, ""))
         return Compute(**settings).micro_batches(encoder, data, 10**4)[0].stop
 
-    sizes = [size(side) for side in (16, 64, 112, 224, 512)]
-    assert sizes == sorted(sizes, reverse=True) and sizes[0] > 100 and sizes[-1] == 1
-    assert size(64, precision="bf16") == 2 * size(64)
-    assert size(64, micro_batch_size=3) == 3
-    widest = 64 * 64**2 * 4
-    assert size(64) * widest < 32 * 2**20, "beyond this the C library fetches fresh pages at every allocation"
+    with kernels.using("plain"):
+        sizes = [size(side) for side in (16, 64, 112, 224, 512)]
+        assert sizes == sorted(sizes, reverse=True) and sizes[0] > 100 and sizes[-1] == 1
+        assert size(64, precision="bf16") == 2 * size(64)
+        assert size(64, micro_batch_size=3) == 3
+        widest = 64 * 64**2 * 4
+        assert size(64) * widest < 32 * 2**20, "beyond this the C library fetches fresh pages at every allocation"
+    if kernels.info().way != "plain":
+        assert size(224) >= 10 * sizes[3], "kernels make no maps"
+        with kernels.using("plain"):
+            half = size(224, precision="bf16")
+        assert size(224, precision="bf16") == half, "kernels compute in single precision only"
 
 
 def test_convolutions_run_channels_last_whatever_the_weights_are():

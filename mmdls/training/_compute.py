@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmdls import kernels
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet
 from mmdls.training._ranks import Ranks, own_device
@@ -124,12 +125,11 @@ class Compute:
 
     def item_bytes(self, encoder: BagNet, data: BagData) -> tuple[int, int]:
         """Bytes of the widest feature map of one item, and of all maps that its gradient needs."""
-        width = 2 if self.precision == "bf16" else encoder.projection.weight.element_size()
         known = _MAP_SIZES.setdefault(encoder, {})
-        if data.item_shape not in known:
-            known[data.item_shape] = _map_sizes(encoder, data.item_shape)
-        widest, total = known[data.item_shape]
-        return width * widest, width * total
+        computed = data.item_shape, self.precision, kernels.info().way
+        if computed not in known:
+            known[computed] = _map_sizes(encoder, data.item_shape, self)
+        return known[computed]
 
 
 def within_memory(
@@ -183,18 +183,18 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-# By encoder and shape of an item: shapes do not change during training.
-_MAP_SIZES: weakref.WeakKeyDictionary[BagNet, dict[tuple[int, ...], tuple[int, int]]] = weakref.WeakKeyDictionary()
+# By encoder, and shape of an item and how it is computed, which do not change during training.
+_MAP_SIZES: weakref.WeakKeyDictionary[BagNet, dict[tuple, tuple[int, int]]] = weakref.WeakKeyDictionary()
 
 
-def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...]) -> tuple[int, int]:
-    """Numbers in the widest map of one item, and in all that is kept for its gradient, found with one blank item."""
+def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...], compute: Compute) -> tuple[int, int]:
+    """Bytes of the widest map of one item, and of all that is kept for its gradient, found with one blank item."""
     weight = encoder.projection.weight
     sizes, own = {}, {tensor.data_ptr() for tensor in (*encoder.parameters(), *encoder.buffers())}
 
     def note(tensor: Tensor) -> Tensor:
         if tensor.data_ptr() not in own:
-            sizes[tensor.data_ptr()] = -(-tensor.numel() * tensor.element_size() // weight.element_size())
+            sizes[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
     # The gradient of the item stands for those of weights that do not train.
@@ -204,8 +204,9 @@ def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...]) -> tuple[int, int]:
         torch.enable_grad(),
         torch.random.fork_rng(range(torch.cuda.device_count())),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        compute.autocast(),
     ):
         item = torch.zeros(1, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=asked)
         maps = encoder.maps(item)
-    numbers = [*sizes.values(), *(m.numel() for m in ([maps] if isinstance(maps, Tensor) else maps))]
-    return max(numbers), max(sum(sizes.values()), max(numbers))
+    widths = [*sizes.values(), *(each.nbytes for each in ([maps] if isinstance(maps, Tensor) else maps))]
+    return max(widths), max(sum(sizes.values()), max(widths))
