@@ -9,7 +9,7 @@ import pytest
 from tests.pages import ROOT, code_of
 from tests.test_page_fragments import FRAGMENTS
 
-PAGES = ["start", "missing", "cross_validation", "tuning", "survival", "plugins", "reliability"]
+PAGES = ["start", "speed", "missing", "cross_validation", "tuning", "survival", "plugins", "reliability"]
 
 
 @pytest.mark.slow
