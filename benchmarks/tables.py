@@ -123,9 +123,7 @@ def _widths(table: pd.DataFrame, model: str = "model") -> tuple[int, int, int]:
 def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
     """The table as text that fits a terminal of 100 columns."""
     task, model, metric = _widths(table)
-    lines = [
-        f"{'task':{task}} {'model':{model}} {'':{metric}} {'value [95% interval]':22} against {baseline} (> 0: better)"
-    ]
+    lines = [f"{'task':{task}} {'model':{model}} {'':{metric}} {'value [95% interval]':22} against {baseline}"]
     previous = None
     for row in table.to_dict("records"):
         line = f"{row['task'] if row['task'] != previous else '':{task}} {row['model']:{model}} "
@@ -135,6 +133,8 @@ def show(table: pd.DataFrame, baseline: str = BASELINE) -> str:
             line += f"   {row['difference']:+.3f} [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
         lines.append(line.rstrip())
         previous = row["task"]
+    if np.isfinite(table.get("difference", pd.Series(dtype=float)).to_numpy(dtype=np.float64)).any():
+        lines.append("A difference above 0 is better.")
     return "\n".join(lines)
 
 

@@ -83,7 +83,7 @@ def test_the_table_fits_a_terminal_and_compares_with_the_baseline(small, finishe
     assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
     shown = job.show(table)
     assert all(len(line) <= 100 for line in shown.splitlines())
-    assert shown.count("mmdls") == len(find_tasks(y))
+    assert shown.count("mmdls") == len(find_tasks(y)) and shown.endswith("A difference above 0 is better.")
 
 
 def test_one_model_is_held_against_each_other_one(small, finished):
