@@ -10,12 +10,15 @@ import threading
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
 
-from mmdls import kernels
+from mmdls import MMDLS, SliceEncoder, Trainer, kernels
+from mmdls.datasets import make_nsclc_cohort
 from mmdls.kernels import _operators, _ways, conv3x3, conv3x3_relu_chain, info, using
+from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import ConvBackbone, ResNet10Backbone, SliceNet
 from mmdls.registry import poolings
 
@@ -370,6 +373,25 @@ def test_a_backbone_that_is_listened_to_makes_its_maps():
     encoder.features(torch.rand(1, 1, 20, 20))
     hook.remove()
     assert [each.shape[1] for each in heard] == [16, 32]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+@pytest.mark.parametrize("seed", range(5))
+def test_trained_models_are_as_good_with_kernels_as_without(seed):
+    X, y = make_nsclc_cohort(500, n_slices=2, image_size=32, return_X_y=True, random_state=seed)
+    X, y = X[["lesion_image", "clinical_age"]], y[["subtype", "os_time", "os_event"]]
+    encoder, trainer = SliceEncoder(backbone="conv"), Trainer(max_epochs=8)
+    scores = []
+    for way in (info().way, "plain"):
+        with using(way):
+            model = MMDLS(image_encoder=encoder, trainer=trainer, n_members=1, random_state=seed).fit(X[:250], y[:250])
+            risk, lusc = model.predict(X[250:])["os"], model.predict_proba(X[250:], "subtype")[:, 1]
+        known, timed = y[250:]["subtype"].notna(), y[250:]["os_time"].notna()
+        event, time = y[250:]["os_event"][timed] == 1, y[250:]["os_time"][timed]
+        auc = auc_score(pd.Categorical(y[250:]["subtype"][known]).codes, lusc[known])
+        scores.append([float(auc), float(concordance_index(event, time, risk[timed]))])
+    assert np.abs(np.subtract(*scores)).max() <= 0.002
 
 
 # -- which way is taken ----------------------------------------------------------------------------------------------
