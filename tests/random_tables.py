@@ -141,7 +141,7 @@ def other_form(column: pd.Series, kind: str, draw: Draw, *, feature: bool = True
             order = draw([1, -1])
             seen = sorted(known.dropna().unique())[::order]
             extra = ["never seen"] if feature and draw([False, True]) else []
-            return column.astype(pd.CategoricalDtype(seen + extra, ordered=feature and draw([False, True])))
+            return column.astype(pd.CategoricalDtype(seen + extra))
         return known.astype(dtype)
     if lost and str(dtype) in ("bool", "int64", "int32", "int16", "uint8"):
         dtype = "float64"
@@ -161,7 +161,7 @@ def _other_categories(column: pd.Series, draw: Draw, *, feature: bool) -> pd.Ser
     make = draw([str, int, float, np.int8])
     kept = [make(category) for category in column.cat.categories]
     changed = column.cat.rename_categories(kept)
-    return changed.cat.reorder_categories(kept[:: draw([1, -1])], ordered=draw([False, True]))
+    return changed.cat.reorder_categories(kept[:: draw([1, -1])])
 
 
 def other_forms(table: pd.DataFrame, kinds: dict[str, str], draw: Draw, *, feature: bool = True) -> pd.DataFrame:

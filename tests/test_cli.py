@@ -138,8 +138,8 @@ def test_modules_that_register_parts_are_imported_first(monkeypatch, tmp_path):
 
 def roles(*arguments, **file):
     given = dict.fromkeys(("roles", "id", "groups", "relapse_after_death", "sep", "encoding", "sheet"))
-    many = ("endpoints", "classes", "ordinal", "numbers", "blocks", "units", "codes", "categories", "carry", "missing",
-            "decimal", "date_format")  # fmt: skip
+    many = ("endpoints", "classes", "ordinal", "numbers", "blocks", "units", "codes", "categories", "ordered", "carry",
+            "missing", "decimal", "date_format")  # fmt: skip
     return roles_of({**given, **dict.fromkeys(many, ()), "coerce": False, **file, **dict(arguments)})
 
 
@@ -151,6 +151,7 @@ def roles(*arguments, **file):
         ("endpoints", ("os=start:Diagnosis,end:Last seen,event:Dead",),
          {"os": {"start": "Diagnosis", "end": "Last seen", "event": "Dead"}}),
         ("ordinal", ("stage=TNM:I-II<III<IV",), {"stage": ["TNM", ["I-II", "III", "IV"]]}),
+        ("ordered", ("TNM=I<II<III<IV", "grade"), {"TNM": ["I", "II", "III", "IV"], "grade": "grade"}),
         ("classes", ("Histology",), "Histology"),
         ("blocks", ("clinical=Age,Sex", "pet=SUV*"), {"clinical": ["Age", "Sex"], "pet": "SUV*"}),
         ("blocks", ("clinical=age:Age at diagnosis",), {"clinical": {"age": "Age at diagnosis"}}),

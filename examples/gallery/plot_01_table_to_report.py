@@ -45,23 +45,23 @@ pd.DataFrame(
 # %%
 # Reading it
 # ----------
-# What has one meaning is read; what is ambiguous must be said: the unit of the times, and what 1 and 2 mean.
+# What has one meaning is read; what is ambiguous must be said: the unit of the times, and what 1 and 2 mean. The stage
+# is known when survival is predicted, so it is a clinical variable here, with an order.
 X, y = cohort = read_cohort(
     "patients.csv",
     id="Patient",
     endpoints={"os": ("OS.days", "status")},
     units={"os": "days"},
     codes={"status": {1: 0, 2: 1}},
-    ordinal={"stage": ("TNM", ["I", "II", "III", "IV"])},
-    blocks={"clinical": ["Age", "Sex"]},
+    blocks={"clinical": ["Age", "Sex", "TNM"]},
+    ordered={"TNM": ["I", "II", "III", "IV"]},
 )
 print(cohort)
 
 # %%
 # Two models, the same folds
 # --------------------------
-# The stage is known when survival is predicted, so it is a clinical variable here.
-X["clinical_stage"] = y.pop("stage").cat.codes
+# A Cox model of the clinical variables, and one that reads the radiomics too.
 found = compare_models(
     {"clinical": "clinical_cox", "with radiomics": "coxnet"},
     X,

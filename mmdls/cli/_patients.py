@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["read_patients"]
 
-_OF_FOLDERS = ("codes", "relapse_after_death", "groups")
+_OF_FOLDERS = ("codes", "ordered", "relapse_after_death", "groups")
 _BY_COLUMN = ("codes", "missing", "decimal", "date_format")
 
 

@@ -25,6 +25,7 @@ _GIVEN: dict[str, tuple[str, bool | None]] = {
     "units": ("days, weeks, months or years; or NAME=UNIT.", False),
     "codes": ("Meaning of codes: COLUMN=VALUE:MEANING,VALUE:MEANING.", True),
     "categories": ("A feature that is a category although it looks like a number.", False),
+    "ordered": ("A feature whose categories have an order: 'COLUMN=LOW<HIGH' or COLUMN.", True),
     "carry": ("A column to keep in X that is no feature: COLUMN or NAME=COLUMN.", False),
     "missing": ("A word or number that means a missing cell; or COLUMN=WORD,WORD.", True),
     "decimal": ("The decimal mark, where it is not clear: '.' or ',' or COLUMN=MARK.", False),
@@ -144,7 +145,7 @@ def _joined(name: str, texts: Sequence[str], divided: bool) -> Any:
     if not found:
         values = [one for value in plain for one in (value if isinstance(value, list) else [value])]
         return values[0] if len(values) == 1 else values
-    if plain and name not in OUTCOMES:
+    if plain and name not in (*OUTCOMES, "ordered"):
         raise Failed(f"--{name}: all of them as NAME=VALUE, or none; got {', '.join(texts)}.")
     return {**found, **{value: value for value in plain}}
 

@@ -3,7 +3,7 @@
 import datetime
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cached_property
@@ -63,6 +63,10 @@ class Column:
         Refuse words: the column must hold numbers.
     is_category : bool
         Read numbers as categories.
+    is_ordered : bool
+        A feature whose categories have an order.
+    levels : sequence or None
+        The categories from lowest to highest; None takes the order that they have by themselves.
     found : bool
         Used because of its name or a pattern, not named by the caller.
     roles, became, changes : list of str
@@ -79,6 +83,8 @@ class Column:
     codes: Mapping[str, Any] | None = None
     numbers_only: bool = False
     is_category: bool = False
+    is_ordered: bool = False
+    levels: Sequence[Any] | None = None
     found: bool = False
     roles: list[str] = field(default_factory=list)
     became: list[str] = field(default_factory=list)

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from mmdls.cohort._columns import Column, key_of
-from mmdls.cohort._requests import as_mapping, by_name, name_key, task_name
+from mmdls.cohort._columns import Column
+from mmdls.cohort._requests import as_levels, as_mapping, by_name, name_key, task_name
 from mmdls.cohort._roles import Outcome, Roles
 from mmdls.registry import tasks
 
@@ -192,14 +191,4 @@ def _column_and_levels(task: str, spec: Any) -> tuple[str, Sequence[Any] | None]
     column, levels = task, spec
     if len(spec) == 2 and isinstance(spec[0], str) and (spec[1] is None or not isinstance(spec[1], str)):
         column, levels = spec
-    return column, None if levels is None else _levels(task, levels)
-
-
-def _levels(task: str, levels: Any) -> list[Any]:
-    """Levels in their order, each once."""
-    if not isinstance(levels, Sequence | np.ndarray | pd.Index):
-        raise TypeError(f"the levels of {task!r} must be a list in their order; got {levels!r}.")
-    keys = [key_of(level) for level in levels]
-    if not keys or "" in keys or len(set(keys)) < len(keys):
-        raise ValueError(f"the levels of {task!r} must be different labels, none of them missing; got {list(levels)}.")
-    return list(levels)
+    return column, None if levels is None else as_levels(task, levels)

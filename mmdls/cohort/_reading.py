@@ -20,6 +20,7 @@ from mmdls.cohort._reading_outcomes import read_outcomes
 from mmdls.cohort._requests import name_key
 from mmdls.cohort._roles import Outcome, Roles
 from mmdls.cohort._schema import modalities
+from mmdls.cohort._stages import are_stages, read_ordered
 
 __all__ = ["read_cohort"]
 
@@ -39,6 +40,7 @@ def read_cohort(
     units: Mapping[str, str] | str | None = None,
     codes: Mapping[str, Mapping[Any, Any]] | None = None,
     categories: Sequence[str] | str = (),
+    ordered: Mapping[str, Sequence[Any]] | Sequence[str] | str = (),
     groups: str | None = None,
     carry: Mapping[str, str] | Sequence[str] | str = (),
     missing: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
@@ -96,6 +98,10 @@ def read_cohort(
         "clinical_sex").
     categories : sequence of str or str, default=()
         Features that are categories although they look like numbers.
+    ordered : mapping of str to sequence, sequence of str or str, default=()
+        Features whose categories have an order, from lowest to highest: ``{"TNM": ["I", "II", "III", "IV"]}`` reads
+        "IIIA", "3b" and "Stage IB" as an ordinal task does, and makes an ordered categorical, which models read as one
+        column of numbers. Missing stays missing. A name alone takes the order that the labels have by themselves.
     groups : str, default=None
         The column by which patients are grouped, for example the hospital; it becomes ``cohort.groups``. A group column
         that a splitter such as :class:`~mmdls.model_selection.CohortKFold` reads from ``X`` goes into ``carry``.
@@ -167,7 +173,7 @@ def read_cohort(
     if numbers is None:
         claim_found_numbers(roles)
     refuse_equal_names(roles)
-    roles.prepare(codes or {}, missing, decimal, date_format, categories)
+    roles.prepare(codes or {}, missing, decimal, date_format, categories, ordered)
     values = _read_numbers(roles.taken, features, carried)
     y = read_outcomes(roles, values, relapse_after_death)
     X = _read_features(roles, features, carried, values)
@@ -187,14 +193,18 @@ def _read_numbers(
 ) -> _Numbers:
     """Read all columns that may hold numbers; by the column's name, None for a column of categories."""
     for column in features.values():
-        if column.codes is None and (column.holds_dates or column.is_dated):
+        if not column.is_ordered and column.codes is None and (column.holds_dates or column.is_dated):
             if not column.found:
                 raise ValueError(
                     f"column {column.name!r} holds dates or durations, which are no feature; give the number that is "
                     "meant (an age, months since diagnosis), or name the column in endpoints."
                 )
             column.leave_out("dates or durations, which are no feature")
-    wanted = [column for column in (*features.values(), *carried.values()) if column.roles != ["unused"]]
+    wanted = [
+        column
+        for column in (*features.values(), *carried.values())
+        if column.roles != ["unused"] and not column.is_ordered
+    ]
     for outcome in outcomes:
         if (time := outcome.columns.get("time")) is not None and not looks_like_durations(time):
             if time.holds_dates:
@@ -228,6 +238,10 @@ def _read_features(
     for name, column in features.items():
         if column.roles == ["unused"]:
             continue
+        if column.is_ordered:
+            columns[name] = read_ordered(column, name, column.levels, "ordered")
+            column.note(f"in the order {' < '.join(columns[name].cat.categories)}")
+            continue
         if (values := numbers[column.name]) is not None:
             columns[name] = values
             continue
@@ -247,6 +261,8 @@ def _read_features(
                 column.note(
                     f"free text, which models of tables refuse; embed it, and give the vectors as {name}_vectors"
                 )
+            if are_stages(known.unique()):
+                column.note(f"categories without an order; ordered={{{column.name!r}: [...]}} gives them one")
             columns[name] = text.astype("category") if asked else text
     for column in roles.columns.values():
         if column.became and cell_kind(column.became[0]) is not None:

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["as_mapping", "as_names", "by_name", "is_name", "name_key", "task_name"]
+from mmdls.cohort._columns import key_of
+
+__all__ = ["as_levels", "as_mapping", "as_names", "by_name", "is_name", "name_key", "task_name"]
 
 
 def is_name(value: Any) -> bool:
@@ -43,6 +45,16 @@ def as_mapping(value: Any, asked: str, form: str) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{asked} must be a mapping, {form}; got {value!r}.")
     return dict(value)
+
+
+def as_levels(name: str, levels: Any) -> list[Any]:
+    """Levels in their order, each once."""
+    if isinstance(levels, str) or not isinstance(levels, Sequence | np.ndarray | pd.Index):
+        raise TypeError(f"the levels of {name!r} must be a list in their order; got {levels!r}.")
+    keys = [key_of(level) for level in levels]
+    if not keys or "" in keys or len(set(keys)) < len(keys):
+        raise ValueError(f"the levels of {name!r} must be different labels, none of them missing; got {list(levels)}.")
+    return list(levels)
 
 
 def name_key(name: str) -> str:

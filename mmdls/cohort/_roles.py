@@ -14,7 +14,7 @@ from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._columns import Column, key_of
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._files import RawTable, read_ids
-from mmdls.cohort._requests import as_mapping, as_names, by_name, is_name, name_key
+from mmdls.cohort._requests import as_levels, as_mapping, as_names, by_name, is_name, name_key
 
 __all__ = ["Outcome", "Roles"]
 
@@ -26,6 +26,10 @@ _PYRADIOMICS = re.compile(
     re.IGNORECASE,
 )
 _TIMES = ("time", "start", "end", "event_date")
+_AS_FEATURE = (
+    "A stage as a feature is in blocks and in ordered, and not in ordinal: blocks={'clinical': ['TNM']}, "
+    "ordered={'TNM': ['I', 'II', 'III', 'IV']}."
+)
 _DIAGNOSTICS = re.compile(r"(?:radiomics_)?diagnostics_.+", re.IGNORECASE)
 
 
@@ -108,6 +112,7 @@ class Roles:
         decimal: Mapping[str, str] | str | None,
         date_format: Mapping[str, str] | str | None,
         categories: Sequence[str] | str,
+        ordered: Any,
     ) -> None:
         """Store in every column what the caller has said about it."""
         for name, meanings in as_mapping(codes, "codes", "{column: {value: meaning}}").items():
@@ -129,6 +134,17 @@ class Roles:
         self.date_formats = self._by_column(date_format, "date_format")
         for name in as_names(categories, "categories"):
             self.columns[self.find(name, "categories")].is_category = True
+        for name, levels in by_name({} if ordered is None else ordered, "ordered").items():
+            self._order(self.columns[self.find(name, "ordered")], None if levels == name else levels)
+
+    def _order(self, column: Column, levels: Any) -> None:
+        """Give the categories of a feature an order."""
+        if not any(role.startswith("block ") for role in column.roles):
+            role = "not used" if not column.roles else f"used as {column.roles[0]}"
+            raise ValueError(
+                f"ordered names the column {column.name!r}, which is {role}, and no feature. {_AS_FEATURE}"
+            )
+        column.is_ordered, column.levels = True, None if levels is None else as_levels(column.name, levels)
 
     def _by_column(self, value: Any, asked: str) -> dict[str, Any]:
         """One value for every column, or the values of some."""
@@ -146,6 +162,11 @@ class Roles:
             raise ValueError(
                 f"column {column.name!r} is asked for twice, as {other[0]} and as {role}; what is predicted is never a "
                 "feature, and a column is in one block."
+                + (
+                    f" {_AS_FEATURE}"
+                    if {"ordinal", "block"} <= {use.partition(" ")[0] for use in (*other, role)}
+                    else ""
+                )
             )
         if role not in column.roles:
             column.roles.append(role)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mmdls.cohort._columns import Column, is_unknown_word, key_of, read_labels
 
-__all__ = ["read_classes", "read_ordered"]
+__all__ = ["are_stages", "read_classes", "read_ordered"]
 
 _ROMAN = {"0": 0, "i": 1, "ii": 2, "iii": 3, "iv": 4}
 _STAGE = re.compile(r"(?:(?P<roman>iv|iii|ii|i)|(?P<digit>[0-4])) ?(?P<part>[abc]?[1-4]?)")
@@ -29,7 +29,7 @@ _GROUPS = {
 _Span = tuple[str, tuple[int, str], tuple[int, str]]
 
 
-def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.Series:
+def read_ordered(column: Column, task: str, levels: Sequence[Any] | None, argument: str = "ordinal") -> pd.Series:
     """Read an ordered label: an ordered categorical, numbers, stages, or labels whose order the caller gives.
 
     Parameters
@@ -39,6 +39,8 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
         What the label is called in ``y``.
     levels : sequence or None
         Labels from lowest to highest. A level may be a group of stages: "I-II" holds "IA3" and "Stage IIB".
+    argument : {"ordinal", "ordered"}, default="ordinal"
+        The caller's argument that gives the levels.
 
     Returns
     -------
@@ -54,14 +56,14 @@ def read_ordered(column: Column, task: str, levels: Sequence[Any] | None) -> pd.
         if column.cells.dtype.ordered:
             levels = list(column.cells.cat.categories)
     if levels is None and column.codes is None:
-        _refuse_no_labels(column, task, "ordinal")
+        _refuse_no_labels(column, task, argument)
     if levels is not None and column.codes is not None:
         # Codes may name only the labels that are not levels; all other labels are compared with the levels below.
         column.codes = {key_of(text): text for text in column.texts if text is not None} | dict(column.codes)
     labels = read_labels(column)
     known = sorted({label for label in labels if label is not None and not is_unknown_word(label)})
     if levels is None:
-        levels = _natural_levels(column, task, known)
+        levels = _natural_levels(column, task, known, argument)
     order = [str(level) for level in levels]
     spans = {level: span for level in order if (span := _span(level)) is not None}
     by_key = {key_of(level): level for level in order}
@@ -152,11 +154,26 @@ def _refuse_no_labels(column: Column, task: str, argument: str) -> None:
         return
     raise ValueError(
         f"column {column.name!r} {what}, such as {sorted(different)[:3]}: it is no class. Group it first, name the "
-        f"classes ({argument}={{{task!r}: ({column.name!r}, [...])}}), or give it as a feature or an endpoint."
+        f"classes ({_asked(column, task, argument)}), or give it as a feature or an endpoint."
     )
 
 
-def _natural_levels(column: Column, task: str, known: Sequence[str]) -> Sequence[str]:
+def _asked(column: Column, task: str, argument: str) -> str:
+    """How the caller gives the levels."""
+    return (
+        f"{argument}={{{column.name!r}: [...]}}"
+        if argument == "ordered"
+        else (f"{argument}={{{task!r}: ({column.name!r}, [...])}}")
+    )
+
+
+def are_stages(labels: Sequence[str]) -> bool:
+    """Whether labels are three or more different stages, or T, N or M categories, written as texts."""
+    kinds = {span[0] if (span := _span(label)) is not None else None for label in labels}
+    return len(labels) > 2 and len(kinds) == 1 and None not in kinds and not all(label.isdigit() for label in labels)
+
+
+def _natural_levels(column: Column, task: str, known: Sequence[str], argument: str) -> Sequence[str]:
     """The order that the labels have by themselves: numbers, stages, T, N, M."""
     try:
         return sorted(known, key=float)
@@ -171,7 +188,7 @@ def _natural_levels(column: Column, task: str, known: Sequence[str]) -> Sequence
         return groups
     raise ValueError(
         f"column {column.name!r} has the labels {list(known)[:6]}, whose order is not known; give it from lowest to "
-        f"highest: ordinal={{{task!r}: ({column.name!r}, [...])}}."
+        f"highest: {_asked(column, task, argument)}."
     )
 
 

@@ -1,7 +1,7 @@
 """Cohorts as folders: a CSV of patients, arrays of features, and PNG slices by patient."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ def load_cohort(
     folder: str | PathLike,
     *,
     codes: Mapping[str, Mapping[Any, Any]] | None = None,
+    ordered: Mapping[str, Sequence[Any]] | Sequence[str] | str = (),
     relapse_after_death: str = "refuse",
     return_X_y: bool = False,
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
@@ -59,6 +60,9 @@ def load_cohort(
     codes : mapping of str to mapping, default=None
         The meaning of codes in a column. Stages as bare digits need it: they may be stages or groups, and
         ``{"tnm_stage": {0: "I-II", 1: "III", 2: "IV"}}`` reads those of the published cohort.
+    ordered : mapping of str to sequence, sequence of str or str, default=()
+        Clinical variables whose categories have an order, ``{"clinical_t": ["T1", "T2", "T3", "T4"]}``; see
+        :func:`mmdls.cohort.read_cohort`.
     relapse_after_death : {"refuse", "truncate", "unknown"}, default="refuse"
         What to do where disease-free survival ends after overall survival; see
         :func:`mmdls.cohort.reconcile_endpoints`.
@@ -103,7 +107,7 @@ def load_cohort(
     root = Path(folder)
     if not str(folder) or not root.is_dir():
         raise FileNotFoundError(f"there is no folder {str(folder)!r}; give the one that holds clinical.csv.")
-    cohort, folders = _read_clinical(root / "clinical.csv", codes or {}, relapse_after_death)
+    cohort, folders = _read_clinical(root / "clinical.csv", codes or {}, ordered, relapse_after_death)
     data, target = (table.rename_axis("patient_id") for table in cohort)
     for name, names in (("pet", PET_COLUMNS), ("radiomics", None)):
         blocks = {
@@ -167,7 +171,7 @@ def write_cohort(folder: str | PathLike, data: pd.DataFrame, target: pd.DataFram
 
 
 def _read_clinical(
-    path: Path, codes: Mapping[str, Mapping[Any, Any]], relapse_after_death: str
+    path: Path, codes: Mapping[str, Mapping[Any, Any]], ordered: Any, relapse_after_death: str
 ) -> tuple[Cohort, pd.Index]:
     """The CSV, indexed by patient id as text; its columns are those of the published layout, in any case.
 
@@ -215,6 +219,7 @@ def _read_clinical(
         groups=centre,
         carry={name: column for name, column in carried.items() if column},
         codes=meanings,
+        ordered=ordered,
         relapse_after_death=relapse_after_death,
     )
     left = list(cohort.unused)

@@ -70,7 +70,7 @@ class Cells:
         NaN where a value is no number.
     written, boolean : ndarray of bool, shape (n_values,)
         True where the value is a text, a boolean or the text of a boolean.
-    is_category : bool
+    is_category, is_ordered : bool
         True if the dtype says so.
     """
 
@@ -83,6 +83,7 @@ class Cells:
     written: np.ndarray
     boolean: np.ndarray
     is_category: bool
+    is_ordered: bool = False
 
     @classmethod
     def of(cls, column: pd.Series) -> "Cells":
@@ -128,6 +129,7 @@ class Cells:
             np.array(written, dtype=bool),
             np.array(boolean, dtype=bool),
             is_category,
+            is_category and bool(column.dtype.ordered),
         )
 
     @property

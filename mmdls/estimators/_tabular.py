@@ -37,8 +37,10 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
     Columns of numbers and booleans are imputed and scaled, in any dtype: numbers written as text are read as numbers,
     with a warning, and refused with the words and rows if other words stand between them. Other texts, and whatever has
     a categorical dtype, become one column a category seen in ``fit``; a missing value or a category not seen in ``fit``
-    is all zeros. Text "1", 1, 1.0 and True are the same number and the same category; a blank text is missing. Dates,
-    and texts that differ from patient to patient, are refused. A column without any value in ``fit`` is ignored later.
+    is all zeros. An ordered categorical is one column of numbers instead, the place of the category in the order (0, 1,
+    ...); a category that is not in the order is missing. Text "1", 1, 1.0 and True are the same number and the same
+    category; a blank text is missing. Dates, and texts that differ from patient to patient, are refused. A column
+    without any value in ``fit`` is ignored later.
     As a part of :class:`MMDLS` a network of ``hidden_sizes`` follows, trained end to end.
 
     Parameters
@@ -145,16 +147,19 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         table, weight = table[weight > 0], weight[weight > 0]
         self._columns = table.columns
         self._numbers, self._keys, self.categories_ = [], {}, {}
+        self._orders: dict[str, list[str]] = {}
         self._empty: list[str] = []
         written, doubtful = [], []
         for name in table.columns:
             if plain_numbers(table[name]) is None:
                 cells = Cells.of(table[name])
-                if len(cells.present) and not cells.holds_numbers():
+                if cells.is_ordered:
+                    self._orders[name] = list(dict.fromkeys(cells.keys))
+                elif len(cells.present) and not cells.holds_numbers():
                     self._keys[name], self.categories_[name] = cells.categories()
                     doubtful += cells.doubts()
                     continue
-                if cells.written[cells.present].any():
+                if not cells.is_ordered and cells.written[cells.present].any():
                     written.append(name)
             self._numbers.append(name)
         numbers, codes = self._read(table)
@@ -250,10 +255,14 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         return TransformerEncoder(self, self.hidden_sizes, self.dropout, self.linear)
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Numbers (n, n_numbers), NaN where missing, and which category each cell of the other columns holds."""
+        """Numbers (n, n_numbers), NaN where missing, and which category each cell of columns of categories holds."""
         numbers = np.full((len(table), len(self._numbers)), np.nan)
+        codes = {name: Cells.of(table[name]).places(keys) for name, keys in (self._keys | self._orders).items()}
         for i, name in enumerate(self._numbers):
             if name in self._empty:  # what had no value in fit cannot mean anything later either
+                continue
+            if name in self._orders:
+                numbers[:, i] = np.where(codes[name] >= 0, codes[name], np.nan)
                 continue
             numbers[:, i] = numbers_of(table[name])
             infinite = np.isinf(numbers[:, i])
@@ -262,11 +271,11 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
                     f"column {name!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains "
                     "infinity. Give a finite number, or NaN if unknown."
                 )
-        return numbers, {name: Cells.of(table[name]).places(keys) for name, keys in self._keys.items()}
+        return numbers, codes
 
     def _missing(self, numbers: np.ndarray, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         lost = {name: np.isnan(column) for name, column in zip(self._numbers, numbers.T, strict=True)}
-        return lost | {name: column == MISSING for name, column in codes.items()}
+        return lost | {name: codes[name] == MISSING for name in self._keys}
 
     def _filled(self, numbers: np.ndarray) -> np.ndarray:
         return numbers if self.impute is None else np.where(np.isnan(numbers), self.fill_, numbers)
