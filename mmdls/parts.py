@@ -8,7 +8,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator, clone
 
-from mmdls.registry import Registry
+from mmdls.registry import CarriesParts, Registry
 
 __all__ = ["Composed", "Part", "Slot", "build", "name_of"]
 
@@ -207,7 +207,7 @@ class Slot:
         return (clone(part) if isinstance(part, Part) else part).set_params(**params)
 
 
-class Composed:
+class Composed(CarriesParts):
     """An estimator with the parameters of its parts as ``<slot>__<parameter>``, also of those that are only named.
 
     A subclass says by :meth:`_slots` what its slots are.

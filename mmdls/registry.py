@@ -1,16 +1,20 @@
 """Named parts: every backbone, pooling, fusion, head, segmentation network, estimator and model is an entry here."""
 
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from operator import attrgetter
 from typing import Any
 
 import pandas as pd
 
 __all__ = [
+    "CarriesParts",
     "Registry",
     "augmentations",
     "backbones",
@@ -62,6 +66,7 @@ class Registry(Mapping):
         self.needs = tuple(needs)
         self._parts: dict[str, type] = {}
         self._families: dict[str, type] = {}
+        self._received: set[str] = set()
 
     def register(self, name: str) -> Callable[[type], type]:
         """Decorate a class to make it available under ``name``.
@@ -95,9 +100,18 @@ class Registry(Mapping):
                     "Choose another name, or uninstall one of the two packages."
                 )
             self._parts[name] = part
+            self._received.discard(name)
+            if _is_foreign(part):
+                _teach_cloudpickle()
             return part
 
         return decorate
+
+    def _receive(self, name: str, part: type) -> None:
+        """Take a part of the process that sent work here; what this process registered itself stays."""
+        if name not in self._parts or name in self._received:
+            self._parts[name] = part
+            self._received.add(name)
 
     def family(self, prefix: str) -> Callable[[type], type]:
         """Decorate a class to make it available under all names ``"<prefix>:<name>"``, which are not listed.
@@ -195,6 +209,83 @@ class Registry(Mapping):
             about = (part.__doc__ or "").strip().partition("\n")[0] if part is not None else "(plug-in, not loaded)"
             rows.append((name, source, about))
         return pd.DataFrame(rows, columns=["name", "source", "about"]).set_index("name")
+
+
+class CarriesParts:
+    """An estimator that brings the parts registered here along to the workers of joblib.
+
+    A part that a notebook, a script or a module without entry points registers is known to that process alone. Workers
+    get work by cloudpickle, and with it these parts: classes of a notebook with their code, others by their module. In
+    pickles of any other kind, and in saved models, there are none.
+
+    Examples
+    --------
+    >>> from mmdls import MMDLS
+    >>> issubclass(MMDLS, CarriesParts)
+    True
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_carried": _CARRIED}  # type: ignore[misc]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({name: value for name, value in state.items() if name != "_carried"})  # type: ignore[misc]
+
+
+class _Carried:
+    """Stands for the parts registered here; hashes and pickles of the estimator do not depend on them."""
+
+    def __deepcopy__(self, memo: Any) -> "_Carried":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return tuple, ()
+
+
+_CARRIED = _Carried()
+
+
+def _pack(carried: _Carried) -> tuple:
+    """What cloudpickle writes of the parts registered here that another process would not find by itself."""
+    parts = [
+        (kind, name, *((part.__module__, part.__qualname__) if _is_importable(part) else (None, part)))
+        for kind, registry in _registries().items()
+        for name, part in registry._parts.items()
+        if _is_foreign(part) and name not in registry._offered
+    ]
+    return _unpack, (parts,)
+
+
+def _unpack(parts: Sequence[tuple[str, str, str | None, Any]]) -> None:
+    for kind, name, module, part in parts:
+        # The work may need none of them, so one that cannot be imported here is not missed before it is asked for.
+        with suppress(ImportError, AttributeError):
+            found = part if module is None else attrgetter(part)(import_module(module))
+            _registries()[kind]._receive(name, found)
+
+
+def _teach_cloudpickle() -> None:
+    """joblib has cloudpickle as a package of its own or, in older versions, within itself."""
+    for name in ("cloudpickle", "joblib.externals.cloudpickle"):
+        with suppress(ImportError):
+            import_module(name).CloudPickler.dispatch_table[_Carried] = _pack
+
+
+def _registries() -> dict[str, Registry]:
+    return {value.kind: value for value in globals().values() if isinstance(value, Registry)}
+
+
+def _is_foreign(part: type) -> bool:
+    return part.__module__.partition(".")[0] != "mmdls"
+
+
+def _is_importable(part: type) -> bool:
+    """Whether another process finds a class by its name."""
+    if part.__module__ == "__main__":
+        return False
+    with suppress(KeyError, AttributeError):
+        return attrgetter(part.__qualname__)(sys.modules[part.__module__]) is part
+    return False
 
 
 def _owner(part: type) -> str:

@@ -17,6 +17,7 @@ from mmdls.estimators._segmentor_predictions import SegmentorPredictions
 from mmdls.images import is_missing
 from mmdls.images._settings import as_size, as_window, check_label
 from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net
+from mmdls.registry import CarriesParts
 from mmdls.registry import estimators as estimator_registry
 from mmdls.training._compute import Compute, seeded
 from mmdls.training._encoder_weights import start_encoder
@@ -28,7 +29,7 @@ __all__ = ["LungLesionSegmentor"]
 
 @estimator_registry.register("lung_lesion_segmentor")
 class LungLesionSegmentor(  # type: ignore[call-arg]
-    SegmentorPredictions, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
+    CarriesParts, SegmentorPredictions, TransformerMixin, BaseEstimator, auto_wrap_output_keys=None
 ):
     """Segment lung and lesion in CT slices; the first step of a ``Pipeline`` from CT to outcomes.
 

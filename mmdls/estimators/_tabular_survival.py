@@ -26,6 +26,7 @@ from mmdls.estimators._selection import select_columns
 from mmdls.metrics import concordance_index, step_values, tied_times
 from mmdls.metrics._horizons import check_times
 from mmdls.model_selection import patient_groups
+from mmdls.registry import CarriesParts
 from mmdls.training._tables import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
 __all__ = ["TabularSurvival"]
@@ -33,7 +34,7 @@ __all__ = ["TabularSurvival"]
 _PATIENTS = 1000  # whose whole curves are in memory at a time
 
 
-class TabularSurvival(BaseEstimator):
+class TabularSurvival(CarriesParts, BaseEstimator):
     """One endpoint from some columns of a cohort; subclasses say which pipeline is fitted."""
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {

@@ -24,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted, indexable
 
 from mmdls._secrets import without_ids
 from mmdls.model_selection import CohortKFold, check_patients_apart
+from mmdls.registry import CarriesParts
 from mmdls.search._folds import SCORER, cloned, cross_validate
 from mmdls.search._identity import described, fingerprint, fingerprint_cells
 from mmdls.search._pruning import Epochs
@@ -51,7 +52,7 @@ def _best_has(method: str) -> Callable[[Any], bool]:
     return check
 
 
-class OptunaSearch(MetaEstimatorMixin, BaseEstimator):
+class OptunaSearch(CarriesParts, MetaEstimatorMixin, BaseEstimator):
     """Cross-validated search with Optuna, used as scikit-learn's searches are.
 
     The folds are drawn once per ``fit`` and are the same for all trials. Each ``fit`` has its own study, so that a
