@@ -100,6 +100,8 @@ def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) ->
     ------
     KeyError
         If the registry has no such name.
+    TypeError
+        If the choice is an object instead of its class, or if the class does not take what its owner knows.
     ValueError
         If the part does not take a parameter.
 
@@ -111,8 +113,16 @@ def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) ->
     """
     part = choice if isinstance(choice, Part) else Part(choice)
     cls = _class_of(registry, part)
+    if not isinstance(cls, type) and (needs := getattr(registry, "needs", ())) and all(hasattr(cls, n) for n in needs):
+        made = type(cls).__name__
+        raise TypeError(
+            f"expected a name in {registry!r}, a class or a Part, of which every fit makes a new object; got an object "
+            f"of class {made}. Give the class {made}, or Part({made}, ...) with the parameters it shall have."
+        )
     known = signature(cls).parameters
     if not _takes_anything(known):
+        if lacking := [name for name in given if name not in known]:
+            raise TypeError(f"{name_of(cls)} must take {', '.join(lacking)}; it takes {', '.join(known) or 'nothing'}.")
         _refuse_unknown(part.params, [n for n in _defaults(known) if n not in given], repr(choice))
     return cls(*args, **{**given, **part.params})
 

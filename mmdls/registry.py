@@ -226,7 +226,8 @@ class CarriesParts:
     """
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_carried": _CARRIED}  # type: ignore[misc]
+        state: Any = super().__getstate__()
+        return {**state, "_carried": _CARRIED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__({name: value for name, value in state.items() if name != "_carried"})  # type: ignore[misc]

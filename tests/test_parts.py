@@ -10,9 +10,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, Part, SliceEncoder, TabularEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.estimators._slices import _check_maps
 from mmdls.modules import GatedFusion
 from mmdls.parts import build
 from mmdls.registry import backbones, encoders, fusions, ordinal_heads, poolings, survival_heads
@@ -189,6 +191,70 @@ def test_parameters_arrive_in_the_network(cohort):
     assert network.fusion.dropout.p == 0.45
     assert network.encoders["lesion"].backbone.out_channels == [8, 16, 32, 64]
     assert network.head("os").linear.bias is not None
+
+
+class TwoMaps(nn.Module):
+    def __init__(self, in_channels=1, width=4):
+        super().__init__()
+        self.out_channels = [width, 2 * width]
+        self.fine = nn.Conv2d(in_channels, width, 3, 2, 1)
+        self.coarse = nn.Sequential(nn.Conv2d(width, 2 * width, 3, 2, 1), nn.Dropout())
+
+    def forward(self, image):
+        fine = self.fine(image)
+        return [fine, self.coarse(fine)]
+
+
+class OneTensor(TwoMaps):
+    def forward(self, image):
+        return self.fine(image)
+
+
+class OtherWidths(TwoMaps):
+    def __init__(self, in_channels=1):
+        super().__init__(in_channels)
+        self.out_channels = [4, 4]
+
+
+class NoWidths(TwoMaps):
+    def __init__(self, in_channels=1):
+        super().__init__(in_channels)
+        del self.out_channels
+
+
+class NoChannels(TwoMaps):
+    def __init__(self, width=4):
+        super().__init__(1, width)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "said"),
+    [
+        (TwoMaps(), r"got an object of class TwoMaps. Give the class TwoMaps, or Part\(TwoMaps, ...\)"),
+        (Part(TwoMaps()), "got an object of class TwoMaps"),
+        (OneTensor, r"must give a list of maps, \(B, C, H, W\).*got a Tensor and.*check_backbone\(OneTensor\)"),
+        (OtherWidths, r"got maps of shapes \[\(1, 4, 8, 8\), \(1, 8, 4, 4\)\] and out_channels=\[4, 4\]"),
+        (NoWidths, r"and out_channels=\[\]"),
+        (NoChannels, "NoChannels must take in_channels; it takes width"),
+    ],
+)
+def test_a_backbone_that_breaks_its_contract_is_refused_before_training(cohort, backbone, said):
+    with pytest.raises(TypeError, match=said):
+        SliceEncoder(backbone=backbone).fit(cohort[0][["lesion_image"]], cohort[1])
+
+
+def test_the_check_of_a_backbone_leaves_it_and_the_random_state_alone(cohort):
+    encoder = SliceEncoder(backbone=TwoMaps)
+    data = encoder.prepare(cohort[0][["lesion_image"]])
+    torch.manual_seed(0)
+    net = encoder.build(data)
+    assert all(module.training for module in net.modules())
+    torch.manual_seed(0)
+    TwoMaps()
+    plain = torch.get_rng_state()
+    torch.manual_seed(0)
+    _check_maps(TwoMaps(), data.item_shape)
+    assert torch.equal(torch.get_rng_state(), plain)
 
 
 def test_heads_of_single_tasks_and_kinds(cohort):

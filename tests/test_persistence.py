@@ -30,7 +30,9 @@ from mmdls import MMDLS, ClinicalCox, OptunaSearch, Part, TabularEncoder
 from mmdls.encoders import Encoder, TableData
 from mmdls.evaluation import evaluate, make_scorers, predict_tasks
 from mmdls.model_selection import CohortKFold
+from mmdls.modules import CoxHead
 from mmdls.persistence._archive import checksums
+from mmdls.persistence._types import class_reference
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
 from tests.pages import blocks_of
@@ -492,6 +494,22 @@ def test_a_part_of_a_notebook_is_saved_by_its_name_and_asked_for_where_it_is_unk
 def test_an_unregistered_class_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"Doubling, which a saved model may not hold; register it under a name"):
         mmdls.save(make_pipeline(Doubling(), LogisticRegression()), tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("model.image_encoder.backbone.name", "backbones"),
+        ("model.modalities[0][1].pooling", "poolings"),
+        ("model.heads['os']", "survival_heads"),
+        ("model.steps[0][1]", "estimators"),
+    ],
+)
+def test_the_refusal_names_the_registry_of_the_class(path, kind):
+    cls = {"survival_heads": CoxHead, "estimators": Doubling}.get(kind, AgeNet)
+    own = type("Own", (cls,), {"__module__": "__main__"})
+    with pytest.raises(TypeError, match=rf"mmdls.registry.{kind}.register\('own'\)\(Own\).*need not be fitted again"):
+        class_reference(own, path)
 
 
 def test_the_page_about_saving_runs(tmp_path, monkeypatch):

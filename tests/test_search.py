@@ -335,6 +335,7 @@ def test_spaces_come_from_the_parts_and_wrong_ones_are_named(data):
         ({}, ValueError, "has no search_space"),
         ({"C": [1, 2]}, TypeError, "needs optuna distributions"),
         ({"gamma": IntDistribution(1, 2)}, ValueError, r"names \['gamma'\], which are no parameters"),
+        ({"max_itr": IntDistribution(1, 2)}, ValueError, r"names \['max_itr'\].*Did you mean 'max_iter'\?"),
     ]
     for wrong, error, message in cases:
         with pytest.raises(error, match=message):

@@ -11,7 +11,7 @@ import optuna
 import pandas as pd
 import torch
 from sklearn.utils._param_validation import HasMethods
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdls.encoders import BagData
 from mmdls.estimators._bag_encoder import BagEncoder
@@ -305,6 +305,7 @@ class SliceEncoder(BagEncoder):
         store = data.store
         standardize = self.standardize and store.std > 0
         backbone = self._backbone(data.item_shape[0])
+        _check_maps(backbone, data.item_shape)
         if self.weights is not None:
             backbone.weights_origin = start_from_file(backbone, self.weights, "weights")
         return SliceNet(
@@ -335,3 +336,27 @@ class SliceEncoder(BagEncoder):
     def learning_rate_factors(self) -> dict[str, float]:
         """The backbone learns at its own share of the learning rate."""
         return {"backbone.*": self.backbone_learning_rate}
+
+
+def _check_maps(backbone: Any, item_shape: tuple[int, ...]) -> None:
+    """Refuse a backbone from elsewhere whose maps are not what the contract says, by one blank item."""
+    name = type(backbone).__name__
+    if type(backbone).__module__.startswith("mmdls."):
+        return
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(f"a backbone must be an nn.Module; got {name}.")
+    training = backbone.training
+    with torch.no_grad():
+        maps = backbone.eval()(torch.zeros(1, *item_shape))
+    backbone.train(training)
+    are_maps = isinstance(maps, list | tuple) and all(isinstance(each, Tensor) for each in maps)
+    shapes = [tuple(each.shape) for each in maps] if are_maps else []
+    channels = list(getattr(backbone, "out_channels", []))
+    if not shapes or [(s[1:2], len(s)) for s in shapes] != [((c,), len(item_shape) + 1) for c in channels]:
+        got = f"maps of shapes {shapes}" if shapes else f"a {type(maps).__name__}"
+        axes = "(B, C, D, H, W)" if len(item_shape) == 4 else "(B, C, H, W)"
+        raise TypeError(
+            f"forward of the backbone {name} must give a list of maps, {axes} from fine to coarse, and its attribute "
+            f"out_channels must list their C; got {got} and out_channels={channels}. "
+            f"mmdls.testing.check_backbone({name}) tests the whole contract."
+        )

@@ -4,9 +4,10 @@ A class is found by its name, and never called: an object is made empty and gets
 says is executed, whatever it says.
 """
 
+import re
 import sys
 from importlib import import_module
-from inspect import isfunction
+from inspect import isfunction, signature
 from typing import Any
 
 import numpy as np
@@ -118,12 +119,22 @@ def class_reference(cls: type, path: str) -> dict[str, Any]:
     if cls.__name__ in ("KDTree", "BallTree"):
         raise TypeError(f"{refused}; fit the neighbours with algorithm='brute'.")
     if issubclass(cls, _REGISTRABLE):
-        kind = "estimators" if issubclass(cls, BaseEstimator) else "fusions"
+        own = cls.__name__
         raise UnregisteredError(
-            f"{refused}; register it under a name of its own, as with mmdls.registry.{kind}.register('...'), in a "
-            "module that can be imported where the model is loaded."
+            f"{refused}; register it under a name of its own, as with mmdls.registry.{_kind_for(cls, path)}.register("
+            f"{own.lower()!r})({own}), here in this session, and save again: the model need not be fitted again. Where "
+            "it is loaded, the class must be registered under the same name."
         )
     raise TypeError(f"{refused}; take it out of the model.")
+
+
+def _kind_for(cls: type, path: str) -> str:
+    """The registry that a class belongs into, by where it stands in a model and by the methods that it has."""
+    for word in reversed(re.findall(r"\w+", path)[1:]):
+        if f"{word}s" in _REGISTRIES:
+            return "volume_backbones" if word == "backbone" and "spacing" in signature(cls).parameters else f"{word}s"
+    fitting = [kind for kind, parts in _REGISTRIES.items() if all(hasattr(cls, method) for method in parts.needs)]
+    return max(fitting, key=lambda kind: len(_REGISTRIES[kind].needs), default="estimators")
 
 
 def class_named(reference: Any) -> type:

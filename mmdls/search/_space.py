@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,10 @@ def checked_space(space: Mapping[str, Any] | None, estimator: Any, X: Any = None
         if parameter_of(space, name) not in models[key]:
             unknown.append(name)
     if unknown:
-        raise ValueError(f"search_space names {unknown}, which are no parameters of {cls}.")
+        known = sorted({name for each in models.values() for name in each})
+        close = dict.fromkeys(near for name in unknown for near in get_close_matches(parameter_of(space, name), known))
+        hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        raise ValueError(f"search_space names {unknown}, which are no parameters of {cls}.{hint}")
     return dict(space)
 
 
