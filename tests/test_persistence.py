@@ -1,7 +1,9 @@
 """Saved models answer as before in another process, hold no more of patients than they say, and fail clearly."""
 
 import datetime
+import importlib.util
 import json
+import linecache
 import os
 import pickle
 import subprocess
@@ -32,6 +34,7 @@ from mmdls.evaluation import evaluate, make_scorers, predict_tasks
 from mmdls.model_selection import CohortKFold
 from mmdls.modules import CoxHead
 from mmdls.persistence._archive import checksums
+from mmdls.persistence._sources import source_hash
 from mmdls.persistence._types import class_reference
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
@@ -494,6 +497,68 @@ def test_a_part_of_a_notebook_is_saved_by_its_name_and_asked_for_where_it_is_unk
 def test_an_unregistered_class_is_refused(tmp_path):
     with pytest.raises(TypeError, match=r"Doubling, which a saved model may not hold; register it under a name"):
         mmdls.save(make_pipeline(Doubling(), LogisticRegression()), tmp_path / "m")
+
+
+SCALING = """
+from sklearn.base import BaseEstimator, TransformerMixin
+
+class Base(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        return self
+
+class Scaling(Base):
+    factor = 2
+
+    @property
+    def divisor(self):
+        return 3
+
+    def transform(self, X):
+        return X * self.factor / self.divisor
+"""
+
+
+def scaling(file, old="", new=""):
+    """The class of a module, which is read anew after its text was changed."""
+    assert old in SCALING
+    file.write_text(SCALING.replace(old, new) if old else SCALING)
+    linecache.checkcache()
+    spec = importlib.util.spec_from_file_location("of_mine", file)
+    module = sys.modules["of_mine"] = importlib.util.module_from_spec(spec)
+    exec(compile(file.read_text(), file, "exec"), vars(module))
+    return estimators.register("scaling")(module.Scaling)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "warned"),
+    [
+        ("", "", False),
+        ("return X * ", "# a comment\n        return  X * ", False),
+        ("transform(self, X):", "transform(self, X):\n        'A docstring.'", False),
+        ("factor = 2", "factor = 3", True),
+        ("return 3", "return 4", True),
+        ("return X * self", "return X + self", True),
+        ("y=None", "y=0", True),
+    ],
+)
+def test_other_code_of_a_registered_class_is_warned_about(old, new, warned, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimators, "_parts", dict(estimators._parts))
+    monkeypatch.setitem(sys.modules, "of_mine", None)
+    X = np.arange(12.0).reshape(6, 2)
+    scale = scaling(tmp_path / "of_mine.py")
+    mmdls.save(make_pipeline(scale(), LogisticRegression()).fit(X, [0, 1] * 3), tmp_path / "m")
+    scaling(tmp_path / "of_mine.py", old, new)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mmdls.load(tmp_path / "m")
+    assert [w.category for w in caught] == [mmdls.persistence.InconsistentVersionWarning] * warned
+    assert all("other code of of_mine:Scaling" in str(w.message) for w in caught)
+
+
+def test_code_that_python_cannot_show_has_no_hash():
+    names = {"__name__": "__main__"}
+    exec(SCALING, names)
+    assert source_hash(names["Scaling"]) is None
 
 
 @pytest.mark.parametrize(

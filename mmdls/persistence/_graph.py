@@ -15,6 +15,7 @@ from mmdls._secrets import without_secrets
 from mmdls.parts import Part
 from mmdls.persistence._networks import decode_torch, encode_module, encode_torch, fill_module
 from mmdls.persistence._sklearn import is_of_sklearn, read_part, write_part
+from mmdls.persistence._sources import source_hash
 from mmdls.persistence._studies import decode_study, encode_study
 from mmdls.persistence._types import class_named, class_reference, function_named, function_reference
 from mmdls.persistence._values import decode_value, encode_value
@@ -38,6 +39,8 @@ class Writer:
         Parts of scikit-learn by name.
     left_out : list of str
         Parameters that are not saved, with the reason.
+    code : dict of str to str
+        Hashes of the code of registered classes from elsewhere, by name.
     """
 
     def __init__(self) -> None:
@@ -46,6 +49,7 @@ class Writer:
         self.tensors: dict[str, Any] = {}
         self.parts: dict[str, bytes] = {}
         self.left_out: list[str] = []
+        self.code: dict[str, str] = {}
         self._known: dict[int, tuple[Any, Any]] = {}
 
     def packages(self) -> list[str]:
@@ -69,7 +73,7 @@ class Writer:
                     self._known[id(value)] = value, found
                 return found
         if isinstance(value, type):
-            return {"class": class_reference(value, path)}
+            return {"class": self._reference(value, path)}
         if callable(value) and hasattr(value, "__name__"):
             return {"function": function_reference(value, path)}
         if is_of_sklearn(value) and (data := write_part(value)) is not None:
@@ -79,8 +83,14 @@ class Writer:
             return {"part": name}
         return self._object(value, path)
 
+    def _reference(self, cls: type, path: str) -> dict[str, Any]:
+        reference = class_reference(cls, path)
+        if "registered" in reference and reference["name"] not in self.code and (code := source_hash(cls)):
+            self.code[reference["name"]] = code
+        return reference
+
     def _object(self, value: Any, path: str) -> Any:
-        reference = class_reference(type(value), path)
+        reference = self._reference(type(value), path)
         if not hasattr(value, "__dict__"):
             raise TypeError(f"{path} is a {type(value).__name__}, whose contents cannot be seen; it cannot be saved.")
         place = len(self.objects)
@@ -109,12 +119,18 @@ class Reader:
     objects : list of dict
     arrays, tensors : mapping of str to array or Tensor
     parts : mapping of str to bytes
+
+    Attributes
+    ----------
+    classes : dict of str to type
+        Registered classes from elsewhere, by the names of the file.
     """
 
     def __init__(
         self, objects: list[Any], arrays: Mapping[str, Any], tensors: Mapping[str, Any], parts: Mapping[str, bytes]
     ) -> None:
         self.objects, self.arrays, self.tensors, self.parts = objects, dict(arrays), dict(tensors), parts
+        self.classes: dict[str, type] = {}
         self._made: dict[int, Any] = {}
         self._shared: dict[tuple[str, str], Any] = {}
 
@@ -128,7 +144,7 @@ class Reader:
         if tag == "object":
             return self._object(content)
         if tag == "class":
-            return class_named(content)
+            return self._class(content)
         if tag == "function":
             return function_named(content)
         if tag == "part":
@@ -138,6 +154,12 @@ class Reader:
             if numbers is not None:
                 return self._once((tag, repr(content)), lambda: self._plain(tag, content))
         return self._plain(tag, content)
+
+    def _class(self, reference: Any) -> type:
+        found = class_named(reference)
+        if "registered" in reference:
+            self.classes[reference["name"]] = found
+        return found
 
     def _plain(self, tag: str, content: Any) -> Any:
         for decode in (
@@ -161,7 +183,7 @@ class Reader:
             raise ValueError(f"the file refers to object {place!r}, which it does not have.")
         if place in self._made:
             return self._made[place]
-        cls: Any = class_named(self.objects[place]["class"])
+        cls: Any = self._class(self.objects[place]["class"])
         made = self._made[place] = object.__new__(cls)
         state = {name: self.value(each) for name, each in self.objects[place]["attributes"]}
         if not all(isinstance(name, str) for name in state):

@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 class InconsistentVersionWarning(exceptions.InconsistentVersionWarning):
-    """A model was saved with other versions of the libraries; its predictions may differ, or fail.
+    """A model was saved with other versions of libraries, or other code of parts; its predictions may differ, or fail.
 
     A subclass of scikit-learn's warning of the same name, so that one filter stands for both.
 
@@ -49,6 +49,7 @@ def make_manifest(
     holds: list[str],
     left_out: list[str],
     packages: list[str],
+    code: Mapping[str, str],
 ) -> dict[str, Any]:
     """Everything that is said about a model.
 
@@ -65,6 +66,8 @@ def make_manifest(
         Parameters that were not saved.
     packages : list of str
         Other packages whose classes it needs.
+    code : mapping of str to str
+        Hashes of the code of registered classes from elsewhere, by name.
 
     Returns
     -------
@@ -86,6 +89,7 @@ def make_manifest(
         "intended_use": intended_use,
         "holds": holds,
         "left_out": left_out,
+        "code": dict(code),
     }
 
 

@@ -18,6 +18,7 @@ from mmdls.persistence._graph import Reader, Writer
 from mmdls.persistence._manifest import as_json, check_format, make_manifest, warn_of_versions
 from mmdls.persistence._numbers import read_arrays, read_tensors, write_arrays, write_tensors
 from mmdls.persistence._patients import patients_held
+from mmdls.persistence._sources import warn_of_sources
 
 __all__ = ["load", "save"]
 
@@ -93,6 +94,7 @@ def save(
         holds=patients_held(model, None if data is None else len(data[0])),
         left_out=writer.left_out,
         packages=writer.packages(),
+        code=writer.code,
     )
     members = {
         "manifest.json": as_json(manifest),
@@ -131,7 +133,7 @@ def load(path: str | PathLike) -> Any:
     Warns
     -----
     InconsistentVersionWarning
-        If it was saved with other versions of the libraries.
+        If it was saved with other versions of the libraries, or with other code of a registered part from elsewhere.
 
     Notes
     -----
@@ -165,6 +167,7 @@ def load(path: str | PathLike) -> Any:
             reader = Reader(graph["objects"], arrays, tensors, parts)
             model = reader.value(graph["model"])
             check_compiled(model)
+        warn_of_sources(manifest.get("code", {}), reader.classes, path)
     except (ImportError, MemoryError):
         raise
     except (
