@@ -127,7 +127,32 @@ def test_the_model_stays_as_it_is_and_the_figure_shows_the_hottest_slices(study)
     assert explained.slices.shape == explained.heat.shape == (2, SIZE, SIZE) and (explained.heat >= 0).all()
     figure = explained.plot(n_slices=1)
     assert len(figure.axes) == 2  # a slice and the scale
-    assert figure.axes[0].get_title() == f"slice {np.argmax(explained.heat.sum(axis=(1, 2))) + 1}"
+    assert figure.axes[0].get_title() == f"slice {np.argmax(explained.heat.sum(axis=(1, 2))) + 1} of 2"
+    assert "patient P90" in figure.get_suptitle() and "Grad-CAM" in figure.get_suptitle()
+    assert figure.axes[1].get_ylabel() == "heat, share of the largest"
+    heat = figure.axes[0].images[1]
+    assert heat.get_clim() == (0, 1)
+    assert (heat.get_alpha()[heat.get_array() < 0.15] == 0).all()  # the picture below stays as it is
+
+
+def test_the_lesion_is_outlined_where_its_mask_has_the_pixels_of_the_image(study):
+    model, X, _, masks = study
+    X = X[:1]
+    assert explain_image(model, X, "grain").mask is None
+    own = X.assign(lesion_mask=pd.Series(masks[:1], index=X.index))
+    found = explain_image(model, own, "grain")
+    np.testing.assert_array_equal(found.mask, masks[0])
+    figure = found.plot(n_slices=1)
+    assert figure.axes[0].collections and "outline" in figure.get_suptitle()
+    assert not explain_image(model, X, "grain").plot(n_slices=1).axes[0].collections
+    other = X.assign(lesion_mask=pd.Series([masks[0][:, :40]], index=X.index))
+    assert explain_image(model, other, "grain").mask is None
+    with pytest.raises(ValueError, match="both need the same slices and pixels"):
+        explain_image(model, other, "grain", mask="lesion_mask")
+    with pytest.raises(ValueError, match="column where the patient has a mask"):
+        explain_image(model, X, "grain", mask="lesion_mask")
+    with pytest.raises(ValueError, match="mask must have the shape"):
+        found.plot(mask=masks[0][:1])
 
 
 def test_what_cannot_be_explained_is_refused_with_a_cure(study):

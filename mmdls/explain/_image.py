@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls.evaluation._adapters import inner_model
+from mmdls.images import is_missing, read_image, read_mask
 from mmdls.modules import BagNet
 from mmdls.training._two_pass import pack
 
 __all__ = ["ImageExplanation", "explain_image"]
 
-_METHODS = ("grad_cam", "hires_cam", "integrated_gradients")
+_NAMES = {"grad_cam": "Grad-CAM", "hires_cam": "HiResCAM", "integrated_gradients": "integrated gradients"}
+_METHODS = tuple(_NAMES)
 _ROWS = 14  # of the map that Grad-CAM reads by default; the published one has as many on photographs
-_SATURATED = 0.99  # of the pixels are below the end of the scale, so that a few do not hide all others
+_FAINT = 0.15  # of the largest heat: below it the picture is left as it is
+_SATURATED = 0.99  # of the pixels are below the end of a scale with two signs
 _AT_A_TIME = 8  # copies of a patient's slices between baseline and image that are held in memory
 
 
@@ -35,6 +38,10 @@ class ImageExplanation:
         As the network reads them.
     task, target, image, method : str
         ``target`` is ``"risk"``, ``"value"`` or the class whose log odds are explained.
+    patient : default=None
+        The id, for the title of the figure.
+    mask : ndarray of shape (S, H, W), bool, default=None
+        The lesion in the slices, where it is known.
 
     Examples
     --------
@@ -53,6 +60,8 @@ class ImageExplanation:
     target: Any
     image: str
     method: str
+    patient: Any = None
+    mask: np.ndarray | None = None
 
     def share_inside(self, mask: Any) -> float:
         """The share of the heat (of its absolute value) within a mask, such as the lesion's; NaN without any heat.
@@ -72,41 +81,74 @@ class ImageExplanation:
             )
         return float(heat[mask].sum() / heat.sum()) if heat.any() else float("nan")
 
-    def plot(self, n_slices: int = 8) -> Any:
-        """Draw the heat over the slices; the hottest slices, in their order.
+    def plot(self, n_slices: int = 8, mask: Any = None) -> Any:
+        """Draw the heat over the slices with most of it, in their order, as a share of the largest heat.
+
+        Heat of either sign is a share of the 99th percentile of its absolute value.
 
         Parameters
         ----------
         n_slices : int, default=8
             At most so many.
+        mask : array of shape (S, H, W), bool, default=None
+            Its outline is drawn, such as the lesion's; None draws that of :attr:`mask`, if there is one.
 
         Returns
         -------
         matplotlib.figure.Figure
+
+        Raises
+        ------
+        ValueError
+            If the mask has another shape.
         """
         try:
             import matplotlib.pyplot as plt
         except ImportError as error:
             raise ImportError('figures need matplotlib: pip install "mmdls[plot]".') from error
+        mask = self.mask if mask is None else np.asarray(mask, dtype=bool)
+        if mask is not None and mask.shape != self.heat.shape:
+            raise ValueError(
+                f"mask must have the shape of the slices that the network reads, {self.heat.shape}; got {mask.shape}."
+            )
         shown = np.sort(np.argsort(-np.abs(self.heat).sum(axis=(1, 2)), kind="stable")[:n_slices])
-        most = float(np.quantile(np.abs(self.heat), _SATURATED)) or float(np.abs(self.heat).max()) or 1.0
-        signed = self.heat.min() < 0
-        figure = plt.figure(figsize=(2.2 * len(shown) + 0.8, 2.7), layout="constrained")
+        signed = bool(self.heat.min() < 0)
+        # Of heat of single pixels a few would hide all others.
+        end = float(np.quantile(np.abs(self.heat), _SATURATED)) if signed else 0.0
+        share = np.clip(self.heat / (end or np.abs(self.heat).max() or 1.0), -1, 1)
+        figure = plt.figure(figsize=(2.2 * len(shown) + 0.8, 2.9), layout="compressed")
         panels = np.ravel(figure.subplots(1, len(shown), squeeze=False))
         for panel, k in zip(panels, shown, strict=True):
-            panel.imshow(self.slices[k], cmap="gray")
+            panel.imshow(self.slices[k], cmap="gray", vmin=self.slices.min(), vmax=self.slices.max())
             drawn = panel.imshow(
-                self.heat[k],
+                share[k],
                 cmap="coolwarm" if signed else "inferno",
-                vmin=-most if signed else 0.0,
-                vmax=most,
-                alpha=np.clip(np.abs(self.heat[k]) / most, 0, 1) * 0.7,
+                vmin=-1.0 if signed else 0.0,
+                vmax=1.0,
+                alpha=0.75 * np.sqrt(np.clip((np.abs(share[k]) - _FAINT) / (1 - _FAINT), 0, 1)),
             )
-            panel.set_title(f"slice {k + 1}", fontsize=8)
+            if mask is not None and mask[k].any():
+                panel.contour(mask[k], levels=[0.5], colors="cyan", linewidths=1.0)
+            panel.set_title(f"slice {k + 1} of {len(self.slices)}", fontsize=8)
             panel.set_axis_off()
-        figure.colorbar(drawn, ax=list(panels), label="heat", shrink=0.8)
-        figure.suptitle(f"{self.task}: {self.target} ({self.image}, {self.method})", fontsize=9)
+        figure.colorbar(
+            drawn,
+            ax=list(panels),
+            label=f"heat, share of {'its 99th percentile' if end else 'the largest'}",
+            shrink=0.8,
+        )
+        figure.suptitle(self._title(len(shown), mask is not None), fontsize=9)
         return figure
+
+    def _title(self, n_shown: int, outlined: bool) -> str:
+        """Patient, answer and method, then which slices these are."""
+        patient = "" if self.patient is None else f"patient {self.patient}, "
+        which = "all slices" if n_shown == len(self.slices) else "the slices with most heat"
+        outline = "; outline: mask of the lesion" if outlined else ""
+        return (
+            f"{patient}{self.task}: {self.target} ({self.image}, {_NAMES.get(self.method, self.method)})\n"
+            f"{which}, counted from 1{outline}"
+        )
 
 
 def explain_image(
@@ -119,6 +161,7 @@ def explain_image(
     target: Any = None,
     level: int | None = None,
     n_steps: int = 32,
+    mask: str | None = None,
 ) -> ImageExplanation:
     """Where in a patient's slices the answer to a task comes from.
 
@@ -148,6 +191,9 @@ def explain_image(
         coarsest with at least 14 rows, or the finest. A map cannot show what is smaller than its pixels.
     n_steps : int, default=32
         Steps of integrated gradients.
+    mask : str, default=None
+        The column with the lesion in the pixels of the image, for its outline in the figure. None takes
+        ``lesion_mask``, if it has the pixels of the image and the encoder does not crop.
 
     Returns
     -------
@@ -180,7 +226,7 @@ def explain_image(
     """
     if method not in _METHODS:
         raise ValueError(f"method must be one of {_METHODS}; got {method!r}.")
-    model, X_row = inner_model(model, X_row)
+    given, (model, X_row) = X_row, inner_model(model, X_row)
     if not hasattr(model, "net_"):
         raise TypeError(f"model must be a fitted multimodal model of mmdls; got {type(model).__name__}.")
     if len(X_row) != 1:
@@ -211,7 +257,8 @@ def explain_image(
         heat += explained.double().cpu() / len(members)
     # The slices of a volume are an axis of their own.
     shown, seen = (each.reshape(-1, *slices.shape[-2:]).numpy() for each in (heat, slices[:, 0].cpu()))
-    return ImageExplanation(shown, seen, task, target, image, method)
+    lesion = _mask_of(model, given, image, mask, seen.shape)
+    return ImageExplanation(shown, seen, task, target, image, method, given.index[0], lesion)
 
 
 def _image(model: Any, inputs: Any, image: str | None) -> str:
@@ -227,6 +274,38 @@ def _image(model: Any, inputs: Any, image: str | None) -> str:
             f"image must name a modality of slices that the patient has: {there} (of {images}); got {image!r}."
         )
     return image
+
+
+def _mask_of(model: Any, X_row: Any, image: str, mask: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """The lesion in the slices that the network reads; None if it is not known there."""
+    encoder, columns = next((each, columns) for name, each, columns in model.modalities_ if name == image)
+    column = mask or "lesion_mask"
+    if column not in X_row.columns or is_missing(X_row[column].iloc[0]):
+        if mask is not None:
+            raise ValueError(f"mask={mask!r} must name a column where the patient has a mask.")
+        return None
+    inside = None
+    if getattr(encoder, "scan", None) is None and len(columns) == 1 and columns[0] in X_row.columns:
+        cell = X_row[columns[0]].iloc[0]
+        try:
+            place = read_image(cell).shape[:3]
+            found = read_mask(X_row[column].iloc[0], image=cell, allow_empty=True)
+        except (TypeError, ValueError, OSError):
+            # Scans in other formats, or a mask of another image: without an outline, unless it was asked for.
+            if mask is not None:
+                raise
+            return None
+        if found.shape == place and len(found) == shape[0] and place[1] * shape[2] == place[2] * shape[1]:
+            inside = found
+    if inside is None:
+        if mask is not None:
+            raise ValueError(
+                f"mask={mask!r} must have the pixels of the {image!r} image, which must be read whole; give the mask "
+                "in the slices that the network reads to plot(mask=...)."
+            )
+        return None
+    rows, width = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(shape[1:], inside.shape[1:], strict=True))
+    return inside[:, rows][:, :, width]
 
 
 def _target(model: Any, X_row: Any, kind: Any, target: Any) -> Any:
