@@ -68,7 +68,14 @@ def test_a_report_of_the_training_is_out_of_fold(folder, tmp_path):
 
 def test_a_report_of_others_uses_the_model_as_it_is(folder, tmp_path):
     out = tmp_path / "report.html"
-    run("report", folder / "cox.mmdls", folder / "others.csv", out, *ROLES, "--title", "Other patients")
+    names = tmp_path / "names.json"
+    names.write_text('{"clinical_age": "Years of age"}')
+    options = ["--title", "Other patients", "--labels", names, "--tests"]
+    run("report", folder / "cox.mmdls", folder / "others.csv", out, *ROLES, *options)
+    assert "Years of age" in out.read_text()
+    names.write_text('["clinical_age"]')
+    said = run("report", folder / "cox.mmdls", folder / "others.csv", tmp_path / "x.html", *ROLES, *options, code=1)
+    assert "must hold texts by name" in said
     text = out.read_text()
     assert "not the cohort of the training: its outcomes are others" in text and "CohortKFold(" not in text
     assert "<title>Other patients" in text

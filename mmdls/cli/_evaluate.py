@@ -96,6 +96,12 @@ def evaluate(
 )
 @click.option("--external", is_flag=True, help="The patients are others than those of the training.")
 @click.option("--title", help="Of the report; the name of the model if not given.")
+@click.option("--tests", is_flag=True, help="Table 1 of several centres has p-values.")
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='A JSON file with readable names of columns, outcomes and levels: {"clinical_sex": "Sex", "os": "Survival"}.',
+)
 @quiet_option
 @force_option
 def report(
@@ -108,6 +114,8 @@ def report(
     cv: int | None,
     external: bool,
     title: str | None,
+    tests: bool,
+    labels: Path | None,
     quiet: bool,
     force: bool,
     **given: Any,
@@ -121,6 +129,7 @@ def report(
     """
     if cv is not None and external:
         raise click.UsageError("--cv is for patients of the training, --external for others; give one.")
+    names = {} if labels is None else _names(labels)
     claim(output, force)
     roles = roles_of(given)
     loaded = mmdls.load(model)
@@ -146,6 +155,8 @@ def report(
         output,
         horizons=horizons,
         settings={"patients of this report": found},
+        tests=tests,
+        labels=names,
         title=title or name,
         n_resamples=resamples,
         random_state=seed,
@@ -258,3 +269,14 @@ def _saved(name: str) -> Any:
     if not Path(name).exists():
         raise Failed(f"--model {name}: neither a saved model nor registered; `mmdls zoo` lists the registered ones.")
     return mmdls.load(name)
+
+
+def _names(path: Path) -> dict[str, str]:
+    """Readable names of a JSON file."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Failed(f"--labels {path} is no JSON file: {error}") from error
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise Failed(f'--labels {path} must hold texts by name, as {{"clinical_sex": "Sex"}}.')
+    return names
