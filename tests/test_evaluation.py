@@ -331,6 +331,26 @@ def test_models_of_different_folds_are_never_ranked_against_each_other():
     assert difference["low"][0] > 0
 
 
+def test_calibration_of_out_of_fold_probabilities_pools_the_folds():
+    rng = np.random.default_rng(5)
+    n, folds = 120, np.arange(120) % 4
+    risk, h = rng.normal(size=120), 12.0
+    y = pd.DataFrame({"os_time": np.minimum(rng.exponential(20 * np.exp(-risk)), 40), "os_event": True})
+    y["os_event"] = y["os_time"] < 40
+    said = np.exp(-np.exp(risk) * h / 20)
+    table = evaluate_predictions(
+        {"os": pd.DataFrame({"risk": risk, h: said})}, y, horizons=[h], folds=folds, n_resamples=50
+    ).set_index("metric")
+    outcome = survival_target(y, "os")
+    ici = metrics.calibration_errors(outcome["event"], outcome["time"], said, h)[0]
+    row = table.loc["calibration_ici"]
+    assert row["value"] == pytest.approx(ici) and row["low"] <= ici <= row["high"] and row["n"] == n
+    slope = metrics.survival_calibration_slope(outcome, outcome, said, h, strata=folds)
+    row = table.loc["calibration_slope"]
+    assert row["value"] == pytest.approx(slope) and row["low"] < slope < row["high"]
+    assert slope != pytest.approx(metrics.survival_calibration_slope(outcome, outcome, said, h), abs=1e-6)
+
+
 def test_evaluate_judges_the_whole_curve_and_its_calibration(cohort, fitted):
     X, y = cohort
     predictions = {"os": predict_tasks(fitted, X, y)["os"]}

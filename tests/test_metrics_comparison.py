@@ -251,3 +251,35 @@ def test_calibration_curves_of_resamples_are_those_of_the_calibration_errors():
     whole = metrics.survival_calibration_curve(event, time, survival, 12.0)
     np.testing.assert_array_equal(metrics.survival_calibration_curve(event, time, survival, 12.0, np.ones(150)), whole)
     assert curves.shape == (5, 150) and np.abs(curves - whole).max() > 0.001
+
+
+def test_intervals_of_distances_hold_the_value():
+    assert metrics.distance_interval(0.1, [0.2, 0.3, 0.4])[0] == 0
+    low, high = metrics.distance_interval(5.0, np.linspace(4.9, 5.2, 101))
+    assert 4.7 < low < 5.0 < high < 5.2 and low**2 + high**2 == pytest.approx(50)
+    assert metrics.distance_interval(5.0, [1.0, 2.0]) == (5.0, 5.0)
+    assert np.isnan(metrics.distance_interval(5.0, [np.nan, np.nan, 1.0])).all()
+
+
+def test_a_slope_with_an_intercept_for_each_stratum_is_a_regression_with_indicators():
+    rng = np.random.default_rng(2)
+    fold = rng.integers(0, 4, 200)
+    log_odds = rng.normal(size=200)
+    label = (rng.random(200) < 1 / (1 + np.exp(-0.6 * log_odds - fold + 1.5))).astype(int)
+    label[fold == 3] = 1  # says nothing of the slope
+    design = np.column_stack([log_odds, np.eye(4)[fold]])[fold < 3]
+    model = LogisticRegression(C=np.inf, tol=1e-10, fit_intercept=False).fit(design, label[fold < 3])
+    probability = 1 / (1 + np.exp(-log_odds))
+    slope = metrics.calibration_slope(label, probability, strata=fold)
+    assert slope == pytest.approx(model.coef_[0, 0], abs=1e-4)
+    doubled = metrics.calibration_slope(label, probability, np.full((3, 200), 2), strata=fold)
+    np.testing.assert_allclose(doubled, slope)
+    constant = 0.2 + fold / 10  # tells the folds apart, and nothing inside them
+    with pytest.warns(metrics.UndefinedMetricWarning):
+        assert np.isnan(metrics.calibration_slope(label, constant, strata=fold))
+
+
+def test_a_slope_needs_five_events():
+    y = np.array([(k < 4, 1.0 + k) for k in range(40)], dtype=[("event", bool), ("time", float)])
+    with pytest.warns(metrics.UndefinedMetricWarning, match="4 events by then and 28 patients event-free"):
+        assert np.isnan(metrics.survival_calibration_slope(y, y, np.linspace(0.2, 0.8, 40), 12.0))

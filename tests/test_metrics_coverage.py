@@ -81,3 +81,31 @@ def test_weighted_scores_are_unbiased_on_the_simulator_and_naive_ones_are_not(en
     assert (off["weighted"] < 0.01).all(axis=None), off["weighted"]
     assert (off["censored = event"].loc[[36, 60], ["observed_risk", "auc"]] > 0.03).all(axis=None)
     assert (off["left out"].loc[60, ["observed_risk", "brier"]] > 0.01).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("slope", "shift"), [(1.0, 0.0), (1.0, 0.3), (1.5, 0.0)])
+def test_intervals_of_calibration_errors_cover(slope, shift):
+    """100 cohorts of 150 patients, 200 resamples each; right, too high and too extreme risks. With right ones the truth
+    is 0, which no percentile interval holds."""
+
+    def cohort(rng, n):
+        risk = rng.normal(size=n)
+        true, leaving = rng.exponential(30 * np.exp(-risk)), rng.uniform(0, 90, n)
+        right, said = (np.exp(-np.exp(s) * HORIZON / 30) for s in (risk, slope * risk + shift))
+        return true <= leaving, np.minimum(true, leaving), said, np.abs(said - right)
+
+    rng = np.random.default_rng(0)
+    error = cohort(rng, 400_000)[3]
+    truth = np.array([error.mean(), np.median(error), np.quantile(error, 0.9)])
+    held = np.zeros(3)
+    for seed in range(100):
+        event, time, said, _ = cohort(rng, 150)
+        values = metrics.calibration_errors(event, time, said, HORIZON)
+        weights = metrics.bootstrap_weights(150, 200, random_state=seed)
+        draws = metrics.calibration_errors(event, time, said, HORIZON, weights)
+        for k in range(3):
+            low, high = metrics.distance_interval(values[k], draws[k])
+            assert 0 <= low <= values[k] <= high
+            held[k] += low <= truth[k] <= high
+    assert (held >= 93).all(), held

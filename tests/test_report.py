@@ -16,10 +16,11 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from mmdls import OptunaSearch, metrics
+from mmdls import OptunaSearch, cross_predict, metrics
 from mmdls.estimators import ClinicalCox
 from mmdls.metrics._censoring import median_text
 from mmdls.report import data_hash, image_hash, report
+from mmdls.report._notes import grouped_notes
 from mmdls.report._tripod import ITEMS
 from mmdls.tasks import Figure, RegressionTask
 
@@ -105,7 +106,7 @@ def test_it_holds_what_a_reviewer_asks_for(text):
     for words in (
         "excluded: no consent (n = 40)",
         "evaluated (n = 160)",
-        "clinical_age, median [quartiles]",
+        "Age, median [quartiles]",
         "median follow-up, months",
         "Index of prediction accuracy",
         "DeLong",
@@ -415,3 +416,41 @@ def test_risk_groups_have_medians_and_figures_the_width_of_a_column(tmp_path):
         85
     }
     assert max(widths.values()) < 175.5 and len(widths) > 8
+
+
+def test_a_nested_cross_validation_is_named_and_its_choices_are_short():
+    _, X, y = make_study(90)
+    X, y = X[["clinical_age"]], y[["os_time", "os_event"]]
+    space = {"alpha": FloatDistribution(0.1, 10)}
+    search = OptunaSearch(ClinicalCox(), space, n_trials=2, cv=2, random_state=0)
+    crossed = cross_predict(search, X, y, 2, horizons=(12,))
+    text = report({"tuned": crossed}, X, y, horizons=(12,), n_resamples=5)
+    said = "tuned by OptunaSearch (2 trials; 2 inner folds; searched: os: alpha), refitted in each of 2 outer folds"
+    assert text.count(f"Nested cross-validation: {said}") == 2
+    assert re.search(r"<td>os: alpha=[\d.]{1,6}</td>", text)
+    assert "tuned: verbose" not in text and "tuned: catch" not in text and "tuned: n_trials" in text
+    alone = report(
+        {"plain": cross_predict(ClinicalCox(), X, y, 2, horizons=(12,))}, X, y, horizons=(12,), n_resamples=5
+    )
+    assert "Nested" not in alone
+
+
+def test_each_note_is_written_once_with_what_it_is_about():
+    rows = [(model, "Slope", months, "too few") for model in ("a", "b") for months in ("12", "36", "60")]
+    rows += [
+        ("a", "AUC", "", "no class; undefined in 3 of 9 resamples"),
+        ("b", "AUC", "", "undefined in 4 of 9 resamples"),
+    ]
+    assert grouped_notes(rows, ["a", "b"]) == [
+        "Slope at 12, 36 and 60 months: too few.",
+        "AUC (a): no class.",
+        "AUC: undefined in at most 4 of 9 resamples.",
+    ]
+
+
+def test_columns_without_a_label_are_named_without_their_block_unless_two_have_one_name():
+    models, X, y = make_study()
+    X = X.rename(columns={"clinical_sex": "clinical_body_side"}).assign(pet_age=X["clinical_age"])
+    text = report({"all": models["all"]}, X, y, n_resamples=5, horizons=(24,), treatment=None, by=None)
+    assert "<th>Body side</th>" in text
+    assert "<th>clinical_age, median" in text and "<th>pet_age, median" in text

@@ -25,7 +25,7 @@ SMALLEST_SAMPLE = 50
 
 @dataclass(frozen=True)
 class FoldedCase(Case):
-    """Out-of-fold predictions: a metric is its mean over folds, weighted by the number of patients."""
+    """Out-of-fold predictions: a metric is its mean over folds, weighted by the number of patients, or pools them."""
 
     folds: tuple[tuple[Any, Case], ...] = ()
 
@@ -35,10 +35,13 @@ class FoldedCase(Case):
         return [case for _, case in self.folds]
 
     def statistics(self, settings: Settings) -> Iterator[Statistic]:
-        """The metrics of the task, each averaged over folds."""
+        """The metrics of the task, each averaged over folds, or of all folds together."""
+        fold = np.repeat(np.arange(len(self.parts)), [part.n for part in self.parts])
         inside = [{s.key: s for s in case.statistics(settings)} for case in self.parts]
         for statistic in super().statistics(settings):
-            if statistic.resampled:
+            if statistic.pooled is not None:
+                statistic = replace(statistic, compute=statistic.pooled(fold))
+            elif statistic.resampled:
                 known = [statistics.get(statistic.key) for statistics in inside]
                 mean = _MeanOverFolds([name for name, _ in self.folds], self.parts, known)
                 statistic = replace(statistic, compute=mean, counted=mean.counted, binary=None)

@@ -138,6 +138,7 @@ def evaluate_predictions(
         Bootstrap resamples of patients; 0 gives no intervals.
     confidence_level : float, default=0.95
     method : {"percentile", "bca"}, default="percentile"
+        Calibration errors have :func:`mmdls.metrics.distance_interval` with both.
     stratify : bool, default=False
         Keep the number of events (of each class) in every resample; not together with ``clusters``.
     clusters : Series or array of shape (n_patients,), default=None
@@ -145,7 +146,8 @@ def evaluate_predictions(
     folds : Series or array of shape (n_patients,), default=None
         The fold in which each patient was left out. A Series is joined by patient id, an array has the rows of ``y``.
         Risks of different models are not on one scale, so each metric is computed within folds and averaged over the
-        folds in which it is defined, weighted by their number of patients.
+        folds in which it is defined, weighted by their number of patients. Calibration errors pool the folds, and the
+        slope is one for all folds with an intercept for each: a fold is too small for either.
     tau : float, default=None
         Uno's C counts events before this time (months); None means up to the last time with censoring weights.
     random_state : int or None, default=0
@@ -227,6 +229,7 @@ def _evaluated(
 def _interval(statistic: Statistic, weights: np.ndarray, confidence_level: float, method: str, clusters: Any) -> tuple:
     if not len(weights) or not statistic.resampled:
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
+    method = "distance" if statistic.is_distance else method
     return metrics.bootstrap_interval(
         statistic.compute, weights, confidence_level=confidence_level, method=method, clusters=clusters
     )

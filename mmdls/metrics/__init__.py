@@ -10,6 +10,7 @@ from mmdls.metrics._bootstrap import (
     bca_interval,
     bootstrap_interval,
     bootstrap_weights,
+    distance_interval,
     percentile_interval,
 )
 from mmdls.metrics._brier_cause import (
@@ -115,6 +116,7 @@ __all__ = [
     "d_calibration",
     "delong_test",
     "dice_score",
+    "distance_interval",
     "expected_calibration_error",
     "hausdorff_distance_95",
     "hazard_ratios",

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-__all__ = ["bca_interval", "bootstrap_interval", "bootstrap_weights", "percentile_interval"]
+__all__ = ["bca_interval", "bootstrap_interval", "bootstrap_weights", "distance_interval", "percentile_interval"]
 
 _JACKKNIFE_GROUPS = 200
 
@@ -97,6 +97,39 @@ def percentile_interval(draws: Any, confidence_level: float = 0.95) -> tuple[flo
     return _quantiles(np.asarray(draws), (1 - confidence_level) / 2, (1 + confidence_level) / 2)
 
 
+def distance_interval(value: float, draws: Any, confidence_level: float = 0.95) -> tuple[float, float]:
+    """Interval of a distance, such as a calibration error, which is never negative and grows by resampling.
+
+    Resampled values lie above the distance as it lies above the truth, so their lower quantile is no limit. The upper
+    limit is their upper quantile; the square of the lower one is as far below the square of the value, and at least 0,
+    since noise adds its variance to a squared distance.
+
+    Parameters
+    ----------
+    value : float
+        The distance on all patients.
+    draws : array-like of shape (R,)
+        Its resampled values.
+    confidence_level : float, default=0.95
+
+    Returns
+    -------
+    low, high : float
+        Around the value; NaN if fewer than half of the resamples have a value.
+
+    Examples
+    --------
+    >>> low, high = distance_interval(0.16, np.linspace(0.10, 0.20, 101), confidence_level=0.9)
+    >>> round(low, 3), round(high, 3)
+    (0.115, 0.195)
+    """
+    _, high = percentile_interval(draws, confidence_level)
+    if np.isnan(value) or np.isnan(high):
+        return float("nan"), float("nan")
+    high = max(high, value)
+    return float(np.sqrt(max(2 * value**2 - high**2, 0.0))), high
+
+
 def bca_interval(value: float, draws: Any, jackknife: Any, confidence_level: float = 0.95) -> tuple[float, float]:
     """Bias-corrected and accelerated interval.
 
@@ -156,7 +189,8 @@ def bootstrap_interval(
     weights : ndarray of shape (R, n)
         From :func:`bootstrap_weights`.
     confidence_level : float, default=0.95
-    method : {"percentile", "bca"}, default="percentile"
+    method : {"percentile", "bca", "distance"}, default="percentile"
+        ``"distance"`` is :func:`distance_interval`.
         The acceleration of ``"bca"`` comes from leaving out each patient, or each of 200 groups if there are
         more, or each cluster.
     clusters : array of shape (n,), default=None
@@ -181,13 +215,15 @@ def bootstrap_interval(
     >>> low <= value <= high
     True
     """
-    if method not in ("percentile", "bca"):
-        raise ValueError(f"method must be 'percentile' or 'bca'; got {method!r}.")
+    if method not in ("percentile", "bca", "distance"):
+        raise ValueError(f"method must be 'percentile', 'bca' or 'distance'; got {method!r}.")
     value, draws = float(metric(None)), np.asarray(metric(weights))
     if np.isnan(value):
         return value, float("nan"), float("nan"), draws
     if method == "percentile":
         return value, *percentile_interval(draws, confidence_level), draws
+    if method == "distance":
+        return value, *distance_interval(value, draws, confidence_level), draws
     n = weights.shape[1]
     groups = np.arange(n) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     if len(np.unique(groups)) > _JACKKNIFE_GROUPS:

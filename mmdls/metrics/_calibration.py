@@ -26,6 +26,7 @@ __all__ = [
 _NO_CURVE = "no calibration curve at {horizon:g} months: too few events, equal predictions, or no follow-up."
 _ROUNDS = 30
 _FEWEST_EXPECTED = 5  # events in a bin, for the distribution of chi-squared
+_FEWEST_KNOWN = 5  # of either outcome, for a slope
 _SMALLEST = 1e-12
 _LONGEST_STEP = 2.0
 _SHORT_STEP = 1e-4  # the error left after it is about its square
@@ -82,12 +83,19 @@ def observed_expected_ratio(
 
 
 def survival_calibration_slope(
-    survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, horizon: float, sample_weight: Any = None
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    horizon: float,
+    sample_weight: Any = None,
+    *,
+    strata: Any = None,
 ) -> float | np.ndarray:
     """Slope of a logistic regression of the event by a horizon on the predicted log odds, weighted for
     censoring.
 
-    1 is ideal; below 1 the predictions are too extreme.
+    1 is ideal; below 1 the predictions are too extreme. NaN with fewer than 5 events by the horizon, or fewer than 5
+    patients event-free beyond it.
 
     Parameters
     ----------
@@ -100,6 +108,8 @@ def survival_calibration_slope(
     horizon : float
         Months.
     sample_weight : array of shape (n,) or (R, n), default=None
+    strata : array of shape (n,), default=None
+        One slope with an intercept for each value, such as the fold of out-of-fold predictions.
 
     Returns
     -------
@@ -115,17 +125,20 @@ def survival_calibration_slope(
     case, control = horizon_weights(survival_train, survival_test, horizon)
     survival = check_predictions(survival, case.shape, "survival")
     log_odds, known = log_odds_of(1 - survival), case + control
+    n_events, n_free = int((case > 0).sum()), int((control > 0).sum())
+    few = min(n_events, n_free) < _FEWEST_KNOWN
 
     def statistic(block: np.ndarray) -> np.ndarray:
-        if np.isnan(known).any():
+        if few or np.isnan(known).any():
             return np.full(len(block), np.nan)
-        return recalibrate((case > 0).astype(float), log_odds, block * known, slope=True)[:, 1]
+        return recalibrate((case > 0).astype(float), log_odds, block * known, slope=True, strata=strata)[:, 1]
 
     return over_resamples(
         statistic,
         sample_weight,
         len(case),
-        f"the slope at {horizon:g} months does not exist: no censoring weights, one outcome, or equal predictions.",
+        f"the slope at {horizon:g} months is not defined: {n_events} events by then and {n_free} patients event-free "
+        f"beyond; it needs {_FEWEST_KNOWN} of each, predictions that differ, and outcomes that they do not separate.",
     )
 
 

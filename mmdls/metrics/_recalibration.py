@@ -13,7 +13,9 @@ __all__ = ["calibration_intercept", "calibration_slope", "expected_calibration_e
 _ROUNDS = 25
 
 
-def calibration_slope(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:
+def calibration_slope(
+    y_true: Any, y_proba: Any, sample_weight: Any = None, *, strata: Any = None
+) -> float | np.ndarray:
     """Slope of a logistic regression of the outcome on the predicted log odds.
 
     1 is ideal; below 1 the predictions are too extreme. Two classes only. NaN if the two classes can be
@@ -23,6 +25,8 @@ def calibration_slope(y_true: Any, y_proba: Any, sample_weight: Any = None) -> f
     ----------
     y_true, y_proba, sample_weight
         As in :func:`auc_score`.
+    strata : array of shape (n,), default=None
+        One slope with an intercept for each value, such as the fold of out-of-fold predictions.
 
     Returns
     -------
@@ -41,7 +45,7 @@ def calibration_slope(y_true: Any, y_proba: Any, sample_weight: Any = None) -> f
     """
     codes, score = binary_scores(y_true, y_proba)
     return over_resamples(
-        lambda block: recalibrate(codes, log_odds_of(score), block, slope=True)[:, 1],
+        lambda block: recalibrate(codes, log_odds_of(score), block, slope=True, strata=strata)[:, 1],
         sample_weight,
         len(codes),
         "the slope does not exist: one class only, equal predictions, or separated classes.",
@@ -129,25 +133,39 @@ def log_odds_of(probability: np.ndarray) -> np.ndarray:
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def recalibrate(outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool) -> np.ndarray:
-    """Intercept and slope (R, 2) by Newton's method for all resamples; NaN where it does not converge."""
-    estimate = np.tile([0.0, 0.0 if slope else 1.0], (len(weights), 1))
-    step = np.full((len(weights), 2), np.inf)
+def recalibrate(
+    outcome: np.ndarray, log_odds: np.ndarray, weights: np.ndarray, *, slope: bool, strata: Any = None
+) -> np.ndarray:
+    """Intercept and slope (R, 2) by Newton's method for all resamples; NaN where it does not converge.
+
+    Every stratum has an intercept of its own; the one that is returned is their mean. A stratum of one outcome says
+    nothing of the slope, and is left out.
+    """
+    _, code = np.unique(np.zeros(len(outcome)) if strata is None else np.asarray(strata), return_inverse=True)
+    member = np.eye(code.max(initial=0) + 1)[code]
+    cases, all_ = (weights * outcome) @ member, weights @ member
+    mixed = (cases > 0) & (cases < all_)
+    weights = weights * mixed[:, code]
+    intercepts, slopes = np.zeros(mixed.shape), np.full(len(weights), 0.0 if slope else 1.0)
     for _ in range(_ROUNDS):
-        fitted = 1 / (1 + np.exp(-np.clip(estimate[:, :1] + estimate[:, 1:] * log_odds, -35, 35)))
+        fitted = 1 / (1 + np.exp(-np.clip(intercepts[:, code] + slopes[:, None] * log_odds, -35, 35)))
         residual = weights * (outcome - fitted)
         information = weights * fitted * (1 - fitted)
-        gradient = np.stack([residual.sum(axis=1), residual @ log_odds], axis=1)
-        a, b, c = information.sum(axis=1), information @ log_odds, information @ log_odds**2
+        gradient, a = residual @ member, information @ member
+        a = np.where(mixed, a, 1.0)
+        b = (information * log_odds) @ member
+        slope_step = np.zeros(len(weights))
         if slope:
-            determinant = a * c - b**2
-            step = np.stack(
-                [(c * gradient[:, 0] - b * gradient[:, 1]), (a * gradient[:, 1] - b * gradient[:, 0])], axis=1
-            )
-            step = np.where(determinant[:, None] > 1e-12 * (a * c)[:, None], step / determinant[:, None], np.nan)
-        else:
-            step = np.stack([gradient[:, 0] / a, np.zeros(len(a))], axis=1)
-        estimate = estimate + np.clip(step, -5, 5)
-        if np.nanmax(np.abs(step), initial=0) < 1e-10:
+            total = information @ log_odds**2
+            within = total - (b**2 / a).sum(axis=1)
+            score = residual @ log_odds - (b * gradient / a).sum(axis=1)
+            slope_step = np.where(within > 1e-12 * total, score / within, np.nan)
+        steps = (gradient - b * slope_step[:, None]) / a
+        intercepts = intercepts + np.clip(steps, -5, 5)
+        slopes = slopes + np.clip(slope_step, -5, 5)
+        largest = np.maximum(np.abs(steps).max(axis=1), np.abs(slope_step))
+        if np.nanmax(largest, initial=0) < 1e-10:
             break
-    return np.where((np.abs(step).max(axis=1) < 1e-6)[:, None], estimate, np.nan)
+    done = mixed.any(axis=1) & (largest < 1e-6)
+    intercept = intercepts.sum(axis=1) / np.maximum(mixed.sum(axis=1), 1)
+    return np.where(done[:, None], np.column_stack([intercept, slopes]), np.nan)

@@ -1,65 +1,15 @@
-"""Settings, model card and TRIPOD+AI checklist of a report."""
+"""Model card and TRIPOD+AI checklist of a report."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
-from mmdls._provenance import data_hash, image_hash, versions
-from mmdls._secrets import without_secrets
 from mmdls.cohort import modalities
 from mmdls.report._html import OPEN, cell, html_table, metric_name
 from mmdls.report._study import Study
 from mmdls.report._tripod import ITEMS
 
 _CARD = ("Intended use", "Users", "Not to be used for", "Limitations", "Ethical considerations", "Contact")
-
-
-def settings(study: Study, settings: Mapping[str, Any] | None) -> str:
-    text = "<h3>Data</h3>" + html_table(
-        pd.DataFrame(
-            [
-                ("patients", len(study.X)),
-                ("columns of X, of y", f"{study.X.shape[1]}, {study.y.shape[1]}"),
-                ("SHA-256 of X", data_hash(study.X)),
-                ("SHA-256 of y", data_hash(study.y)),
-                ("SHA-256 of images and masks", image_hash(study.X) or "none"),
-                ("bootstrap resamples, seed", f"{study.n_resamples}, {study.random_state}"),
-            ],
-            columns=["What", "Value"],
-        )
-    )
-    text += "<h3>Versions</h3>" + html_table(pd.DataFrame(versions(), columns=["Package", "Version"]))
-    shown = dict(settings or {})
-    if study.found is not None:
-        shown |= {"cross-validation": study.found.cv, "seed of the folds": study.found.random_state}
-    for crossed in study.crossed.values():
-        shown |= {"cross-validation": crossed.cv, "seed of the folds": crossed.random_state}
-    fitted = study.estimators | {name: crossed.model for name, crossed in study.crossed.items()}
-    for name, model in (fitted if study.found is None else study.found.models).items():
-        if isinstance(model, str):
-            shown[name] = f"{model}, a registered model"
-            continue
-        shown[name] = type(model).__name__
-        shown |= {f"{name}: {key}": value for key, value in model.get_params(deep=True).items()}
-    if shown:
-        frame = pd.DataFrame(
-            [(key, without_secrets(str(value))[:300]) for key, value in shown.items()], columns=["Setting", "Value"]
-        )
-        text += "<h3>Settings of the models</h3>" + html_table(frame)
-    else:
-        text += f"<h3>Settings of the models</h3><p class='open'>{OPEN}</p>"
-    fits = [crossed.fits.assign(model=name) for name, crossed in study.crossed.items()]
-    if fits or study.found is not None:
-        table = pd.concat(fits) if study.found is None else study.found.fits
-        text += "<h3>Fits, and the hyperparameters that they chose</h3>" + html_table(_fits(table))
-    return text
-
-
-def _fits(fits: pd.DataFrame) -> pd.DataFrame:
-    chosen = [", ".join(f"{key}={value}" for key, value in each.items()) for each in fits["chosen"]]
-    names = {"model": "Model", "fold": "Fold", "n_train": "Fitted on", "n_test": "Predicted", "seconds": "Seconds"}
-    return fits.rename(columns=names)[list(names.values())].assign(Chosen=chosen)
 
 
 def card(study: Study, card: Mapping[str, str] | None) -> str:
@@ -79,7 +29,10 @@ def card(study: Study, card: Mapping[str, str] | None) -> str:
         ("Performance", _headline(study)),
     ]
     rows += [(part, given.pop(part, OPEN)) for part in _CARD] + list(given.items())
-    return html_table(pd.DataFrame(rows, columns=["Part", "Content"]))
+    text = html_table(pd.DataFrame(rows, columns=["Part", "Content"]))
+    if any(content == OPEN for _, content in rows):
+        text = f"<p>What is open is filled by <code>report(..., card={{&quot;{_CARD[0]}&quot;: ...}})</code>.</p>{text}"
+    return text
 
 
 def checklist(study: Study, card: Mapping[str, str] | None) -> str:

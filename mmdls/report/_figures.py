@@ -44,4 +44,6 @@ def _task_figures(study: Study, task: Task) -> Iterator[str]:
     )
     for drawn in task.figures(task.outcome(study.y.loc[known]), predictions, settings):
         function = getattr(plotting, drawn.function)
-        yield figure(partial(function, *drawn.arguments, **drawn.options), drawn.caption, drawn.size, study.folder)
+        yield figure(
+            partial(function, *drawn.arguments, **drawn.options), drawn.caption, drawn.size, study.folder, drawn.title
+        )

@@ -47,7 +47,11 @@ _CAUSE_NAMES = {"concordance_index": "Wolbers' C", "concordance_index_ipcw": "Wo
 
 
 def figure(
-    draw: Callable[..., Any], caption: str, size: tuple[float, float] | None = None, folder: Path | None = None
+    draw: Callable[..., Any],
+    caption: str,
+    size: tuple[float, float] | None = None,
+    folder: Path | None = None,
+    title: str = "",
 ) -> str:
     """A figure as an SVG image inside the page; its text is drawn as paths, so no font is needed.
 
@@ -67,7 +71,9 @@ def figure(
         figure, column = Figure(layout="constrained"), scale() * WIDTH
         if size is not None:
             figure.set_size_inches(scale() * size[0], scale() * size[1])
-        draw(ax=figure if size is None else figure.subplots())
+        drawn = draw(ax=figure if size is None else figure.subplots())
+        if title:
+            drawn.set_title(title, loc="left", fontsize="medium")
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
         if folder is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls._files import whole_file
-from mmdls.report import _card, _figures, _sections
+from mmdls.report import _card, _figures, _sections, _settings
 from mmdls.report._html import PAGE, STYLE, anchor
 from mmdls.report._study import Study
 from mmdls.zoo import Comparison
@@ -67,7 +67,8 @@ def report(
         Centre of each patient, or the column of ``X`` that holds it; ignored if ``X`` has no such column.
     folds : Series or array of shape (n_patients,), default=None
         The fold in which each patient was left out, if predictions come from cross-validation: metrics are then
-        computed within folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures pool them.
+        computed within folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures and calibration errors pool
+        them.
     split : Series, default=None
         For Table 1, when the cohort has parts such as development and external evaluation.
     treatment : str, Series or None, default="treatment"
@@ -141,7 +142,7 @@ def report(
         ("Figures", _figures.figures(study)),
         ("Centres and subgroups", _sections.heterogeneity(study)),
         ("Hazard ratios and treatment", _sections.hazards(study)),
-        ("Settings, versions, data", _card.settings(study, settings)),
+        ("Settings, versions, data", _settings.settings(study, settings)),
         ("Model card", _card.card(study, card)),
         ("TRIPOD+AI checklist", _card.checklist(study, card)),
     ]

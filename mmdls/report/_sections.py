@@ -12,6 +12,8 @@ from mmdls import plotting, tables
 from mmdls.evaluation import compare_predictions
 from mmdls.metrics._censoring import median_text
 from mmdls.report._html import LEVEL, cell, figure, html_list, html_table, metric_name, number, p_value
+from mmdls.report._notes import grouped_notes
+from mmdls.report._settings import nested
 from mmdls.report._study import Study
 
 
@@ -26,18 +28,30 @@ def _characteristics(study: Study) -> str:
     smd, tests = study.split is not None, study.tests and by is not None
     table = tables.describe_cohort(shown, study.y, by, smd=smd, tests=tests)
     general = table.columns.isin(["SMD", "p", "test"])
+    readable = _readable(study)
     names, rows = [], []
     for variable in dict.fromkeys(table.index.get_level_values(0)):
         own = table.loc[[variable]]
         levels = [study.label(level, variable) for level in own.index.get_level_values(1)]
         if len(own) == 1:
-            names.append(f"{study.label(variable)}, {levels[0]}".removesuffix(", "))
+            names.append(f"{readable.get(variable, study.label(variable))}, {levels[0]}".removesuffix(", "))
             rows.append(own.iloc[0])
             continue
-        names += [study.label(variable), *(f"{LEVEL}{level}" for level in levels)]
+        names += [readable.get(variable, study.label(variable)), *(f"{LEVEL}{level}" for level in levels)]
         rows += [own.iloc[0].where(general, ""), *(row.where(~general, "") for _, row in own.iterrows())]
     columns = [study.label(name, "" if by is None else str(by.name)) for name in table.columns]
     return html_table(pd.DataFrame(rows).set_axis(columns, axis=1).set_axis(names), index=True)
+
+
+def _readable(study: Study) -> dict[str, str]:
+    """The labels of columns; without one the name without its block, where no other column has the same."""
+    columns = [str(column) for column in study.X.columns]
+    words = {column: (column.partition("_")[2] or column).replace("_", " ") for column in columns}
+    alone = {column for column in columns if list(words.values()).count(words[column]) == 1}
+    return {
+        column: study.labels.get(column, word[:1].upper() + word[1:] if column in alone else column)
+        for column, word in words.items()
+    }
 
 
 def _flow(study: Study) -> str:
@@ -62,17 +76,18 @@ def performance(study: Study) -> str:
     text = (
         f"<p>Value with its 95&nbsp;% interval from {study.n_resamples} bootstrap resamples of patients, the same "
         "for all models. Errors are weighted by the censoring of these patients. A calibration error cannot be "
-        "negative, so for a well calibrated model its values in resamples lie above the estimate.</p>"
+        "negative and grows by resampling; its lower limit is corrected for that.</p>"
     )
     if study.n_folds:
         text = (
             "<p>Predictions are out of fold: those of a patient come from models that were fitted without the "
-            f"patient's fold ({study.n_folds} in all). Metrics are computed within folds and averaged; figures pool "
-            f"the folds.</p>{text}"
+            f"patient's fold ({study.n_folds} in all). Metrics are computed within folds and averaged; figures and "
+            "calibration errors pool the folds, and the calibration slope is one for all folds, with an intercept for "
+            f"each.</p>{nested(study)}{text}"
         )
     for task in study.tasks:
         rows: dict[tuple[str, str], dict[str, str]] = {}
-        notes: list[str] = []
+        notes: list[tuple[str, str, str, str]] = []
         for name, table in study.tables.items():
             for row in table[table["task"] == task].to_dict("records"):
                 key = (metric_name(row["metric"]), "" if np.isnan(row["horizon"]) else f"{row['horizon']:g}")
@@ -80,13 +95,14 @@ def performance(study: Study) -> str:
                 text_of = p_value(row["value"]) if is_p else cell(row["value"], row["low"], row["high"])
                 rows.setdefault(key, {})[name] = text_of
                 if row["note"]:
-                    notes.append(f"{name}, {' '.join(key).strip()}: {row['note']}")
+                    notes.append((name, *key, row["note"]))
         empty = dict.fromkeys(study.names, "")
         frame = pd.DataFrame(
             [{"Metric": m, "Months": h, **empty, **values} for (m, h), values in rows.items()],
             columns=["Metric", "Months", *study.names],
         )
-        text += f"<h3>{html.escape(study.label(task))}</h3>" + html_table(frame) + html_list(notes)
+        text += f"<h3>{html.escape(study.label(task))}</h3>" + html_table(frame)
+        text += html_list(grouped_notes(notes, study.names))
     return text
 
 

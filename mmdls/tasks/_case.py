@@ -58,6 +58,11 @@ class Statistic:
         False for a p-value.
     counted : callable, default=None
         Returns the numbers of patients and events in the latest value; None means all of the case.
+    pooled : callable, default=None
+        For a metric of probabilities that one fold is too small for: maps the fold of each patient (n,) to ``compute``
+        over all folds. None averages the values of the folds.
+    is_distance : bool, default=False
+        True for a metric that is never negative and grows by resampling.
     note : str, default=""
 
     Examples
@@ -74,6 +79,8 @@ class Statistic:
     binary: tuple[np.ndarray, np.ndarray] | None = None
     resampled: bool = True
     counted: Callable[[], tuple[int, int]] | None = None
+    pooled: Callable[[np.ndarray], Callable[[Any], Any]] | None = None
+    is_distance: bool = False
     note: str = ""
 
     @property

@@ -1,6 +1,7 @@
 """The metrics of class tasks, as functions of patient weights."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,12 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
         yield of("quadratic_weighted_kappa", metrics.quadratic_weighted_kappa, codes, predicted, len(classes))
     yield of("brier_score", metrics.brier_score_classes, codes, probability)
     yield of("log_loss", metrics.log_loss, codes, probability)
-    yield of("expected_calibration_error", metrics.expected_calibration_error, codes, probability, 10)
+    error = of("expected_calibration_error", metrics.expected_calibration_error, codes, probability, 10)
+    yield replace(error, pooled=lambda fold: error.compute, is_distance=True)
     if two:
-        yield of("calibration_slope", metrics.calibration_slope, codes, probability)
+
+        def slope(fold: np.ndarray | None = None) -> Callable[[Any], Any]:
+            return lambda w: metrics.calibration_slope(codes, probability, w, strata=fold)
+
+        yield Statistic("calibration_slope", NO_HORIZON, slope(), pooled=slope)
         yield of("calibration_intercept", metrics.calibration_intercept, codes, probability)

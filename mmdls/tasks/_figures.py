@@ -24,6 +24,8 @@ class Figure:
         Arguments given by name, without ``ax``.
     size : (float, float), default=None
         Inches, at text of 10 points; it is printed at 7. None means that of the function.
+    title : str, default=""
+        Above the axes, for a figure of one model.
 
     Examples
     --------
@@ -36,6 +38,7 @@ class Figure:
     caption: str
     options: Mapping[str, Any] = field(default_factory=dict)
     size: tuple[float, float] | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ def survival_figures(
                 (event[has_group], time[has_group], groups),
                 f"{shown} by risk groups of {model}; cut-points learned in training.",
                 {"labels": labels, **axis},
+                title=model,
             )
     if not any("group" in table.columns for table in predictions.values()):
         yield Figure("kaplan_meier", (event, time), f"{shown}, Kaplan-Meier.", axis)
@@ -137,20 +141,19 @@ def survival_figures(
             "Brier score, weighted for censoring, against Kaplan-Meier on the training rows.",
             settings.bootstrap,
         )
-    for h in settings.horizons:
-        at = {model: table[h].to_numpy() for model, table in curves.items() if h in table.columns}
-        if at and (time > h).any():
-            yield Figure(
-                "survival_calibration",
-                (event, time, at, h),
-                f"Calibration at {h:g} months: smooth curve with band; Kaplan-Meier in fifths of predicted risk.",
-                {**settings.bootstrap, "n_resamples": min(settings.n_resamples, 200)},
-            )
-            yield Figure(
-                "decision_curve",
-                (training, outcome, at, h),
-                f"Net benefit at {h:g} months, weighted for censoring.",
-            )
+    at = {h: {m: t[h].to_numpy() for m, t in curves.items() if h in t.columns} for h in settings.horizons}
+    drawn = [h for h in settings.horizons if at[h] and (time > h).any()]
+    for h in drawn:
+        yield Figure(
+            "survival_calibration",
+            (event, time, at[h], h),
+            f"Calibration at {h:g} months: smooth curve with band; Kaplan-Meier in fifths of predicted risk.",
+            {**settings.bootstrap, "n_resamples": min(settings.n_resamples, 200)},
+        )
+    for h in drawn:
+        yield Figure(
+            "decision_curve", (training, outcome, at[h], h), f"Net benefit at {h:g} months, weighted for censoring."
+        )
 
 
 def _curves(table: pd.DataFrame) -> pd.DataFrame:

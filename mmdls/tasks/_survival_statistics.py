@@ -1,6 +1,8 @@
 """The metrics of a right-censored endpoint, as functions of patient weights."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -72,13 +74,20 @@ def _horizon_statistics(
     def at(name: str, function: Callable[[Any], Any], note: str = "") -> Statistic:
         return Statistic(name, h, guarded(survival, h, function), note=note)
 
+    def slope(fold: np.ndarray | None = None) -> Callable[[Any], Any]:
+        return guarded(
+            survival,
+            h,
+            lambda w: metrics.survival_calibration_slope(censoring, test, survival, h, w, strata=fold),
+        )
+
     yield at("brier_score", lambda w: metrics.brier_score(censoring, test, survival, h, w), note)
     yield at(
         "index_of_prediction_accuracy",
         lambda w: metrics.index_of_prediction_accuracy(censoring, test, survival, h, w, reference=reference),
         note,
     )
-    yield at("calibration_slope", lambda w: metrics.survival_calibration_slope(censoring, test, survival, h, w), note)
+    yield Statistic("calibration_slope", h, slope(), note=note, pooled=slope)
     yield at("observed_expected_ratio", lambda w: metrics.observed_expected_ratio(event, time, survival, h, w))
     errors = Shared(lambda w: metrics.calibration_errors(event, time, survival, h, w))
     for k, name in enumerate(("calibration_ici", "calibration_e50", "calibration_e90")):
@@ -86,7 +95,8 @@ def _horizon_statistics(
         def error(w: Any, k: int = k) -> Any:
             return errors(w)[k]
 
-        yield at(name, error)
+        statistic = at(name, error)
+        yield replace(statistic, pooled=partial(_whole, statistic.compute), is_distance=True)
     for threshold in thresholds:
         for name, predicted in (("net_benefit", survival), ("net_benefit_treat_all", np.zeros(case.n))):
 
@@ -94,6 +104,11 @@ def _horizon_statistics(
                 return metrics.net_benefit(censoring, test, s, h, threshold, w)
 
             yield at(f"{name}_{threshold:g}", benefit, note)
+
+
+def _whole(compute: Callable[[Any], Any], fold: np.ndarray) -> Callable[[Any], Any]:
+    """What is computed of all patients, whatever their folds."""
+    return compute
 
 
 def _d_calibration(outcome: np.ndarray, grid: np.ndarray, values: np.ndarray) -> float:
