@@ -137,7 +137,7 @@ def test_modules_that_register_parts_are_imported_first(monkeypatch, tmp_path):
 
 
 def roles(*arguments, **file):
-    given = dict.fromkeys(("roles", "id", "groups", "relapse_after_death", "sep", "encoding", "sheet"))
+    given = dict.fromkeys(("roles", "id", "groups", "relapse_after_death", "sep", "encoding", "sheet", "header"))
     many = ("endpoints", "classes", "ordinal", "numbers", "blocks", "units", "codes", "categories", "ordered", "carry",
             "missing", "decimal", "date_format")  # fmt: skip
     return roles_of({**given, **dict.fromkeys(many, ()), "coerce": False, **file, **dict(arguments)})

@@ -530,8 +530,14 @@ def test_tables_that_cannot_be_used(scans, tmp_path):
     for table, how, message in (
         (twice, {}, "more than one row for the patients .'P1'"),
         (scans.drop(columns=["ct", "pet"]), {}, "neither a column 'ct' nor 'pet'"),
+        (scans.drop(columns="ct"), {}, "no column 'ct' with the paths of the CTs.*ct=None"),
+        (
+            scans.assign(CT=scans["ct"], Ct=scans["ct"]).drop(columns="ct"),
+            {},
+            "columns .'CT', 'Ct'., and each may be 'ct'",
+        ),
         (scans, {"lesion": "gtv"}, "lacks the columns .'gtv'"),
-        (scans, {"id": "case"}, "lacks the columns .'case'"),
+        (scans, {"id": "case"}, "lacks the columns .'case'.. id= names"),
         (scans, {"n_slices": 0}, "n_slices"),
         (scans, {"lesion_size": -1.0}, "lesion_size"),
         (scans, {"ids": "no"}, "ids must be one of"),
@@ -544,6 +550,58 @@ def test_tables_that_cannot_be_used(scans, tmp_path):
     assert not (tmp_path / "cohort").exists()
     with pytest.raises(TypeError, match="are paths; got ndarray"):
         prepare_cohort(pd.DataFrame({"patient_id": ["a"], "ct": [np.zeros(3)]}), tmp_path / "cohort", **SMALL)
+
+
+def test_names_of_columns_count_in_any_case_and_ids_may_be_the_index(scans, tmp_path):
+    rows = scans[:1].drop(columns="pet")
+    expected = prepare_cohort(rows, tmp_path / "plain", **SMALL)
+    other = rows.rename(columns={"ct": "CT ", "lesion": "Lesion", "lung": "LUNG"}).rename_axis("Pat. No")
+    assert prepare_cohort(other, tmp_path / "other", **SMALL).equals(expected)
+    assert contents(tmp_path / "other" / "images") == contents(tmp_path / "plain" / "images")
+    assert prepare_cohort(other, tmp_path / "named", id="pat. no", ct="ct", **SMALL).equals(expected)
+
+
+def test_a_title_and_empty_rows_of_a_file(scans, tmp_path):
+    rows = scans[:1].drop(columns="pet").reset_index()
+    lines = [["Our cohort"] + [None] * (rows.shape[1] - 1), list(rows.columns), *rows.to_numpy(dtype=object).tolist()]
+    lines.insert(2, [None] * rows.shape[1])
+    pd.DataFrame(lines).to_csv(tmp_path / "table.csv", header=False, index=False)
+    with pytest.raises(ValueError, match="Most columns have no name.*header=2"):
+        prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", **SMALL)
+    with pytest.warns(UserWarning, match="1 empty rows of the table are dropped"):
+        log = prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", header=1, **SMALL)
+    assert log["status"].to_dict() == {"P1": "done"}
+
+
+def test_patients_with_a_pet_alone_are_asked_for(scans, tmp_path):
+    log = prepare_cohort(scans[:1].drop(columns="ct"), tmp_path / "cohort", ct=None, **SMALL)
+    assert log["status"].item() == "done" and "there is no CT, and so there are no slices" in log["notes"].item()
+
+
+def test_a_path_that_leads_nowhere_is_shown_and_not_written(scans, tmp_path):
+    rows = scans[:1].drop(columns="pet").reset_index()
+    rows["ct"] = "scans/Muster_Erika/11/ct"
+    rows.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.warns(UserWarning, match="There is nothing at 'scans/Muster_Erika/11/ct', from the folder") as caught:
+        prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", **SMALL)
+    assert not any(str(tmp_path) in str(warning.message) for warning in caught)
+    assert b"Muster" not in everything(tmp_path / "cohort")
+    outside = rows.assign(ct="/data/Muster_Erika/ct")
+    with pytest.warns(UserWarning, match="There is nothing at '.../ct'"):
+        prepare_cohort(outside, tmp_path / "outside", **SMALL)
+
+
+def test_structures_are_named_by_their_argument_and_a_reason_stands_once(tmp_path):
+    simulated = make_scans(tmp_path / "scans", n_patients=1, random_state=0).scans
+    table = simulated[["ct", "pet"]].assign(lesion=simulated["structures"])
+    for label, message in (
+        (None, "has 3 structures; choose one by lesion_label="),
+        ("GTV", "no structures called 'GTV'"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            log = prepare_cohort(table, tmp_path / f"cohort {label}", lesion_label=label, ids="keep", **SMALL)
+        assert log["reason"].item().count("choose one") == 1
+        assert "pet: for the same reason as lesion" in log["reason"].item()
 
 
 # -- identity ----------------------------------------------------------------------------------------------------------

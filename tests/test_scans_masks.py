@@ -87,7 +87,11 @@ def test_contours_and_their_holes(tmp_path, turn):
     expected[3, 6:10, 7:10] = False
     assert (mask.array == expected).all() and same_geometry(mask, scan) and mask.unit == "label"
     assert (read_mask(tmp_path / "rt.dcm", scan, label=1).array == expected).all()
-    for label, match in (("gtv", "0 structures 'gtv'; choose one"), (None, "0 structures None"), ("dot", "no area")):
+    for label, match in (
+        ("gtv", "no structures called 'gtv'; choose one by label="),
+        (None, "has 3 structures; choose one"),
+        ("dot", "no area"),
+    ):
         with pytest.raises(ValueError, match=match):
             read_mask(tmp_path / "rt.dcm", scan, label=label)
     with pytest.raises(ValueError, match="pass like="):
@@ -267,7 +271,7 @@ def test_segmentations_are_read_back_equal(tmp_path, turn):
     indices = own.indices(places)
     assert np.abs(indices - np.rint(indices)).max() < 1e-3
     assert sorted(np.rint(indices).astype(int).tolist()) == np.argwhere(own.array).tolist()
-    for label, match in ((None, "0 segments None; choose one"), ("lung", r"of {1: 'lesion', 2: 'spot'}")):
+    for label, match in ((None, "has 2 segments; choose one by label="), ("lung", r"of {1: 'lesion', 2: 'spot'}")):
         with pytest.raises(ValueError, match=match):
             read_mask(tmp_path / "seg.dcm", scan, label=label)
     content = (tmp_path / "seg.dcm").read_bytes()

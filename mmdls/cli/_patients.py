@@ -68,7 +68,7 @@ def _without_outcomes(path: Path, roles: dict[str, Any]) -> dict[str, Any]:
     from mmdls.cohort._files import read_table
     from mmdls.cohort._requests import name_key
 
-    form = {name: roles[name] for name in ("sep", "encoding", "sheet") if name in roles}
+    form = {name: roles[name] for name in ("sep", "encoding", "sheet", "header") if name in roles}
     columns = {name_key(column) for column in read_table(path, **form).frame}
     renamed = tuple(f"{name_key(block)}_" for block in roles.get("blocks", ()))
 

@@ -24,7 +24,7 @@ __all__ = ["prepare"]
 @click.argument("table", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--id", default="patient_id", show_default=True, help="Column of the ids.")
-@click.option("--ct", default="ct", show_default=True, help="Column of the CTs.")
+@click.option("--ct", default="ct", show_default=True, help="Column of the CTs; '' if there are none.")
 @click.option("--pet", default="pet", show_default=True, help="Column of the PETs.")
 @click.option("--lesion", default="lesion", show_default=True, help="Column of the masks of the lesion.")
 @click.option("--lung", default="lung", show_default=True, help="Column of the masks of the lung.")
@@ -43,6 +43,7 @@ __all__ = ["prepare"]
 @click.option("--radiomics", multiple=True, metavar="NAME=VALUE", help="A parameter of RadiomicsExtractor.")
 @click.option("--pet-features", multiple=True, metavar="NAME=VALUE", help="A parameter of PETFeatures.")
 @click.option("--carry", multiple=True, help="A column to keep; if none is named, those that a cohort folder knows.")
+@click.option("--header", type=int, help="Row of the table with the names of the columns, from 0; empty rows count.")
 @click.option("--ids", type=click.Choice(["check", "keep", "number"]), default="check", show_default=True,
               help="Refuse ids that stand in the headers of scans, keep them, or write numbers.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Prepare all patients again; else finished ones stay.")
@@ -73,6 +74,7 @@ def prepare(
     """
     if no_radiomics and radiomics:
         raise click.UsageError("--no-radiomics and --radiomics contradict each other.")
+    given["ct"] = given["ct"] or None
     log = mmdls.prepare_cohort(
         table,
         folder,

@@ -35,6 +35,7 @@ _GIVEN: dict[str, tuple[str, bool | None]] = {
     "sep": ("Separator of a text file, where it is not clear.", None),
     "encoding": ("Encoding of a text file, where it is not clear.", None),
     "sheet": ("Sheet of an Excel file.", None),
+    "header": ("Row of a file with the names of the columns, from 0; empty rows count.", None),
 }
 
 
@@ -80,8 +81,9 @@ def roles_of(given: dict[str, Any]) -> dict[str, Any]:
         value = given.pop(name)
         if value is not None and value != ():
             roles[name] = value if divided is None else _joined(name, value, divided)
-    if str(roles.get("sheet", "")).isdecimal():
-        roles["sheet"] = int(roles["sheet"])
+    for name in ("sheet", "header"):
+        if str(roles.get(name, "")).isdecimal():
+            roles[name] = int(roles[name])
     return roles
 
 

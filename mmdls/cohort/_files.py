@@ -4,8 +4,9 @@ import csv
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pandas as pd
 
 from mmdls.cohort._endpoints import shortened
 
-__all__ = ["RawTable", "read_ids", "read_table"]
+__all__ = ["RawTable", "read_ids", "read_table", "without_empty_rows"]
 
 _SEPARATORS = {",": "','", ";": "';'", "\t": "'\\t' (tab)", "|": "'|'"}
 _SAMPLE = 50
@@ -38,6 +39,8 @@ class RawTable:
         Columns without values and name, and why they were dropped.
     notes : list of str
         What else was changed while reading.
+    n_empty : int
+        Rows without a value in any cell, which were dropped.
     """
 
     frame: pd.DataFrame
@@ -45,10 +48,25 @@ class RawTable:
     rows: str = "rows"
     dropped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    n_empty: int = 0
+
+    @property
+    def header_hint(self) -> str:
+        """What a message about a column that is not there adds, where few columns of a file have a name; or nothing."""
+        names = [*self.frame.columns, *self.dropped]
+        unnamed = sum(str(name).startswith("Unnamed: ") for name in names)
+        if 2 * unnamed < len(names):
+            return ""
+        return " Most columns have no name; if the names stand in a later row, name it: header=2 is the third."
 
 
 def read_table(
-    table: Any, *, sep: str | None = None, encoding: str | None = None, sheet: str | int | None = None
+    table: Any,
+    *,
+    sep: str | None = None,
+    encoding: str | None = None,
+    sheet: str | int | None = None,
+    header: int | None = None,
 ) -> RawTable:
     """Read a file, or take a data frame, without interpreting a cell.
 
@@ -62,6 +80,9 @@ def read_table(
         Of a text file; None reads UTF-8 (with or without byte order mark) and UTF-16 with one.
     sheet : str or int, default=None
         The sheet of a workbook; None takes the only sheet that is not empty.
+    header : int, default=None
+        The row of a file that holds the names, from 0; empty rows count. What stands above is skipped. None takes the
+        first row that is not empty.
 
     Returns
     -------
@@ -73,6 +94,8 @@ def read_table(
         If there is no such file, the table is of another type, column names are repeated, or rows have more or fewer
         cells than the header.
     """
+    if header is not None and (not isinstance(header, Integral) or isinstance(header, bool) or header < 0):
+        raise ValueError(f"header must be the number of the row with the names, 0 for the first; got {header!r}.")
     if isinstance(table, RawTable):
         return table
     if isinstance(table, str | PathLike):
@@ -80,8 +103,8 @@ def read_table(
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {str(table)!r}.")
         if path.suffix.lower() in (".xlsx", ".xlsm", ".xls", ".ods"):
-            return _read_workbook(path, sheet)
-        return _read_text(path, sep, encoding)
+            return _read_workbook(path, sheet, header)
+        return _read_text(path, sep, encoding, header)
     if not isinstance(table, pd.DataFrame) and hasattr(table, "to_pandas"):
         table = table.to_pandas()
     if not isinstance(table, pd.DataFrame):
@@ -89,6 +112,8 @@ def read_table(
             "table must be the path of a CSV or Excel file, or a DataFrame of pandas, polars or pyarrow; got "
             f"{type(table).__name__}."
         )
+    if header is not None:
+        raise ValueError("header= is the row of a file; give the columns of a data frame their names in table.columns.")
     if isinstance(table.columns, pd.MultiIndex):
         raise ValueError("table has more than one row of column names; join them to one name a column first.")
     frame = table.set_axis([_clean(name) for name in table.columns], axis=1)
@@ -99,6 +124,38 @@ def read_table(
     empty = [name for name in frame if name.startswith("Unnamed: ") and frame[name].isna().all()]
     raw.dropped = dict.fromkeys(empty, "no name and no values (a trailing separator)")
     raw.frame = frame.drop(columns=empty)
+    return raw
+
+
+def without_empty_rows(raw: RawTable, id: str) -> RawTable:
+    """The table without rows that have no value in any cell, as spreadsheets leave them; files lose them when read.
+
+    Parameters
+    ----------
+    raw : RawTable
+    id : str
+        The column with the patients' ids.
+
+    Returns
+    -------
+    RawTable
+    """
+    places = np.flatnonzero(_are_empty(raw.frame[[id]]))
+    places = places[_are_empty(raw.frame.iloc[places])]
+    kept = np.setdiff1d(np.arange(len(raw.frame)), places)
+    return _counted(replace(raw, frame=raw.frame.iloc[kept]), len(places)) if len(places) else raw
+
+
+def _are_empty(frame: pd.DataFrame) -> np.ndarray:
+    """Which rows have no value in any cell."""
+    return np.array([all(map(_is_empty, row)) for row in frame.itertuples(index=False, name=None)], dtype=bool)
+
+
+def _counted(raw: RawTable, n_empty: int) -> RawTable:
+    """The table with the number of rows that were dropped, and a note of it."""
+    if n_empty:
+        raw.n_empty = n_empty
+        raw.notes.append(f"{n_empty} empty row{'s' * (n_empty > 1)} dropped")
     return raw
 
 
@@ -141,14 +198,17 @@ def _id_text(value: Any) -> str | None:
     return " ".join(str(value).split()) or None
 
 
-def _read_text(path: Path, sep: str | None, encoding: str | None) -> RawTable:
+def _read_text(path: Path, sep: str | None, encoding: str | None, header: int | None) -> RawTable:
     text, notes = _decode(path, encoding), []
     lines = text.splitlines(keepends=True)
     skipped = 0
-    if lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
+    if header is not None:
+        _check_header(path.name, header, [re.search(r"\w", line) is None for line in lines])
+        skipped = header
+    elif lines and lines[0].lower().startswith("sep=") and len(lines[0].strip()) == 5:
         sep, skipped = sep or lines[0].strip()[4], 1
     comments = 0
-    while skipped + comments < len(lines) and lines[skipped + comments].startswith("#"):
+    while header is None and skipped + comments < len(lines) and lines[skipped + comments].startswith("#"):
         comments += 1
     skipped += comments
     body = "".join(lines[skipped:])
@@ -164,12 +224,15 @@ def _read_text(path: Path, sep: str | None, encoding: str | None) -> RawTable:
             )
         notes.append(f"{comments} lines that start with '#' skipped")
     reader = csv.reader(io.StringIO(body, newline=""), delimiter=sep)
-    records, numbers = [], []
+    records, numbers, n_read, n_rows = [], [], 0, 0
     for record in reader:
         if any(cell and not cell.isspace() for cell in record):
             records.append(record)
             numbers.append(reader.line_num + skipped)
-    return _as_table(path.name, "lines", records, numbers, notes)
+            n_rows = n_read
+        n_read += 1
+    raw = _as_table(path.name, "lines", records, numbers, notes)
+    return _counted(raw, n_rows + 1 - len(records))
 
 
 def _decode(path: Path, encoding: str | None) -> str:
@@ -206,7 +269,7 @@ def _find_separator(text: str, path: Path) -> str:
     return choice[0]
 
 
-def _read_workbook(path: Path, sheet: str | int | None) -> RawTable:
+def _read_workbook(path: Path, sheet: str | int | None, header: int | None) -> RawTable:
     try:
         with pd.ExcelFile(path) as book:
             names = list(book.sheet_names)
@@ -228,12 +291,23 @@ def _read_workbook(path: Path, sheet: str | int | None) -> RawTable:
     if sheet is None and len(filled) > 1:
         raise ValueError(f"{path.name} has the sheets {list(filled)}; say which one with sheet=...")
     name, cells = next(iter((filled or sheets).items()))
-    records, numbers = [], []
-    for number, record in enumerate(cells.to_numpy(dtype=object).tolist(), start=1):
-        if any(not _is_empty(cell) for cell in record):
-            records.append(record)
-            numbers.append(number)
-    return _as_table(path.name, "lines", records, numbers, [f"sheet {name!r}"])
+    rows = cells.to_numpy(dtype=object).tolist()
+    empty = [all(map(_is_empty, row)) for row in rows]
+    if header is not None:
+        _check_header(path.name, header, empty)
+    numbers = [place + 1 for place, gone in enumerate(empty) if not gone and place >= (header or 0)]
+    raw = _as_table(path.name, "lines", [rows[number - 1] for number in numbers], numbers, [f"sheet {name!r}"])
+    return _counted(raw, numbers[-1] - numbers[0] + 1 - len(numbers))
+
+
+def _check_header(source: str, header: int, empty: Sequence[bool]) -> None:
+    """Refuse a row of names that is not there, or empty."""
+    if header >= len(empty) or empty[header]:
+        filled = [place for place, gone in enumerate(empty) if not gone]
+        raise ValueError(
+            f"header={header} is no row of {source} with names; the first rows that are not empty are {filled[:5]}, "
+            "from 0."
+        )
 
 
 def _as_table(source: str, rows: str, records: list[list[Any]], numbers: list[int], notes: list[str]) -> RawTable:
@@ -294,4 +368,6 @@ def _clean(name: Any) -> str:
 
 
 def _is_empty(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, str) and not cell.strip()) or (isinstance(cell, float) and cell != cell)
+    if isinstance(cell, str):
+        return not cell.strip()
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)

@@ -51,6 +51,7 @@ def read_cohort(
     sep: str | None = None,
     encoding: str | None = None,
     sheet: str | int | None = None,
+    header: int | None = None,
 ) -> Cohort:
     """Read a hospital's own table, with any column names, units and codings.
 
@@ -125,6 +126,9 @@ def read_cohort(
         Separator and encoding of a text file, where they cannot be detected.
     sheet : str or int, default=None
         The sheet of an Excel file with more than one.
+    header : int, default=None
+        The row of a file that holds the names of the columns, from 0, where a title stands above; empty rows count.
+        None takes the first row that is not empty.
 
     Returns
     -------
@@ -165,7 +169,7 @@ def read_cohort(
     """
     if relapse_after_death not in ("refuse", "truncate", "unknown"):
         raise ValueError(f"relapse_after_death must be 'refuse', 'truncate' or 'unknown'; got {relapse_after_death!r}.")
-    raw = read_table(table, sep=sep, encoding=encoding, sheet=sheet)
+    raw = read_table(table, sep=sep, encoding=encoding, sheet=sheet, header=header)
     roles = Roles(raw, id, coerce)
     claim_outcomes(roles, endpoints, classes, ordinal, numbers, units)
     carried = roles.claim_carried(groups, carry)
@@ -182,7 +186,7 @@ def read_cohort(
     if groups is not None:
         column = roles.columns[roles.find(groups, "groups")]
         grouped = pd.Series(read_labels(column), index=roles.ids, name=column.name)
-    notes = [*raw.notes]
+    notes = [*roles.raw.notes]
     if not modalities(X):
         notes.append("no column became a feature, so no model can be fitted; name the features in blocks={...}")
     return Cohort(X, y, grouped, _account(roles), _leftovers(roles), tuple(notes))

@@ -13,7 +13,7 @@ import pandas as pd
 from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._columns import Column, key_of
 from mmdls.cohort._endpoints import shortened
-from mmdls.cohort._files import RawTable, read_ids
+from mmdls.cohort._files import RawTable, read_ids, without_empty_rows
 from mmdls.cohort._requests import as_levels, as_mapping, as_names, by_name, is_name, name_key
 
 __all__ = ["Outcome", "Roles"]
@@ -70,11 +70,13 @@ class Roles:
                 raise ValueError(
                     f"{self.raw.source}: say which column holds the patients' ids with id=... If no column does, read "
                     "the table with pandas and give every row an id of its own: table.index = [f'patient {row}' for "
-                    f"row in range(len(table))]. Columns: {shortened(list(frame.columns), 30)}."
+                    f"row in range(len(table))]. Columns: {shortened(list(frame.columns), 30)}.{self.raw.header_hint}"
                 )
             self.ids = read_ids(frame.index.to_series(), self.raw, "the index").rename(frame.index.name)
         else:
             name = self.find(self.id, "id")
+            self.raw = without_empty_rows(self.raw, name)
+            frame = self.raw.frame
             self.ids = read_ids(frame[name], self.raw, repr(name)).rename(name)
         by_id = frame.set_axis(self.ids, axis=0)
         for column in frame:
@@ -101,7 +103,7 @@ class Roles:
             likely = [name for name in names if name_key(name) in close]
             raise KeyError(
                 f"{self.raw.source} has no column {wanted!r}, which {asked} names"
-                + (f"; did you mean {likely}?" if likely else f". Columns: {list(names)[:30]}.")
+                + (f"; did you mean {likely}?" if likely else f". Columns: {list(names)[:30]}.{self.raw.header_hint}")
             )
         return found[0]
 

@@ -46,7 +46,10 @@ class _Found:
         try:
             yield
         except _OF_ONE_PATIENT as error:
-            self.problems.append(f"{name}: {str(error) or type(error).__name__}")
+            why = str(error) or type(error).__name__
+            known = [problem.partition(": ") for problem in self.problems]
+            same = next((step for step, _, reason in known if reason == why), None)
+            self.problems.append(f"{name}: {why if same is None else f'for the same reason as {same}'}")
 
 
 def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: Any, folder: Folder) -> None:
@@ -84,6 +87,8 @@ def _prepare(patient: Patient, settings: Mapping[str, Any], segmentor: Any, fold
                 _read_all(patient, settings, segmentor, found)
         elif patient.paths:
             found.problems.append("files: there are masks and no scan")
+    if "pet" in patient.paths and "ct" not in patient.paths:
+        found.notes.append("there is no CT, and so there are no slices and no radiomics")
     found.notes += [str(warning.message) for warning in caught]
     _write_files(patient, folder, found)
     clean = without_identity(patient.paths) if found.problems or found.notes else str
@@ -199,7 +204,10 @@ def _read_structure(
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
-        mask = read_mask(patient.paths[name], like, **how)
+        try:
+            mask = read_mask(patient.paths[name], like, **how)
+        except ValueError as error:
+            raise ValueError(str(error).replace("by label=", f"by {name}_label=")) from None
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort._files import read_ids, read_table
+from mmdls.cohort._files import RawTable, read_ids, read_table, without_empty_rows
+from mmdls.cohort._requests import name_key
 from mmdls.datasets._folders import CLINICAL
 from mmdls.images import is_missing
 
@@ -60,15 +61,26 @@ class Tables:
         The ids of the table, even if patients get numbers.
     left : list of str
         Columns that are not carried over.
+    n_empty : int
+        Empty rows that were dropped.
+    home : Path
+        The folder that paths are relative to.
     """
 
     carried: pd.DataFrame
     source_ids: list[str]
     left: list[str]
+    n_empty: int
+    home: Path
 
 
 def read_patients(
-    table: Any, id: str, columns: Mapping[str, str], carry: Sequence[str] | None, numbered: bool
+    table: Any,
+    id: str,
+    columns: Mapping[str, str | None],
+    carry: Sequence[str] | None,
+    numbered: bool,
+    header: int | None = None,
 ) -> tuple[list[Patient], Tables]:
     """The patients of a table.
 
@@ -77,13 +89,17 @@ def read_patients(
     table : path-like or DataFrame
         Paths in a file are relative to its folder.
     id : str
-        Column of the ids, or the name of the index.
-    columns : mapping of str to str
-        Columns of the scans, by :data:`SCANS`. One with the name of its scan may be absent.
+        Column of the ids, or the name of the index; of a data frame without this column the index, unless it only
+        numbers the rows.
+    columns : mapping of str to str or None
+        Columns of the scans, by :data:`SCANS`. One with the name of its scan may be absent, but for that of the CT;
+        None means that there is none.
     carry : sequence of str, default=None
         Columns to carry over; None means those that :func:`mmdls.datasets.load_cohort` reads.
     numbered : bool
         Whether patients get numbers instead of their ids.
+    header : int, default=None
+        The row of a file that holds the names.
 
     Returns
     -------
@@ -94,19 +110,33 @@ def read_patients(
     ValueError, TypeError
         If columns are not there, or ids are missing or repeated.
     """
-    if isinstance(table, pd.DataFrame) and id not in table.columns and table.index.name == id:
-        table = table.reset_index()
-    raw = read_table(table)
-    frame = raw.frame
+    table = _with_ids(table, id)
+    raw = read_table(table, header=header)
     home = Path(table).resolve().parent if isinstance(table, str | PathLike) else Path.cwd()
-    named = [id, *(column for scan, column in columns.items() if column != scan), *(carry or ())]
-    if absent := [name for name in named if name not in frame.columns]:
-        raise ValueError(f"{raw.source} lacks the columns {absent}. Columns: {list(frame.columns)[:30]}.")
-    scans = {scan: column for scan, column in columns.items() if column in frame.columns}
+    known = f"Columns: {list(raw.frame.columns)[:30]}.{raw.header_hint}"
+    found = {name: _find(name, raw) for name in {id, *filter(None, columns.values()), *(carry or ())}}
+    named = [id, *(column for scan, column in columns.items() if column not in (None, scan)), *(carry or ())]
+    if absent := [name for name in named if found[name] is None]:
+        raise ValueError(
+            f"{raw.source} lacks the columns {absent}."
+            + (" id= names the column of the patients' ids." if id in absent else "")
+            + f" {known}"
+        )
+    id, carry = found[id], None if carry is None else [found[name] for name in carry]
+    raw = without_empty_rows(raw, id)
+    frame = raw.frame
+    scans = {
+        scan: found[column] for scan, column in columns.items() if column is not None and found[column] is not None
+    }
     if not {"ct", "pet"} & scans.keys():
         raise ValueError(
             f"{raw.source} has neither a column {columns['ct']!r} nor {columns['pet']!r} with the paths of scans; name "
-            f"yours by ct= and pet=. Columns: {list(frame.columns)[:30]}."
+            f"yours by ct= and pet=. {known}"
+        )
+    if columns["ct"] is not None and "ct" not in scans:
+        raise ValueError(
+            f"{raw.source} has no column {columns['ct']!r} with the paths of the CTs, without which there are no "
+            f"slices and no radiomics; name yours by ct=, or pass ct=None for patients with a PET alone. {known}"
         )
     ids = source = read_ids(frame[id], raw, id)
     if numbered:
@@ -122,7 +152,26 @@ def read_patients(
     kept = list(carry) if carry is not None else [name for name in others if _READ.fullmatch(str(name))]
     carried = frame[kept].set_axis(ids, axis=0).rename_axis("patient_id")
     left = [name for name in others if name not in kept]
-    return patients, Tables(carried, [str(one) for one in source], left)
+    return patients, Tables(carried, [str(one) for one in source], left, raw.n_empty, home)
+
+
+def _with_ids(table: Any, id: str) -> Any:
+    """A data frame whose ids stand in its index gets them as a column."""
+    if not isinstance(table, pd.DataFrame) or name_key(id) in map(name_key, table.columns):
+        return table
+    is_index = name_key(table.index.name or "") == name_key(id) or (
+        id == "patient_id" and not isinstance(table.index, pd.RangeIndex)
+    )
+    return table.rename_axis(id).reset_index() if is_index else table
+
+
+def _find(name: str, raw: RawTable) -> str | None:
+    """The table's spelling of a name, whatever its case and outer spaces; None if it has none."""
+    names = [str(column) for column in raw.frame.columns]
+    alike = [name] if name in names else [one for one in names if name_key(one) == name_key(name)]
+    if len(alike) > 1:
+        raise ValueError(f"{raw.source} has the columns {alike}, and each may be {name!r}; rename one of them.")
+    return alike[0] if alike else None
 
 
 def _path(cell: Any, home: Path) -> str | None:

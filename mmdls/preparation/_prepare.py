@@ -33,7 +33,7 @@ def prepare_cohort(
     folder: str | PathLike,
     *,
     id: str = "patient_id",
-    ct: str = "ct",
+    ct: str | None = "ct",
     pet: str = "pet",
     lesion: str = "lesion",
     lung: str = "lung",
@@ -50,6 +50,7 @@ def prepare_cohort(
     radiomics: bool | Mapping[str, Any] = True,
     pet_features: Mapping[str, Any] | None = None,
     carry: Sequence[str] | None = None,
+    header: int | None = None,
     ids: str = "check",
     existing: str = "continue",
     n_jobs: int | None = None,
@@ -71,9 +72,12 @@ def prepare_cohort(
     folder : path-like
         New, empty, or prepared before with the same settings.
     id : str, default="patient_id"
-        Column of the ids, or the name of the index.
+        Column of the ids, or the name of the index. A data frame without ``"patient_id"`` has them in its index, as
+        ``X.join(y)`` of :func:`mmdls.cohort.read_cohort`. Names of columns count without regard to case and outer
+        spaces.
     ct, pet : str, default="ct" and "pet"
-        Columns of the scans. DICOM is converted to HU and SUV; other formats must hold them.
+        Columns of the scans. DICOM is converted to HU and SUV; other formats must hold them. ``ct=None`` is for
+        patients with a PET alone, who get no slices.
     lesion, lung : str, default="lesion" and "lung"
         Columns of the masks on the voxels of the CT; one file may hold both.
     lesion_label, lung_label : str, int or list of them, default=None
@@ -99,6 +103,8 @@ def prepare_cohort(
     carry : sequence of str, default=None
         Columns of the table to write into ``clinical.csv``; None takes those that ``load_cohort`` reads, and names the
         others in a warning.
+    header : int, default=None
+        The row of a file that holds the names of the columns, from 0, where a title stands above; empty rows count.
     ids : {"check", "keep", "number"}, default="check"
         ``"check"`` refuses ids and carried cells that identify a patient in the headers of the scans; ``"keep"`` writes
         them, for ids that are pseudonyms in the headers too; ``"number"`` writes ``patient-0001`` and so on instead.
@@ -170,7 +176,7 @@ def prepare_cohort(
             raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
     pillow()
     columns = dict(zip(SCANS, (ct, pet, lesion, lung), strict=True))
-    patients, tables = read_patients(table, id, columns, carry, ids == "number")
+    patients, tables = read_patients(table, id, columns, carry, ids == "number", header)
     if ids != "keep":
         _check_identity(patients, tables.carried, ids == "check")
     place = Folder(Path(folder).resolve())
@@ -180,19 +186,32 @@ def prepare_cohort(
         log = _finish(place, patients, tables.carried, settings)
     if ids == "number":
         log["source_id"] = tables.source_ids
+    if tables.n_empty:
+        warnings.warn(f"{tables.n_empty} empty rows of the table are dropped.", stacklevel=2)
     if tables.left:
         warnings.warn(
             f"columns of the table that are not carried over: {tables.left[:10]} ({len(tables.left)} in all); carry= "
             "names others.",
             stacklevel=2,
         )
-    if (lost := log[log["status"].isin(["partly", "failed"])]).size:
+    is_lost = log["status"].isin(["partly", "failed"]).to_numpy()
+    if is_lost.any():
+        lost = log[is_lost]
         warnings.warn(
             f"{len(lost)} of {len(log)} patients are not complete; patients.csv has the reasons. The first one, "
-            f"{lost.index[0]!r}: {lost['reason'].iloc[0]}",
+            f"{lost.index[0]!r}: {lost['reason'].iloc[0]}{_looked_for(patients[int(is_lost.argmax())], tables.home)}",
             stacklevel=2,
         )
     return log
+
+
+def _looked_for(patient: Patient, home: Path) -> str:
+    """Of paths that lead nowhere, where they lead from the table's folder; for the screen, since files hold no path."""
+    gone = [Path(path) for path in patient.paths.values() if not Path(path).exists()]
+    if not gone:
+        return ""
+    shown = [str(path.relative_to(home)) if path.is_relative_to(home) else f".../{path.name}" for path in gone]
+    return f" There is nothing at {', '.join(map(repr, shown))}, from the folder of the table."
 
 
 # Of measurements, what is decided here.

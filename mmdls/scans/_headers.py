@@ -128,7 +128,9 @@ def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any) 
         return next(iter(names))
     chosen = [key for key, name in names.items() if label in (key, name)]
     if len(chosen) != 1:
-        raise Refusal(f"has {len(chosen)} {what} {label!r}; choose one by label=, of {listed}")
+        if label is None:
+            raise Refusal(f"has {len(names)} {what}; choose one by label=, of {listed}")
+        raise Refusal(f"has {len(chosen) or 'no'} {what} called {label!r}; choose one by label=, of {listed}")
     return chosen[0]
 
 
