@@ -19,7 +19,7 @@ from sksurv.linear_model import CoxPHSurvivalAnalysis, IPCRidge
 from sksurv.metrics import as_concordance_index_ipcw_scorer, concordance_index_ipcw
 from sksurv.svm import FastSurvivalSVM, NaiveSurvivalSVM
 
-from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, Trainer, metrics
+from mmdls import ClinicalCox, MultimodalClassifier, MultimodalSurvival, Trainer, compare_models, metrics
 from mmdls.cohort import survival_target
 from mmdls.evaluation import (
     compare,
@@ -31,6 +31,7 @@ from mmdls.evaluation import (
     predict_tasks,
     resample_predictions,
 )
+from mmdls.report import report
 
 GRADES = ["I-II", "III", "IV"]
 
@@ -589,3 +590,24 @@ def test_calibrated_curves_of_three_columns_are_not_rejected():
         found = evaluate_predictions({"os": table}, y, horizons=(), n_resamples=0).set_index("metric")["value"]
         rejected.append(found["d_calibration_p"] < 0.05)
     assert np.mean(rejected) < 0.13
+
+
+def test_horizons_in_days_are_said_once(tmp_path, recwarn):
+    X, y, _ = survivors(60)
+    model = ClinicalCox().fit(X, y)
+
+    def told():
+        texts = [str(warning.message) for warning in recwarn]
+        recwarn.clear()
+        return [text for text in texts if "Horizons are months" in text]
+
+    evaluate(model, X, y, horizons=[365, 730], n_resamples=0)
+    (text,) = told()
+    assert "[365.0, 730.0]" in text and f"{y['os_time'].max():.1f} months" in text
+    evaluate(model, X, y, horizons=[12, 730], n_resamples=0)
+    evaluate(model, X, y, horizons=(), n_resamples=0)
+    assert not told()
+    compare_models({"a": "clinical_cox", "b": ClinicalCox(alpha=2.0)}, X, y, cv=2, horizons=[365], n_resamples=0)
+    assert len(told()) == 1
+    report({"a": model}, X, y, tmp_path / "report.html", horizons=[365], n_resamples=0)
+    assert len(told()) == 1

@@ -603,7 +603,7 @@ def test_ids_stay_what_they_are(ids, expected):
 )
 def test_ids_that_are_none_are_refused(ids, message):
     with pytest.raises(ValueError, match=message):
-        read(table().assign(id=pd.Series(ids, dtype=object)))
+        read(table(age=60).assign(id=pd.Series(ids, dtype=object)))
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -728,7 +728,9 @@ def test_every_column_is_accounted_for():
     assert report["role"].tolist() == ["id", "block clinical", *["endpoint os"] * 2, "unused", "image", "dropped"]
     assert report.loc["age", "became"] == "clinical_age"
     assert "decimal commas" in report.loc["age", "changes"] and "'n/a' (1) set to NaN" in report.loc["age", "changes"]
-    assert report.loc["OS_STATUS", "changes"] == "renamed; recoded: '1:DECEASED' -> 1 (5)"
+    assert report.loc["OS_STATUS", "changes"] == (
+        "renamed; recoded: '1:DECEASED' -> 1 (5); 5 of 5 patients (100%) had an event of 'os'"
+    )
     assert report.loc["lung_image", "n_missing"] == 2
     assert cohort.X["lung_image"].tolist() == ["a.npy", None, None, "d.npy", "e.npy"]
     for text in (repr(cohort), cohort._repr_html_()):

@@ -370,3 +370,10 @@ def test_a_folder_gives_competing_risks_and_numbers(tmp_path):
     frame.drop(columns="os_time").rename(columns={"id": "pid"}).to_csv(tmp_path / "clinical.csv", index=False)
     with pytest.raises(ValueError, match="'os_cause' alone"):
         load_cohort(tmp_path)
+
+
+def test_the_report_says_how_many_had_an_event():
+    table = pd.DataFrame({"id": list("abcde"), "t": [3.0, 4.0, 5.0, 6.0, None], "s": [1, 1, 2, 1, None]})
+    for codes, share in (({1: 0, 2: 1}, "1 of 4 patients (25%)"), ({1: 1, 2: 0}, "3 of 4 patients (75%)")):
+        cohort = read_cohort(table, id="id", endpoints={"os": ("t", "s")}, units={"os": "months"}, codes={"s": codes})
+        assert f"{share} had an event of 'os'" in cohort.report.loc["s", "changes"]

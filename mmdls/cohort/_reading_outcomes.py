@@ -66,6 +66,10 @@ def _ordinal_column(outcome: Outcome, numbers: _Numbers, roles: Roles) -> dict[s
 
 def _endpoint_columns(outcome: Outcome, numbers: _Numbers, roles: Roles) -> dict[str, Any]:
     time, status = _read_endpoint(outcome, numbers, roles)
+    known, seen = int((~np.isnan(status)).sum()), int((status > 0).sum())
+    if known:  # so that a reader sees exchanged codes
+        told = next(outcome.columns[part] for part in ("event", "cause", "event_date") if part in outcome.columns)
+        told.note(f"{seen} of {known} patients ({seen / known:.0%}) had an event of {outcome.name!r}")
     kind, dtype = ("cause", np.int64) if "cause" in outcome.columns else ("event", np.bool_)
     status = status if np.isnan(status).any() else status.astype(dtype)
     return {f"{outcome.name}_time": time, f"{outcome.name}_{kind}": status}

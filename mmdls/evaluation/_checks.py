@@ -23,6 +23,7 @@ __all__ = [
     "one_value_a_patient",
     "paired",
     "settings_of",
+    "warn_of_late_horizons",
 ]
 
 
@@ -66,6 +67,20 @@ def settings_of(horizons: Any, thresholds: Any = (), tau: Any = None) -> Setting
     if tau is not None and not (np.isfinite(tau) and tau > 0):
         raise ValueError(f"tau must be months above 0, or None; got {tau!r}.")
     return Settings(check_horizons(horizons), tuple(dict.fromkeys(map(float, thresholds))), tau)
+
+
+def warn_of_late_horizons(horizons: Any, y: pd.DataFrame, stacklevel: int = 3) -> None:
+    """Warn if all horizons lie beyond the follow-up of everybody, as days among months do."""
+    months = settings_of(horizons).horizons
+    outcomes = [task.outcome(y) for task in find_tasks(y).values() if task.is_censored]
+    times = [outcome["time"] for outcome in outcomes if "time" in (outcome.dtype.names or ())]
+    last = max((np.nanmax(each) for each in times if not np.isnan(each).all()), default=np.inf)
+    if months and min(months) > last:
+        warnings.warn(
+            f"all horizons, {[float(f'{month:g}') for month in months]}, lie beyond the longest follow-up, {last:.1f} "
+            "months, so that nothing can be said of them. Horizons are months; 365 days are 12.",
+            stacklevel=stacklevel,
+        )
 
 
 def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, clusters: Any) -> None:

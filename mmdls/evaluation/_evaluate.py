@@ -10,7 +10,7 @@ import pandas as pd
 from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
-from mmdls.evaluation._checks import check_resampling, settings_of
+from mmdls.evaluation._checks import check_resampling, settings_of, warn_of_late_horizons
 from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
@@ -75,6 +75,7 @@ def evaluate(
     2  cumulative_dynamic_auc     12.0
     """
     predicted = answers(model, X, known_tasks(y), time_grid(check_horizons(horizons)))
+    warn_of_late_horizons(horizons, y)
     return _evaluated(
         predicted.tables,
         y,

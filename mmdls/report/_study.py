@@ -9,6 +9,7 @@ import pandas as pd
 
 from mmdls import evaluation
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
+from mmdls.evaluation._checks import warn_of_late_horizons
 from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo import Comparison
@@ -57,6 +58,7 @@ class Study:
         check_features(X)
         y = align_rows(y, X.index, "y")
         self.X, self.y, self.horizons = X, y, tuple(map(float, horizons))
+        warn_of_late_horizons(horizons, y, stacklevel=4)
         self.n_resamples, self.random_state = n_resamples, random_state
         self.predictions: dict[str, dict[str, Any]] = {}
         self.estimators: dict[str, Any] = {}

@@ -146,7 +146,8 @@ class SurvivalTask(Task):
 
     def count(self, outcome: np.ndarray) -> str:
         """Known outcomes and events."""
-        return f"{super().count(outcome)}, {int(outcome['event'].sum())} events"
+        n_events, n = int(outcome["event"].sum()), int(self.known(outcome).sum())
+        return f"{super().count(outcome)}, {n_events} events" + (f" ({n_events / n:.0%})" if n else "")
 
     def describe(self, y: pd.DataFrame) -> dict[str, str]:
         """Events, the median with its 95 % interval, and the median follow-up by reverse Kaplan-Meier."""

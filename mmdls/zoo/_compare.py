@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from mmdls.cohort import Task, align_rows, check_cohort, check_features, find_tasks
 from mmdls.evaluation import compare_predictions, evaluate_predictions
+from mmdls.evaluation._checks import warn_of_late_horizons
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.metrics import holm_correction
 from mmdls.metrics._comparison import p_text
@@ -203,6 +204,7 @@ def compare_models(
     if reference not in given:
         raise KeyError(f"reference={reference!r} is none of the models {list(given)}.")
     tasks, times = find_tasks(y), time_grid(check_horizons(horizons))
+    warn_of_late_horizons(horizons, y)
     reasons = {name: _unanswered(model, X, tasks) for name, model in given.items()}
     able = [name for name in given if len(reasons[name]) < len(tasks)]
     if not able:
