@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def test_the_readme_runs():
     model, X = names["first"], names["X"][:3]
     assert list(model.predict(X)) == ["subtype", "stage", "dfs", "os"]
     assert len(model.predict_survival_function(X, "os")) == 3
+
+
+def test_the_install_lines_name_files_and_extras_that_are_there():
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")[2].partition("## More")[0]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    lines = re.findall(r'pip install -c (\S+) "\.\[([\w,]+)\]"', section)
+    assert len(lines) == 3 and all((ROOT / file).is_file() for file, _ in lines)
+    assert {name for _, names in lines for name in names.split(",")} <= set(extras)
+    assert set(extras) <= set(re.findall(r"`(\w+)`", section))
 
 
 def test_every_name_of_the_readme_is_there_after_importing_the_package():
