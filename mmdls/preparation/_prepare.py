@@ -211,7 +211,8 @@ def _looked_for(patient: Patient, home: Path) -> str:
     if not gone:
         return ""
     shown = [str(path.relative_to(home)) if path.is_relative_to(home) else f".../{path.name}" for path in gone]
-    return f" There is nothing at {', '.join(map(repr, shown))}, from the folder of the table."
+    start = "the working directory" if home == Path.cwd() else "the folder of the table"
+    return f" There is nothing at {', '.join(map(repr, shown))}, seen from {start}."
 
 
 # Of measurements, what is decided here.
