@@ -582,7 +582,9 @@ def test_a_path_that_leads_nowhere_is_shown_and_not_written(scans, tmp_path):
     rows = scans[:1].drop(columns="pet").reset_index()
     rows["ct"] = "scans/Muster_Erika/11/ct"
     rows.to_csv(tmp_path / "table.csv", index=False)
-    with pytest.warns(UserWarning, match="There is nothing at 'scans/Muster_Erika/11/ct', seen from the folder") as caught:
+    with pytest.warns(
+        UserWarning, match="There is nothing at 'scans/Muster_Erika/11/ct', seen from the folder"
+    ) as caught:
         prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", **SMALL)
     assert not any(str(tmp_path) in str(warning.message) for warning in caught)
     assert b"Muster" not in everything(tmp_path / "cohort")

@@ -82,8 +82,9 @@ def test_a_comparator_has_one_coefficient_for_the_order():
 def test_unordered_stages_are_said():
     report = read().report
     assert "ordered={'TNM': [...]}" in report.loc["TNM", "changes"]
-    table = TABLE.assign(TNM=["left", "right", "both", "left", None])
-    assert "ordered" not in read_cohort(table, id="id", blocks={"clinical": ["TNM"]}).report.loc["TNM", "changes"]
+    for others in (["left", "right", "both", "left", None], ["M0", "M1", "M0", None, "M1"]):
+        table = TABLE.assign(TNM=others)
+        assert "ordered" not in read_cohort(table, id="id", blocks={"clinical": ["TNM"]}).report.loc["TNM", "changes"]
 
 
 @pytest.mark.parametrize(
