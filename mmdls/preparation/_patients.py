@@ -114,9 +114,10 @@ def read_patients(
     raw = read_table(table, header=header)
     home = Path(table).resolve().parent if isinstance(table, str | PathLike) else Path.cwd()
     known = f"Columns: {list(raw.frame.columns)[:30]}.{raw.header_hint}"
-    found = {name: _find(name, raw) for name in {id, *filter(None, columns.values()), *(carry or ())}}
+    asked = {id, *filter(None, columns.values()), *(carry or ())}
+    found = {name: spelt for name in asked if (spelt := _find(name, raw)) is not None}
     named = [id, *(column for scan, column in columns.items() if column not in (None, scan)), *(carry or ())]
-    if absent := [name for name in named if found[name] is None]:
+    if absent := [name for name in named if name not in found]:
         raise ValueError(
             f"{raw.source} lacks the columns {absent}."
             + (" id= names the column of the patients' ids." if id in absent else "")
@@ -125,9 +126,7 @@ def read_patients(
     id, carry = found[id], None if carry is None else [found[name] for name in carry]
     raw = without_empty_rows(raw, id)
     frame = raw.frame
-    scans = {
-        scan: found[column] for scan, column in columns.items() if column is not None and found[column] is not None
-    }
+    scans = {scan: found[column] for scan, column in columns.items() if column is not None and column in found}
     if not {"ct", "pet"} & scans.keys():
         raise ValueError(
             f"{raw.source} has neither a column {columns['ct']!r} nor {columns['pet']!r} with the paths of scans; name "
