@@ -220,6 +220,25 @@ def test_other_precisions_are_left_to_torch(dtype):
     assert torch.equal(conv3x3(image, weight, bias, relu=True), by_torch(image, weight, bias))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_default_precision_changes_nothing(way):
+    (image, *parameters), gradient = random_pair(6)
+    layers, found = layer(6, 1, 16, 32, 9, 9)[:2], []
+    for default in (torch.float32, torch.float64):
+        torch.set_default_dtype(default)
+        try:
+            tensors = [parameter.clone().requires_grad_() for parameter in parameters]
+            maps, weight = (tensor.clone().requires_grad_() for tensor in layers)
+            sums, _ = _operators.pair_sum_operator(image, *tensors, True, way)
+            sums.backward(gradient)
+            out = _operators.conv3x3_operator(maps, weight, None, True, way)
+            out.sum().backward()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        found.append([sums.detach(), out.detach(), maps.grad, *(tensor.grad for tensor in tensors)])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_autocast_is_left_to_torch():
     image, weight, bias, _ = layer(6, 1, 16, 32, 20, 20)
     with torch.autocast("cpu", torch.bfloat16):

@@ -51,7 +51,7 @@ def _gradient_operator(
     image, gradient = _channels_last(image), _channels_last(gradient)
     n, channels, height, width = image.shape
     size = n, height, width, channels, len(weight)
-    of_weight, of_bias = torch.empty(len(weight), channels, 3, 3), torch.empty(len(weight))
+    of_weight, of_bias = (torch.empty(shape, dtype=torch.float32) for shape in (weight.shape, len(weight)))
     _run(library(way).mmdls_conv3x3_gradient, _at(image), _at(gradient), *size, _at(of_weight), _at(of_bias))
     if not image_too:
         return of_weight, of_bias, image.new_empty(0)
@@ -96,7 +96,7 @@ def pair_sum_operator(
     """
     image, native = _channels_last(image), library(way)
     n, channels, height, width = image.shape
-    sums = torch.empty(n, len(weight2))
+    sums = torch.empty(n, len(weight2), dtype=torch.float32)
     n_bytes = native.mmdls_mask_bytes(len(weight2)) if keep else 0
     positive = torch.empty(n, height, width, n_bytes, dtype=torch.uint8)
     bias1, bias2 = bias1.contiguous(), bias2.contiguous()
@@ -165,7 +165,7 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def _empty(n: int, channels: int, height: int, width: int) -> Tensor:
-    return torch.empty(n, height, width, channels).permute(0, 3, 1, 2)
+    return torch.empty(n, height, width, channels, dtype=torch.float32).permute(0, 3, 1, 2)
 
 
 def _filters(weight: Tensor) -> tuple[int, Any]:

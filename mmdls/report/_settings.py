@@ -121,7 +121,8 @@ def _parameters(model: Any) -> Iterator[tuple[str, Any]]:
     for key, value in everything.items():
         prefix, _, name = key.rpartition("__")
         owner = everything.get(prefix) if prefix else model
-        default = inspect.signature(type(owner)).parameters.get(name) if name in _RUNNING else None
+        runs = name in _RUNNING and hasattr(owner, "get_params")
+        default = inspect.signature(type(owner)).parameters.get(name) if runs else None
         if default is None or str(default.default) != str(value):
             yield key, value
 
