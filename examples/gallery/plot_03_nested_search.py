@@ -54,5 +54,5 @@ ax.axhspan(nested["low"], nested["high"], color="#0072B2", alpha=0.15, linewidth
 ax.axhline(nested["value"], color="#0072B2", label="nested, with interval")
 ax.axhline(0.5, color="black", linestyle=":", label="the truth")
 ax.set(xlabel="Trial", ylabel="Harrell's C", xticks=range(1, len(scores) + 1, 2))
-ax.legend(loc="upper left", bbox_to_anchor=(0, -0.18), ncols=4, frameon=False)
+fig.legend(loc="outside lower center", ncols=2, frameon=False)
 print(f"the search says {itself.best_score_:.2f}, patients whom it has not seen say {nested['value']:.2f}")
