@@ -258,7 +258,7 @@ def test_every_model_and_control_answers(small, tmp_path):
             assert list(table.index) == list(X.index[split.test]), (name, task)
             column = "risk" if "risk" in table else table.columns[-1]
             assert np.isfinite(table[column]).all(), (name, task)
-        assert note["seconds"] > 0
+        assert note["seconds"] >= 0
 
 
 def test_a_centre_name_may_hold_a_slash(small, tmp_path):
