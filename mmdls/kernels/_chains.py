@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmdls.kernels._operators import conv3x3_operator, pair_sum_operator
-from mmdls.kernels._ways import way
+from mmdls.kernels._ways import info
 
 __all__ = ["conv3x3", "conv3x3_relu_chain", "sums_in_one_pass"]
 
@@ -45,7 +45,7 @@ def conv3x3(image: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: 
     >>> conv3x3(image, weight, relu=True).shape
     torch.Size([2, 64, 40, 40])
     """
-    taken = way()
+    taken = info().way
     if taken != "plain" and _fits(image, weight, bias) and _pays(image, weight):
         return conv3x3_operator(image, weight, bias, relu, taken)
     out = functional.conv2d(image, weight, bias, padding=1)
@@ -119,7 +119,7 @@ def sums_in_one_pass(image: Tensor, weights: Sequence[Tensor], biases: Sequence[
     ...     print(sums_in_one_pass(torch.rand(2, 1, 40, 40), *layers))
     None
     """
-    taken = way()
+    taken = info().way
     if taken in ("plain", "nnpack") or len(weights) != 2 or len(biases) != 2:
         return None
     (one, two), (bias1, bias2) = weights, biases

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Info", "info", "library", "using", "way"]
+__all__ = ["Info", "info", "library", "using"]
 
 # From the best one. The instruction set that each needs, as torch names it, includes those after it.
 _COMPILED = {"avx512": "AVX512", "avx2": "AVX2"}
@@ -72,11 +72,6 @@ def info() -> Info:
     return _default(os.environ.get(_VARIABLE, ""))
 
 
-def way() -> str:
-    """The name alone."""
-    return _chosen.get() or _default(os.environ.get(_VARIABLE, "")).way
-
-
 @contextmanager
 def using(way: str) -> Iterator[None]:
     """Compute convolutions in a certain way inside a ``with`` block, in this thread.
@@ -132,8 +127,8 @@ def _hindrance(name: str) -> str:
             return f"{name!r} needs a processor with {_COMPILED[name]}; torch sees {known}."
         if not _path(name).exists():
             return (
-                f"{name!r} was not compiled when mmdls was installed, since no C++ compiler was found; install one "
-                "(for example g++), then mmdls again."
+                f"{name!r} was not compiled when mmdls was installed; it needs a C++ compiler (for example g++): "
+                "install one, then mmdls again."
             )
         return _loading_error(name)
     if name == "nnpack":

@@ -5,7 +5,7 @@
 // the points 0, 1, -1 and infinity, columns 0, 3/4, -3/4, 3/2, -3/2 and infinity, whose rounding errors are small.
 //
 // Maps are float32, pixel after pixel (N, H, W, C), C a multiple of 16. The file is compiled once for each instruction
-// set, and has no headers but the standard ones; Python calls the functions at its end.
+// set, with its headers, and needs no library but the standard one; Python calls the functions at its end.
 //
 // References: Lavin A, Gray S. Fast algorithms for convolutional neural networks. CVPR, 2016. Barabasz B, Anderson A,
 // Soodhalter KM, Gregg D. Error analysis and improving the accuracy of Winograd convolution for deep neural networks.
@@ -35,6 +35,36 @@ struct Workspace {
           out(buffer(FREQUENCIES * apart(size_t(most) * co))) {}
 };
 
+// work(how many) for the tiles from first to last, as many at once as fit; they stand in own.tiles.
+template <class Work>
+void each_chunk(Workspace& own, const Shape& shape, int64_t first, int64_t last, Work work) {
+    for (int64_t index = first; index < last; index += own.most) {
+        int count = int(std::min<int64_t>(own.most, last - index));
+        for (int t = 0; t < count; t++) own.tiles[t] = tile_of(shape, index + t);
+        work(count);
+    }
+}
+
+// Bands of two rows of an image are handled in segments of this many, whatever the number of threads.
+constexpr int SEGMENT = 32;
+
+int segments_of(const Shape& shape) { return (shape.tiles_down() + SEGMENT - 1) / SEGMENT; }
+
+// The same for one segment of one image, with the rows of the first layer that the tiles need.
+template <class State, class Work>
+void each_chunk_of_segment(State& own, const float* pixels, int64_t unit, Work work) {
+    FirstLayer& layer = own.layer;
+    const Shape& shape = layer.shape;
+    int64_t image = unit / segments_of(shape), segment = unit % segments_of(shape);
+    int64_t size = int64_t(SEGMENT) * shape.tiles_across(), begin = image * shape.tiles();
+    layer.start(pixels + size_t(image) * shape.height * shape.width * layer.in_channels,
+                int(segment) * SEGMENT * TILE_H - 1);
+    each_chunk(own, shape, begin + segment * size, begin + std::min(shape.tiles(), (segment + 1) * size), [&](int count) {
+        layer.until(own.tiles[count - 1].y + TILE_H + 1);
+        work(count);
+    });
+}
+
 template <class State>
 std::vector<const float*> parts_of(const std::vector<State>& states, Buffer State::*field) {
     std::vector<const float*> found;
@@ -62,20 +92,17 @@ int mmdls_conv3x3(const float* x, int64_t n, int h, int w, int ci, int co, const
                   int backwards, const float* bias, int rectified, float* y, int threads) {
     return guarded([&] {
         Map map{x, {n, h, w}, ci};
-        Filters plain{filters, ci, co, steps[0], steps[1], steps[2], steps[3]};
-        if (backwards) plain = Filters{filters, co, ci, steps[0], steps[1], steps[2], steps[3]}.backwards();
+        Filters plain = backwards ? Filters(filters, co, ci, steps).backwards() : Filters(filters, ci, co, steps);
         Buffer u = transformed(plain);
         std::vector<Workspace> states;
         for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
         divided(n * map.shape.tiles(), states, [&](Workspace& own, int64_t first, int64_t last) {
             MapSink sink{map, plain, bias, rectified != 0, y, Lanes{}};
-            for (int64_t index = first; index < last; index += own.most) {
-                int count = int(std::min<int64_t>(own.most, last - index));
-                for (int t = 0; t < count; t++) own.tiles[t] = tile_of(map.shape, index + t);
+            each_chunk(own, map.shape, first, last, [&](int count) {
                 transform_input(map, own.tiles.data(), count, own.most, own.in.get());
                 all_products(own.in.get(), count, own.most, ci, u.get(), own.out.get(), co);
                 transform_output(own.out.get(), own.tiles.data(), count, own.most, co, sink);
-            }
+            });
         });
     });
 }
@@ -92,13 +119,11 @@ int mmdls_conv3x3_gradient(const float* x, const float* gradient, int64_t n, int
         std::vector<State> states;
         for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
         divided(n * map.shape.tiles(), states, [&](State& own, int64_t first, int64_t last) {
-            for (int64_t index = first; index < last; index += own.most) {
-                int count = int(std::min<int64_t>(own.most, last - index));
-                for (int t = 0; t < count; t++) own.tiles[t] = tile_of(map.shape, index + t);
+            each_chunk(own, map.shape, first, last, [&](int count) {
                 transform_input(map, own.tiles.data(), count, own.most, own.in.get());
                 transform_gradient(gradients, own.tiles.data(), count, own.most, own.out.get(), own.b.get());
                 all_outer_products(own.in.get(), count, own.most, ci, own.out.get(), co, own.u.get());
-            }
+            });
         });
         transform_back(parts_of(states, &State::u), ci, co, filters);
         add_up(parts_of(states, &State::b), co, bias);
@@ -117,8 +142,7 @@ int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int 
     };
     return guarded([&] {
         Shape shape{n, h, w};
-        Filters one{filters1, c0, c1, steps1[0], steps1[1], steps1[2], steps1[3]};
-        Filters two{filters2, c1, c2, steps2[0], steps2[1], steps2[2], steps2[3]};
+        Filters one(filters1, c0, c1, steps1), two(filters2, c1, c2, steps2);
         Buffer u = transformed(two);
         int segments = segments_of(shape);
         Buffer found = zeros(size_t(n) * segments * c2);
@@ -128,10 +152,10 @@ int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int 
             for (int64_t unit = first; unit < last; unit++) {
                 SumSink sink{own.layer, two, bias2, found.get() + size_t(unit) * c2, static_cast<Mask*>(positive),
                              Lanes{}, Lanes{}};
-                each_chunk(own, x, unit / segments, int(unit % segments), [&](const Tile* tiles, int count) {
-                    transform_input(own.layer, tiles, count, own.most, own.in.get());
+                each_chunk_of_segment(own, x, unit, [&](int count) {
+                    transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
                     all_products(own.in.get(), count, own.most, c1, u.get(), own.out.get(), c2);
-                    transform_output(own.out.get(), tiles, count, own.most, c2, sink);
+                    transform_output(own.out.get(), own.tiles.data(), count, own.most, c2, sink);
                 });
             }
         });
@@ -158,23 +182,21 @@ int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int
     };
     return guarded([&] {
         Shape shape{n, h, w};
-        Filters one{filters1, c0, c1, steps1[0], steps1[1], steps1[2], steps1[3]};
-        Filters two{filters2, c1, c2, steps2[0], steps2[1], steps2[2], steps2[3]};
+        Filters one(filters1, c0, c1, steps1), two(filters2, c1, c2, steps2);
         Buffer u = transformed(two.backwards());
-        int segments = segments_of(shape);
         SumGradient source{gradient, static_cast<const Mask*>(positive), shape, c2};
         std::vector<State> states;
         for (int i = 0; i < threads; i++) states.emplace_back(shape, one, bias1, c2);
-        divided(n * segments, states, [&](State& own, int64_t first, int64_t last) {
+        divided(n * segments_of(shape), states, [&](State& own, int64_t first, int64_t last) {
             FirstLayerGradient sink{own.layer, own.w1.get(), own.b1.get(), {}, {}};
             for (int64_t unit = first; unit < last; unit++)
-                each_chunk(own, x, unit / segments, int(unit % segments), [&](const Tile* tiles, int count) {
-                    transform_input(own.layer, tiles, count, own.most, own.in.get());
-                    transform_gradient(source, tiles, count, own.most, own.out.get(), own.b2.get());
+                each_chunk_of_segment(own, x, unit, [&](int count) {
+                    transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
+                    transform_gradient(source, own.tiles.data(), count, own.most, own.out.get(), own.b2.get());
                     all_outer_products(own.in.get(), count, own.most, c1, own.out.get(), c2, own.u2.get());
-                    transform_input(source, tiles, count, own.most, own.out.get());
+                    transform_input(source, own.tiles.data(), count, own.most, own.out.get());
                     all_products(own.out.get(), count, own.most, c2, u.get(), own.in.get(), c1);
-                    transform_output(own.in.get(), tiles, count, own.most, c1, sink);
+                    transform_output(own.in.get(), own.tiles.data(), count, own.most, c1, sink);
                 });
         });
         transform_back(parts_of(states, &State::u2), c1, c2, into2);

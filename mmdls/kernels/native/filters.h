@@ -16,10 +16,13 @@ struct Filters {
     int ci, co;
     int64_t step_out, step_in, step_y, step_x;
 
+    Filters(const float* data, int ci, int co, const int64_t* steps)
+        : data(data), ci(ci), co(co), step_out(steps[0]), step_in(steps[1]), step_y(steps[2]), step_x(steps[3]) {}
     const float* at(int out, int in) const { return data + out * step_out + in * step_in; }
     // Those of the way back: outputs and inputs change places, and pixels are read backwards.
     Filters backwards() const {
-        return {data + 2 * step_y + 2 * step_x, co, ci, step_in, step_out, -step_y, -step_x};
+        const int64_t steps[] = {step_in, step_out, -step_y, -step_x};
+        return {data + 2 * step_y + 2 * step_x, co, ci, steps};
     }
 };
 

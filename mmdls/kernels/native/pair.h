@@ -175,26 +175,4 @@ struct FirstLayerGradient {
     }
 };
 
-// Bands of two rows of an image are handled in segments of this many, whatever the number of threads.
-constexpr int SEGMENT = 32;
-
-int segments_of(const Shape& shape) { return (shape.tiles_down() + SEGMENT - 1) / SEGMENT; }
-
-// work(tiles, how many), in order, with the rows of the first layer that they need, for the tiles of one segment of an image.
-template <class State, class Work>
-void each_chunk(State& own, const float* pixels, int64_t image, int segment, Work work) {
-    FirstLayer& layer = own.layer;
-    const Shape& shape = layer.shape;
-    int64_t across = shape.tiles_across(), index = int64_t(segment) * SEGMENT * across;
-    int64_t last = std::min<int64_t>(shape.tiles(), index + SEGMENT * across);
-    layer.start(pixels + size_t(image) * shape.height * shape.width * layer.in_channels, segment * SEGMENT * TILE_H - 1);
-    while (index < last) {
-        int n = int(std::min<int64_t>(own.most, last - index));
-        for (int t = 0; t < n; t++) own.tiles[t] = tile_of(shape, image * shape.tiles() + index + t);
-        layer.until(own.tiles[n - 1].y + TILE_H + 1);
-        work(own.tiles.data(), n);
-        index += n;
-    }
-}
-
 }  // namespace
