@@ -1,6 +1,6 @@
 """What the caller of the reader asks for, in the forms in which names and mappings may be given."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,7 @@ import pandas as pd
 
 from mmdls.cohort._columns import key_of
 
-__all__ = ["as_levels", "as_mapping", "as_names", "by_name", "is_name", "name_key", "task_name"]
+__all__ = ["as_levels", "as_mapping", "as_names", "by_name", "is_name", "name_key", "spellings", "task_name"]
 
 
 def is_name(value: Any) -> bool:
@@ -55,6 +55,12 @@ def as_levels(name: str, levels: Any) -> list[Any]:
     if not keys or "" in keys or len(set(keys)) < len(keys):
         raise ValueError(f"the levels of {name!r} must be different labels, none of them missing; got {list(levels)}.")
     return list(levels)
+
+
+def spellings(name: str, names: Iterable[str]) -> list[str]:
+    """The names that a name may mean: itself, or else those that differ in case and outer spaces alone."""
+    names = list(names)
+    return [name] if name in names else [each for each in names if name_key(each) == name_key(name)]
 
 
 def name_key(name: str) -> str:

@@ -14,7 +14,7 @@ from mmdls.cohort._cells import cell_kind
 from mmdls.cohort._columns import Column, key_of
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._files import RawTable, read_ids, without_empty_rows
-from mmdls.cohort._requests import as_levels, as_mapping, as_names, by_name, is_name, name_key
+from mmdls.cohort._requests import as_levels, as_mapping, as_names, by_name, is_name, name_key, spellings
 
 __all__ = ["Outcome", "Roles"]
 
@@ -89,17 +89,14 @@ class Roles:
         names = self.raw.frame.columns
         if not is_name(wanted):
             raise TypeError(f"{asked} must name a column of {self.raw.source}; got {wanted!r}.")
-        if wanted in names:
-            return wanted
-        key = name_key(wanted)
-        found = [name for name in names if name_key(name) == key]
+        found = spellings(wanted, names)
         # What a column becomes names it too, and an endpoint its status or cause.
         found = found or [name for name, column in self.columns.items() if wanted in column.became]
         found = found or [column.name for outcome in self.taken if wanted == outcome.name for column in outcome.coded]
         if len(found) > 1:
             raise ValueError(f"{asked} names {wanted!r}, which may be each of {found}; give the exact name.")
         if not found:
-            close = difflib.get_close_matches(key, [name_key(name) for name in names], n=3)
+            close = difflib.get_close_matches(name_key(wanted), [name_key(name) for name in names], n=3)
             likely = [name for name in names if name_key(name) in close]
             raise KeyError(
                 f"{self.raw.source} has no column {wanted!r}, which {asked} names"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort._files import RawTable, read_ids, read_table, without_empty_rows
-from mmdls.cohort._requests import name_key
+from mmdls.cohort._requests import name_key, spellings
 from mmdls.datasets._folders import CLINICAL
 from mmdls.images import is_missing
 
@@ -166,8 +166,7 @@ def _with_ids(table: Any, id: str) -> Any:
 
 def _find(name: str, raw: RawTable) -> str | None:
     """The table's spelling of a name, whatever its case and outer spaces; None if it has none."""
-    names = [str(column) for column in raw.frame.columns]
-    alike = [name] if name in names else [one for one in names if name_key(one) == name_key(name)]
+    alike = spellings(name, map(str, raw.frame.columns))
     if len(alike) > 1:
         raise ValueError(f"{raw.source} has the columns {alike}, and each may be {name!r}; rename one of them.")
     return alike[0] if alike else None
