@@ -39,6 +39,7 @@ class _Found:
     sheet: Any = None
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)  # each reason, and the first step that it prevented
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -47,8 +48,8 @@ class _Found:
             yield
         except _OF_ONE_PATIENT as error:
             why = str(error) or type(error).__name__
-            known = [problem.partition(": ") for problem in self.problems]
-            same = next((step for step, _, reason in known if reason == why), None)
+            same = self.reasons.get(why)
+            self.reasons.setdefault(why, name)
             self.problems.append(f"{name}: {why if same is None else f'for the same reason as {same}'}")
 
 
