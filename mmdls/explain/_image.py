@@ -277,35 +277,30 @@ def _image(model: Any, inputs: Any, image: str | None) -> str:
 
 
 def _mask_of(model: Any, X_row: Any, image: str, mask: str | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The lesion in the slices that the network reads; None if it is not known there."""
-    encoder, columns = next((each, columns) for name, each, columns in model.modalities_ if name == image)
-    column = mask or "lesion_mask"
-    if column not in X_row.columns or is_missing(X_row[column].iloc[0]):
+    """The lesion in the slices that the network reads; without being asked for, None where it is not known there."""
+    try:
+        return _lesion(model, X_row, image, mask or "lesion_mask", shape)
+    except (TypeError, ValueError, OSError):
         if mask is not None:
-            raise ValueError(f"mask={mask!r} must name a column where the patient has a mask.")
+            raise
         return None
-    inside = None
+
+
+def _lesion(model: Any, X_row: Any, image: str, column: str, shape: tuple[int, ...]) -> np.ndarray:
+    if column not in X_row.columns or is_missing(X_row[column].iloc[0]):
+        raise ValueError(f"mask={column!r} must name a column where the patient has a mask.")
+    encoder, columns = next((each, columns) for name, each, columns in model.modalities_ if name == image)
     if getattr(encoder, "scan", None) is None and len(columns) == 1 and columns[0] in X_row.columns:
         cell = X_row[columns[0]].iloc[0]
-        try:
-            place = read_image(cell).shape[:3]
-            found = read_mask(X_row[column].iloc[0], image=cell, allow_empty=True)
-        except (TypeError, ValueError, OSError):
-            # Scans in other formats, or a mask of another image: without an outline, unless it was asked for.
-            if mask is not None:
-                raise
-            return None
+        place = read_image(cell).shape[:3]
+        found = read_mask(X_row[column].iloc[0], image=cell, allow_empty=True)
         if found.shape == place and len(found) == shape[0] and place[1] * shape[2] == place[2] * shape[1]:
-            inside = found
-    if inside is None:
-        if mask is not None:
-            raise ValueError(
-                f"mask={mask!r} must have the pixels of the {image!r} image, which must be read whole; give the mask "
-                "in the slices that the network reads to plot(mask=...)."
-            )
-        return None
-    rows, width = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(shape[1:], inside.shape[1:], strict=True))
-    return inside[:, rows][:, :, width]
+            rows, width = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(shape[1:], place[1:], strict=True))
+            return found[:, rows][:, :, width]
+    raise ValueError(
+        f"mask={column!r} must have the pixels of the {image!r} image, which must be read whole; give the mask in the "
+        "slices that the network reads to plot(mask=...)."
+    )
 
 
 def _target(model: Any, X_row: Any, kind: Any, target: Any) -> Any:
