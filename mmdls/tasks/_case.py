@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,10 @@ class Statistic:
     pooled: Callable[[np.ndarray], Callable[[Any], Any]] | None = None
     is_distance: bool = False
     note: str = ""
+
+    def as_distance(self) -> "Statistic":
+        """The same for a calibration error: never negative, and computed over all folds at once."""
+        return replace(self, pooled=lambda fold: self.compute, is_distance=True)
 
     @property
     def key(self) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """The metrics of class tasks, as functions of patient weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,8 +37,7 @@ def class_statistics(case: Case, settings: Settings) -> Iterator[Statistic]:
         yield of("quadratic_weighted_kappa", metrics.quadratic_weighted_kappa, codes, predicted, len(classes))
     yield of("brier_score", metrics.brier_score_classes, codes, probability)
     yield of("log_loss", metrics.log_loss, codes, probability)
-    error = of("expected_calibration_error", metrics.expected_calibration_error, codes, probability, 10)
-    yield replace(error, pooled=lambda fold: error.compute, is_distance=True)
+    yield of("expected_calibration_error", metrics.expected_calibration_error, codes, probability, 10).as_distance()
     if two:
 
         def slope(fold: np.ndarray | None = None) -> Callable[[Any], Any]:

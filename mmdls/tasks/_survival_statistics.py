@@ -1,8 +1,6 @@
 """The metrics of a right-censored endpoint, as functions of patient weights."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,8 +93,7 @@ def _horizon_statistics(
         def error(w: Any, k: int = k) -> Any:
             return errors(w)[k]
 
-        statistic = at(name, error)
-        yield replace(statistic, pooled=partial(_whole, statistic.compute), is_distance=True)
+        yield at(name, error).as_distance()
     for threshold in thresholds:
         for name, predicted in (("net_benefit", survival), ("net_benefit_treat_all", np.zeros(case.n))):
 
@@ -104,11 +101,6 @@ def _horizon_statistics(
                 return metrics.net_benefit(censoring, test, s, h, threshold, w)
 
             yield at(f"{name}_{threshold:g}", benefit, note)
-
-
-def _whole(compute: Callable[[Any], Any], fold: np.ndarray) -> Callable[[Any], Any]:
-    """What is computed of all patients, whatever their folds."""
-    return compute
 
 
 def _d_calibration(outcome: np.ndarray, grid: np.ndarray, values: np.ndarray) -> float:
