@@ -56,9 +56,7 @@ def test_arrays_have_shapes_and_times_are_in_months(name):
     value = value_of(name)
     about = get_doc_object(value)
     given = [each for part in ("Parameters", "Returns") for each in about[part]]
-    arrays = [
-        each for each in given if re.match(r"(dict of str to )?(structured )?(array|ndarray|Tensor)\b", each.type)
-    ]
+    arrays = [each for each in given if ARRAY.match(each.type)]
     assert not [each for each in arrays if "shape" not in each.type]
     if any(re.fullmatch(r"(event, )?time|horizons?|times", each.name) for each in given) and name not in NO_MONTHS:
         assert "onths" in inspect.getdoc(value)

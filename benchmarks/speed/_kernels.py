@@ -116,15 +116,16 @@ def _compare(network: str, train: bool, size: dict[str, int], options: argparse.
         ways += [runtime for runtime in _RUNTIMES if not _lacking(runtime)]
     settings = {"network": network, "train": train, **size}
     exact = say.measure({"float64": Variant(encodes, {**settings, "how": "float64"})}, repeats=1)["float64"]
+    side = 1024 if options.quick else 3072
     for n_threads in sorted({1, options.threads}):
         variants = {how: Variant(encodes, {**settings, "how": how}) for how in ways}
-        variants["matrix product"] = Variant(multiplies, {"n": 1024 if options.quick else 3072})
+        variants["matrix product"] = Variant(multiplies, {"n": side})
         found = say.measure(variants, threads=n_threads)
         for how in ways[1:]:
             goal = None if options.quick else _GOALS.get((network, how), (None, None))[train]
             note = f"errors {_error(found['kernels'], exact)}, {_error(found[how], exact)}"
             say.row(compared("k", f"{job}, {n_threads} threads", "kernels", how, found, goal, note))
-        rate = 2 * (1024 if options.quick else 3072) ** 3 / found["matrix product"].median / 1e9
+        rate = 2 * side**3 / found["matrix product"].median / 1e9
         say.line(
             f"(k) {job}, {n_threads} threads: {seconds_text(found['kernels'].median)} s with kernels; a matrix product "
             f"ran at {rate:.0f} GFLOP/s."

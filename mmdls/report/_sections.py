@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -47,9 +48,9 @@ def _readable(study: Study) -> dict[str, str]:
     """The labels of columns; without one the name without its block, where no other column has the same."""
     columns = [str(column) for column in study.X.columns]
     words = {column: (column.partition("_")[2] or column).replace("_", " ") for column in columns}
-    alone = {column for column in columns if list(words.values()).count(words[column]) == 1}
+    times = Counter(words.values())
     return {
-        column: study.labels.get(column, word[:1].upper() + word[1:] if column in alone else column)
+        column: study.labels.get(column, word[:1].upper() + word[1:] if times[word] == 1 else column)
         for column, word in words.items()
     }
 
