@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
+from benchmarks.intervals import over_cohorts
 from mmdls import MMDLS, evaluate
 from mmdls._files import whole_file
 from mmdls.cohort import modalities
 from mmdls.datasets import make_nsclc_cohort
 
-__all__ = ["imputed", "measure", "summarise"]
+__all__ = ["MODALITIES", "imputed", "measure", "summarise"]
 
+MODALITIES = ("clinical", "pet", "radiomics", "lesion", "lung")
 _METRICS = {"subtype": "auc", "stage": "auc", "dfs": "concordance_index", "os": "concordance_index"}
 
 
@@ -50,7 +51,7 @@ def measure(
         n_patients + n_test,
         n_slices=1,
         image_size=16,
-        missing=dict.fromkeys(("clinical", "pet", "radiomics", "lesion", "lung"), missing),
+        missing=dict.fromkeys(MODALITIES, missing),
         return_X_y=True,
         random_state=seed,
     )
@@ -108,9 +109,7 @@ def summarise(found: pd.DataFrame) -> pd.DataFrame:
     for other in ("complete cases", "mean imputed"):
         gain = table.xs("as they are", level="way") - table.xs(other, level="way")
         for task in gain:
-            mean, se, n = gain[task].mean(), gain[task].sem(), len(gain)
-            half = stats.t.ppf(0.975, n - 1) * se
-            rows.append((other, task, mean, mean - half, mean + half, n))
+            rows.append((other, task, *over_cohorts(gain[task]), len(gain)))
     return pd.DataFrame(rows, columns=["against", "task", "gain", "low", "high", "cohorts"])
 
 

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from benchmarks.models import lacking
 from benchmarks.public_cohorts import COHORTS, TABLES, own_cohort
-from benchmarks.small_tables import show, tabulate
+from benchmarks.small_tables import markdown, show, tabulate
 from mmdls import create
 from mmdls._files import whole_file
 from mmdls.cohort import find_tasks
@@ -303,18 +303,12 @@ def main(argv: list[str] | None = None) -> None:
             table.to_csv(path, index=False)
     text = show(tables, defaults, FLOOR)
     with whole_file(options.out / "tables.md") as path:
-        path.write_text("\n\n".join(f"**{title}**\n\n{_markdown(table)}" for title, table in text.items()) + "\n")
+        path.write_text("\n\n".join(f"**{title}**\n\n{markdown(table)}" for title, table in text.items()) + "\n")
     for title, table in text.items():
         print(f"\n{title}\n{table.to_string(line_width=100)}")
     for unit, error in failed:
         print(f"\nFAILED {unit.cohort}, repeat {unit.repeat}: {error}")
     print(f"\nTables are in {options.out}/ (CSV, tables.md). The same command goes on where this one was.")
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    table = table.reset_index()
-    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy(dtype=str).tolist()]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from mmdls.evaluation._repeats import _corrected, _scores
 from mmdls.tasks import Settings
 from mmdls.zoo._compare import of_main_metric
 
-__all__ = ["show", "tabulate"]
+__all__ = ["LOSSES", "markdown", "show", "tabulate"]
 
-_LOSSES = ("integrated_brier_score", "brier_score")
+LOSSES = ("integrated_brier_score", "brier_score")
 _BEST, _MEAN = "best simple", "mean simple"
 
 
@@ -70,7 +70,7 @@ def _fold_scores(kept: Mapping[str, Any], y: pd.DataFrame) -> pd.DataFrame:
     """One row a task and fold."""
     tasks, options = find_tasks(y), {"reference": None, "censoring": None}
     scores = _scores(kept["predictions"], kept["folds"], y, Settings(), options)
-    loss = scores[scores["metric"].isin(_LOSSES)].set_index(["task", "fold"])["score"].rename("loss")
+    loss = scores[scores["metric"].isin(LOSSES)].set_index(["task", "fold"])["score"].rename("loss")
     scores = scores[of_main_metric(scores, tasks)]
     scores = scores.drop(columns="horizon").join(loss, on=["task", "fold"])
     return scores.assign(cohort=kept["cohort"], model=kept["label"], repeat=kept["repeat"])
@@ -187,3 +187,10 @@ def _over_cohorts(differences: pd.DataFrame) -> str:
 def _cell(value: float, low: float, high: float, mark: str) -> str:
     interval = "" if pd.isna(low) else f" [{low:+.3f}, {high:+.3f}]"
     return "" if pd.isna(value) else f"{value:+.3f}{interval} {mark}".rstrip()
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table, its index too, in Markdown."""
+    table = table.reset_index()
+    rows = [list(table.columns), ["---"] * table.shape[1], *table.to_numpy(dtype=str).tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

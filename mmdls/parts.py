@@ -180,11 +180,11 @@ class Slot:
             return {n: default for n, default in known.items() if n not in self.owned} | part.params
         return part.get_params(deep=True) if hasattr(part, "get_params") else {}
 
-    def choices(self, value: Any) -> list[Any]:
+    def choices(self, value: Any, every: bool = False) -> list[Any]:
         """What a search tries here: what stands here, and the registered parts that may take its place.
 
-        A class with an attribute ``searched = False`` is tried only where it stands already. Encoders take the place of
-        those that read the same, by their attribute ``reads``.
+        A class with an attribute ``searched = False`` is tried only where it stands already, or if ``every`` part is
+        asked for. Encoders take the place of those that read the same, by their attribute ``reads``.
         """
         part = self.resolve(value)
         cls = _class_of(self.registry, part) if isinstance(part, Part) else type(part)
@@ -192,7 +192,8 @@ class Slot:
         offered = {
             name: other
             for name, other in available.items()
-            if getattr(other, "searched", True) and getattr(other, "reads", None) == getattr(cls, "reads", None)
+            if (every or getattr(other, "searched", True))
+            and getattr(other, "reads", None) == getattr(cls, "reads", None)
         }
         if isinstance(value, str):
             return sorted({value, *offered})

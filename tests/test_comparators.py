@@ -26,6 +26,7 @@ from mmdls.estimators import (
     SurvivalForest,
     TabularEncoder,
 )
+from mmdls.estimators._partial_likelihood import PartialLikelihood
 from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
 from mmdls.estimators._selection import select_columns
@@ -595,3 +596,87 @@ def test_filters_take_weights_as_repetitions(filtered):
     weighted = clone(filtered).fit(X, sample_weight=weight).get_support()
     np.testing.assert_array_equal(weighted, clone(filtered).fit(X.repeat(weight, axis=0)).get_support())
     assert (weighted != clone(filtered).fit(X).get_support()).any()
+
+
+# The data set lung of R's package survival: age, sex and ECOG of the 227 patients who have all three, scaled by
+# TabularEncoder. PHReg(time, Z, status, ties=ties).fit() of statsmodels 0.15.0; lifelines 0.30.3 gives the same.
+PHREG = {
+    "efron": (
+        [0.10770668135383661, -0.2730108119976539, 0.3268195080314702],
+        [0.0827639592747237, 0.0821314571967162, 0.08513417071379868],
+        [0.19313122681872252, 0.000887135415257873, 0.00012359892673197964],
+        [[-0.0545076980425616, 0.2699210607502348], [-0.4339855101010107, -0.11203611389429713]],
+    ),
+    "breslow": (
+        [0.10745172612844006, -0.2726505348374996, 0.3262911278510696],
+        [0.0827575062540961, 0.08213334244189031, 0.08512496903351315],
+        [0.19415249217095054, 0.0009014379459241852, 0.00012654689246509277],
+        [[-0.05475000557993656, 0.2696534578368167], [-0.4336289279534997, -0.11167214172149956]],
+    ),
+}
+
+
+def lung(data_dir):
+    table = pd.read_csv(data_dir / "golden_survival" / "r_survival" / "lung.csv").dropna(subset=["sex", "ph.ecog"])
+    X = table[["age", "sex", "ph.ecog"]].set_axis(["clinical_age", "clinical_sex", "clinical_ecog"], axis=1)
+    y = pd.DataFrame({"os_time": table["time"] / 30.4375, "os_event": table["status"] == 2})
+    return X, y
+
+
+@pytest.mark.parametrize("ties", PHREG)
+def test_the_summary_is_that_of_statsmodels(ties, data_dir):
+    X, y = lung(data_dir)
+    found = ClinicalCox(alpha=0.0, ties=ties).fit(X, y).summary()
+    coef, error, p, interval = PHREG[ties]
+    assert found.index.name == "covariate" and found.index.tolist() == list(X.columns)
+    np.testing.assert_allclose(found["coef"], coef, rtol=1e-6)
+    np.testing.assert_allclose(found["se(coef)"], error, rtol=1e-6)
+    np.testing.assert_allclose(found["z"], np.divide(coef, error), rtol=1e-6)
+    np.testing.assert_allclose(found["p"], p, rtol=1e-5)
+    bounds = found[["coef lower 95%", "coef upper 95%"]].to_numpy()
+    np.testing.assert_allclose(bounds[:2], interval, rtol=1e-6)
+    np.testing.assert_allclose(np.log(found[["exp(coef) lower 95%", "exp(coef) upper 95%"]]), bounds)
+    np.testing.assert_allclose(np.log(found["exp(coef)"]), found["coef"])
+
+
+def test_under_a_penalty_errors_are_those_of_lifelines(data_dir):
+    """CoxPHFitter(penalizer=0.1) of lifelines 0.30.3, whose penalty is a patient's, and of columns with n - 1 in SD."""
+    X, y = lung(data_dir)
+    found = ClinicalCox(alpha=0.1 * len(X) * (len(X) / (len(X) - 1))).fit(X, y).summary()
+    np.testing.assert_allclose(
+        found["coef"], [0.09985092962864696, -0.23475484840088837, 0.28102122952234243], rtol=1e-3
+    )
+    np.testing.assert_allclose(
+        found["se(coef)"], [0.07684733544005592, 0.07565235531971927, 0.0780929533196709], rtol=1e-4
+    )
+
+
+def test_errors_of_more_columns_than_patients_are_those_of_the_whole_information():
+    rng = np.random.default_rng(0)
+    x, alpha = rng.normal(size=(20, 30)), 3.0
+    y = np.array([(True, t) for t in rng.exponential(10, 20)], dtype=[("event", bool), ("time", float)])
+    model = RidgeCox(alpha=alpha).fit(x, y)
+    information = PartialLikelihood(x, y, np.ones(20), "efron")(model.coef_)[2]
+    expected = np.diag(np.linalg.inv(information + alpha * np.eye(30)))
+    np.testing.assert_allclose(model.variance_, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("kind", [ClinicalCox, RadiomicsCox, CoxNet])
+def test_coefficients_have_the_names_of_what_they_weigh(parts, kind):
+    """Their sum over the columns that reach the model is the risk, and no name is made up."""
+    X_train, X_test, y_train, _ = parts
+    model = quick(kind, columns="all").fit(X_train, y_train)
+    names = model.coef_.index
+    assert names.is_unique and all(name.startswith(("clinical_", "pet_", "radiomics_")) for name in names)
+    values = model.pipeline_[:-1].transform(model._features(X_test, reset=False))
+    sums = values @ model.coef_.to_numpy()
+    np.testing.assert_allclose(sums - sums.mean(), model.predict(X_test) - model.predict(X_test).mean(), atol=1e-8)
+
+
+def test_splines_have_names_and_levels_of_confidence_are_checked(parts):
+    X_train, _, y_train, _ = parts
+    model = quick(ClinicalCox, spline_knots=3).fit(X_train, y_train)
+    assert {"clinical_age_sp_0", "clinical_sex_male"} <= set(model.coef_.index)
+    assert "coef lower 90%" in model.summary(confidence_level=0.9)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        model.summary(confidence_level=95)

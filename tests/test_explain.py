@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -172,6 +173,34 @@ def test_cells_of_any_kind_can_be_hidden():
         }
     )
     assert masked(X, list(X)).isna().all(axis=None) and X.notna().all(axis=None)
+
+
+class _Memory(ClassifierMixin, BaseEstimator):
+    """Right about every row that it was fitted on, and knows nothing of any other."""
+
+    def fit(self, X, y):
+        self.classes_, self.rows_ = np.unique(y), [tuple(row) for row in X]
+        self.answers_ = dict(zip(self.rows_, np.asarray(y), strict=True))
+        return self
+
+    def predict_proba(self, X):
+        even = dict.fromkeys(self.classes_, 0.5)
+        known = [self.answers_.get(tuple(row)) for row in X]
+        return np.array([[even[c] if k is None else float(c == k) for c in self.classes_] for k in known])
+
+
+@pytest.mark.parametrize("fitted", [False, True])
+def test_what_was_learned_by_heart_is_worth_nothing(fitted):
+    """Importances ask of patients who were left out, also where the model comes fitted on all of them."""
+    X, y = patients(120)
+    X = X[["ct_a", "noise_a"]]
+    model = make_pipeline(SimpleImputer(), _Memory())
+    if fitted:
+        model.fit(X, y["stage"])
+        assert (model.predict_proba(X)[:, 1] == (y["stage"] == "late")).all()
+    shapley = modality_importance(model, X, y, n_resamples=0, cv=4).cohort["value"]
+    permuted = feature_importance(model, X, y, n_repeats=2, n_resamples=0, cv=4)["value"]
+    assert shapley.abs().max() < 1e-12 and permuted.abs().max() < 1e-12
 
 
 # -- permutation -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import optuna
+import pandas as pd
+from scipy.stats import norm
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import SplineTransformer
@@ -14,14 +16,64 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from mmdls.estimators._ridge_cox import RidgeCox
 from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators._tabular_survival import LinearSurvival
 from mmdls.registry import estimators
 
 __all__ = ["ClinicalCox", "RadiomicsCox"]
 
 
+class _RidgeRegression(LinearSurvival):
+    """What the two regressions share: the penalty in use, and the table of coefficients."""
+
+    def _finish(self) -> None:
+        self.alpha_ = self._model.alpha_
+
+    def summary(self, confidence_level: float = 0.95) -> pd.DataFrame:
+        """Coefficients as lifelines tabulates them.
+
+        Standard errors are those of the penalised likelihood, as if the penalty, ``alpha_``, had been given: with
+        ``alpha=0`` they are the usual ones; a penalty draws coefficients to 0 and makes them smaller. Intervals and
+        p-values are Wald's. For hazard ratios without a penalty, and
+        tests of proportional hazards, see :func:`mmdls.tables.hazard_table`.
+
+        Parameters
+        ----------
+        confidence_level : float, default=0.95
+
+        Returns
+        -------
+        pandas.DataFrame of shape (n_covariates, 9)
+            Index ``covariate``, in the units of ``coef_``; columns ``coef``, ``exp(coef)``, ``se(coef)``,
+            ``coef lower 95%``, ``coef upper 95%``, ``exp(coef) lower 95%``, ``exp(coef) upper 95%``, ``z``, ``p``.
+
+        Raises
+        ------
+        ValueError
+            If the confidence level is not between 0 and 1.
+        """
+        if not 0 < confidence_level < 1:
+            raise ValueError(f"confidence_level must lie between 0 and 1, such as 0.95; got {confidence_level!r}.")
+        coef = self.coef_
+        error = np.sqrt(self._model.variance_)
+        margin = norm.ppf((1 + confidence_level) / 2) * error
+        level, z = f"{100 * confidence_level:g}%", coef / error
+        return pd.DataFrame(
+            {
+                "coef": coef,
+                "exp(coef)": np.exp(coef),
+                "se(coef)": error,
+                f"coef lower {level}": coef - margin,
+                f"coef upper {level}": coef + margin,
+                f"exp(coef) lower {level}": np.exp(coef - margin),
+                f"exp(coef) upper {level}": np.exp(coef + margin),
+                "z": z,
+                "p": 2 * norm.sf(np.abs(z)),
+            }
+        )
+
+
 @estimators.register("clinical_cox")
-class ClinicalCox(TabularSurvival):
+class ClinicalCox(_RidgeRegression):
     """Cox regression with a ridge penalty on clinical variables: the model to beat.
 
     Parameters
@@ -45,6 +97,8 @@ class ClinicalCox(TabularSurvival):
     ----------
     alpha_ : float
         The penalty in use.
+    coef_ : pandas.Series of shape (n_covariates,)
+        Log hazard ratios of the columns that the model reads; :meth:`summary` has their errors.
     pipeline_ : sklearn.pipeline.Pipeline
     training_outcomes_, risk_cutpoints_ : dict
         By endpoint: outcomes of the training rows, tertiles of their risks.
@@ -60,8 +114,11 @@ class ClinicalCox(TabularSurvival):
     --------
     >>> from mmdls.datasets import make_nsclc_cohort
     >>> X, y = make_nsclc_cohort(80, n_slices=1, image_size=8, return_X_y=True, random_state=0)
-    >>> ClinicalCox(endpoint="os").fit(X, y).predict(X).shape
+    >>> model = ClinicalCox(endpoint="os").fit(X, y)
+    >>> model.predict(X).shape
     (80,)
+    >>> model.summary().columns[:3].tolist()
+    ['coef', 'exp(coef)', 'se(coef)']
     """
 
     def __init__(
@@ -80,7 +137,7 @@ class ClinicalCox(TabularSurvival):
         self.ties = ties
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TabularSurvival._parameter_constraints,
+        **LinearSurvival._parameter_constraints,
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"cv"})],
         "spline_knots": [Interval(Integral, 2, None, closed="left"), None],
         "ties": [StrOptions({"efron", "breslow"})],
@@ -90,9 +147,6 @@ class ClinicalCox(TabularSurvival):
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {"spline_knots": optuna.distributions.CategoricalDistribution([None, 3, 5])}
-
-    def _finish(self) -> None:
-        self.alpha_ = self._model.alpha_
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         cox = RidgeCox(alpha=self.alpha, ties=self.ties)
@@ -120,9 +174,15 @@ class _Splines(TransformerMixin, BaseEstimator):
             return X
         return np.column_stack([self.splines_.transform(X[:, self.curved_]), X[:, ~self.curved_]])
 
+    def get_feature_names_out(self, input_features: np.ndarray) -> np.ndarray:
+        if not self.curved_.any():
+            return input_features
+        curved = self.splines_.get_feature_names_out(input_features[self.curved_])
+        return np.concatenate([curved, input_features[~self.curved_]])
+
 
 @estimators.register("radiomics_cox")
-class RadiomicsCox(TabularSurvival):
+class RadiomicsCox(_RidgeRegression):
     """The published radiomics baseline: variance filter, z-scores, greedy correlation filter, ridge Cox.
 
     The penalty, however, is chosen by the data; ``alpha=0.1`` is the published one.
@@ -149,6 +209,8 @@ class RadiomicsCox(TabularSurvival):
     ----------
     alpha_ : float
         The penalty in use.
+    coef_ : pandas.Series of shape (n_covariates,)
+        Log hazard ratios of the columns that the model reads; :meth:`summary` has their errors.
     pipeline_ : sklearn.pipeline.Pipeline
     training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
@@ -185,7 +247,7 @@ class RadiomicsCox(TabularSurvival):
         self.ties = ties
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TabularSurvival._parameter_constraints,
+        **LinearSurvival._parameter_constraints,
         "min_variance": [Interval(Real, 0, None, closed="left")],
         "max_correlation": [Interval(Real, 0, 1, closed="both")],
         "alpha": [Interval(Real, 0, None, closed="left"), StrOptions({"cv"})],
@@ -196,9 +258,6 @@ class RadiomicsCox(TabularSurvival):
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:
         """Hyperparameters worth searching."""
         return {"max_correlation": optuna.distributions.FloatDistribution(0.7, 0.99)}
-
-    def _finish(self) -> None:
-        self.alpha_ = self._model.alpha_
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
         return make_pipeline(

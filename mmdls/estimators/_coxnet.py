@@ -14,7 +14,7 @@ from sksurv.linear_model import CoxnetSurvivalAnalysis
 
 from mmdls.estimators._partial_likelihood import best_penalty, deal
 from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators._tabular_survival import LinearSurvival
 from mmdls.registry import estimators
 
 __all__ = ["CoxNet"]
@@ -23,7 +23,7 @@ _SMALLEST = 0.02  # penalty of a path, of the one that leaves no column
 
 
 @estimators.register("coxnet")
-class CoxNet(TabularSurvival):
+class CoxNet(LinearSurvival):
     """Cox regression with an elastic-net penalty, chosen by cross-validation inside the training rows.
 
     Parameters
@@ -47,6 +47,9 @@ class CoxNet(TabularSurvival):
     ----------
     alpha_ : float
         The penalty in use.
+    coef_ : pandas.Series of shape (n_covariates,)
+        Log hazard ratios of the columns that the model reads, 0 for those that it leaves out. Standard errors there
+        are none: they would take the choice of columns for granted.
     pipeline_ : sklearn.pipeline.Pipeline
     training_outcomes_, risk_cutpoints_ : dict
     unique_times_, event_times_ : ndarray
@@ -86,7 +89,7 @@ class CoxNet(TabularSurvival):
         self.cv = cv
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        **TabularSurvival._parameter_constraints,
+        **LinearSurvival._parameter_constraints,
         "l1_ratio": [Interval(Real, 0, 1, closed="right")],
         "alpha": [Interval(Real, 0, None, closed="neither"), StrOptions({"cv"})],
         "n_alphas": [Interval(Integral, 1, None, closed="left")],

@@ -56,6 +56,8 @@ class RidgeCox(ProportionalHazards, BaseEstimator):
     alpha_ : float
         The penalty in use.
     coef_ : ndarray of shape (n_columns,)
+    variance_ : ndarray of shape (n_columns,)
+        Of the coefficients: the diagonal of the inverse of the penalised information.
     unique_times_, cumulative_hazard_ : ndarray of shape (n_times,)
         All different times (months), and the baseline's cumulative hazard at them.
     """
@@ -89,6 +91,7 @@ class RidgeCox(ProportionalHazards, BaseEstimator):
                 stacklevel=2,
             )
         self.coef_ = beta if turn is None else turn @ beta
+        self.variance_ = _variance(likelihood(beta)[2], self.alpha_, turn)
         self.unique_times_, self.cumulative_hazard_ = baseline_cumulative_hazard(
             y["event"], y["time"], turned @ beta, ties="breslow", sample_weight=weight
         )
@@ -112,6 +115,16 @@ class RidgeCox(ProportionalHazards, BaseEstimator):
         """Log hazards, (n,)."""
         check_is_fitted(self)
         return X @ self.coef_
+
+
+def _variance(information: np.ndarray, alpha: float, turn: np.ndarray | None) -> np.ndarray:
+    """Diagonal of the inverse of the information under a ridge penalty, in the space of the columns."""
+    inverse = cho_solve(cho_factor(information + alpha * np.eye(len(information))), np.eye(len(information)))
+    if turn is None:
+        return np.diag(inverse).copy()
+    # What lies outside of the span of the rows is known from the penalty alone.
+    outside = (1 - np.square(turn).sum(axis=1)) / alpha
+    return np.einsum("ij,jk,ik->i", turn, inverse, turn, optimize=True) + outside
 
 
 def _maximum(likelihood: PartialLikelihood, beta: np.ndarray, alpha: float) -> tuple[np.ndarray, bool]:

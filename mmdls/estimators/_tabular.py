@@ -11,12 +11,11 @@ import optuna
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
-from mmdls.cohort._cells import plain_columns
 from mmdls.encoders import Encoder, TableData
-from mmdls.estimators._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
+from mmdls.estimators._columns import MISSING, UNSEEN, Cells, numbers_of, plain_numbers
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
 from mmdls.registry import encoders, estimators
@@ -151,8 +150,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         self._orders: dict[str, list[str]] = {}
         self._empty: list[str] = []
         written, doubtful = [], []
-        for name, plain in zip(table.columns, plain_columns(table), strict=True):
-            if not plain and plain_numbers(table[name]) is None:
+        for name in table.columns:
+            if plain_numbers(table[name]) is None:
                 cells = Cells.of(table[name])
                 if cells.is_ordered:
                     self._orders[name] = list(dict.fromkeys(cells.keys))
@@ -183,8 +182,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         self.fill_ = np.nan_to_num(fill)
         if self.scale is not None:
             self._scaler = NumberScaler(power=self.scale == "power").fit(self._filled(numbers), sample_weight=weight)
-        lost, empty = self._missing(numbers, codes), set(self._empty)
-        with_missing = [c for c in table.columns if self.add_indicator and lost[c].any() and c not in empty]
+        lost = self._missing(numbers, codes)
+        with_missing = [c for c in table.columns if self.add_indicator and lost[c].any() and c not in self._empty]
         self._with_missing = with_missing
         return self
 
@@ -226,12 +225,16 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         """Names of the columns that come out: of the column, its category, or ``_missing``; each name once.
 
         A name that two columns would share, such as that of a category called "missing", is written as
-        ``column='category'`` and ``column is missing``.
+        ``column='category'`` and ``column is missing``. Columns of an array are called ``x0``, ``x1``, ..., or as
+        ``input_features`` says.
         """
         check_is_fitted(self, "fill_")
-        names = [(str(c), str(c)) for c in self._numbers]
-        names += [(f"{c}_{kind}", f"{c}={kind!r}") for c, kinds in self.categories_.items() for kind in kinds]
-        names += [(f"{c}_missing", f"{c} is missing") for c in self._with_missing]
+        given = self._columns if input_features is None else _check_feature_names_in(self, input_features)
+        called = dict(zip(self._columns, given, strict=True))
+        names = [(str(called[c]), str(called[c])) for c in self._numbers]
+        for c, kinds in self.categories_.items():
+            names += [(f"{called[c]}_{kind}", f"{called[c]}={kind!r}") for kind in kinds]
+        names += [(f"{called[c]}_missing", f"{called[c]} is missing") for c in self._with_missing]
         seen = Counter(short for short, _ in names)
         chosen = [short if seen[short] == 1 else long for short, long in names]
         # Columns may themselves be called like that.
@@ -257,23 +260,21 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers (n, n_numbers), NaN where missing, and which category each cell of columns of categories holds."""
-        codes = {name: Cells.of(table[name]).places(keys) for name, keys in (self._keys | self._orders).items()}
         numbers = np.full((len(table), len(self._numbers)), np.nan)
-        # What had no value in fit cannot mean anything later either.
-        apart = {*self._empty, *self._orders}
-        read = [i for i, name in enumerate(self._numbers) if name not in apart]
-        numbers[:, read] = number_table(table[[self._numbers[i] for i in read]])
-        infinite = np.isinf(numbers).any(axis=0)
-        if infinite.any():
-            place = int(infinite.argmax())
-            rows = list(table.index[np.isinf(numbers[:, place])][:5])
-            raise ValueError(
-                f"column {self._numbers[place]!r} is infinite in rows {rows}; Input X contains infinity. Give a finite "
-                "number, or NaN if unknown."
-            )
+        codes = {name: Cells.of(table[name]).places(keys) for name, keys in (self._keys | self._orders).items()}
         for i, name in enumerate(self._numbers):
-            if name in self._orders and name not in self._empty:
+            if name in self._empty:  # what had no value in fit cannot mean anything later either
+                continue
+            if name in self._orders:
                 numbers[:, i] = np.where(codes[name] >= 0, codes[name], np.nan)
+                continue
+            numbers[:, i] = numbers_of(table[name])
+            infinite = np.isinf(numbers[:, i])
+            if infinite.any():
+                raise ValueError(
+                    f"column {name!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains "
+                    "infinity. Give a finite number, or NaN if unknown."
+                )
         return numbers, codes
 
     def _missing(self, numbers: np.ndarray, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

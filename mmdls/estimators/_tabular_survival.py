@@ -29,7 +29,7 @@ from mmdls.model_selection import patient_groups
 from mmdls.registry import CarriesParts
 from mmdls.training._tables import endpoint_table, patient_weights, refuse_no_numbers, rows_with_values, scored_outcome
 
-__all__ = ["TabularSurvival"]
+__all__ = ["LinearSurvival", "TabularSurvival"]
 
 _PATIENTS = 1000  # whose whole curves are in memory at a time
 
@@ -283,3 +283,21 @@ class TabularSurvival(CarriesParts, BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.target_tags.required = True
         return tags
+
+
+class LinearSurvival(TabularSurvival):
+    """One endpoint from a weighted sum of the columns that the steps before the model give."""
+
+    @property
+    def coef_(self) -> pd.Series:
+        """Log hazard ratios, (n_covariates,), by the names of the columns that the model reads.
+
+        Numbers are standardised on the training rows, so that a coefficient is that of one standard deviation
+        (:class:`TabularEncoder`: after the power transform, or of a spline); categories and ``_missing`` are 0 or 1.
+        """
+        check_is_fitted(self, "pipeline_")
+        names = pd.Index(self.pipeline_[:-1].get_feature_names_out(), name="covariate")
+        return pd.Series(np.ravel(self._coefficients()), index=names, name="coef")
+
+    def _coefficients(self) -> np.ndarray:
+        return self._model.coef_
