@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from mmdls import MMDLS, SliceEncoder, Trainer, kernels
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.kernels import _operators, _ways, conv3x3, conv3x3_relu_chain, info, using
+from mmdls.kernels import _operators, _ways, conv3x3, conv3x3_relu_chain, group_norm, info, using
 from mmdls.metrics import auc_score, concordance_index
 from mmdls.modules import ConvBackbone, ResNet10Backbone, SliceNet
 from mmdls.registry import poolings
@@ -115,6 +115,17 @@ def test_errors_are_those_of_single_precision(way):
 @pytest.mark.parametrize("way", WAYS)
 def test_errors_are_those_of_single_precision_for_500_shapes(way):
     check_errors(way, range(100, 350))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("n", [2, 9])  # one chunk of tiles, and two
+def test_layers_of_so_many_channels_that_their_outputs_are_computed_in_blocks(way, n):
+    image, weight, bias, gradient = layer(n, n, 1024, 96, 5, 7)
+    linear = lambda *tensors: functional.conv2d(*tensors, padding=1)  # noqa: E731
+    ours = lambda *tensors: _operators.conv3x3_operator(*tensors, False, way)  # noqa: E731
+    for form in (torch.contiguous_format, torch.channels_last):
+        tensors = (image, weight.to(memory_format=form), bias)
+        assert np.max(times_the_error_of_torch(ours, linear, tensors, gradient)) <= 4
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -413,6 +424,127 @@ def test_trained_models_are_as_good_with_kernels_as_without(seed):
         auc = auc_score(pd.Categorical(y[250:]["subtype"][known]).codes, lusc[known])
         scores.append([float(auc), float(concordance_index(event, time, risk[timed]))])
     assert np.abs(np.subtract(*scores)).max() <= 0.002
+
+
+# -- group normalisation ---------------------------------------------------------------------------------------------
+
+
+def norm_by_torch(image, weight, bias, added, groups=8):
+    return (functional.group_norm(image, groups, weight, bias) + added).relu()
+
+
+def random_norm(seed):
+    """Image, weights, bias, what is added, and a gradient of the output; the mean may be large beside the deviation."""
+    draw, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    shape = draw.integers(1, 4), 16 * draw.integers(1, 9), *draw.integers(1, 30, 2)
+    image, added, gradient = torch.randn(3, *map(int, shape), generator=generator)
+    weight, bias = torch.randn(2, int(shape[1]), generator=generator)
+    image = 10.0 ** draw.uniform(-4, 4) * (image + draw.choice([0, 1, 10]))
+    return (image, weight, bias, added), gradient
+
+
+def check_norm_errors(way, seeds):
+    def ours(image, weight, bias, added):
+        return _operators.group_norm_operator(image, 8, weight, bias, 1e-5, added, True, way)[0]
+
+    found = np.array([times_the_error_of_torch(ours, norm_by_torch, *random_norm(seed)) for seed in seeds])
+    assert np.max(found) <= 3, np.round(found, 1)
+    assert np.median(found) <= 1.5, np.round(found, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_of_group_normalisation(way):
+    check_norm_errors(way, range(25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_of_group_normalisation_for_500_shapes(way):
+    check_norm_errors(way, range(100, 600))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("relu", [False, True])
+def test_group_normalisation_with_and_without_what_follows(way, added, relu):
+    (image, weight, bias, other), gradient = random_norm(1)
+    tensors = (image, weight, bias, other) if added else (image, weight, bias)
+
+    def ours(image, weight, bias, other=None):
+        return _operators.group_norm_operator(image, 4, weight, bias, 1e-3, other, relu, way)[0]
+
+    def plain(image, weight, bias, other=None):
+        with using("plain"):
+            return group_norm(image, 4, weight, bias, 1e-3, added=other, relu=relu)
+
+    for one, exact in zip(
+        values_and_gradients(ours, tensors, gradient, torch.float32),
+        values_and_gradients(plain, tensors, gradient, torch.float64),
+        strict=True,
+    ):
+        assert torch.allclose(one, exact, rtol=1e-4, atol=1e-5 * float(exact.abs().max()))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_comes_out_of_group_normalisation_where_torch_has_it(way, value):
+    (image, weight, bias, added), _ = random_norm(5)
+    image = image.repeat(2, 1, 1, 1)[:2]
+    image[1, 3, 0, 0], added = value, added.repeat(2, 1, 1, 1)[:2]
+    added[0, 1, 0, -1] = value
+    ours, _ = _operators.group_norm_operator(image, 8, weight, bias, 1e-5, added, True, way)
+    plain = norm_by_torch(image, weight, bias, added)
+    for kind in (torch.isnan, torch.isposinf, torch.isfinite):
+        assert torch.equal(kind(ours), kind(plain))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_neither_threads_nor_other_images_change_group_normalisation(way):
+    (image, weight, bias, added), gradient = random_norm(0)
+    image, added, gradient = (torch.cat([each, 2 * each, -each]) for each in (image, added, gradient))
+    found, before = [], torch.get_num_threads()
+
+    def ours(image, weight, bias, added):
+        return _operators.group_norm_operator(image, 8, weight, bias, 1e-5, added, True, way)[0]
+
+    try:
+        for n_threads in (1, 2, 5):
+            torch.set_num_threads(n_threads)
+            found.append(values_and_gradients(ours, (image, weight, bias, added), gradient, torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    for others in found[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
+    assert torch.equal(ours(image[1:2], weight, bias, added[1:2]).double(), found[0][0][1:2])
+
+
+def test_the_definition_of_group_normalisation_has_the_right_gradients():
+    tensors = [tensor.double().requires_grad_() for tensor in (torch.rand(2, 4, 3, 2), *torch.rand(2, 4))]
+    added = torch.rand(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *t: group_norm(*t[:1], 2, *t[1:3], added=t[3], relu=True), [*tensors, added])
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+def test_group_normalisation_by_kernels_where_it_pays_and_by_torch_elsewhere():
+    image, weight, bias = torch.rand(1, 64, 30, 30), torch.rand(64, requires_grad=True), torch.rand(64)
+    name = lambda *tensors: type(group_norm(tensors[0], 8, *tensors[1:]).grad_fn).__name__  # noqa: E731
+    assert "mmdls" in name(image, weight, bias)
+    others = image[:, :, :9], image.double(), image[..., None], torch.rand(1, 40, 40, 40)
+    for other in others:
+        parameters = (each[: other.shape[1]].to(other.dtype) for each in (weight, bias))
+        assert "mmdls" not in name(other, *parameters)
+    stacked = torch.vmap(lambda each: group_norm(each, 8, weight, bias))(image[None])
+    assert torch.allclose(stacked[0], group_norm(image, 8, weight, bias), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_group_normalisation_keeps_the_rules_of_torch(way):
+    tensors = [torch.rand(shape, requires_grad=True) for shape in ((2, 16, 3, 4), 16, 16, (2, 16, 3, 4))]
+    image, weight, bias, added = tensors
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    for relu in (False, True):
+        given = image, 4, weight, bias, 1e-5, added, relu, way
+        torch.library.opcheck(_operators.group_norm_operator, given, test_utils=tests)
 
 
 # -- which way is taken ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Convolutions of 3 x 3 as operators of torch, with gradients.
+"""Convolutions of 3 x 3 and group normalisation as operators of torch, with gradients.
 
 Each takes the ``way`` in which it is computed, so that gradients are computed as the outputs were.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdls.kernels._ways import library
 
-__all__ = ["conv3x3_operator", "pair_sum_operator"]
+__all__ = ["conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
 
 
 @torch.library.custom_op("mmdls::conv3x3", mutates_args=())
@@ -51,8 +51,8 @@ def _gradient_operator(
     image, gradient = _channels_last(image), _channels_last(gradient)
     n, channels, height, width = image.shape
     size = n, height, width, channels, len(weight)
-    of_weight, of_bias = (torch.empty(shape, dtype=torch.float32) for shape in (weight.shape, len(weight)))
-    _run(library(way).mmdls_conv3x3_gradient, _at(image), _at(gradient), *size, _at(of_weight), _at(of_bias))
+    of_weight, of_bias = torch.empty_like(weight), weight.new_empty(len(weight))
+    _run(library(way).mmdls_conv3x3_gradient, _at(image), _at(gradient), *size, *_filters(of_weight), _at(of_bias))
     if not image_too:
         return of_weight, of_bias, image.new_empty(0)
     of_image = _empty(n, channels, height, width)
@@ -64,7 +64,7 @@ def _gradient_operator(
 @_gradient_operator.register_fake
 def _(image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
     of_image = torch.empty_like(image) if image_too else image.new_empty(0)
-    return weight.new_empty(weight.shape), weight.new_empty(len(weight)), of_image
+    return torch.empty_like(weight), weight.new_empty(len(weight)), of_image
 
 
 def _save(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -153,6 +153,74 @@ def _differentiate_pair(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
 
 
 pair_sum_operator.register_autograd(_differentiate_pair, setup_context=_save_pair)
+
+
+@torch.library.custom_op("mmdls::group_norm", mutates_args=())
+def group_norm_operator(
+    image: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, added: Tensor | None, relu: bool, way: str
+) -> tuple[Tensor, Tensor]:
+    """Maps (N, C, H, W), normalised, + added, perhaps with ReLU; and mean and 1 / deviation of each group (N, 2, G)."""
+    n, channels, height, width = image.shape
+    image, added = _channels_last(image), None if added is None else _channels_last(added)
+    out, moments = _empty(n, channels, height, width), torch.empty(n, 2, groups, dtype=torch.float64)
+    size, parameters = (n, height * width, channels, groups), (weight.contiguous(), bias.contiguous())
+    layer = *map(_at, parameters), eps, _at(added), relu
+    _run(library(way).mmdls_group_norm, _at(image), *size, *layer, _at(out), _at(moments))
+    return out, moments
+
+
+@group_norm_operator.register_fake
+def _(
+    image: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, added: Tensor | None, relu: bool, way: str
+) -> tuple[Tensor, Tensor]:
+    out = torch.empty_like(image, memory_format=torch.channels_last)
+    return out, image.new_empty(len(image), 2, groups, dtype=torch.float64)
+
+
+@torch.library.custom_op("mmdls::group_norm_gradient", mutates_args=())
+def _norm_gradient_operator(
+    image: Tensor, weight: Tensor, out: Tensor | None, moments: Tensor, gradient: Tensor, added_too: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of image, weight, bias, and what was added, empty if not asked for; ``out`` is that of ReLU or None."""
+    image, gradient, weight = _channels_last(image), _channels_last(gradient), weight.contiguous()
+    out = None if out is None else _channels_last(out)
+    n, channels, height, width = image.shape
+    found = _empty_like_norm(image, weight, added_too)
+    of_image, of_weight, of_bias, of_added = found
+    into = _at(of_image), _at(of_added) if added_too else None, _at(of_weight), _at(of_bias)
+    size = n, height * width, channels, moments.shape[2]
+    given = _at(weight), _at(out), _at(gradient), _at(moments)
+    _run(library(way).mmdls_group_norm_gradient, _at(image), *size, *given, *into)
+    return found
+
+
+@_norm_gradient_operator.register_fake
+def _(
+    image: Tensor, weight: Tensor, out: Tensor | None, moments: Tensor, gradient: Tensor, added_too: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _empty_like_norm(image, weight, added_too)
+
+
+def _empty_like_norm(image: Tensor, weight: Tensor, added_too: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    of_image = torch.empty_like(image, memory_format=torch.channels_last)
+    of_added = torch.empty_like(of_image) if added_too else image.new_empty(0)
+    return of_image, weight.new_empty(len(weight)), weight.new_empty(len(weight)), of_added
+
+
+def _save_norm(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+    image, _, weight, _, _, _, relu, ctx.way = inputs
+    out, moments = output
+    ctx.save_for_backward(image, weight, out if relu else None, moments)
+    ctx.mark_non_differentiable(moments)
+
+
+def _differentiate_norm(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+    added_too = ctx.needs_input_grad[5]
+    of_image, of_weight, of_bias, of_added = _norm_gradient_operator(*ctx.saved_tensors, gradient, added_too, ctx.way)
+    return of_image, None, of_weight, of_bias, None, of_added if added_too else None, None, None
+
+
+group_norm_operator.register_autograd(_differentiate_norm, setup_context=_save_norm)
 
 
 def _channels_last(image: Tensor) -> Tensor:

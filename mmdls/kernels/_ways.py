@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["Info", "info", "library", "using"]
+__all__ = ["Info", "info", "library", "ordinary", "using"]
 
 # From the best one. The instruction set that each needs, as torch names it, includes those after it.
 _COMPILED = {"avx512": "AVX512", "avx2": "AVX2"}
@@ -158,8 +159,24 @@ def library(name: str) -> ctypes.CDLL:
     layers: Any = [*filters, numbers] * 2
     loaded.mmdls_mask_bytes.argtypes = [whole]
     loaded.mmdls_conv3x3.argtypes = [*image, whole, whole, *filters, whole, numbers, whole, numbers, whole]
-    loaded.mmdls_conv3x3_gradient.argtypes = [numbers, *image, whole, whole, numbers, numbers, whole]
+    loaded.mmdls_conv3x3_gradient.argtypes = [numbers, *image, whole, whole, *filters, numbers, whole]
     loaded.mmdls_pair_sum.argtypes = [*image, whole, whole, whole, *layers, numbers, numbers, whole]
     inputs: Any = [*image, whole, whole, whole, *layers[:-1]]
     loaded.mmdls_pair_sum_gradient.argtypes = [*inputs, *[numbers] * 6, whole]
+    maps: Any = [numbers, size, size, whole, whole, numbers]
+    loaded.mmdls_group_norm.argtypes = [*maps, numbers, ctypes.c_double, numbers, whole, numbers, numbers, whole]
+    loaded.mmdls_group_norm_gradient.argtypes = [*maps, *[numbers] * 7, whole]
     return loaded
+
+
+def ordinary(*tensors: Tensor | None) -> bool:
+    """Whether kernels can read tensors: in single precision on the processor, and neither compiled nor transformed."""
+    given = [tensor for tensor in tensors if tensor is not None]
+    return (
+        all(tensor.dtype == torch.float32 and tensor.device.type == "cpu" for tensor in given)
+        and all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in given)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and not any(torch._C._functorch.is_functorch_wrapped_tensor(tensor) for tensor in given)
+    )

@@ -1,4 +1,4 @@
-// Convolutions of 3 x 3 pixels, stride 1, padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
+// Group normalisation (groups.h), and convolutions of 3 x 3 pixels, stride 1, padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
 //
 // A tile is a patch of 4 x 6 pixels of the input. Patches and filters are transformed, multiplied channel by channel at
 // each of 24 frequencies, and transformed back: 3 multiplications a pixel and pair of channels instead of 9. Rows use
@@ -14,14 +14,23 @@
 #include <algorithm>
 #include <vector>
 
+#include "groups.h"
 #include "pair.h"
 
 namespace {
 
-// How many tiles are handled at once, so that what is known of them stays in the second-level cache.
+// How many outputs are handled at once, so that what their filters are transformed to stays in the last cache.
+int outputs_at_once(int ci, int co) {
+    int panel = panel_of(co) * LANES;
+    int fit = (6 << 20) / int(sizeof(float)) / (FREQUENCIES * ci);
+    return std::min(co, std::max(1, fit / panel) * panel);
+}
+
+// How many tiles are handled at once, so that what is known of them stays in the second-level cache; not so few that
+// filters are read more often than is worth it.
 int tiles_at_once(int ci, int co) {
     int fit = 500 * 1024 / int(sizeof(float)) / (FREQUENCIES * (ci + co));
-    return std::max(4, fit / TILES_AT_ONCE) * TILES_AT_ONCE;
+    return std::max(ci * co > 128 * 128 ? 8 : 4, fit / TILES_AT_ONCE) * TILES_AT_ONCE;
 }
 
 // What one thread works with: tiles, and what they are transformed to, of the input and of the output.
@@ -93,40 +102,60 @@ int mmdls_conv3x3(const float* x, int64_t n, int h, int w, int ci, int co, const
     return guarded([&] {
         Map map{x, {n, h, w}, ci};
         Filters plain = backwards ? Filters(filters, co, ci, steps).backwards() : Filters(filters, ci, co, steps);
-        Buffer u = transformed(plain);
+        int panel = panel_of(co), block = outputs_at_once(ci, co);
+        Buffer u = buffer(size_t(block / (panel * LANES)) * FREQUENCIES * to_next(ci, panel));
         std::vector<Workspace> states;
-        for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
-        divided(n * map.shape.tiles(), states, [&](Workspace& own, int64_t first, int64_t last) {
-            MapSink sink{map, plain, bias, rectified != 0, y, Lanes{}};
-            each_chunk(own, map.shape, first, last, [&](int count) {
-                transform_input(map, own.tiles.data(), count, own.most, own.in.get());
-                all_products(own.in.get(), count, own.most, ci, u.get(), own.out.get(), co);
-                transform_output(own.out.get(), own.tiles.data(), count, own.most, co, sink);
+        for (int i = 0; i < threads; i++) states.emplace_back(ci, block);
+        for (int begin = 0; begin < co; begin += block) {
+            int outputs = std::min(block, co - begin), panels = outputs / (panel * LANES), before = begin / (panel * LANES);
+            divided(panels, states, [&](Workspace&, int64_t first, int64_t last) {
+                transform(plain, before + first, before + last, u.get() + first * FREQUENCIES * to_next(ci, panel));
             });
-        });
+            divided(n * map.shape.tiles(), states, [&](Workspace& own, int64_t first, int64_t last) {
+                MapSink sink{map, plain, bias, rectified != 0, y, Lanes{}};
+                bool known = begin && last - first <= own.most;
+                each_chunk(own, map.shape, first, last, [&](int count) {
+                    if (!known) transform_input(map, own.tiles.data(), count, own.most, own.in.get());
+                    all_products(own.in.get(), count, own.most, ci, u.get(), panel, own.out.get(), outputs);
+                    transform_output(own.out.get(), own.tiles.data(), count, own.most, begin, outputs, sink);
+                });
+            });
+        }
     });
 }
 
 // x (n, h, w, ci) and the gradient (n, h, w, co) of its convolution -> those of filters (co, ci, 3, 3) and bias (co,).
 int mmdls_conv3x3_gradient(const float* x, const float* gradient, int64_t n, int h, int w, int ci, int co,
-                           float* filters, float* bias, int threads) {
+                           float* filters, const int64_t* steps, float* bias, int threads) {
     struct State : Workspace {
         Buffer u, b;
-        State(int ci, int co) : Workspace(ci, co), u(zeros(FREQUENCIES * apart(size_t(ci) * co))), b(zeros(co)) {}
+        State(int ci, int co) : Workspace(ci, co), u(buffer(FREQUENCIES * apart(size_t(ci) * co))), b(buffer(co)) {}
     };
     return guarded([&] {
         Map map{x, {n, h, w}, ci}, gradients{gradient, {n, h, w}, co};
+        FilterGradients into(filters, ci, co, steps);
+        int block = outputs_at_once(ci, co);
         std::vector<State> states;
-        for (int i = 0; i < threads; i++) states.emplace_back(ci, co);
-        divided(n * map.shape.tiles(), states, [&](State& own, int64_t first, int64_t last) {
-            each_chunk(own, map.shape, first, last, [&](int count) {
-                transform_input(map, own.tiles.data(), count, own.most, own.in.get());
-                transform_gradient(gradients, own.tiles.data(), count, own.most, own.out.get(), own.b.get());
-                all_outer_products(own.in.get(), count, own.most, ci, own.out.get(), co, own.u.get());
+        for (int i = 0; i < threads; i++) states.emplace_back(ci, block);
+        for (int begin = 0; begin < co; begin += block) {
+            int outputs = std::min(block, co - begin);
+            divided(n * map.shape.tiles(), states, [&](State& own, int64_t first, int64_t last) {
+                std::fill_n(own.u.get(), FREQUENCIES * apart(size_t(ci) * outputs), 0.f);
+                std::fill_n(own.b.get(), outputs, 0.f);
+                bool known = begin && last - first <= own.most;
+                each_chunk(own, map.shape, first, last, [&](int count) {
+                    if (!known) transform_input(map, own.tiles.data(), count, own.most, own.in.get());
+                    transform_gradient(gradients, begin, outputs, own.tiles.data(), count, own.most, own.out.get(),
+                                       own.b.get());
+                    all_outer_products(own.in.get(), count, own.most, ci, own.out.get(), panel_of(co), outputs,
+                                       own.u.get());
+                });
             });
-        });
-        transform_back(parts_of(states, &State::u), ci, co, filters);
-        add_up(parts_of(states, &State::b), co, bias);
+            divided(ci / INPUTS, states, [&](State&, int64_t first, int64_t last) {
+                transform_back(parts_of(states, &State::u), outputs, into, begin, int(first) * INPUTS, int(last) * INPUTS);
+            });
+            add_up(parts_of(states, &State::b), outputs, bias + begin);
+        }
     });
 }
 
@@ -154,8 +183,8 @@ int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int 
                              Lanes{}, Lanes{}};
                 each_chunk_of_segment(own, x, unit, [&](int count) {
                     transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
-                    all_products(own.in.get(), count, own.most, c1, u.get(), own.out.get(), c2);
-                    transform_output(own.out.get(), own.tiles.data(), count, own.most, c2, sink);
+                    all_products(own.in.get(), count, own.most, c1, u.get(), panel_of(c2), own.out.get(), c2);
+                    transform_output(own.out.get(), own.tiles.data(), count, own.most, 0, c2, sink);
                 });
             }
         });
@@ -192,14 +221,15 @@ int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int
             for (int64_t unit = first; unit < last; unit++)
                 each_chunk_of_segment(own, x, unit, [&](int count) {
                     transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
-                    transform_gradient(source, own.tiles.data(), count, own.most, own.out.get(), own.b2.get());
-                    all_outer_products(own.in.get(), count, own.most, c1, own.out.get(), c2, own.u2.get());
+                    transform_gradient(source, 0, c2, own.tiles.data(), count, own.most, own.out.get(), own.b2.get());
+                    all_outer_products(own.in.get(), count, own.most, c1, own.out.get(), panel_of(c2), c2, own.u2.get());
                     transform_input(source, own.tiles.data(), count, own.most, own.out.get());
-                    all_products(own.out.get(), count, own.most, c2, u.get(), own.in.get(), c1);
-                    transform_output(own.in.get(), own.tiles.data(), count, own.most, c1, sink);
+                    all_products(own.out.get(), count, own.most, c2, u.get(), panel_of(c1), own.in.get(), c1);
+                    transform_output(own.in.get(), own.tiles.data(), count, own.most, 0, c1, sink);
                 });
         });
-        transform_back(parts_of(states, &State::u2), c1, c2, into2);
+        const int64_t steps[] = {int64_t(c1) * 9, 9, 3, 1};
+        transform_back(parts_of(states, &State::u2), c2, FilterGradients(into2, c1, c2, steps), 0, 0, c1);
         add_up(parts_of(states, &State::b2), c2, into_bias2);
         add_up(parts_of(states, &State::b1), c1, into_bias1);
         std::vector<float> taps(size_t(9) * c0 * c1);
@@ -207,6 +237,49 @@ int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int
         for (int tap = 0; tap < 9; tap++)
             for (int k = 0; k < c0; k++)
                 for (int c = 0; c < c1; c++) into1[(c * c0 + k) * 9 + tap] = taps[(tap * c0 + k) * c1 + c];
+    });
+}
+
+// relu(group normalisation of x (n, pixels, channels) + added) -> y, and the moments of each image and group, (n, 2,
+// groups); added may be null, and ReLU left out.
+int mmdls_group_norm(const float* x, int64_t n, int64_t pixels, int channels, int groups, const float* weight,
+                     const float* bias, double epsilon, const float* added, int rectified, float* y, double* moments,
+                     int threads) {
+    return guarded([&] {
+        Grouped maps{n, pixels, channels, groups};
+        std::vector<Channels> states(threads, Channels(channels));
+        divided(n, states, [&](Channels& own, int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; i++) {
+                size_t at = i * maps.image();
+                normalise(maps, own, x + at, weight, bias, epsilon, added ? added + at : nullptr, rectified != 0, y + at,
+                          moments + i * 2 * groups);
+            }
+        });
+    });
+}
+
+// Its gradients, from that of y: of x, of what was added (or null), of weight and of bias. y is null without ReLU.
+int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int channels, int groups, const float* weight,
+                              const float* y, const float* gradient, const double* moments, float* into,
+                              float* into_added, float* into_weight, float* into_bias, int threads) {
+    return guarded([&] {
+        Grouped maps{n, pixels, channels, groups};
+        std::vector<Channels> states(threads, Channels(channels));
+        std::vector<double> parameters(size_t(n) * 2 * channels);
+        divided(n, states, [&](Channels& own, int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; i++) {
+                size_t at = i * maps.image();
+                differentiate(maps, own, x + at, weight, y ? y + at : nullptr, gradient + at, moments + i * 2 * groups,
+                              into + at, into_added ? into_added + at : nullptr, parameters.data() + i * 2 * channels);
+            }
+        });
+        for (int c = 0; c < channels; c++) {
+            double sums[2] = {};
+            for (int64_t i = 0; i < n; i++)
+                for (int k = 0; k < 2; k++) sums[k] += parameters[(i * 2 + k) * channels + c];
+            into_weight[c] = float(sums[0]);
+            into_bias[c] = float(sums[1]);
+        }
     });
 }
 

@@ -30,10 +30,16 @@ constexpr int VECTOR = LANES * sizeof(float);
 typedef float Lanes __attribute__((vector_size(VECTOR)));
 typedef float Anywhere __attribute__((vector_size(VECTOR), aligned(4), may_alias));
 typedef int32_t Bits __attribute__((vector_size(VECTOR)));
+typedef double Doubles __attribute__((vector_size(VECTOR)));  // half as many numbers
+typedef float Half __attribute__((vector_size(VECTOR / 2), aligned(4), may_alias));
 typedef std::conditional_t<LANES == 16, uint16_t, uint8_t> Mask;  // one bit a lane
 
 inline Lanes load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Anywhere*>(to) = value; }
+inline Doubles load_half(const float* from) { return __builtin_convertvector(*reinterpret_cast<const Half*>(from), Doubles); }
+inline void store_half(float* to, Doubles value) {
+    *reinterpret_cast<Half*>(to) = __builtin_convertvector(value, Half);
+}
 inline Lanes relu(Lanes x) { return x <= 0.f ? Lanes{} : x; }  // NaN stays NaN
 inline bool finite(Lanes x) {
     Bits same = (x - x) == 0.f;

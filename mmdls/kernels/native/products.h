@@ -30,8 +30,8 @@ inline void product(const float* v, int ci, const float* u, float* m, int co) {
 }
 
 template <int PANEL>
-void products(const float* v, int n, int ci, const float* u, float* m, int co) {
-    for (int column = 0; column < co; column += PANEL * LANES, u += ci * PANEL * LANES) {
+void products(const float* v, int n, int ci, const float* u, size_t to_next_panel, float* m, int co) {
+    for (int column = 0; column < co; column += PANEL * LANES, u += to_next_panel) {
         int i = 0;
         for (; i + TILES_AT_ONCE <= n; i += TILES_AT_ONCE)
             product<TILES_AT_ONCE, PANEL>(v + i * ci, ci, u, m + i * co + column, co);
@@ -67,7 +67,7 @@ void outer_products(const float* v, int n, int ci, const float* d, int co, float
     }
 }
 
-// Vectors of filters that a panel holds; filters (ci, co) at one frequency are stored panel after panel.
+// Vectors of filters that a panel holds.
 inline int panel_of(int co) {
     int panel = WIDEST_PANEL;
     while (co / LANES % panel) panel--;
@@ -75,8 +75,8 @@ inline int panel_of(int co) {
 }
 
 template <class Function>
-inline void with_panel(int co, Function function) {
-    switch (panel_of(co)) {
+inline void with_panel(int panel, Function function) {
+    switch (panel) {
 #ifdef __AVX512F__
         case 4: return function(std::integral_constant<int, 4>());
         case 3: return function(std::integral_constant<int, 3>());
@@ -86,18 +86,22 @@ inline void with_panel(int co, Function function) {
     }
 }
 
-void all_products(const float* v, int n, int most, int ci, const float* u, float* m, int co) {
-    with_panel(co, [=](auto panel) {
+// Tiles (24, n, ci) times panels of filters (co / panel, 24, ci, panel) -> (24, n, co).
+void all_products(const float* v, int n, int most, int ci, const float* u, int panel, float* m, int co) {
+    with_panel(panel, [=](auto width) {
+        size_t next = apart(size_t(ci) * panel * LANES);
         for (int f = 0; f < FREQUENCIES; f++)
-            products<panel.value>(v + f * apart(size_t(most) * ci), n, ci, u + f * apart(size_t(ci) * co), m + f * apart(size_t(most) * co), co);
+            products<width.value>(v + f * apart(size_t(most) * ci), n, ci, u + f * next, FREQUENCIES * next,
+                                  m + f * apart(size_t(most) * co), co);
     });
 }
 
-void all_outer_products(const float* v, int n, int most, int ci, const float* d, int co, float* u) {
-    with_panel(co, [=](auto panel) {
+// Filters' gradients (24, ci, co) += tiles (24, n, ci) transposed times gradients of tiles (24, n, co).
+void all_outer_products(const float* v, int n, int most, int ci, const float* d, int panel, int co, float* u) {
+    with_panel(panel, [=](auto width) {
         for (int f = 0; f < FREQUENCIES; f++)
-            outer_products<panel.value>(
-                v + f * apart(size_t(most) * ci), n, ci, d + f * apart(size_t(most) * co), co, u + f * apart(size_t(ci) * co));
+            outer_products<width.value>(v + f * apart(size_t(most) * ci), n, ci, d + f * apart(size_t(most) * co), co,
+                                        u + f * apart(size_t(ci) * co));
     });
 }
 

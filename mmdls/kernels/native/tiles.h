@@ -96,15 +96,15 @@ void transform_input(const Source& source, const Tile* tiles, int n, int most, f
         }
 }
 
-// Also adds up the gradients of all pixels, (C,), which is the gradient of a bias.
+// Channels from `first` on. Also adds up the gradients of all pixels, which is the gradient of a bias.
 template <class Source>
-void transform_gradient(const Source& source, const Tile* tiles, int n, int most, float* v, float* summed) {
-    int channels = source.channels;
+void transform_gradient(const Source& source, int first, int channels, const Tile* tiles, int n, int most, float* v,
+                        float* summed) {
     for (int c = 0; c < channels; c += LANES) {
         Lanes total = {};
         for (int t = 0; t < n; t++) {
             Lanes d[FREQUENCIES];
-            source.gradient(tiles[t], c, d);
+            source.gradient(tiles[t], first + c, d);
             Lanes sums[TILE_W];  // few numbers each, so that little is lost by rounding
             for (int j = 0; j < TILE_W; j++) sums[j] = d[j] + d[COLUMNS + j];
             total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
@@ -120,16 +120,17 @@ void transform_gradient(const Source& source, const Tile* tiles, int n, int most
     }
 }
 
-// Each tile's output (2, 4) of LANES channels goes to sink.take(tile, channel, output).
+// Each tile's output (2, 4) of LANES channels, from `first` on, goes to sink.take(tile, channel, output).
 template <class Sink>
-void transform_output(const float* m, const Tile* tiles, int n, int most, int channels, Sink& sink) {
+void transform_output(const float* m, const Tile* tiles, int n, int most, int first, int channels, Sink& sink) {
     for (int c = 0; c < channels; c += LANES) {
-        sink.begin(c);
+        sink.begin(first + c);
         for (int t = 0; t < n; t++) {
             Lanes across[ROWS][TILE_W], out[TILE_H * TILE_W];
             for (int i = 0; i < ROWS; i++) {
                 Lanes d[COLUMNS];
-                for (int j = 0; j < COLUMNS; j++) d[j] = load(m + (i * COLUMNS + j) * apart(size_t(most) * channels) + t * channels + c);
+                for (int j = 0; j < COLUMNS; j++)
+                    d[j] = load(m + (i * COLUMNS + j) * apart(size_t(most) * channels) + t * channels + c);
                 output_4(d, across[i]);
             }
             for (int j = 0; j < TILE_W; j++) {
@@ -137,9 +138,9 @@ void transform_output(const float* m, const Tile* tiles, int n, int most, int ch
                 out[j] = across[0][j] + sum;
                 out[TILE_W + j] = (across[1][j] - across[2][j]) + across[3][j];
             }
-            sink.take(tiles[t], c, out);
+            sink.take(tiles[t], first + c, out);
         }
-        sink.end(c);
+        sink.end(first + c);
     }
 }
 

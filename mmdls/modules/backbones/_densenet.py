@@ -22,8 +22,8 @@ class _Layer(nn.Module):
         self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        found = self.conv1(functional.relu(self.norm1(image)))
-        return torch.cat([image, self.conv2(functional.relu(self.norm2(found)))], dim=1)
+        found = self.conv1(self.norm1(image, relu=True))
+        return torch.cat([image, self.conv2(self.norm2(found, relu=True))], dim=1)
 
 
 class _Transition(nn.Module):
@@ -33,7 +33,7 @@ class _Transition(nn.Module):
         self.conv = nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        return functional.avg_pool2d(self.conv(functional.relu(self.norm(image))), 2, ceil_mode=1 in image.shape[2:])
+        return functional.avg_pool2d(self.conv(self.norm(image, relu=True)), 2, ceil_mode=1 in image.shape[2:])
 
 
 @backbones.register("densenet121")
@@ -86,7 +86,7 @@ class DenseNet121Backbone(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
         part: Any = self.features
-        image = functional.relu(part.norm0(part.conv0(image)), inplace=True)
+        image = part.norm0(part.conv0(image), relu=True)
         image = functional.max_pool2d(image, 3, stride=2, padding=1)
         maps = []
         for stage in range(1, len(self.blocks) + 1):
@@ -94,7 +94,7 @@ class DenseNet121Backbone(nn.Module):
             maps.append(image)
             if stage < len(self.blocks):
                 image = part.get_submodule(f"transition{stage}")(image)
-        return [*maps[:-1], functional.relu(part.norm5(maps[-1]))]
+        return [*maps[:-1], part.norm5(maps[-1], relu=True)]
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:

@@ -57,9 +57,9 @@ class Block(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps (N, C, ...) -> maps (N, width, ...)."""
-        inner = functional.relu(self.bn1(self.conv1(image)))
+        inner = self.bn1(self.conv1(image), relu=True)
         shortcut = image if self.downsample is None else self.downsample(image)
-        return functional.relu(self.bn2(self.conv2(inner)) + shortcut)
+        return self.bn2(self.conv2(inner), shortcut, relu=True)
 
 
 class Bottleneck(nn.Module):
@@ -81,10 +81,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps (N, C, ...) -> maps (N, 4 * width, ...)."""
-        inner = functional.relu(self.bn1(self.conv1(image)))
-        inner = functional.relu(self.bn2(self.conv2(inner)))
+        inner = self.bn1(self.conv1(image), relu=True)
+        inner = self.bn2(self.conv2(inner), relu=True)
         shortcut = image if self.downsample is None else self.downsample(image)
-        return functional.relu(self.bn3(self.conv3(inner)) + shortcut)
+        return self.bn3(self.conv3(inner), shortcut, relu=True)
 
 
 def half(kernel: Any) -> Any:
@@ -120,7 +120,7 @@ class _ResNetBackbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
-        image = functional.relu(self.bn1(self.conv1(image)), inplace=True)
+        image = self.bn1(self.conv1(image), relu=True)
         image = functional.max_pool2d(image, 3, stride=2, padding=1)
         maps = []
         for stage in range(len(self.blocks)):

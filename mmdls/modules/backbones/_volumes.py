@@ -65,7 +65,7 @@ class _VolumeResNet(nn.Module):
 
     def forward(self, volume: Tensor) -> list[Tensor]:
         """Volume (N, C, S, H, W) -> four maps; the finest axis at 1/4, 1/8, 1/16 and 1/32 of its size."""
-        volume = functional.relu(self.bn1(self.conv1(volume)), inplace=True)
+        volume = self.bn1(self.conv1(volume), relu=True)
         kernel, steps = self.pooled
         volume = functional.max_pool3d(volume, kernel, stride=steps, padding=half(kernel))
         maps = []
