@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
+from threadpoolctl import threadpool_info
 
 from mmdls import MMDLS, SliceEncoder, Trainer, cross_predict, evaluate
 from mmdls.datasets import make_nsclc_cohort
@@ -17,6 +18,9 @@ from mmdls.estimators import (
     SurvivalForest,
     _tabular_survival,
 )
+from mmdls.training import _build, _net
+from mmdls.training._members import fit_linear_part
+from mmdls.training._threads import in_threads, threads_of_torch
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,43 @@ def test_threads_change_rounding_only(patients, fitted):
         torch.set_num_threads(1)
     for task, table in fitted.predict_tasks(X).items():
         np.testing.assert_allclose(answers[task], table, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("augmentation", [None, "standard"])
+def test_bags_are_encoded_side_by_side_where_no_random_numbers_are_drawn(patients, monkeypatch, augmentation):
+    counts = []
+
+    def recording(work, arguments, n_workers):
+        counts.append(n_workers)
+        return in_threads(work, arguments, n_workers)
+
+    monkeypatch.setattr(_net, "in_threads", recording)
+    encoder = SliceEncoder(augmentation=augmentation)
+    model = MMDLS(n_members=3, image_encoder=encoder, trainer=Trainer(max_epochs=2), random_state=0)
+    alone = _weights(clone(model).fit(*patients))
+    assert not counts
+    with threads_of_torch(2):
+        together = [_weights(clone(model).fit(*patients)) for _ in range(2)]
+        assert torch.get_num_threads() == 2
+    assert set(counts) == (set() if augmentation else {2})
+    for name in alone:
+        assert torch.equal(together[0][name], together[1][name])
+        if not augmentation:  # each bag has one thread, so that not even rounding differs
+            assert torch.equal(alone[name], together[0][name])
+
+
+def test_tables_are_learned_with_one_thread(patients, monkeypatch):
+    seen = []
+
+    def recording(*args, **kwargs):
+        seen.append((torch.get_num_threads(), {pool["num_threads"] for pool in threadpool_info()}))
+        return fit_linear_part(*args, **kwargs)
+
+    monkeypatch.setattr(_build, "fit_linear_part", recording)
+    with threads_of_torch(2):
+        MMDLS(n_members=1, trainer=Trainer(max_epochs=1)).fit(patients[0].drop(columns="lesion_image"), patients[1])
+        assert torch.get_num_threads() == 2
+    assert seen == [(1, {1})]
 
 
 def test_workers_change_nothing(patients, fitted):

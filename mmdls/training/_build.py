@@ -24,6 +24,7 @@ from mmdls.training._members import Member, fit_linear_part
 from mmdls.training._net import CohortNet, answering
 from mmdls.training._ranks import Ranks
 from mmdls.training._targets import Targets
+from mmdls.training._threads import one_thread
 from mmdls.training._trainer import Trainer
 
 __all__ = ["build_network", "fit_network"]
@@ -139,8 +140,8 @@ def fit_network(
             f"only {len(rows)} of {len(y)} patients have a modality, a known outcome and a weight above 0; "
             f"n_samples = {len(rows)} is too few, at least 2 are needed."
         )
-    with seeded(seed):
-        compute = trainer.compute()
+    compute = trainer.compute()  # with all threads
+    with seeded(seed), one_thread():
         compute = replace(compute, ranks=Ranks.join(compute.torch_device, seed))
         seed = compute.ranks.seed
         held, deciding = hold_out(

@@ -4,7 +4,8 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -16,6 +17,7 @@ from mmdls import kernels
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet
 from mmdls.training._ranks import Ranks, own_device
+from mmdls.training._threads import threads_of_torch
 
 __all__ = ["Compute", "channels_last", "seeded", "within_memory"]
 
@@ -63,6 +65,8 @@ class Compute:
         Memory for graphs of the first pass that are kept, so that their items need not be encoded again.
     ranks : Ranks, default=Ranks()
         The processes that train together and divide the items of bags among them.
+    n_threads : int
+        In which items are encoded; by default those of torch.
     n_halvings : int, default=0
         How often micro-batches were halved, since memory was too small for them.
     """
@@ -73,6 +77,7 @@ class Compute:
     compile: bool = False
     kept_bytes: int = 512 * 2**20
     ranks: Ranks = field(default_factory=Ranks)
+    n_threads: int = field(default_factory=torch.get_num_threads)
     n_halvings: int = 0
 
     def __post_init__(self) -> None:
@@ -98,13 +103,27 @@ class Compute:
 
     def features(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
         """Features of some items, all at once, (k, C)."""
-        items = self.read(data, index)
-        with self.autocast():
-            return encoder.features(items)
+        with self.threads():
+            items = self.read(data, index)
+            with self.autocast():
+                return encoder.features(items)
 
     def encode(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
         """Embed some items, all at once, (k, D)."""
         return encoder.project(self.features(encoder, data, index))
+
+    def threads(self) -> AbstractContextManager[None]:
+        """The context in which items are encoded, in one thread or several."""
+        return threads_of_torch(self.n_threads)
+
+    def draws_random_numbers(self, encoder: BagNet, data: BagData) -> bool:
+        """Whether encoding items in training does; found with one blank item."""
+        weight, encoder = encoder.projection.weight, deepcopy(encoder).train()  # normalisation would count the item
+        with torch.no_grad(), torch.random.fork_rng(range(torch.cuda.device_count())), self.autocast():
+            before = torch.get_rng_state()
+            item = torch.zeros(1, *data.item_shape, device=weight.device, dtype=weight.dtype)
+            encoder.project(encoder.features(item))
+            return not torch.equal(before, torch.get_rng_state())
 
     def read(self, data: BagData, index: np.ndarray) -> Tensor:
         """Some items on the device, (k,) + item_shape."""

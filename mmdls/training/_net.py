@@ -1,10 +1,11 @@
 """skorch's loop over the patients of a cohort: a step, its loss, its score."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,16 +14,19 @@ from skorch.history import History
 from torch import Tensor, nn
 
 from mmdls.encoders import BagData
-from mmdls.modules import LossName, MultimodalNet
+from mmdls.modules import BagNet, LossName, MultimodalNet
 from mmdls.training._compute import Compute, within_memory
 from mmdls.training._loop import TrainingLoop
 from mmdls.training._members import Member
 from mmdls.training._ranks import random_state, set_random_state
-from mmdls.training._side_by_side import SideBySide, among_all, are_alike
+from mmdls.training._side_by_side import SideBySide, among_all, are_alike, is_known
 from mmdls.training._targets import Targets
+from mmdls.training._threads import in_threads
 from mmdls.training._two_pass import _Replay, pack
 
 __all__ = ["CohortNet", "answering"]
+
+Result = TypeVar("Result")
 
 
 class CohortNet(TrainingLoop):
@@ -73,11 +77,60 @@ class CohortNet(TrainingLoop):
             total.backward()
         ranks, after = self.compute.ranks, random_state(self.compute.torch_device)
         ranks.drop_shared_gradients(self.module_)
-        for replay in replays:
-            replay.backward(self.compute)
+        self._each(_Replay.backward, [(replay, self._share) for replay in replays])
         ranks.sum_gradients(self.module_)
         set_random_state(after, self.compute.torch_device)
         return self._step(rows, total / len(self.members), means)
+
+    @property
+    def _share(self) -> Compute:
+        """The computation of one bag of one member: of threads and of the memory for graphs it has its part."""
+        n_parts = len(self.members) * max(len(self._bags), 1)
+        return replace(
+            self.compute,
+            kept_bytes=self.compute.kept_bytes // n_parts,
+            n_threads=max(self.compute.n_threads // self._n_workers, 1),
+        )
+
+    @cached_property
+    def _bags(self) -> list[str]:
+        return [name for name, data in self.members[0].inputs.data.items() if isinstance(data, BagData)]
+
+    def _each(self, work: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
+        """Results of work for bags of members, side by side where that changes nothing."""
+        if self._n_workers > 1 and len(arguments) > 1:
+            return in_threads(work, arguments, self._n_workers)
+        return [work(*each) for each in arguments]
+
+    @cached_property
+    def _n_workers(self) -> int:
+        """How many bags are encoded side by side: on the processor, by known parts that draw no random numbers."""
+        compute = self.compute
+        if compute.torch_device.type != "cpu" or compute.ranks.size > 1 or compute.compile:
+            return 1
+        encoders = [
+            (encoder, member.inputs.data[name])
+            for network, member in self._pairs()
+            for name in self._bags
+            if isinstance(encoder := network.encoders[name], BagNet)
+        ]
+        alike = all(
+            all(map(is_known, encoder.modules())) and not compute.draws_random_numbers(encoder, cast("BagData", data))
+            for encoder, data in encoders
+        )
+        return min(compute.n_threads, len(encoders)) if alike and encoders else 1
+
+    def _encode(
+        self, network: MultimodalNet, member: Member, rows: Tensor, name: str
+    ) -> tuple[tuple[Tensor, ...], list[_Replay]]:
+        """The embeddings of a bag's items, with what their gradient needs."""
+        replays: list[_Replay] = []
+        return pack(network, member.inputs, rows, self._share, replays, [name])[name], replays
+
+    def _answer_items(self, network: MultimodalNet, member: Member, rows: Tensor, name: str) -> tuple[Tensor, ...]:
+        """What a network that does not train reads of a modality."""
+        with torch.no_grad():
+            return pack(network, member.inputs, rows, self._share, names=[name])[name]
 
     @cached_property
     def _side_by_side(self) -> SideBySide | None:
@@ -90,14 +143,15 @@ class CohortNet(TrainingLoop):
         inputs, bags = self.members[0].inputs, together.bags
         learns = torch.stack([~member.held[rows] for member in self.members])
         batch = pack(together.first, inputs, rows, self.compute, names=inputs.data.keys() - bags)
-        own = [
-            pack(network, member.inputs, rows[here], self.compute, replays, bags)
-            for (network, member), here in zip(self._pairs(), learns, strict=True)
-        ]
+        parts = [(*pair, rows[here], name) for name in bags for pair, here in zip(self._pairs(), learns, strict=True)]
+        encoded = iter(self._each(self._encode, parts))
         for name in bags:
             bag = cast("BagData", inputs.data[name])
             counts = torch.as_tensor(bag.index_of(rows.numpy())[1])
-            items = [among_all(each[name][0], here, counts) for each, here in zip(own, learns, strict=True)]
+            items = []
+            for here, (own, replays_of_it) in zip(learns, encoded, strict=False):
+                items.append(among_all(own[0], here, counts))
+                replays += replays_of_it
             batch[name] = torch.stack(items), counts.to(self.device)
         present, targets = inputs.present[rows].to(self.device), self.targets.take(rows, self.device)
         return self._sum(together.losses(batch, present, targets, learns), range(len(self.members)))
@@ -107,7 +161,7 @@ class CohortNet(TrainingLoop):
         for network, member in self._pairs():
             own = rows[~member.held[rows]]
             if len(own):
-                packed = pack(network, member.inputs, own, self.compute, replays)
+                packed = pack(network, member.inputs, own, self._share, replays)
                 loss, losses = self._loss(network, member, own, packed)
                 total = total + loss
                 found.append(losses)
@@ -121,7 +175,7 @@ class CohortNet(TrainingLoop):
         """Say which losses of a member gave gradients that are not finite."""
         member = self.members[self._number(network)]
         own, replays = rows[~member.held[rows]], list[_Replay]()
-        packed = pack(network, member.inputs, own, self.compute, replays)
+        packed = pack(network, member.inputs, own, self._share, replays)
         weights = dict(network.named_parameters())
         bad = [name for name, weight in weights.items() if weight.grad is not None and not _is_finite(weight.grad)]
         leaves = [weight for weight in [*weights.values(), *(r.items for r in replays)] if weight.requires_grad]
@@ -163,13 +217,13 @@ class CohortNet(TrainingLoop):
     def _held_out(self, rows: Tensor) -> dict[str, Tensor]:
         """Parameters (n_patients, P) of every task, by the members that hold a row out; NaN for other rows."""
         self._set_training(False)
+        held = [(*pair, own) for pair in self._pairs() if len(own := rows[pair[1].held[rows]])]
+        names = list(self.members[0].inputs.data)
+        encoded = iter(self._each(self._answer_items, [(*each, name) for each in held for name in names]))
         found: dict[str, Tensor] = {}
-        for network, member in self._pairs():
-            own = rows[member.held[rows]]
-            if not len(own):
-                continue
+        for network, member, own in held:
             with torch.no_grad():
-                packed = pack(network, member.inputs, own, self.compute)
+                packed = dict(zip(names, encoded, strict=False))
                 tasks = network(packed, member.inputs.present[own].to(self.device)).tasks
             for name, parameters in tasks.items():
                 if name not in found:

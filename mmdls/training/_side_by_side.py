@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from mmdls.modules import BagNet, LossName, MultimodalNet
 from mmdls.training._targets import Targets
 
-__all__ = ["SideBySide", "among_all", "are_alike"]
+__all__ = ["SideBySide", "among_all", "are_alike", "is_known"]
 
 _KNOWN = ("mmdls", "torch")  # packages of modules that compute the same in a batch of members
 
@@ -28,11 +28,16 @@ def are_alike(networks: Sequence[MultimodalNet]) -> bool:
     return (
         len(networks) > 1
         and not networks[0].horizons
-        and all(type(part).__module__.partition(".")[0] in _KNOWN for own in parts for part in own)
+        and all(is_known(part) for own in parts for part in own)
         and not any(isinstance(part, _NormBase) for own in parts for part in own)
         and all(map(_has_own_weights, parts))
         and all(_same_buffers(networks[0], network) for network in networks[1:])
     )
+
+
+def is_known(module: nn.Module) -> bool:
+    """Whether the class of a module is of this package or of torch, and so does nothing but compute."""
+    return type(module).__module__.partition(".")[0] in _KNOWN
 
 
 def among_all(items: Tensor, learns: Tensor, counts: Tensor) -> Tensor:

@@ -37,7 +37,6 @@ class _Replay:
     items: Tensor
     micro_batches: list[slice]
     first_pass: list[Tensor | tuple[Tensor, Tensor | None]]
-    kept_bytes: int
 
     def backward(self, compute: Compute) -> None:
         """Back-propagate the gradients of the embeddings, encoding again where no graph was kept."""
@@ -49,7 +48,8 @@ class _Replay:
             else:
                 set_random_state(first, compute.torch_device)
                 embeddings = compute.encode(self.encoder, self.data, self.index[part])
-            embeddings.backward(self.items.grad[part])
+            with compute.threads():
+                embeddings.backward(self.items.grad[part])
 
 
 def pack(
@@ -101,14 +101,13 @@ def encode_rows(
     items = torch.zeros(len(index), encoder.out_features, device=compute.torch_device)
     own = compute.ranks.own_part(len(index))
     micro_batches = compute.micro_batches(encoder, data, own.stop, own.start)
-    budget, bytes_each, used = 0, 0, 0
+    bytes_each = used = 0
     first_pass: list[Tensor | tuple[Tensor, Tensor | None]] = []
     if replays is not None:
-        budget = compute.kept_bytes - sum(replay.kept_bytes for replay in replays)
         _, bytes_each = compute.item_bytes(encoder, data)
     with compute.ranks.own_random_numbers():
         for part in micro_batches:
-            keep = replays is not None and used + (part.stop - part.start) * bytes_each <= budget
+            keep = replays is not None and used + (part.stop - part.start) * bytes_each <= compute.kept_bytes
             state = random_state(compute.torch_device) if replays is not None and not keep else None
             with torch.set_grad_enabled(keep):
                 embeddings = compute.encode(encoder, data, index[part])
@@ -120,7 +119,7 @@ def encode_rows(
                 first_pass.append(state)
     compute.ranks.sum(items)
     if replays is not None:
-        replays.append(_Replay(encoder, data, index, items.requires_grad_(), micro_batches, first_pass, used))
+        replays.append(_Replay(encoder, data, index, items.requires_grad_(), micro_batches, first_pass))
     return items, torch.as_tensor(counts, device=compute.torch_device)
 
 
