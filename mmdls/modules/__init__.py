@@ -20,7 +20,7 @@ from mmdls.modules.backbones import (
     VolumeResNet50Backbone,
 )
 from mmdls.modules.competing_risks import CauseSpecificCoxHead
-from mmdls.modules.discrete_time import DeepHitHead, LogisticHazardHead, MTLRHead
+from mmdls.modules.discrete_time import DeepHitCompetingRisksHead, DeepHitHead, LogisticHazardHead, MTLRHead
 from mmdls.modules.encoders import BagNet, SliceNet, Standardize, TabularNet, pad_items
 from mmdls.modules.ensemble import Combination, Ensemble, LinearPart, LinearPredictor
 from mmdls.modules.fusions import (
@@ -68,6 +68,7 @@ __all__ = [
     "CoxHead",
     "CrossAttentionFusion",
     "CrossAttentionUNet",
+    "DeepHitCompetingRisksHead",
     "DeepHitHead",
     "DenseNet121Backbone",
     "Ensemble",

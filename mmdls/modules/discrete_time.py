@@ -1,4 +1,6 @@
-"""Survival in discrete time, with curves that follow the observed times between the ends of its intervals."""
+"""Survival, and competing risks, in discrete time, with curves that follow the observed times within intervals."""
+
+import math
 
 import optuna
 import torch
@@ -6,10 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls.modules.piecewise import IntervalLinear, log_softplus, never_rising, per_event
-from mmdls.registry import survival_heads
+from mmdls.registry import competing_risks_heads, survival_heads
 
-__all__ = ["DeepHitHead", "LogisticHazardHead", "MTLRHead"]
+__all__ = ["DeepHitCompetingRisksHead", "DeepHitHead", "LogisticHazardHead", "MTLRHead"]
 
+# Of the events of an interval, with which a cause that had none in it starts.
+_SMALLEST_SHARE = 1e-6
 # Where all patients at risk have the event, Kaplan-Meier's hazard is infinite; training starts from this one.
 _LARGEST_HAZARD = 5.0
 
@@ -302,11 +306,145 @@ class DeepHitHead(_DiscreteTimeHead):
         weight = torch.ones_like(parameters[:, 0]) if sample_weight is None else sample_weight.to(parameters)
         cases = event.bool().nonzero()[:, 0]
         passed = torch.searchsorted(event_times, time[cases].to(event_times), right=True)
-        incidence = 1 - self._survival(parameters, progress[passed])
+        incidence = self._incidence(parameters, progress[passed], event[cases])
         own = incidence[cases, torch.arange(len(cases), device=cases.device)]
         pairs = (time[:, None] > time[cases]) * weight[:, None] * weight[cases]
         wrong = torch.exp((incidence - own) / self.sigma)
         return (pairs * wrong).sum() / pairs.sum().clamp(min=1e-12)
+
+    def _incidence(self, parameters: Tensor, progress: Tensor, event: Tensor) -> Tensor:
+        """Incidence by the progress (n_cases,) of each event (n_cases,), of all patients, (B, n_cases)."""
+        return 1 - self._survival(parameters, progress)
+
+
+@competing_risks_heads.register("deephit")
+class DeepHitCompetingRisksHead(DeepHitHead):
+    """DeepHit: a softmax over causes and intervals, its likelihood, and a loss of pairs in the wrong order.
+
+    An event of cause k in interval j has a score, no event the score 0; their softmax is the probability of each.
+    Intervals, and survival within them, are those of ``logistic_hazard`` for the event of any cause; within an
+    interval the causes keep their shares of the events, so that incidences and survival sum to 1 at every time.
+    Without any feature incidences are those of Aalen and Johansen at the ends of the intervals.
+
+    The pairs are those of :class:`DeepHitHead`: by the time of an event, its cause should have been more probable in
+    the patient who had it than in one who was followed longer.
+
+    Parameters
+    ----------
+    in_features, n_causes : int
+    n_intervals : int, default=20
+        At most; no more than there are different event times.
+    ranking_weight : float, default=0.02
+    sigma : float, default=0.1
+        Differences of probability much larger than this count as right, or wrong, entirely.
+
+    Raises
+    ------
+    ValueError
+        If there is no cause, ``ranking_weight`` is below 0, or ``sigma`` is not above it.
+
+    References
+    ----------
+    .. [1] Lee C, Zame WR, Yoon J, van der Schaar M. DeepHit: a deep learning approach to survival analysis with
+       competing risks. AAAI, 2018.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cause, time = torch.tensor([1, 0, 2, 1]), torch.tensor([3.0, 5.0, 8.0, 12.0])
+    >>> head = DeepHitCompetingRisksHead(2, n_causes=2, n_intervals=3)
+    >>> head.prepare(cause, time)
+    >>> parameters = head(torch.zeros(4, 2))
+    >>> head.cumulative_incidence(parameters, torch.tensor([1.0, 5.0, 8.0]))[0].round(decimals=3).tolist()
+    [[0.0, 0.25, 0.25], [0.0, 0.0, 0.375]]
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_causes: int,
+        n_intervals: int = 20,
+        ranking_weight: float = 0.02,
+        sigma: float = 0.1,
+    ):
+        super().__init__(in_features, n_intervals, ranking_weight, sigma)
+        if n_causes < 1:
+            raise ValueError(f"n_causes must be at least 1; got {n_causes}.")
+        self.n_causes = n_causes
+        self.linear = IntervalLinear(in_features, n_intervals, n_causes)
+
+    def prepare(self, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Place the intervals, and start the hazard of every cause (0 = censored) at its observed rate.
+
+        Raises
+        ------
+        ValueError
+            If there is no event.
+        """
+        super().prepare(event > 0, time, sample_weight)
+        event_times, progress = self._grid()
+        weight = torch.ones_like(event_times[:1]).expand(len(time)) if sample_weight is None else sample_weight.double()
+        happened = (event > 0) & (weight > 0)
+        place = torch.searchsorted(event_times, time[happened].double())
+        counts = event_times.new_zeros(self.n_causes, len(event_times))
+        counts.index_put_((event[happened].long() - 1, place), weight[happened], accumulate=True)
+        with torch.no_grad():
+            bias, interval = self.linear.bias.view(self.n_causes, -1), progress[:-1].floor().long()
+            n_used = int(progress[-1])
+            start = bias[0, :n_used].clone()
+            bias[:, :n_used] = start - math.log(self.n_causes)
+            lost = -self._survival(self.linear.bias[None].double(), progress)[0].diff()
+            mass = counts.new_zeros(self.n_causes, n_used).index_add(1, interval, lost * counts / counts.sum(dim=0))
+            bias[:, :n_used] = start + (mass / mass.sum(dim=0)).clamp(min=_SMALLEST_SHARE).log().to(start)
+
+    def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Negative log-likelihood per event, and the weighted mean over pairs; ``event`` is the cause, 0 = censored."""
+        event_times, progress = self._grid()
+        happened = event > 0
+        likelihood = _DiscreteTimeHead.loss(self, parameters, happened, time, sample_weight)
+        interval = progress[:-1].floor().long()
+        own = torch.searchsorted(event_times, time.to(event_times)).clamp(max=len(event_times) - 1)
+        cause = (event - 1).clamp(min=0).long()
+        rows = torch.arange(len(event), device=event.device)
+        log_share = torch.log_softmax(self._scores(parameters), dim=1)[rows, cause, interval[own]]
+        weight = torch.ones_like(log_share) if sample_weight is None else sample_weight.to(log_share)
+        weight = weight * happened
+        told = per_event(-(weight * log_share).sum(), weight.sum())
+        return likelihood + told + self.ranking_weight * self._ranking_loss(parameters, event, time, sample_weight)
+
+    def risk(self, parameters: Tensor) -> Tensor:
+        """Expected months lost to each cause until the last event, (B, K)."""
+        event_times, progress = self._grid()
+        width = torch.diff(event_times, prepend=event_times.new_zeros(1)).to(parameters)
+        return self._incidences(parameters, progress[:-1]) @ width
+
+    def cumulative_incidence(self, parameters: Tensor, time: Tensor) -> Tensor:
+        """Parameters (B, K n_intervals), times (T,) -> probability of an event of each cause (B, K, T)."""
+        event_times, progress = self._grid()
+        passed = torch.searchsorted(event_times, time.to(event_times), right=True)
+        found = self._incidences(parameters.double(), progress[passed]).flatten(0, 1)
+        return (-never_rising(-found, time)).unflatten(0, (-1, self.n_causes))
+
+    def _scores(self, parameters: Tensor) -> Tensor:
+        """Scores of each cause in the intervals in use, (B, K, J)."""
+        return parameters.unflatten(1, (self.n_causes, -1))[..., : int(self._grid()[1][-1])]
+
+    def _used_logits(self, parameters: Tensor) -> Tensor:
+        return _logits_of_scores(self._scores(parameters).logsumexp(dim=1))
+
+    def _incidences(self, parameters: Tensor, progress: Tensor) -> Tensor:
+        """Cumulative incidence of each cause by a progress (T,), (B, K, T)."""
+        scores = self._scores(parameters)
+        share, n_intervals = torch.softmax(scores, dim=1), scores.shape[2]
+        ends = self._survival(parameters, torch.arange(n_intervals + 1, device=progress.device).to(progress))
+        before = functional.pad((share * -ends.diff()[:, None]).cumsum(dim=2), (1, 0))
+        interval = progress.floor().long().clamp(max=n_intervals - 1)
+        since = ends[:, interval] - self._survival(parameters, progress)
+        return before[:, :, interval] + share[:, :, interval] * since[:, None]
+
+    def _incidence(self, parameters: Tensor, progress: Tensor, event: Tensor) -> Tensor:
+        cases = torch.arange(len(event), device=event.device)
+        return self._incidences(parameters, progress)[:, event.long() - 1, cases]
 
 
 def _logits_of_scores(scores: Tensor) -> Tensor:
