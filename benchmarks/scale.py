@@ -73,11 +73,18 @@ def _columns(name: str, n_patients: int, n_columns: int) -> Callable[[], object]
     import mmdls
 
     X, y = cohort(n_patients, n_columns)
-    settings: dict[str, object] = {} if name == "TabularEncoder" else {"endpoint": "os"}
-    if name not in ("TabularEncoder", "RadiomicsCox"):
-        settings["columns"] = "radiomics"
-    model = getattr(mmdls, name)(**settings)
-    return lambda: model.fit(X, y)
+    label = y["os_event"].map({0.0: "no", 1.0: "yes"}).rename("label")
+    makers: dict[str, Callable[[], object]] = {
+        "TabularEncoder": lambda: mmdls.TabularEncoder().fit(X),
+        "StabilityFilter": lambda: mmdls.StabilityFilter(repeats=[X, X + 0.1]).fit(X),
+        "ComBat": lambda: mmdls.ComBat().fit_transform(X, site=np.arange(n_patients) % 3),
+        "SignWeightedClassifier": lambda: mmdls.SignWeightedClassifier(random_state=0).fit(X, label),
+        "RadiomicsCox": lambda: mmdls.RadiomicsCox(endpoint="os").fit(X, y).predict(X),
+        "MMDLS": lambda: mmdls.MMDLS(random_state=0).fit(X, y.assign(label=label)).predict(X),
+        "MultimodalClassifier": lambda: mmdls.MultimodalClassifier(random_state=0).fit(X, label).predict(X),
+        "MultimodalSurvival": lambda: mmdls.MultimodalSurvival(endpoint="os", random_state=0).fit(X, y).predict(X),
+    }
+    return makers.get(name, lambda: getattr(mmdls, name)(endpoint="os", columns="radiomics").fit(X, y).predict(X))
 
 
 LINES: dict[str, Callable[[], Callable[[], object]]] = {
@@ -87,15 +94,22 @@ LINES: dict[str, Callable[[], Callable[[], object]]] = {
     **{f"epochs-{n}": lambda n=n: _epoch(n) for n in (20_000, 50_000)},
     **{
         f"{name}-{n}x{p}": lambda name=name, n=n, p=p: _columns(name, n, p)
-        for n, p in ((300, 5_000), (50, 20_000))
         for name in (
             "TabularEncoder",
-            "CoxNet",
+            "StabilityFilter",
+            "ComBat",
+            "ClinicalCox",
             "RadiomicsCox",
+            "CoxNet",
             "SurvivalForest",
             "SurvivalBoosting",
             "SignWeightedBagging",
+            "SignWeightedClassifier",
+            "MMDLS",
+            "MultimodalSurvival",
+            "MultimodalClassifier",
         )
+        for n, p in ((300, 5_000), (50, 20_000))
     },
 }
 

@@ -12,7 +12,7 @@ from mmdls.cohort._checks import (
 from mmdls.cohort._classes import class_codes, class_labels
 from mmdls.cohort._cohort import Cohort
 from mmdls.cohort._columns import is_date
-from mmdls.cohort._identifiers import is_free_text, is_identifier
+from mmdls.cohort._identifiers import identifiers, is_free_text, is_identifier
 from mmdls.cohort._reading import read_cohort
 from mmdls.cohort._reconciling import reconcile_endpoints
 from mmdls.cohort._schema import find_tasks, modalities, warn_unused
@@ -34,6 +34,7 @@ __all__ = [
     "id_places",
     "is_date",
     "is_free_text",
+    "identifiers",
     "is_identifier",
     "modalities",
     "modality_name",

@@ -2,9 +2,12 @@
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from mmdls.registry import encoders
 
-__all__ = ["cell_columns", "cell_kind", "modality_name"]
+__all__ = ["cell_columns", "cell_kind", "modality_name", "plain_columns"]
 
 _ENDINGS = {"_image": "images", "_mask": "masks", "_vectors": "vectors"}
 
@@ -53,7 +56,6 @@ def cell_columns(X: Any) -> list[str]:
 
     Examples
     --------
-    >>> import pandas as pd
     >>> cell_columns(pd.DataFrame(columns=["ct_image", "lesion_mask", "slide_vectors", "clinical_age"]))
     ['ct_image', 'lesion_mask', 'slide_vectors']
     """
@@ -77,3 +79,22 @@ def modality_name(column: str) -> str:
     'lung_lesion'
     """
     return column.rpartition("_")[0]
+
+
+def plain_columns(X: pd.DataFrame) -> np.ndarray:
+    """Which columns hold numpy's own numbers or booleans, so that all of them can be read at once.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+
+    Returns
+    -------
+    ndarray of bool, shape (n_columns,)
+
+    Examples
+    --------
+    >>> plain_columns(pd.DataFrame({"clinical_age": [60, 71], "clinical_sex": ["F", "M"]}))
+    array([ True, False])
+    """
+    return np.array([isinstance(dtype, np.dtype) and dtype.kind in "biuf" for dtype in X.dtypes], dtype=bool)

@@ -1,11 +1,13 @@
 """Which columns are identifiers of patients rather than measurements."""
 
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["is_free_text", "is_identifier", "is_identifier_name"]
+__all__ = ["identifiers", "is_free_text", "is_identifier", "is_identifier_name"]
 
 # "glcm_id" is a measurement of radiomics, the inverse difference.
 _NAME = re.compile(r"(^|[^a-z0-9])(?<!glcm_)((patient|case|study|subject|person|hospital)?id|pid|mrn|uid|uuid)$")
@@ -23,6 +25,35 @@ def is_identifier_name(name: str) -> bool:
     [True, True, True, False]
     """
     return _NAME.search(name.strip().lower()) is not None
+
+
+def identifiers(X: pd.DataFrame, columns: Iterable[Any] | None = None) -> set[Any]:
+    """The columns of a table that are identifiers; see :func:`is_identifier`.
+
+    A column of fractions is one by its name only, so that a wide table of measurements is not read at all.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+    columns : iterable, default=None
+        Names of the columns to look at; None means all.
+
+    Returns
+    -------
+    set
+
+    Examples
+    --------
+    >>> identifiers(pd.DataFrame({"patient_id": ["a", "b"], "clinical_age": [60.0, 71.5]}))
+    {'patient_id'}
+    """
+    dtypes = dict(zip(X.columns, X.dtypes, strict=True))
+    asked = [
+        name
+        for name in (X.columns if columns is None else columns)
+        if not pd.api.types.is_float_dtype(dtypes[name]) or (isinstance(name, str) and is_identifier_name(name))
+    ]
+    return {name for name in asked if is_identifier(X[name])}
 
 
 def is_identifier(column: pd.Series) -> bool:

@@ -1,13 +1,14 @@
 """Outcomes among the features: a model could read the answer from them."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort._cells import cell_kind
+from mmdls.cohort._cells import cell_kind, plain_columns
 from mmdls.cohort._endpoints import shortened
-from mmdls.cohort._identifiers import is_identifier
+from mmdls.cohort._identifiers import identifiers
 from mmdls.cohort._mistaken import as_numbers
 from mmdls.cohort._schema import Task
 
@@ -79,11 +80,12 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
     UserWarning
         If a column determines the label of every patient, by other values.
     """
-    columns = [c for c in X.columns if cell_kind(c) is None and not is_identifier(X[c])]
+    columns = [c for c in X.columns if cell_kind(c) is None]
+    carried = identifiers(X, columns)
+    columns = [c for c in columns if c not in carried]
     if not columns:
         return
-    ranked = [_codes(X[column]) for column in columns]
-    codes, numeric = np.column_stack([ranks for ranks, _ in ranked]), np.array([number for _, number in ranked])
+    values, numeric = _values(X, columns)
     for task in tasks.values():
         for outcome in task.columns:
             known = y[outcome].notna().to_numpy()
@@ -91,7 +93,7 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
                 continue
             truth = np.unique(_codes(y.loc[known, outcome])[0], return_inverse=True)[1]
             is_time = outcome in task.measured_columns
-            matches = numeric & _same_order(codes[known], truth) if is_time else _one_to_one(codes[known], truth)
+            matches = numeric & _same_order(values[known], truth) if is_time else _one_to_one(values[known], truth)
             copies = [column for column, match in zip(columns, matches, strict=True) if match]
             if not copies:
                 continue
@@ -107,6 +109,18 @@ def refuse_copies(X: pd.DataFrame, y: pd.DataFrame, tasks: dict[str, Task]) -> N
             )
 
 
+def _values(X: pd.DataFrame, columns: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (n, p) in the order of each column's values, NaN where missing; and which columns are numbers, (p,)."""
+    X = X[columns]
+    plain = plain_columns(X)
+    values, numeric = np.empty(X.shape), plain.copy()
+    values[:, plain] = X.loc[:, plain].to_numpy(dtype=np.float64)
+    for place in np.flatnonzero(~plain):
+        codes, numeric[place] = _codes(X.iloc[:, place])
+        values[:, place] = np.where(codes < 0, np.nan, codes)
+    return values, numeric
+
+
 def _codes(column: pd.Series) -> tuple[np.ndarray, bool]:
     """The rank of each value, (n,), -1 where missing; and whether they are numbers, also as text."""
     if pd.api.types.is_complex_dtype(column.dtype):
@@ -120,25 +134,24 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, bool]:
         return np.full(len(column), -1), False
 
 
-def _same_order(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _same_order(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Columns (n, p) that put the patients in the order of the truth (n,), or in the opposite one, (p,)."""
     if truth.max() + 1 < _CERTAIN / 2:
-        return np.zeros(codes.shape[1], dtype=bool)
+        return np.zeros(values.shape[1], dtype=bool)
     order = np.argsort(truth, kind="stable")
-    step, later = np.diff(codes[order], axis=0), (np.diff(truth[order]) > 0)[:, None]
-    same = [
-        ((direction * step > 0) == later).all(axis=0) & (direction * step >= 0).all(axis=0) for direction in (1, -1)
-    ]
-    return (same[0] | same[1]) & (codes >= 0).all(axis=0)
+    ranked, later = values[order], (np.diff(truth[order]) > 0)[:, None]
+    rises, falls = ranked[1:] > ranked[:-1], ranked[1:] < ranked[:-1]
+    same = [(steps == later).all(axis=0) & ~back.any(axis=0) for steps, back in ((rises, falls), (falls, rises))]
+    return (same[0] | same[1]) & ~np.isnan(values).any(axis=0)
 
 
-def _one_to_one(codes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _one_to_one(values: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Columns (n, p) that have one value for each label (n,), and another for every other label, (p,)."""
-    groups = [codes[truth == label] for label in range(truth.max() + 1)]
+    groups = [values[truth == label] for label in range(truth.max() + 1)]
     constant = np.all([group.min(axis=0) == group.max(axis=0) for group in groups], axis=0)
-    values = np.sort([group[0] for group in groups], axis=0)
-    different = (np.diff(values, axis=0) > 0).all(axis=0)
-    return constant & different & (codes >= 0).all(axis=0) & (len(groups) > 1)
+    ranked = np.sort([group[0] for group in groups], axis=0)
+    different = (ranked[1:] > ranked[:-1]).all(axis=0)
+    return constant & different & ~np.isnan(values).any(axis=0) & (len(groups) > 1)
 
 
 def _equal(feature: pd.Series, outcome: pd.Series) -> bool:

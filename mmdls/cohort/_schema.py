@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mmdls.cohort._cells import cell_kind, modality_name
-from mmdls.cohort._identifiers import is_identifier
+from mmdls.cohort._identifiers import identifiers
 from mmdls.cohort._task import Task
 from mmdls.registry import tasks
 
@@ -46,6 +46,7 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
     """
     single: dict[str, list[str]] = {}
     blocks: dict[str, list[str]] = {}
+    carried = identifiers(X, [c for c in X.columns if isinstance(c, str) and cell_kind(c) is None])
     for column in X.columns:
         kind = cell_kind(column)
         if not isinstance(column, str) or kind == "masks":
@@ -57,7 +58,7 @@ def modalities(X: pd.DataFrame) -> dict[str, list[str]]:
                     f"the columns {other[0]!r} and {column!r} of X would both be the modality "
                     f"{modality_name(column)!r}. Rename one of the two."
                 )
-        elif "_" in column.strip("_") and not is_identifier(X[column]):
+        elif "_" in column.strip("_") and column not in carried:
             blocks.setdefault(column.partition("_")[0], []).append(column)
     both = sorted(single.keys() & blocks.keys())
     if both:
@@ -93,8 +94,9 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
     "The columns ['centre'] of X are not used, since ... Rename them."
     """
     masks = [c for c in unused if cell_kind(c) == "masks"]
-    identifiers = [c for c in unused if c not in masks and is_identifier(X[c])]
-    others = [c for c in unused if c not in masks and c not in identifiers]
+    names = [c for c in unused if c not in masks]
+    identifying = identifiers(X, names)
+    others = [c for c in names if c not in identifying]
     sentences = []
     if others:
         sentences.append(
@@ -106,8 +108,9 @@ def warn_unused(X: pd.DataFrame, unused: Sequence[Any], hint: str, stacklevel: i
             f"The masks {_listed(masks)} of X are not used, since a mask is read only beside its image, if both are "
             "named: modalities={'ct': ['ct_image', 'ct_mask'], ...}."
         )
-    if identifiers:
-        sentences.append(f"The columns {_listed(identifiers)} of X are not used, since they identify patients.")
+    if identifying:
+        listed = _listed([c for c in names if c in identifying])
+        sentences.append(f"The columns {listed} of X are not used, since they identify patients.")
     if sentences:
         warnings.warn(f"{' '.join(sentences)} {hint}", stacklevel=stacklevel)
 

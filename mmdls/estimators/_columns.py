@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import is_date, is_free_text
+from mmdls.cohort._cells import plain_columns
 
-__all__ = ["MISSING", "UNSEEN", "Cells", "numbers_of", "plain_numbers"]
+__all__ = ["MISSING", "UNSEEN", "Cells", "number_table", "numbers_of", "plain_numbers"]
 
 MISSING, UNSEEN = -1, -2
 
@@ -50,6 +51,18 @@ def numbers_of(column: pd.Series) -> np.ndarray:
     """The numbers of a column of any dtype, texts of numbers too, NaN where missing."""
     numbers = plain_numbers(column)
     return Cells.of(column).to_numbers() if numbers is None else numbers
+
+
+def number_table(table: pd.DataFrame) -> np.ndarray:
+    """:func:`numbers_of` every column, (n, n_columns); those of numpy's own dtypes are read at once."""
+    plain = plain_columns(table)
+    if plain.all():
+        return table.to_numpy(dtype=np.float64)
+    numbers = np.empty(table.shape)
+    numbers[:, plain] = table.loc[:, plain].to_numpy(dtype=np.float64)
+    for place in np.flatnonzero(~plain):
+        numbers[:, place] = numbers_of(table.iloc[:, place])
+    return numbers
 
 
 @dataclass

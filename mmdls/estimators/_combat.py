@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import align_rows, cell_kind, modalities, refuse_other_tables
-from mmdls.estimators._columns import UNSEEN, Cells, numbers_of, plain_numbers
+from mmdls.estimators._columns import UNSEEN, Cells, number_table, numbers_of, plain_numbers
 from mmdls.estimators._empirical_bayes import estimate_effects
 from mmdls.estimators._selection import select_columns
 from mmdls.registry import estimators
@@ -280,7 +280,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         return chosen
 
     def _values(self, table: pd.DataFrame) -> np.ndarray:
-        values = np.column_stack([numbers_of(table[name]) for name in self.harmonised_])
+        values = number_table(table[self.harmonised_])
         if infinite := [
             name for name, column in zip(self.harmonised_, values.T, strict=True) if np.isinf(column).any()
         ]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import cell_kind, is_identifier
+from mmdls.cohort import cell_kind, identifiers
 
 __all__ = ["select_columns"]
 
@@ -57,5 +57,6 @@ def select_columns(X: pd.DataFrame, names: str | Sequence[str], reader: str) -> 
 
 
 def _block(X: pd.DataFrame, name: str) -> list[str]:
-    columns = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{name}_")]
-    return [c for c in columns if cell_kind(c) is None and not is_identifier(X[c])]
+    columns = [c for c in X.columns if isinstance(c, str) and c.startswith(f"{name}_") and cell_kind(c) is None]
+    carried = identifiers(X, columns)
+    return [c for c in columns if c not in carried]

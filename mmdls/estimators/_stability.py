@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
-from mmdls.estimators._columns import numbers_of
+from mmdls.estimators._columns import number_table
 from mmdls.metrics import intraclass_correlation
 from mmdls.registry import estimators
 from mmdls.training._intervals import Finite, count
@@ -131,7 +131,7 @@ class StabilityFilter(SelectorMixin, BaseEstimator):
                     f"none of the patients of repeats, such as {list(tables[0].index[:3])}, is in X, such as "
                     f'{list(X.index[:3])}. For measurements of other patients, set patients="all".'
                 )
-        values = np.stack([_numbers(table.loc[patients, judged]) for table in tables], axis=1)
+        values = np.stack([number_table(table.loc[patients, judged]) for table in tables], axis=1)
         rows = {name: self._agreement(values[:, :, i]) for i, name in enumerate(judged)}
         self.stability_ = pd.DataFrame.from_dict(rows, orient="index", columns=["icc", "n_patients"])
         self.stability_["kept"] = self.stability_["icc"] >= self.threshold
@@ -223,7 +223,3 @@ def _by_repetition(repeats: Any) -> list[Any]:
     if len(tables) < 2:
         raise ValueError(f"repeats needs two measurements or more, the first one too; got {len(tables)}.")
     return tables
-
-
-def _numbers(table: pd.DataFrame) -> np.ndarray:
-    return np.column_stack([numbers_of(table[name]) for name in table.columns])

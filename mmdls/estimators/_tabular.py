@@ -14,8 +14,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
 from mmdls.cohort import refuse_other_tables
+from mmdls.cohort._cells import plain_columns
 from mmdls.encoders import Encoder, TableData
-from mmdls.estimators._columns import MISSING, UNSEEN, Cells, numbers_of, plain_numbers
+from mmdls.estimators._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
 from mmdls.estimators._quantiles import weighted_quantile
 from mmdls.estimators._scaling import NumberScaler
 from mmdls.registry import encoders, estimators
@@ -150,8 +151,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         self._orders: dict[str, list[str]] = {}
         self._empty: list[str] = []
         written, doubtful = [], []
-        for name in table.columns:
-            if plain_numbers(table[name]) is None:
+        for name, plain in zip(table.columns, plain_columns(table), strict=True):
+            if not plain and plain_numbers(table[name]) is None:
                 cells = Cells.of(table[name])
                 if cells.is_ordered:
                     self._orders[name] = list(dict.fromkeys(cells.keys))
@@ -182,8 +183,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         self.fill_ = np.nan_to_num(fill)
         if self.scale is not None:
             self._scaler = NumberScaler(power=self.scale == "power").fit(self._filled(numbers), sample_weight=weight)
-        lost = self._missing(numbers, codes)
-        with_missing = [c for c in table.columns if self.add_indicator and lost[c].any() and c not in self._empty]
+        lost, empty = self._missing(numbers, codes), set(self._empty)
+        with_missing = [c for c in table.columns if self.add_indicator and lost[c].any() and c not in empty]
         self._with_missing = with_missing
         return self
 
@@ -260,21 +261,23 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
 
     def _read(self, table: pd.DataFrame) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Numbers (n, n_numbers), NaN where missing, and which category each cell of columns of categories holds."""
-        numbers = np.full((len(table), len(self._numbers)), np.nan)
         codes = {name: Cells.of(table[name]).places(keys) for name, keys in (self._keys | self._orders).items()}
+        numbers = np.full((len(table), len(self._numbers)), np.nan)
+        # What had no value in fit cannot mean anything later either.
+        apart = {*self._empty, *self._orders}
+        read = [i for i, name in enumerate(self._numbers) if name not in apart]
+        numbers[:, read] = number_table(table[[self._numbers[i] for i in read]])
+        infinite = np.isinf(numbers).any(axis=0)
+        if infinite.any():
+            place = int(infinite.argmax())
+            rows = list(table.index[np.isinf(numbers[:, place])][:5])
+            raise ValueError(
+                f"column {self._numbers[place]!r} is infinite in rows {rows}; Input X contains infinity. Give a finite "
+                "number, or NaN if unknown."
+            )
         for i, name in enumerate(self._numbers):
-            if name in self._empty:  # what had no value in fit cannot mean anything later either
-                continue
-            if name in self._orders:
+            if name in self._orders and name not in self._empty:
                 numbers[:, i] = np.where(codes[name] >= 0, codes[name], np.nan)
-                continue
-            numbers[:, i] = numbers_of(table[name])
-            infinite = np.isinf(numbers[:, i])
-            if infinite.any():
-                raise ValueError(
-                    f"column {name!r} is infinite in rows {list(table.index[infinite][:5])}; Input X contains "
-                    "infinity. Give a finite number, or NaN if unknown."
-                )
         return numbers, codes
 
     def _missing(self, numbers: np.ndarray, codes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

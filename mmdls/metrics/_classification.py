@@ -41,21 +41,38 @@ def weighted_auc(score: np.ndarray, case: np.ndarray, control: np.ndarray) -> Ca
         Maps weights (R, n) to values (R,), NaN without cases or without controls.
     """
     cases, controls = np.flatnonzero(case), np.flatnonzero(control)
-    controls = controls[np.argsort(score[controls], kind="stable")]
-    below = np.searchsorted(score[controls], score[cases], side="left")
-    upto = np.searchsorted(score[controls], score[cases], side="right")
-    tied = (below != upto).any()
+    below = weight_below(score[cases], score[controls])
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        running = np.zeros((len(weights), len(controls) + 1))
-        np.cumsum(weights[:, controls] * control[controls], axis=1, out=running[:, 1:])
-        own = weights[:, cases] * case[cases]
-        won = running[:, below]
-        if tied:
-            won = (won + running[:, upto]) / 2
-        return ratio(np.einsum("rn,rn->r", own, won), own.sum(axis=1) * running[:, -1])
+        own, others = weights[:, cases] * case[cases], weights[:, controls] * control[controls]
+        return ratio(np.einsum("rn,rn->r", own, below(others)), own.sum(axis=1) * others.sum(axis=1))
 
     return statistic
+
+
+def weight_below(score: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Weight of others whose score is lower, half of it where it is equal, as a function of their weights.
+
+    Parameters
+    ----------
+    score : ndarray of shape (n,)
+    others : ndarray of shape (m,)
+
+    Returns
+    -------
+    callable
+        Maps weights of the others (R, m) to sums (R, n).
+    """
+    order = np.argsort(others, kind="stable")
+    below, upto = (np.searchsorted(others[order], score, side=side) for side in ("left", "right"))
+    tied = (below != upto).any()
+
+    def sums(weights: np.ndarray) -> np.ndarray:
+        running = np.zeros((len(weights), len(order) + 1))
+        np.cumsum(weights[:, order], axis=1, out=running[:, 1:])
+        return (running[:, below] + running[:, upto]) / 2 if tied else running[:, below]
+
+    return sums
 
 
 def auc_score(y_true: Any, y_proba: Any, sample_weight: Any = None) -> float | np.ndarray:

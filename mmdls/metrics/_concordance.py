@@ -1,4 +1,4 @@
-"""Harrell's and Uno's concordance in O(n log n), Antolini's in O(n^2), for all resamples at once."""
+"""Harrell's, Uno's and Antolini's concordance for all resamples at once, in O(n log n) for each predicted time."""
 
 from functools import reduce
 from typing import Any
@@ -7,14 +7,19 @@ import numpy as np
 
 from mmdls.metrics._censoring import CensoringDistribution
 from mmdls.metrics._checks import check_order, check_outcome, check_predictions
+from mmdls.metrics._classification import weight_below
 from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
 
 __all__ = ["concordance_index", "concordance_index_antolini", "concordance_index_ipcw"]
 
-_LEAF = 256  # size of the blocks that are compared by a matrix product
-_COMPARISONS = 2**20  # pairs of Antolini's C in memory at once
+_LEAF = 32  # size of the blocks that are compared by a matrix product
+_NUMBERS = 2**20  # weights per block of resamples, which go through the levels of a merge sort together
+# Of Antolini's C: pairs in memory at once, weights per block of resamples, and events from which a column is sorted.
+_COMPARISONS = 2**20
+_CURVE_NUMBERS = 2**23
+_MANY = 64
 
 
 def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = None) -> float | np.ndarray:
@@ -149,14 +154,24 @@ def concordance_index_antolini(
     times = np.asarray(times, dtype=np.float64)
     survival = check_predictions(survival, (len(time), len(times)), "survival")
     column = np.clip(np.searchsorted(times, snap_times(time, times), side="right") - 1, 0, None)
+    pairs = Pairs(event, time, np.zeros(len(time)))
+    crowded = np.bincount(column[event], minlength=len(times)) >= _MANY
     # Sorted by column, so that a block of events reads neighbouring columns of predictions.
-    cases = np.flatnonzero(event)
+    cases = np.flatnonzero(event & ~crowded[column])
     cases = cases[np.argsort(column[cases], kind="stable")]
     size = max(1, _COMPARISONS // max(len(time), 1))
-    pairs = Pairs(event, time, np.zeros(len(time)))
+
+    def won_in(k: int, block: np.ndarray) -> np.ndarray:
+        """Won pairs of all events of one column: with patients of the same column, and with those of later ones."""
+        own, beyond, score = column == k, column > k, -survival[:, k]
+        inside = Pairs(event[own], time[own], score[own]).sums(block[:, own])[1][:, event[own]]
+        after = weight_below(score[own & event], score[beyond])(block[:, beyond])
+        return np.einsum("rc,rc->r", block[:, own & event], inside + after)
 
     def statistic(block: np.ndarray) -> np.ndarray:
         won = np.zeros(len(block))
+        for k in np.flatnonzero(crowded):
+            won += won_in(int(k), block)
         for start in range(0, len(cases), size):
             case = cases[start : start + size]
             later = time > time[case, None]
@@ -172,7 +187,7 @@ def concordance_index_antolini(
         sample_weight,
         len(time),
         "no event at which predicted curves of two patients can be compared.",
-        2**25,
+        _CURVE_NUMBERS,
     )
 
 
@@ -191,6 +206,7 @@ def _concordance(
         sample_weight,
         len(time),
         "no pair of patients is comparable: no event precedes another patient's time.",
+        _NUMBERS,
     )
 
 
@@ -212,15 +228,15 @@ class Pairs:
         self.first = np.searchsorted(key, key, side="right")
         place = np.arange(len(time))
         tie = np.r_[0, np.cumsum((np.diff(risk) != 0) | (np.diff(key) != 0))] if len(time) else place
-        self.rankings = [np.argsort(np.lexsort((place, risk)))]
+        self.inversions = [Inversions(np.argsort(np.lexsort((place, risk))))]
         if len(np.unique(risk)) < len(risk):
-            self.rankings.append(np.argsort(np.lexsort((place, -tie, risk))))
+            self.inversions.append(Inversions(np.argsort(np.lexsort((place, -tie, risk)))))
 
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each event, the weight of its partners, and of those with lower risk, both (R, n)."""
         later, lower = self.later(weights), np.empty_like(weights)
         columns = np.ascontiguousarray(weights[:, self.order].T)
-        counts = [inversions(ranking, columns) for ranking in self.rankings]
+        counts = [inversions(columns) for inversions in self.inversions]
         lower[:, self.order] = reduce(np.add, counts).T / len(counts)
         return later, lower
 
@@ -232,32 +248,43 @@ class Pairs:
         return later
 
 
-def inversions(rank: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """For each position, the weight of all later positions of lower rank, (n, R).
+class Inversions:
+    """For each position, the weight of all later positions of lower rank.
 
     A merge sort from the bottom up: in a block sorted by rank, a cumulative sum of the weights of the right half gives
-    the result for all of the left half. The smallest blocks are matrix products.
+    the result for all of the left half. The smallest blocks are matrix products. What does not depend on the weights is
+    found once.
+
+    Parameters
+    ----------
+    rank : ndarray of int, shape (n,)
+        A permutation of 0 to n - 1.
     """
-    n, n_resamples = weights.shape
-    leaf = _LEAF if n_resamples > 1 else _LEAF // 8
-    levels = max(0, int(np.ceil(np.log2(max(n, 1) / leaf))))
-    size = -(-max(n, 1) // 2**levels)
-    padded = size * 2**levels
-    rank = np.r_[rank, np.arange(n, padded)].reshape(-1, size)
-    weights = np.concatenate([weights, np.zeros((padded - n, n_resamples))])
-    result = np.empty_like(weights)
-    for block, own in enumerate(rank):
-        rows = slice(block * size, (block + 1) * size)
-        result[rows] = np.triu(own[None, :] < own[:, None], 1).astype(np.float64) @ weights[rows]
-    while len(rank) > 1:
-        half, rank = size, rank.reshape(len(rank) // 2, -1)
-        size *= 2
-        for block, own in enumerate(rank):
-            start = block * size
-            ascending = np.argsort(own, kind="stable")
-            right = ascending[ascending >= half]
-            left = ascending[ascending < half]
-            below = np.searchsorted(own[right], own[left])
-            running = np.concatenate([np.zeros((1, n_resamples)), weights[start + right].cumsum(axis=0)])
-            result[start + left] += running[below]
-    return result[:n]
+
+    def __init__(self, rank: np.ndarray) -> None:
+        self.n = len(rank)
+        levels = max(0, int(np.ceil(np.log2(max(self.n, 1) / _LEAF))))
+        size = -(-max(self.n, 1) // 2**levels)
+        rank = np.r_[rank, np.arange(self.n, size * 2**levels)].reshape(-1, size)
+        self.leaves = np.triu(rank[:, None, :] < rank[:, :, None], 1).astype(np.float64)
+        # Of each level: positions of the left and of the right halves, by rank, and how many right ones are below.
+        self.merges: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        while len(rank) > 1:
+            half, rank = rank.shape[1], rank.reshape(len(rank) // 2, -1)
+            ascending = np.argsort(rank, axis=1)
+            right = ascending >= half
+            block = np.arange(len(rank))[:, None]
+            place, shape = ascending + 2 * half * block, (len(rank), half)
+            below = right.cumsum(axis=1)[~right].reshape(shape) + (half + 1) * block
+            self.merges.append((place[~right].reshape(shape), place[right].reshape(shape), below))
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Weights (n, R) -> sums (n, R)."""
+        n_resamples, (n_leaves, size, _) = weights.shape[1], self.leaves.shape
+        weights = np.concatenate([weights, np.zeros((n_leaves * size - self.n, n_resamples))])
+        result = (self.leaves @ weights.reshape(n_leaves, size, n_resamples)).reshape(weights.shape)
+        for left, right, below in self.merges:
+            running = np.zeros((len(right), right.shape[1] + 1, n_resamples))
+            np.cumsum(weights[right], axis=1, out=running[:, 1:])
+            result[left] += running.reshape(-1, n_resamples)[below]
+        return result[: self.n]

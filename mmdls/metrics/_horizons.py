@@ -22,6 +22,7 @@ __all__ = [
     "mean_loss",
     "per_time",
     "usable_times",
+    "weights_over_time",
 ]
 
 NO_SPAN = "fewer than two times have censoring weights."
@@ -55,12 +56,24 @@ def horizon_weights(
     >>> case.round(3), control.round(3)
     (array([1. , 0. , 1.5, 0. ]), array([0. , 0. , 0. , 1.5]))
     """
-    horizon, censoring = check_horizon(horizon), CensoringDistribution(survival_train)
-    event, time = check_outcome(survival_test)
-    time = snap_times(time, [horizon])
-    case = censoring.event_weight(event & (time <= horizon), time)
-    free = time > horizon
-    return case, np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.full(len(time), np.nan)
+    case, control = weights_over_time(survival_train, survival_test, [check_horizon(horizon)])
+    return case[:, 0], control[:, 0]
+
+
+def weights_over_time(
+    survival_train: np.ndarray, survival_test: np.ndarray, times: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`horizon_weights` at several horizons, (n, n_times) each; the censoring distribution is estimated once."""
+    censoring, (event, time) = CensoringDistribution(survival_train), check_outcome(survival_test)
+    case, control = np.empty((2, len(time), len(times)))
+    always = censoring.event_weight(event, time)
+    for k, horizon in enumerate(times):
+        snapped = snap_times(time, [horizon])
+        by_then, free = event & (snapped <= horizon), snapped > horizon
+        same = (snapped == time).all()
+        case[:, k] = np.where(by_then, always, 0.0) if same else censoring.event_weight(by_then, snapped)
+        control[:, k] = np.where(free, censoring.horizon_weight(horizon), 0.0) if free.any() else np.nan
+    return case, control
 
 
 def check_times(times: Any) -> np.ndarray:
@@ -95,29 +108,32 @@ def usable_times(loss: np.ndarray, times: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def mean_loss(loss: np.ndarray, times: Any) -> Statistic:
     """Mean over patients of losses (n, n_times), as a function of patient weights (R, n)."""
-    return lambda block: per_time(ratio(_total(block, loss), block.sum(axis=1)[:, None]), times)
+    total = _total(loss)
+    return lambda block: per_time(ratio(total(block), block.sum(axis=1)[:, None]), times)
 
 
 def integrated_loss(loss: np.ndarray, grid: np.ndarray) -> Statistic:
     """Mean over patients and the span of time, by the trapezoidal rule."""
-    return lambda block: _mean_over_time(ratio(_total(block, loss), block.sum(axis=1)[:, None]), grid)
+    total = _total(loss)
+    return lambda block: _mean_over_time(ratio(total(block), block.sum(axis=1)[:, None]), grid)
 
 
 def loss_reduction(loss: np.ndarray, reference: np.ndarray, times: Any) -> Statistic:
     """One minus the loss relative to that of a reference, both (n, n_times)."""
-    return lambda block: per_time(1 - ratio(_total(block, loss), _total(block, reference)), times)
+    own, other = _total(loss), _total(reference)
+    return lambda block: per_time(1 - ratio(own(block), other(block)), times)
 
 
 def integrated_loss_reduction(loss: np.ndarray, reference: np.ndarray, grid: np.ndarray) -> Statistic:
     """One minus the integrated loss relative to that of a reference."""
-    return lambda block: (
-        1 - ratio(_mean_over_time(_total(block, loss), grid), _mean_over_time(_total(block, reference), grid))
-    )
+    own, other = _total(loss), _total(reference)
+    return lambda block: 1 - ratio(_mean_over_time(own(block), grid), _mean_over_time(other(block), grid))
 
 
-def _total(block: np.ndarray, loss: np.ndarray) -> np.ndarray:
+def _total(loss: np.ndarray) -> Statistic:
     """``block @ loss``; columns of ``loss`` with a NaN give NaN, all others are not affected."""
-    return np.where(np.isnan(loss).any(axis=0), np.nan, block @ np.nan_to_num(loss))
+    undefined, known = np.isnan(loss).any(axis=0), np.nan_to_num(loss)
+    return lambda block: np.where(undefined, np.nan, block @ known)
 
 
 def _mean_over_time(values: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from mmdls.metrics._horizons import (
     NO_SPAN,
     beyond_follow_up,
     check_times,
-    horizon_weights,
     integrated_loss,
     integrated_loss_reduction,
     loss_reduction,
     mean_loss,
     per_time,
     usable_times,
+    weights_over_time,
 )
 from mmdls.metrics._notes import collected_warnings, warn
 from mmdls.metrics._resamples import over_resamples, ratio
@@ -79,10 +79,8 @@ def cumulative_dynamic_auc(
     if risk.ndim == 1:
         risk = np.repeat(risk[:, None], len(grid), axis=1)
     risk = check_predictions(risk, (len(time), len(grid)), "risk")
-    each = [
-        weighted_auc(column, *horizon_weights(survival_train, survival_test, horizon))
-        for column, horizon in zip(risk.T, grid, strict=True)
-    ]
+    weights = weights_over_time(survival_train, survival_test, grid)
+    each = [weighted_auc(*column) for column in zip(risk.T, *(own.T for own in weights), strict=True)]
 
     def statistic(block: np.ndarray) -> np.ndarray:
         return per_time(np.stack([one(block) for one in each], axis=-1), times)
@@ -172,7 +170,7 @@ def brier_score(
     >>> brier_score(y, y, [0.0, 0.5, 0.0, 1.0], 3.0)
     0.0
     """
-    loss = _brier_losses(survival_train, survival_test, survival, times)
+    loss, _ = _brier_losses(survival_train, survival_test, survival, times)
     return over_resamples(mean_loss(loss, times), sample_weight, len(loss), beyond_follow_up(times))
 
 
@@ -208,7 +206,7 @@ def integrated_brier_score(
     >>> integrated_brier_score(y, y, [[0.5, 0.5]] * 4, [1.0, 3.0])
     0.25
     """
-    loss, grid = usable_times(_brier_losses(survival_train, survival_test, survival, times), times)
+    loss, grid = usable_times(_brier_losses(survival_train, survival_test, survival, times)[0], times)
     return over_resamples(integrated_loss(loss, grid), sample_weight, len(loss), NO_SPAN)
 
 
@@ -247,13 +245,7 @@ def index_of_prediction_accuracy(
     >>> index_of_prediction_accuracy(y, y, [0.0, 0.5, 0.0, 1.0], 3.0)
     1.0
     """
-    loss = _brier_losses(survival_train, survival_test, survival, times)
-    null = _brier_losses(
-        survival_train,
-        survival_test,
-        _null_model(survival_train if reference is None else reference, len(loss), times),
-        times,
-    )
+    loss, null = _brier_losses(survival_train, survival_test, survival, times, reference)
     return over_resamples(loss_reduction(loss, null, times), sample_weight, len(loss), beyond_follow_up(times))
 
 
@@ -285,13 +277,9 @@ def integrated_ipa(
     >>> round(integrated_ipa(y, y, [[0.0, 0.0], [1.0, 0.5], [1.0, 0.0], [1.0, 1.0]], [1.0, 3.0]), 3)
     1.0
     """
-    loss, grid = usable_times(_brier_losses(survival_train, survival_test, survival, times), times)
-    null = _brier_losses(
-        survival_train,
-        survival_test,
-        _null_model(survival_train if reference is None else reference, len(loss), grid),
-        grid,
-    )
+    loss, null = _brier_losses(survival_train, survival_test, survival, times, reference)
+    null = null[:, ~np.isnan(loss).any(axis=0)]
+    loss, grid = usable_times(loss, times)
     return over_resamples(integrated_loss_reduction(loss, null, grid), sample_weight, len(loss), NO_SPAN)
 
 
@@ -353,20 +341,23 @@ def censored_log_likelihood(
     return over_resamples(statistic, sample_weight, len(time), "there are no patients.")
 
 
-def _brier_losses(survival_train: np.ndarray, survival_test: np.ndarray, survival: Any, times: Any) -> np.ndarray:
-    """Weighted squared errors (n, n_times), NaN where there are no weights."""
+def _brier_losses(
+    survival_train: np.ndarray,
+    survival_test: np.ndarray,
+    survival: Any,
+    times: Any,
+    reference: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted squared errors of survival, and of the Kaplan-Meier curve of the reference rows for all patients.
+
+    Both (n, n_times), NaN where there are no weights.
+    """
     grid = check_times(times)
     survival = np.asarray(survival, dtype=np.float64)
     if survival.ndim == 1:
         survival = survival[:, None]
     survival = check_predictions(survival, (len(survival_test), len(grid)), "survival")
-    loss = np.empty_like(survival)
-    for k, horizon in enumerate(grid):
-        case, control = horizon_weights(survival_train, survival_test, horizon)
-        loss[:, k] = case * survival[:, k] ** 2 + control * (1 - survival[:, k]) ** 2
-    return loss
-
-
-def _null_model(survival_train: np.ndarray, n: int, times: Any) -> np.ndarray:
-    curve = kaplan_meier(*known_outcome(survival_train))
-    return np.tile(step_values(*curve, check_times(times)), (n, 1))
+    case, control = weights_over_time(survival_train, survival_test, grid)
+    curve = kaplan_meier(*known_outcome(survival_train if reference is None else reference))
+    loss, null = (case * each**2 + control * (1 - each) ** 2 for each in (survival, step_values(*curve, grid)))
+    return loss, null

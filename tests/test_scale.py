@@ -1,0 +1,127 @@
+"""Large tables: the work grows with the number of patients or of columns, and the numbers are those of the long way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmdls import TabularEncoder, metrics
+from mmdls.cohort import _identifiers, _leaks, check_cohort, modalities
+from mmdls.estimators import _columns
+from mmdls.metrics import _concordance, _horizons
+
+
+def curves(n, n_times, seed=0, decimals=None):
+    """Events, times, survival curves that cross, their times, and weights of three resamples."""
+    rng = np.random.default_rng(seed)
+    time, event = rng.exponential(30, n) + 0.5, rng.random(n) < 0.6
+    grid = np.linspace(2, 60, n_times)
+    survival = np.exp(-((grid / rng.uniform(20, 50, (n, 1))) ** rng.uniform(0.7, 1.3, (n, 1))))
+    if decimals is not None:
+        time, survival = np.round(time, decimals), np.round(survival, 1)
+    return event, time, survival, grid, metrics.bootstrap_weights(n, 3, random_state=seed)
+
+
+@pytest.mark.parametrize("decimals", [None, 0])
+@pytest.mark.parametrize("most", [1, 8])
+def test_antolini_by_sorted_columns_is_antolini_by_pairs(monkeypatch, decimals, most):
+    event, time, survival, grid, weights = curves(150, 6, decimals=decimals)
+    found = {}
+    for many in (most, 1000):
+        monkeypatch.setattr(_concordance, "_MANY", many)
+        found[many] = [metrics.concordance_index_antolini(event, time, survival, grid, w) for w in (None, weights)]
+    assert found[most][0] == found[1000][0]
+    np.testing.assert_array_equal(found[most][1], found[1000][1])
+
+
+def test_antolini_of_many_patients_sorts_them_once_a_column(monkeypatch):
+    sizes, pairs = [], []
+    below, compared = _concordance.weight_below, np.einsum
+    monkeypatch.setattr(_concordance, "weight_below", lambda *s: sizes.append(sum(map(len, s))) or below(*s))
+    monkeypatch.setattr(_concordance.np, "einsum", lambda *args: pairs.append(args[2].size) or compared(*args))
+    for n in (1000, 2000):
+        sizes.clear(), pairs.clear()
+        event, time, survival, grid, _ = curves(n, 5)
+        metrics.concordance_index_antolini(event, time, survival, grid)
+        assert 0 < sum(sizes) <= n * len(grid)
+        assert sum(pairs) <= n
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 100, 257])
+def test_inversions_are_those_of_all_pairs(n):
+    rng = np.random.default_rng(n)
+    rank, weights = rng.permutation(n), rng.integers(0, 4, (n, 3)).astype(float)
+    lower = np.triu(rank[None, :] < rank[:, None], 1)
+    np.testing.assert_array_equal(_concordance.Inversions(rank)(weights), lower @ weights)
+
+
+def test_censoring_is_estimated_once_for_all_times(monkeypatch):
+    event, time, survival, grid, _ = curves(80, 7, decimals=0)
+    y = np.array(list(zip(event, time, strict=True)), dtype=[("event", bool), ("time", float)])
+    grid[3] = time[event][0] * (1 + 1e-12)  # a horizon that differs from an event's time by rounding
+    grid = np.unique(grid)
+    each = [metrics.horizon_weights(y, y, t) for t in grid]
+    calls = []
+    known = _horizons.CensoringDistribution
+    monkeypatch.setattr(_horizons, "CensoringDistribution", lambda rows: calls.append(rows) or known(rows))
+    case, control = _horizons.weights_over_time(y, y, grid)
+    assert len(calls) == 1
+    for k, (own, others) in enumerate(each):
+        np.testing.assert_array_equal(case[:, k], own)
+        np.testing.assert_array_equal(control[:, k], others)
+    value = metrics.integrated_ipa(y, y, survival, grid)
+    assert len(calls) == 2
+    errors = [metrics.brier_score(y, y, survival[:, k], t) for k, t in enumerate(grid)]
+    null = [metrics.brier_score(y, y, np.full(len(y), s), t) for s, t in zip(_kaplan_meier(y, grid), grid, strict=True)]
+    assert value == pytest.approx(1 - np.trapezoid(errors, grid) / np.trapezoid(null, grid), abs=1e-12)
+
+
+def _kaplan_meier(y, grid):
+    return metrics.step_values(*metrics.kaplan_meier(y["event"], y["time"]), grid)
+
+
+def measurements(n=60, n_columns=40):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(n, n_columns)), columns=[f"radiomics_{i}" for i in range(n_columns)])
+    X.iloc[::7, 3] = np.nan
+    X["radiomics_count"] = rng.integers(0, 9, n)
+    X["radiomics_flag"] = rng.random(n) < 0.5
+    y = pd.DataFrame({"os_time": rng.exponential(30, n), "os_event": (rng.random(n) < 0.6).astype(float)})
+    return X, y
+
+
+def test_numbers_are_read_together(monkeypatch):
+    X, y = measurements()
+    nullable = X.astype("Float64")
+    expected = TabularEncoder().fit(nullable).transform(nullable)
+    singly = []
+    for module, name in ((_columns, "numbers_of"), (_leaks, "_codes"), (_identifiers, "is_identifier")):
+        known = getattr(module, name)
+
+        def counted(column, known=known):
+            singly.append(column.name)
+            return known(column)
+
+        monkeypatch.setattr(module, name, counted)
+    np.testing.assert_array_equal(TabularEncoder().fit(X).transform(X), expected)
+    assert modalities(X) == {"radiomics": list(X.columns)}
+    check_cohort(X, y)
+    # Whole numbers may count the patients, so they are looked at; of y the time and the event.
+    assert set(singly) == {"radiomics_count", "radiomics_flag", "os_time", "os_event"}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "Float64"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_copy_of_a_time_is_found_among_numbers_of_any_dtype(dtype, sign):
+    X, y = measurements()
+    X["radiomics_time"] = sign * y["os_time"] * 30.4
+    with pytest.raises(ValueError, match="radiomics_time"):
+        check_cohort(X.astype(dtype), y)
+    X.loc[5, "radiomics_time"] = np.nan
+    check_cohort(X.astype(dtype), y)
+
+
+def test_infinite_numbers_are_named_by_column_and_row():
+    X, _ = measurements()
+    X.iloc[4, 7] = np.inf
+    with pytest.raises(ValueError, match=r"'radiomics_7' is infinite in rows \[4\]"):
+        TabularEncoder().fit(X)
