@@ -49,6 +49,20 @@ def _evaluate_curves(n_patients: int) -> Callable[[], object]:
     return lambda: evaluate(model, X, y, n_resamples=200, random_state=0)
 
 
+def _report(n_patients: int) -> Callable[[], object]:
+    import matplotlib.pyplot  # noqa: F401
+
+    from mmdls import ClinicalCox
+    from mmdls.report import report
+
+    X, y = cohort(n_patients, 20)
+    X.columns = [f"clinical_{i}" for i in range(20)]
+    X["centre"] = np.resize(["A", "B", "C"], n_patients)
+    few = ClinicalCox(columns=[f"clinical_{i}" for i in range(3)], endpoint="os").fit(X.iloc[:2000], y.iloc[:2000])
+    models = {"few": few, "all": ClinicalCox(endpoint="os").fit(X.iloc[:2000], y.iloc[:2000])}
+    return lambda: f"{len(report(models, X, y, n_resamples=200)) / 2**20:.1f} MB of HTML"
+
+
 def _survival_function(n_patients: int) -> Callable[[], object]:
     from mmdls import MMDLS, Trainer
 
@@ -72,24 +86,25 @@ def _epoch(n_patients: int) -> Callable[[], object]:
 def _columns(name: str, n_patients: int, n_columns: int) -> Callable[[], object]:
     import mmdls
 
+    estimator = getattr(mmdls, name)  # imported before the time is taken
     X, y = cohort(n_patients, n_columns)
     label = y["os_event"].map({0.0: "no", 1.0: "yes"}).rename("label")
-    makers: dict[str, Callable[[], object]] = {
-        "TabularEncoder": lambda: mmdls.TabularEncoder().fit(X),
-        "StabilityFilter": lambda: mmdls.StabilityFilter(repeats=[X, X + 0.1]).fit(X),
-        "ComBat": lambda: mmdls.ComBat().fit_transform(X, site=np.arange(n_patients) % 3),
-        "SignWeightedClassifier": lambda: mmdls.SignWeightedClassifier(random_state=0).fit(X, label),
-        "RadiomicsCox": lambda: mmdls.RadiomicsCox(endpoint="os").fit(X, y).predict(X),
-        "MMDLS": lambda: mmdls.MMDLS(random_state=0).fit(X, y.assign(label=label)).predict(X),
-        "MultimodalClassifier": lambda: mmdls.MultimodalClassifier(random_state=0).fit(X, label).predict(X),
-        "MultimodalSurvival": lambda: mmdls.MultimodalSurvival(endpoint="os", random_state=0).fit(X, y).predict(X),
+    work: dict[str, Callable[[], object]] = {
+        "TabularEncoder": lambda: estimator().fit(X).transform(X),
+        "StabilityFilter": lambda: estimator(repeats=[X, X + 0.1]).fit(X).transform(X),
+        "ComBat": lambda: estimator().fit_transform(X, site=np.arange(n_patients) % 3),
+        "SignWeightedClassifier": lambda: estimator(random_state=0).fit(X, label).predict(X),
+        "MMDLS": lambda: estimator(random_state=0).fit(X, y.assign(label=label)).predict(X),
+        "MultimodalClassifier": lambda: estimator(random_state=0).fit(X, label).predict(X),
+        "MultimodalSurvival": lambda: estimator(endpoint="os", random_state=0).fit(X, y).predict(X),
     }
-    return makers.get(name, lambda: getattr(mmdls, name)(endpoint="os", columns="radiomics").fit(X, y).predict(X))
+    return work.get(name, lambda: estimator(endpoint="os", columns="radiomics").fit(X, y).predict(X))
 
 
 LINES: dict[str, Callable[[], Callable[[], object]]] = {
     **{f"evaluate-{n}": lambda n=n: _evaluate(n) for n in (20_000, 50_000)},
     **{f"evaluate-curves-{n}": lambda n=n: _evaluate_curves(n) for n in (20_000, 50_000)},
+    **{f"report-{n}": lambda n=n: _report(n) for n in (10_000, 50_000)},
     **{f"survival-function-{n}": lambda n=n: _survival_function(n) for n in (12_000, 50_000)},
     **{f"epochs-{n}": lambda n=n: _epoch(n) for n in (20_000, 50_000)},
     **{

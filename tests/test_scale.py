@@ -6,7 +6,7 @@ import pytest
 
 from mmdls import TabularEncoder, metrics
 from mmdls.cohort import _identifiers, _leaks, check_cohort, modalities
-from mmdls.estimators import _columns
+from mmdls.estimators import SignWeightedBagging, _columns, _screening, _sign_weighted
 from mmdls.metrics import _concordance, _horizons
 
 
@@ -125,3 +125,38 @@ def test_infinite_numbers_are_named_by_column_and_row():
     X.iloc[4, 7] = np.inf
     with pytest.raises(ValueError, match=r"'radiomics_7' is infinite in rows \[4\]"):
         TabularEncoder().fit(X)
+
+
+@pytest.mark.parametrize("few", [0, 1000])
+@pytest.mark.parametrize("decimals", [None, 0])
+def test_concordance_of_many_columns_is_that_of_each(monkeypatch, few, decimals):
+    event, time, _, _, weights = curves(90, 2, decimals=decimals)
+    columns = np.random.default_rng(1).normal(size=(90, 6)).round(2 if decimals is None else 0)
+    monkeypatch.setattr(_concordance, "_FEW_PATIENTS", few)
+    found = _concordance.concordance_by_column(event, time, columns, weights)
+    expected = [metrics.concordance_index(event, time, column, weights) for column in columns.T]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("n_columns", [1, 8, 37])
+@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.9])
+def test_correlated_columns_are_found_once_for_all_choices(monkeypatch, n_columns, threshold):
+    rng = np.random.default_rng(0)
+    columns = rng.normal(size=(30, n_columns)) + rng.normal(size=(30, 1))
+    columns[:, -1] = columns[:, 0]
+    units = _screening.unit_columns(columns, np.ones(30))
+    monkeypatch.setattr(_screening, "_BLOCK", 5)
+    correlated = _screening.Correlated(units, threshold)
+    for _ in range(5):
+        order = rng.permutation(n_columns)[: rng.integers(1, n_columns + 1)]
+        np.testing.assert_array_equal(correlated.uncorrelated(order), _screening.uncorrelated(units, threshold, order))
+
+
+def test_members_of_a_bagging_share_what_does_not_depend_on_their_rows(monkeypatch):
+    X, y = measurements()
+    made = []
+    for module, name in ((_sign_weighted, "Correlated"), (_concordance, "Pairs")):
+        known = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *args, known=known, name=name: made.append(name) or known(*args))
+    SignWeightedBagging(endpoint="os", columns="radiomics", n_estimators=9, random_state=0).fit(X, y)
+    assert sorted(made) == ["Correlated", "Pairs"]

@@ -217,8 +217,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         if not isinstance(X, pd.DataFrame):
             return adjusted
         made = table.copy()
-        for name, column in zip(self.harmonised_, adjusted.T, strict=True):
-            made[name] = column
+        made[self.harmonised_] = adjusted
         return made.drop(columns=self.site_column, errors="ignore")
 
     def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:

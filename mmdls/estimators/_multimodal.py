@@ -284,9 +284,8 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
                 + f"They belong to the modalities {gone}; for patients without them, fill the columns with NaN or None."
             )
         if not self._columns_in_order:
-            shown = shown[
-                sorted(shown.columns, key=lambda c: list(self.feature_names_in_).index(c) if c in known else -1)
-            ]
+            place = {c: i for i, c in enumerate(self.feature_names_in_)}
+            shown = shown[sorted(shown.columns, key=lambda c: place.get(c, -1))]
         _check_feature_names(self, shown, reset=False)
 
     def _inputs(

@@ -1,6 +1,5 @@
 """Sign-weighted bagging: standardised columns of weight +1 or -1, averaged over bootstrap samples."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar
@@ -15,10 +14,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from mmdls.estimators._ridge_cox import ProportionalHazards, RidgeCox
-from mmdls.estimators._screening import uncorrelated, unit_columns
+from mmdls.estimators._screening import Correlated, unit_columns
 from mmdls.estimators._tabular import TabularEncoder
 from mmdls.estimators._tabular_survival import TabularSurvival
-from mmdls.metrics import UndefinedMetricWarning, auc_score, baseline_cumulative_hazard, concordance_index
+from mmdls.metrics import baseline_cumulative_hazard
+from mmdls.metrics._classification import weighted_auc
+from mmdls.metrics._concordance import concordance_by_column
 from mmdls.registry import estimators
 from mmdls.training._intervals import Finite, count
 
@@ -154,8 +155,8 @@ class _Bagged(BaseEstimator):
     ) -> np.ndarray:
         """Learn ``coef_`` (n_columns, n_agreements); returns the scores out of bag (n, n_agreements).
 
-        Of a column (n,) and the weights that rows have in each bag (n_estimators, n), an agreement is the concordance
-        with what is predicted, (n_estimators,).
+        Of columns (n, n_columns) and the weights that rows have in each bag (n_estimators, n), an agreement is the
+        concordance of each column with what is predicted, (n_columns, n_estimators).
         """
         rng = check_random_state(self.random_state)
         self.mean_ = np.average(X, axis=0, weights=weight)
@@ -167,18 +168,17 @@ class _Bagged(BaseEstimator):
         total = np.bincount(unit, weight)
         drawn = rng.multinomial(len(total), total / total.sum(), size=self.n_estimators)[:, unit]
         bags = drawn * weight / (total / np.bincount(unit))[unit]
-        with warnings.catch_warnings():  # a bag may hold no pair that can be compared; it then has no signs
-            warnings.simplefilter("ignore", UndefinedMetricWarning)
-            found = np.stack([[agree(column, bags) for column in X.T] for agree in agreements])
+        with np.errstate(invalid="ignore"):  # a bag may hold no pair that can be compared; it then has no signs
+            found = np.stack([agree(X, bags) for agree in agreements])
         margin = np.nan_to_num(found - 0.5).transpose(2, 0, 1)  # (n_estimators, n_agreements, n_columns)
-        units = unit_columns(X, weight)
+        correlated = Correlated(unit_columns(X, weight), self.max_correlation)
         n_drawn = max(1, round(self.max_features * varying.sum()))
         members = np.zeros(margin.shape)
         for own, margins in zip(members, margin, strict=True):
             columns = rng.permutation(np.flatnonzero(varying))[:n_drawn]
             for signs, by in zip(own, margins, strict=True):
                 telling = columns[np.abs(by[columns]) > max(self.min_concordance - 0.5, 1e-12)]
-                kept = uncorrelated(units, self.max_correlation, telling)
+                kept = correlated.uncorrelated(telling)
                 signs[kept] = np.sign(by[kept]) / max(len(kept), 1)
         self.coef_ = members.mean(axis=0).T
         outside = (drawn == 0).astype(float)
@@ -200,8 +200,8 @@ class _SignWeightedCox(ProportionalHazards, _Bagged):
         event, time = y["event"], y["time"]
         weight = np.ones(len(X)) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
 
-        def agree(column: np.ndarray, bags: np.ndarray) -> Any:
-            return concordance_index(event, time, column, sample_weight=bags)
+        def agree(columns: np.ndarray, bags: np.ndarray) -> np.ndarray:
+            return concordance_by_column(event, time, columns, bags)
 
         self.out_of_bag_ = self._fit_members(X, [agree], weight, groups)[:, 0]
         known = ~np.isnan(self.out_of_bag_)
@@ -289,8 +289,9 @@ class SignWeightedClassifier(ClassifierMixin, _Bagged):
             raise ValueError(f"a classifier needs two classes; y has one class, {list(self.classes_)}.")
         told = self.classes_ if len(self.classes_) > 2 else self.classes_[1:]
 
-        def agreement(label: Any) -> Callable[[np.ndarray, np.ndarray], Any]:
-            return lambda column, bags: auc_score((y == label).astype(int), column, sample_weight=bags)
+        def agreement(label: Any) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+            own, others = (y == label).astype(float), (y != label).astype(float)
+            return lambda columns, bags: np.stack([weighted_auc(column, own, others)(bags) for column in columns.T])
 
         self.out_of_bag_ = self._fit_members(X, [agreement(label) for label in told], weight)
         known = ~np.isnan(self.out_of_bag_[:, 0])

@@ -12,7 +12,7 @@ from mmdls.metrics._notes import warn
 from mmdls.metrics._resamples import over_resamples, ratio
 from mmdls.metrics._times import snap_times
 
-__all__ = ["concordance_index", "concordance_index_antolini", "concordance_index_ipcw"]
+__all__ = ["concordance_by_column", "concordance_index", "concordance_index_antolini", "concordance_index_ipcw"]
 
 _LEAF = 32  # size of the blocks that are compared by a matrix product
 _NUMBERS = 2**20  # weights per block of resamples, which go through the levels of a merge sort together
@@ -20,6 +20,7 @@ _NUMBERS = 2**20  # weights per block of resamples, which go through the levels 
 _COMPARISONS = 2**20
 _CURVE_NUMBERS = 2**23
 _MANY = 64
+_FEW_PATIENTS = 1000  # up to so many, all pairs of a column are compared, which is faster than sorting them
 
 
 def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = None) -> float | np.ndarray:
@@ -57,6 +58,35 @@ def concordance_index(event: Any, time: Any, risk: Any, sample_weight: Any = Non
     event, time = check_outcome(event, time)
     risk = check_predictions(risk, (len(time),), "risk")
     return _concordance(event, time, risk, event.astype(np.float64), sample_weight)
+
+
+def concordance_by_column(event: np.ndarray, time: np.ndarray, columns: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """:func:`concordance_index` of many risks of the same patients; what does not depend on the risk is computed once.
+
+    Parameters
+    ----------
+    event, time : ndarray of shape (n,)
+    columns : ndarray of shape (n, p)
+        Finite.
+    weights : ndarray of shape (R, n)
+
+    Returns
+    -------
+    ndarray of shape (p, R)
+        NaN where no pair can be compared.
+    """
+    event, time = check_outcome(event, time)
+    weights = weights.astype(np.float64)
+    own = weights[:, event]
+    total = (own * Pairs(event, time, np.zeros(len(time))).later(weights)[:, event]).sum(axis=1)
+    later = _later(event, time, np.flatnonzero(event)) if len(time) <= _FEW_PATIENTS else None
+
+    def won(risk: np.ndarray) -> np.ndarray:
+        if later is None:
+            return Pairs(event, time, risk).lower(weights)[:, event]
+        return weights @ _wins(later, risk[event], risk).T
+
+    return np.stack([ratio(np.einsum("rc,rc->r", own, won(risk)), total) for risk in columns.T])
 
 
 def concordance_index_ipcw(
@@ -164,7 +194,7 @@ def concordance_index_antolini(
     def won_in(k: int, block: np.ndarray) -> np.ndarray:
         """Won pairs of all events of one column: with patients of the same column, and with those of later ones."""
         own, beyond, score = column == k, column > k, -survival[:, k]
-        inside = Pairs(event[own], time[own], score[own]).sums(block[:, own])[1][:, event[own]]
+        inside = Pairs(event[own], time[own], score[own]).lower(block[:, own])[:, event[own]]
         after = weight_below(score[own & event], score[beyond])(block[:, beyond])
         return np.einsum("rc,rc->r", block[:, own & event], inside + after)
 
@@ -174,11 +204,8 @@ def concordance_index_antolini(
             won += won_in(int(k), block)
         for start in range(0, len(cases), size):
             case = cases[start : start + size]
-            later = time > time[case, None]
-            later |= ~event & (time == time[case, None])
-            at = survival[:, column[case]].T
-            mine = survival[case, column[case]][:, None]
-            win = later * (0.5 * (at > mine) + 0.5 * (at >= mine))
+            at, mine = survival[:, column[case]].T, survival[case, column[case]]
+            win = _wins(_later(event, time, case), -mine, -at)
             won += np.einsum("rc,rc->r", block[:, case], block @ win.T)
         return ratio(won, (block * pairs.later(block))[:, event].sum(axis=1))
 
@@ -210,6 +237,16 @@ def _concordance(
     )
 
 
+def _later(event: np.ndarray, time: np.ndarray, cases: np.ndarray) -> np.ndarray:
+    """With whom each of some events can be compared, (n_cases, n): patients still at risk after it."""
+    return (time > time[cases, None]) | (~event & (time == time[cases, None]))
+
+
+def _wins(later: np.ndarray, risk: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Where an event has the higher risk of a comparable pair, one half where risks are equal, (n_cases, n)."""
+    return later * (0.5 * (risk[:, None] > others) + 0.5 * (risk[:, None] >= others))
+
+
 class Pairs:
     """The comparable pairs of patients, for any patient weights.
 
@@ -234,11 +271,15 @@ class Pairs:
 
     def sums(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each event, the weight of its partners, and of those with lower risk, both (R, n)."""
-        later, lower = self.later(weights), np.empty_like(weights)
+        return self.later(weights), self.lower(weights)
+
+    def lower(self, weights: np.ndarray) -> np.ndarray:
+        """For each event, the weight of its partners of lower risk, (R, n)."""
+        lower = np.empty_like(weights)
         columns = np.ascontiguousarray(weights[:, self.order].T)
         counts = [inversions(columns) for inversions in self.inversions]
         lower[:, self.order] = reduce(np.add, counts).T / len(counts)
-        return later, lower
+        return lower
 
     def later(self, weights: np.ndarray) -> np.ndarray:
         """For each event, the weight of its partners, (R, n)."""
