@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
 
-from mmdls import TabularEncoder, metrics
+from mmdls import TabularEncoder, metrics, plotting
 from mmdls.cohort import _identifiers, _leaks, check_cohort, modalities
 from mmdls.estimators import SignWeightedBagging, _columns, _screening, _sign_weighted
 from mmdls.metrics import _concordance, _horizons
@@ -160,3 +162,51 @@ def test_members_of_a_bagging_share_what_does_not_depend_on_their_rows(monkeypat
         monkeypatch.setattr(module, name, lambda *args, known=known, name=name: made.append(name) or known(*args))
     SignWeightedBagging(endpoint="os", columns="radiomics", n_estimators=9, random_state=0).fit(X, y)
     assert sorted(made) == ["Correlated", "Pairs"]
+
+
+def test_a_curve_of_many_patients_has_as_many_points_as_a_print_shows():
+    event, time, _, _, _ = curves(30_000, 2)
+    drawn = {}
+    for n in (500, 30_000):
+        ax = plotting.kaplan_meier(event[:n], time[:n], ax=Figure().subplots())
+        steps, marks = ax.lines[:2]
+        (band,) = ax.collections
+        drawn[n] = steps.get_xydata(), marks.get_xydata(), len(band.get_paths()[0].vertices)
+        times, survival = metrics.kaplan_meier(event[:n], time[:n])
+        # Every point that is drawn is one of the curve, and so is every mark.
+        np.testing.assert_array_equal(metrics.step_values(times, survival, drawn[n][0][:, 0]), drawn[n][0][:, 1])
+        np.testing.assert_array_equal(metrics.step_values(times, survival, drawn[n][1][:, 0]), drawn[n][1][:, 1])
+        assert drawn[n][0][-1, 0] == times[-1]
+    assert len(drawn[500][0]) == 501
+    assert len(drawn[500][1]) == (~event[:500]).sum()
+    assert len(drawn[30_000][0]) <= 2001
+    assert len(drawn[30_000][1]) <= 2001
+    assert drawn[30_000][2] < 10_000
+    ax = plotting.cumulative_incidence(event.astype(int), time, ax=Figure().subplots())
+    assert len(ax.lines[0].get_xydata()) <= 2001
+
+
+def test_marks_of_many_patients_are_pixels():
+    values = np.random.default_rng(0).normal(size=3000)
+    few, many = (plotting.predicted_observed(values[:n], values[:n], ax=Figure().subplots()) for n in (100, 3000))
+    assert not few.lines[0].get_rasterized()
+    assert many.lines[0].get_rasterized()
+
+
+def test_the_band_of_a_calibration_curve_is_computed_where_it_is_drawn(monkeypatch):
+    event, time, survival, grid, _ = curves(2000, 3)
+    sizes = []
+    known = np.nanquantile
+    monkeypatch.setattr(
+        np, "nanquantile", lambda draws, *q, **axis: sizes.append(draws.shape) or known(draws, *q, **axis)
+    )
+    ax = plotting.survival_calibration(event, time, survival[:, 1], grid[1], n_resamples=20, ax=Figure().subplots())
+    (shape,) = sizes
+    assert shape == (20, len(ax.lines[-1].get_xydata()))
+    assert shape[1] < 500
+    weights = metrics.bootstrap_weights(2000, 20, random_state=0)
+    draws = metrics.survival_calibration_curve(event, time, survival[:, 1], grid[1], weights)
+    (band,) = (each for each in ax.collections if isinstance(each, PolyCollection))
+    shown = np.isin(1 - survival[:, 1], ax.lines[-1].get_xdata())
+    limits, heights = known(draws[:, shown], [0.025, 0.975], axis=0), band.get_paths()[0].vertices[:, 1]
+    assert np.abs(limits[..., None] - heights).min(axis=-1).max() < 1e-9

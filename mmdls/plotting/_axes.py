@@ -11,6 +11,7 @@ import pandas as pd
 from mmdls.cohort import align_rows
 
 __all__ = [
+    "MANY",
     "PALETTE",
     "ROW",
     "WIDTH",
@@ -24,6 +25,7 @@ __all__ = [
     "panels",
     "scale",
     "style",
+    "visible",
 ]
 
 # Inches at 10 points. In print, at 7 points, that is 85 mm: the column of a journal.
@@ -31,6 +33,7 @@ WIDTH = 4.78
 _PANEL = 3.28  # three of them are 175 mm in print: both columns
 ROW = 1.1  # of a table below the axes, in the size of the text
 _LINE = 1.5  # of a legend, in its font size
+MANY = 2000  # steps of a curve or marks: more are finer than a print shows, and make a file of many megabytes
 
 # Okabe M, Ito K. Color universal design, 2008; without its yellow.
 PALETTE = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
@@ -143,6 +146,24 @@ def finish(ax: Any) -> Any:
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
+
+
+def visible(times: np.ndarray) -> np.ndarray:
+    """Which steps of a curve are drawn: all up to 2000, then the last one in each 2000th of its span.
+
+    Parameters
+    ----------
+    times : ndarray of shape (n,)
+        Ascending.
+
+    Returns
+    -------
+    ndarray of int, shape (n_drawn,)
+    """
+    if len(times) <= MANY:
+        return np.arange(len(times))
+    part = np.floor((times - times[0]) / (times[-1] - times[0]) * MANY)
+    return np.flatnonzero(np.r_[part[1:] > part[:-1], True])
 
 
 def named(models: Any) -> list[tuple[str, Any]]:

@@ -63,7 +63,9 @@ def calibration(y_true: Any, y_proba: Any, *, n_bins: int = 5, confidence_level:
         for group in np.array_split(order, min(n_bins, len(y_true))):
             share = float(y_true[group].mean())
             _group(panel, predicted[group].mean(), share, *_wilson(share, len(group), confidence_level))
-        _curve(panel, name, predicted, *_smooth(y_true, predicted, confidence_level))
+        inner = _inner(predicted)
+        smooth = (values[inner] for values in _smooth(y_true, predicted, confidence_level))
+        _curve(panel, name, predicted, inner, *smooth)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", metrics.UndefinedMetricWarning)
             slope = float(metrics.calibration_slope(y_true, predicted))
@@ -137,27 +139,40 @@ def survival_calibration(
             if at >= 0 and snap_times(horizon, times) <= times[-1]:
                 low, high = log_log_interval(event[group], time[group], confidence_level)
                 _group(panel, 1 - values[group].mean(), 1 - curve[at], 1 - high[at], 1 - low[at])
-        band = np.full((2, len(time)), np.nan)
+        inner = _inner(1 - values)
+        band = np.full((2, len(inner)), np.nan)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             observed = metrics.survival_calibration_curve(event, time, values, horizon)
             if len(weights):
                 draws = metrics.survival_calibration_curve(event, time, values, horizon, weights)
                 tail = (1 - confidence_level) / 2
-                band = np.nanquantile(draws, [tail, 1 - tail], axis=0)
-        _curve(panel, name, 1 - values, observed, *band)
+                band = np.nanquantile(draws[:, inner], [tail, 1 - tail], axis=0)
+        _curve(panel, name, 1 - values, inner, observed[inner], *band)
         _title(panel, name, f"ICI {interval_text(float(np.abs(observed - (1 - values)).mean()))}")
     return _labelled(drawn, f"Predicted risk by {horizon:g} months", f"Observed risk by {horizon:g} months")
 
 
-def _curve(ax: Any, name: str, predicted: np.ndarray, observed: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-    """A smooth curve with its band over the inner 98 % of predictions, and spikes of all predictions below."""
-    ax.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+def _inner(predicted: np.ndarray) -> np.ndarray:
+    """Patients at whose predictions the smooth curve is drawn: some of the inner 98 %, in order."""
     order = np.argsort(predicted, kind="stable")
     inner = order[int(0.01 * len(order)) : len(order) - int(0.01 * len(order))]
-    inner = inner[np.unique(np.linspace(0, len(inner) - 1, _POINTS).astype(int))]
-    ax.fill_between(predicted[inner], low[inner], high[inner], color=PALETTE[0], alpha=0.18, linewidth=0)
-    ax.plot(predicted[inner], observed[inner], label=name, color=PALETTE[0], linewidth=1.8 * scale())
+    return inner[np.unique(np.linspace(0, len(inner) - 1, _POINTS).astype(int))]
+
+
+def _curve(
+    ax: Any,
+    name: str,
+    predicted: np.ndarray,
+    inner: np.ndarray,
+    observed: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+) -> None:
+    """A smooth curve with its band at the inner predictions, and spikes of all predictions (n,) below."""
+    ax.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":")
+    ax.fill_between(predicted[inner], low, high, color=PALETTE[0], alpha=0.18, linewidth=0)
+    ax.plot(predicted[inner], observed, label=name, color=PALETTE[0], linewidth=1.8 * scale())
     counts, edges = np.histogram(predicted, bins=50, range=(0, 1))
     heights = counts / max(counts.max(), 1) * _SPIKES * 0.85
     ax.vlines((edges[:-1] + edges[1:]) / 2, -1.2 * _SPIKES, heights - 1.2 * _SPIKES, "0.35", linewidth=1.2 * scale())

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from mmdls import metrics
 from mmdls.metrics._cumulative_incidence import check_causes
-from mmdls.plotting._axes import PALETTE, WIDTH, axes, finish, joined, legend_below, scale
+from mmdls.plotting._axes import PALETTE, WIDTH, axes, finish, joined, legend_below, scale, visible
 from mmdls.plotting._kaplan_meier import numbers_at_risk, time_ticks
 
 __all__ = ["cumulative_incidence"]
@@ -75,16 +75,17 @@ def cumulative_incidence(
     n_causes = max([int(codes.max()), *tables, 1])
     times, incidence = metrics.cumulative_incidence(codes, months, n_causes=n_causes)
     end = float(months.max())
+    drawn = visible(times)
+    steps = np.r_[0, times[drawn]]
     ax = axes(ax, (WIDTH, 4.2), n_causes + len(tables))
     for cause in range(1, n_causes + 1):
         colour, curve = PALETTE[(cause - 1) % len(PALETTE)], incidence[cause - 1]
         name = str((labels or {}).get(cause, f"cause {cause}"))
-        ax.step(np.r_[0, times], np.r_[0, curve], where="post", linewidth=1.8 * scale(), color=colour, label=name)
+        ax.step(steps, np.r_[0, curve[drawn]], where="post", linewidth=1.8 * scale(), color=colour, label=name)
         if interval:
-            low, high = incidence_interval(codes, months, cause, confidence_level)
-            ax.fill_between(
-                np.r_[0, times], np.r_[0, low], np.r_[0, high], step="post", color=colour, alpha=0.15, linewidth=0
-            )
+            limits = incidence_interval(codes, months, cause, confidence_level)
+            low, high = (np.r_[0, limit[drawn]] for limit in limits)
+            ax.fill_between(steps, low, high, step="post", color=colour, alpha=0.15, linewidth=0)
         if cause in tables:
             at, mean = _mean_curve(tables[cause], len(months), end)
             look = {"linestyle": "--", "linewidth": 1.8 * scale(), "color": colour}

@@ -11,7 +11,7 @@ from mmdls import metrics
 from mmdls.metrics._censoring import log_log_interval, median_text
 from mmdls.metrics._checks import check_outcome
 from mmdls.metrics._comparison import p_text
-from mmdls.plotting._axes import ROW, WIDTH, axes, finish, joined, legend_below, scale, style
+from mmdls.plotting._axes import ROW, WIDTH, axes, finish, joined, legend_below, scale, style, visible
 
 __all__ = ["kaplan_meier", "numbers_at_risk", "time_ticks"]
 
@@ -138,14 +138,14 @@ def _curve(
 ) -> None:
     times, survival = metrics.kaplan_meier(event, time)
     colour = look["color"]
-    ax.step(np.r_[0, times], np.r_[1, survival], where="post", label=name, **look)
+    drawn = visible(times)
+    ax.step(np.r_[0, times[drawn]], np.r_[1, survival[drawn]], where="post", label=name, **look)
     censored = np.unique(time[~event])
+    censored = censored[visible(censored)]
     ax.plot(censored, metrics.step_values(times, survival, censored), "|", color=colour, markersize=6 * scale())
     if interval:
-        low, high = log_log_interval(event, time, confidence_level)
-        ax.fill_between(
-            np.r_[0, times], np.r_[1, low], np.r_[1, high], step="post", color=colour, alpha=0.15, linewidth=0
-        )
+        low, high = (np.r_[1, limit[drawn]] for limit in log_log_interval(event, time, confidence_level))
+        ax.fill_between(np.r_[0, times[drawn]], low, high, step="post", color=colour, alpha=0.15, linewidth=0)
 
 
 def time_ticks(longest: float) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmdls import metrics
 from mmdls.metrics._notes import collected_warnings
-from mmdls.plotting._axes import WIDTH, axes, finish, interval_text, joined, legend_below, named, scale, style
+from mmdls.plotting._axes import MANY, WIDTH, axes, finish, interval_text, joined, legend_below, named, scale, style
 
 __all__ = ["predicted_observed"]
 
@@ -69,7 +69,9 @@ def predicted_observed(
             else:
                 text = interval_text(*metrics.bootstrap_interval(r2, weights, confidence_level=confidence_level)[:3])
         label = f"{name} R2 {text}".strip()
-        ax.plot(values, observed, mark, ms=3.5 * scale(), alpha=0.5, mew=0, color=look["color"], label=label)
+        many = len(observed) > MANY  # as pixels, since a mark of each patient would make a file of many megabytes
+        options = {"ms": 3.5 * scale(), "alpha": 0.5, "mew": 0, "color": look["color"], "rasterized": many}
+        ax.plot(values, observed, mark, label=label, **options)
         shown.append(np.asarray(values, dtype=np.float64))
     low, high = min(map(np.min, shown)), max(map(np.max, shown))
     margin = 0.04 * (high - low) or 1.0
