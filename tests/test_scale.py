@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
@@ -10,6 +11,7 @@ from mmdls import TabularEncoder, metrics, plotting
 from mmdls.cohort import _identifiers, _leaks, check_cohort, modalities
 from mmdls.estimators import SignWeightedBagging, _columns, _screening, _sign_weighted
 from mmdls.metrics import _concordance, _horizons
+from mmdls.training._linear import _Problem
 
 
 def curves(n, n_times, seed=0, decimals=None):
@@ -210,3 +212,42 @@ def test_the_band_of_a_calibration_curve_is_computed_where_it_is_drawn(monkeypat
     shown = np.isin(1 - survival[:, 1], ax.lines[-1].get_xdata())
     limits, heights = known(draws[:, shown], [0.025, 0.975], axis=0), band.get_paths()[0].vertices[:, 1]
     assert np.abs(limits[..., None] - heights).min(axis=-1).max() < 1e-9
+
+
+@pytest.mark.parametrize("penalty", [np.full(6, 3.0), np.array([3.0] * 3 + [0.5] * 3)])
+def test_a_ridge_regression_of_many_columns_is_that_of_few(penalty):
+    """Columns of zeros change nothing but the way of the computation: by products of rows instead of columns."""
+    rng = np.random.default_rng(0)
+    few = rng.normal(size=(20, 6))
+    many = np.hstack([few, np.zeros((20, 30))])
+    target = torch.as_tensor(few[:, :1] - few[:, 4:5] + rng.normal(size=(20, 1)))
+    fits = []
+    for columns in (few, many):
+        own = np.r_[penalty, np.full(columns.shape[1] - 6, penalty[0])]
+        problem = _Problem(columns, lambda parameters: ((parameters - target) ** 2).mean(), np.zeros(1), False)
+        for factor in (10.0, 1.0):  # the second starts from the first
+            coefficients, intercept = problem.fit(own * factor)
+        fits.append((coefficients[:6], intercept))
+        values, features, turn, turn_back = problem._turned(1 / np.sqrt(own))
+        np.testing.assert_allclose(features @ features.T, (columns / own) @ columns.T, atol=1e-9)
+        np.testing.assert_allclose(turn(turn_back(np.eye(len(values)))), np.eye(len(values)), atol=1e-9)
+    np.testing.assert_allclose(fits[0][0], fits[1][0], atol=1e-5)
+    np.testing.assert_allclose(fits[0][1], fits[1][1], atol=1e-5)
+
+
+def test_rows_of_many_columns_are_multiplied_once_for_all_common_penalties():
+    products = []
+
+    class Counted(np.ndarray):
+        def __matmul__(self, other):
+            products.append(np.shape(other)[-1])
+            return np.asarray(self) @ np.asarray(other)
+
+    rng = np.random.default_rng(0)
+    columns, target = rng.normal(size=(20, 300)), torch.as_tensor(rng.normal(size=(20, 1)))
+    loss = lambda parameters: ((parameters - target) ** 2).mean()  # noqa: E731
+    problem = _Problem(columns.view(Counted), loss, np.zeros(1), False)
+    assert products == [20]
+    for penalty in (10.0, 1.0, 0.1):
+        problem.fit(np.full(300, penalty))
+    assert set(products[1:]) == {1}  # of the columns nothing but coefficients

@@ -17,6 +17,7 @@ _FACTORS = (10.0, 0.1)
 _RANGE = (1e-6, 1e6)
 _PATIENCE = 2  # steps of the path without a better loss, after which it ends
 _SEARCH, _FINAL = 1e-6, 1e-9  # relative fall of the loss in a step at which a fit ends
+_Turn = Callable[[np.ndarray], np.ndarray]
 _LEAST_GAIN = 0.1  # of the held-out log likelihood, for a penalty of its own
 
 
@@ -53,30 +54,22 @@ class _Problem:
     def __init__(self, columns: np.ndarray, loss: Callable[[Tensor], Tensor], start: np.ndarray, shared: bool):
         self.columns, self.loss, self.start, self.shared = columns, loss, start, shared
         n, p = columns.shape
-        self.gram = columns.T @ columns if p <= n else None
+        self.gram = columns.T @ columns if p <= n else columns @ columns.T
         self.solution: tuple[np.ndarray, np.ndarray] | None = None
 
     def fit(self, penalty: np.ndarray, tolerance: float = _FINAL) -> tuple[np.ndarray, np.ndarray]:
         """Coefficients (p, P) and intercept (P,) under a penalty of each column, (p,)."""
         n, p = self.columns.shape
         n_out, width = len(self.start), 1 if self.shared else len(self.start)
-        root = 1 / np.sqrt(penalty)
-        scaled = self.columns * root
-        if self.gram is not None:
-            values, basis = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
-        else:
-            values, vectors = eigh(scaled @ scaled.T)
-            kept = values > 1e-10 * max(values.max(), 1e-300)
-            values, vectors = values[kept], vectors[:, kept]
-            basis = scaled.T @ vectors / np.sqrt(values)
+        values, features, turn, turn_back = self._turned(1 / np.sqrt(penalty))
         # The Hessian of a mean loss is near values / n times a number below one: this makes it near the identity.
         condition = 1 / np.sqrt(1 + 0.5 * np.clip(values, 0, None) / n)
-        features = (scaled @ basis) * condition
+        features = features * condition
         r = features.shape[1]
         first = np.zeros((r, width)), self.start.copy()
         if self.solution is not None:
             coefficients, intercept = self.solution
-            first = (basis.T @ (coefficients[:, :width] / root[:, None])) / condition[:, None], intercept
+            first = turn(coefficients[:, :width]) / condition[:, None], intercept
         ridge = condition**2
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -96,9 +89,37 @@ class _Problem:
             options={"maxiter": 200, "ftol": tolerance, "gtol": 1e-6},
         )
         slopes = found.x[: r * width].reshape(r, width) * condition[:, None]
-        coefficients = root[:, None] * (basis @ slopes)
+        coefficients = turn_back(slopes)
         self.solution = np.broadcast_to(coefficients, (p, n_out)).copy(), found.x[r * width :]
         return self.solution
+
+    def _turned(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Turn, _Turn]:
+        """The columns times some factors (p,), in their r eigenvectors.
+
+        Returns
+        -------
+        values : ndarray of shape (r,)
+        features : ndarray of shape (n, r)
+        turn, turn_back : callable
+            From coefficients of the columns (p, P) to those of the features (r, P), and back.
+        """
+        n, p = self.columns.shape
+        if p <= n:
+            values, basis = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
+            features = (self.columns * root) @ basis
+            return values, features, lambda c: basis.T @ (c / root[:, None]), lambda s: root[:, None] * (basis @ s)
+        # More columns than rows: products of rows tell all, and those of one factor are known already.
+        scaled = self.columns * root if np.ptp(root) else None
+        values, vectors = eigh(self.gram * root[0] ** 2 if scaled is None else scaled @ scaled.T)
+        kept = values > 1e-10 * max(values.max(), 1e-300)
+        values, vectors = values[kept], vectors[:, kept]
+        dual = vectors / np.sqrt(values)
+        return (
+            values,
+            vectors * np.sqrt(values),
+            lambda c: dual.T @ (self.columns @ c),
+            lambda s: root[:, None] ** 2 * (self.columns.T @ (dual @ s)),
+        )
 
 
 def fit_linear(
