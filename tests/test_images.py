@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import pickle
-import resource
 import signal
 import warnings
 
@@ -18,6 +17,7 @@ import mmdls.images._store as store_module
 from mmdls.estimators import SliceEncoder
 from mmdls.estimators._slices import SliceData
 from mmdls.images import SliceStore, is_missing, read_image, read_mask
+from tests.full_disk import with_a_full_disk
 
 
 def write_slices(folder, stack, name="slice_{}.png"):
@@ -301,24 +301,8 @@ def test_a_damaged_store_is_said_and_read_anew(tmp_path, stacks, name, damage):
     assert len(list((tmp_path / "mmdls-slices").iterdir())) == 1
 
 
-def _with_a_full_disk(work):
-    """Do the work in a process whose files may have 400 bytes; what it returns, or its error."""
-    receiver, sender = multiprocessing.Pipe()
-    if os.fork() == 0:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (400, -1))
-        try:
-            sender.send(work())
-        except BaseException as error:
-            sender.send(repr(error))
-        os._exit(0)
-    found = receiver.recv() if receiver.poll(60) else "nothing was sent"
-    os.wait()
-    return found
-
-
 def test_a_full_disk_leaves_no_store_and_what_was_there(tmp_path, stacks):
-    assert "OSError" in _with_a_full_disk(lambda: len(SliceStore.build(stacks, memory=tmp_path)))
+    assert "OSError" in with_a_full_disk(lambda: len(SliceStore.build(stacks, memory=tmp_path)))
     assert not list((tmp_path / "mmdls-slices").iterdir())
     store = SliceStore.build(stacks, memory=tmp_path)
 
@@ -328,7 +312,7 @@ def test_a_full_disk_leaves_no_store_and_what_was_there(tmp_path, stacks):
             value = store.cached("sums", lambda: np.arange(150.0))
         return value.sum(), [str(each.message) for each in said]
 
-    total, said = _with_a_full_disk(keep)
+    total, said = with_a_full_disk(keep)
     assert total == np.arange(150.0).sum() and "sums.npy' is not kept: " in said[0]
     assert sorted(path.name for path in store._folder.iterdir()) == ["data.npy", "store.json"]
     assert np.array_equal(SliceStore.build(stacks, memory=tmp_path).data, np.concatenate(stacks))

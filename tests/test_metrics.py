@@ -319,6 +319,11 @@ def test_recalibration_equals_an_unpenalised_logistic_regression():
     fitted = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(log_odds[:, None], labels)
     proba = 1 / (1 + np.exp(-log_odds))
     assert metrics.calibration_slope(labels, proba) == pytest.approx(fitted.coef_[0, 0], abs=1e-5)
+    proba[0], labels[0] = 1, 1  # which counts as 1 - 1e-12, as 0 counts as 1e-12 where the classes are exchanged
+    log_odds[0] = np.log(1e12)
+    fitted = LogisticRegression(C=np.inf, tol=1e-12, max_iter=10000).fit(log_odds[:, None], labels)
+    for slope in (metrics.calibration_slope(labels, proba), metrics.calibration_slope(1 - labels, 1 - proba)):
+        assert slope == pytest.approx(fitted.coef_[0, 0], abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning", "ignore:the AUC is not defined")

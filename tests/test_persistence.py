@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from optuna.distributions import CategoricalDistribution
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
@@ -38,6 +40,7 @@ from mmdls.persistence._sources import source_hash
 from mmdls.persistence._types import class_reference
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
+from tests.full_disk import with_a_full_disk
 from tests.pages import blocks_of
 from tests.test_matrix import cells
 
@@ -107,6 +110,24 @@ def test_every_small_estimator_answers_the_same_in_another_process(tmp_path):
 def test_every_estimator_and_outcome_answers_the_same_in_another_process(tmp_path):
     every = [cell.values for cell in cells()]
     same_in_another_process({f"{name}-{outcome}": fitted(name, outcome) for name, outcome in every}, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_every_estimator_and_its_search_answer_the_same_in_another_process(tmp_path):
+    models = {}
+    for name, outcome in {name: outcome for name, outcome in (cell.values for cell in reversed(list(cells())))}.items():
+        model, X, y = small_study(estimators[name], outcome)
+        pipeline = make_pipeline(FunctionTransformer(), model)
+        search = OptunaSearch(
+            pipeline,
+            {"functiontransformer__validate": CategoricalDistribution([False])},
+            scoring=next(iter(make_scorers(y).values())),
+            n_trials=1,
+            cv=2,
+            random_state=0,
+        )
+        models |= {f"{name}-{k}": (each.fit(X, y), X, y) for k, each in enumerate((pipeline, search))}
+    same_in_another_process(models, tmp_path)
 
 
 @pytest.mark.slow
@@ -422,6 +443,15 @@ def test_a_failure_while_writing_leaves_the_old_model(cox, name, tmp_path, monke
     assert np.array_equal(mmdls.load(tmp_path / name).predict(X), other.predict(X))
 
 
+@pytest.mark.parametrize("name", ["model", "model.mmdls"])
+def test_a_full_disk_leaves_the_old_model(cox, name, tmp_path):
+    model, X, _ = cox
+    mmdls.save(model, tmp_path / name)
+    assert "OSError(27" in with_a_full_disk(lambda: mmdls.save(model, tmp_path / name), n_bytes=2000)
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert np.array_equal(mmdls.load(tmp_path / name).predict(X), model.predict(X))
+
+
 def test_nothing_but_a_model_is_replaced(cox, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "thesis.txt").write_text("years of work")
@@ -555,10 +585,26 @@ def test_other_code_of_a_registered_class_is_warned_about(old, new, warned, tmp_
     assert all("other code of of_mine:Scaling" in str(w.message) for w in caught)
 
 
-def test_code_that_python_cannot_show_has_no_hash():
-    names = {"__name__": "__main__"}
-    exec(SCALING, names)
-    assert source_hash(names["Scaling"]) is None
+@pytest.mark.parametrize("known_when", ["saving", "loading", "never"])
+def test_code_that_python_cannot_show_is_warned_about(known_when, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimators, "_parts", dict(estimators._parts))
+    monkeypatch.setitem(sys.modules, "of_mine", None)
+
+    def registered(known):
+        if known:
+            return scaling(tmp_path / "of_mine.py")
+        module = sys.modules["of_mine"] = types.ModuleType("of_mine")  # as of a script that is read from a pipe
+        exec(SCALING, vars(module))
+        return estimators.register("scaling")(module.Scaling)
+
+    scale = registered(known_when == "saving")
+    assert (source_hash(scale) is None) == (known_when != "saving")
+    mmdls.save(make_pipeline(scale(), LogisticRegression()).fit(np.eye(4), [0, 1] * 2), tmp_path / "m")
+    registered(known_when == "loading")
+    said = "has no hash of the code of of_mine:Scaling, since Python could not show it"
+    with pytest.warns(mmdls.persistence.InconsistentVersionWarning, match=said) as caught:
+        mmdls.load(tmp_path / "m")
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,29 +11,16 @@ from pathlib import Path
 import pytest
 
 import mmdls
-from tests.pages import code_of
+from tests.pages import readme_code
 
 ROOT = Path(__file__).parents[1]
-SMALLER = {
-    "make_nsclc_cohort(400": "make_nsclc_cohort(60",
-    "MMDLS(random_state=0)": "MMDLS(trainer=Trainer(max_epochs=1), random_state=0)",
-    "[:300]": "[:40]",
-    "[300:]": "[40:]",
-    "CohortKFold(5": "CohortKFold(2",
-}
 
 
 def test_the_readme_runs():
-    code = code_of("README.md")
-    for shown, smaller in SMALLER.items():
-        assert shown in code, shown
-        code = code.replace(shown, smaller)
-    names: dict = {"Trainer": mmdls.Trainer}
-    code = code.replace("set_params(", "set_params(trainer__max_epochs=1, ")
-    code = code.replace("from mmdls import MMDLS, Part", "first = model\nfrom mmdls import MMDLS, Part")
+    names: dict = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(readme_code(), "README.md", "exec"), names)
     assert names["model"].get_params()["lesion__backbone"] == "antialiased"
     model, X = names["first"], names["X"][:3]
     assert list(model.predict(X)) == ["subtype", "stage", "dfs", "os"]

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from mmdls._parallel import workers_may_die
 from mmdls.cohort import check_features, modality_name
 from mmdls.images import is_missing
 from mmdls.scans import Volume
@@ -97,7 +98,8 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         table = self._table(X)
         jobs = (delayed(_measured)(self, *row) for row in table.itertuples(name=None))
         answers = Parallel(n_jobs=self.n_jobs, return_as="generator")(jobs)
-        found = list(tqdm(answers, total=len(table), desc=type(self).__name__, disable=not self.verbose))
+        with workers_may_die("The patients that were measured are not kept."):
+            found = list(tqdm(answers, total=len(table), desc=type(self).__name__, disable=not self.verbose))
         failed = {patient: reason for patient, (_, reason) in zip(table.index, found, strict=True) if reason}
         self.failures_ = pd.DataFrame({"reason": pd.Series(failed, dtype=object)})
         if failed:

@@ -40,7 +40,7 @@ class Writer:
     left_out : list of str
         Parameters that are not saved, with the reason.
     code : dict of str to str
-        Hashes of the code of registered classes from elsewhere, by name.
+        Hashes of the code of registered classes from elsewhere, by name; None where Python cannot show it.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Writer:
         self.tensors: dict[str, Any] = {}
         self.parts: dict[str, bytes] = {}
         self.left_out: list[str] = []
-        self.code: dict[str, str] = {}
+        self.code: dict[str, str | None] = {}
         self._known: dict[int, tuple[Any, Any]] = {}
 
     def packages(self) -> list[str]:
@@ -85,8 +85,8 @@ class Writer:
 
     def _reference(self, cls: type, path: str) -> dict[str, Any]:
         reference = class_reference(cls, path)
-        if "registered" in reference and reference["name"] not in self.code and (code := source_hash(cls)):
-            self.code[reference["name"]] = code
+        if "registered" in reference and reference["name"] not in self.code:
+            self.code[reference["name"]] = source_hash(cls)
         return reference
 
     def _object(self, value: Any, path: str) -> Any:

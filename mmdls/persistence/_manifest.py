@@ -49,7 +49,7 @@ def make_manifest(
     holds: list[str],
     left_out: list[str],
     packages: list[str],
-    code: Mapping[str, str],
+    code: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """Everything that is said about a model.
 
@@ -66,7 +66,7 @@ def make_manifest(
         Parameters that were not saved.
     packages : list of str
         Other packages whose classes it needs.
-    code : mapping of str to str
+    code : mapping of str to str or None
         Hashes of the code of registered classes from elsewhere, by name.
 
     Returns

@@ -27,18 +27,19 @@ def source_hash(cls: type) -> str | None:
     return hashlib.sha256("\n\n".join(code).encode()).hexdigest()
 
 
-def warn_of_sources(saved: Mapping[str, str], classes: Mapping[str, type], path: Any) -> None:
-    """Warn with :class:`InconsistentVersionWarning` of classes whose code is not the one of the file."""
-    found = {name: source_hash(cls) for name, cls in classes.items()}
-    changed = [name for name, code in saved.items() if found.get(name) not in (None, code)]
-    if changed:
-        warnings.warn(
-            InconsistentVersionWarning(
-                f"{str(path)!r} was saved with other code of {', '.join(sorted(changed))} than is registered here. "
-                "Predictions may differ or fail: compare some that you know, or register the code of then."
-            ),
-            stacklevel=3,
-        )
+def warn_of_sources(saved: Mapping[str, str | None], classes: Mapping[str, type], path: Any) -> None:
+    """Warn with :class:`InconsistentVersionWarning` of classes whose code is not, or may not be, that of the file."""
+    here = {name: source_hash(cls) for name, cls in classes.items()}
+    unknown = sorted(name for name, code in here.items() if code is None or saved.get(name) is None)
+    changed = sorted(name for name, code in here.items() if name not in unknown and code != saved[name])
+    known = "Predictions may differ or fail: compare some that you know, or"
+    for names, said, remedy in (
+        (changed, "was saved with other code of {} than is registered here", "register the code of then"),
+        (unknown, "has no hash of the code of {}, since Python could not show it", "keep such classes in a module"),
+    ):
+        if names:
+            said = said.format(", ".join(names))
+            warnings.warn(InconsistentVersionWarning(f"{str(path)!r} {said}. {known} {remedy}."), stacklevel=3)
 
 
 def _described(cls: type) -> str:

@@ -11,6 +11,7 @@ from sklearn.utils import Bunch
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from mmdls._parallel import workers_may_die
 from mmdls.search._pruning import Epochs
 
 SCORER = "scorer_"
@@ -76,7 +77,8 @@ def cross_validate(
     elif alone:
         results = (fit_and_score(*arguments) for arguments in work)
     else:
-        results = joblib.Parallel(n_jobs)(joblib.delayed(fit_and_score)(*arguments) for arguments in work)
+        with workers_may_die("Finished trials stay in the storage, where one is given, and are not run again."):
+            results = joblib.Parallel(n_jobs)(joblib.delayed(fit_and_score)(*arguments) for arguments in work)
     scores: list[dict[str, float]] = []
     for k, found in enumerate(results):
         scores.append(found)

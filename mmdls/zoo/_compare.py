@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from mmdls._parallel import workers_may_die
 from mmdls.cohort import Task, align_rows, check_cohort, check_features, find_tasks
 from mmdls.evaluation import compare_predictions, evaluate_predictions
 from mmdls.evaluation._checks import warn_of_late_horizons
@@ -289,7 +290,10 @@ def _fitted(
 
     parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     found = {}
-    with tqdm(total=len(jobs), desc="models x folds", unit="fit", file=sys.stderr, disable=not verbose) as bar:
+    with (
+        workers_may_die("The fits that were finished are not kept."),
+        tqdm(total=len(jobs), desc="models x folds", unit="fit", file=sys.stderr, disable=not verbose) as bar,
+    ):
         for name, fold, fit in parallel(joblib.delayed(run)(*job) for job in jobs):
             found[name, fold] = fit
             bar.set_postfix_str(f"{name}, fold {fold}: {fit.seconds:.0f} s")
