@@ -1,6 +1,7 @@
 """DeLong's test, Holm's correction, bootstrap weights and intervals, calibration at a horizon."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -283,3 +284,23 @@ def test_a_slope_needs_five_events():
     y = np.array([(k < 4, 1.0 + k) for k in range(40)], dtype=[("event", bool), ("time", float)])
     with pytest.warns(metrics.UndefinedMetricWarning, match="4 events by then and 28 patients event-free"):
         assert np.isnan(metrics.survival_calibration_slope(y, y, np.linspace(0.2, 0.8, 40), 12.0))
+
+
+def test_the_p_value_of_a_bootstrap_counts_the_estimate_itself():
+    assert metrics.bootstrap_p_value([0.1] * 99) == pytest.approx(2 * (0 + 1) / (99 + 1), abs=1e-12)
+    assert metrics.bootstrap_p_value([-0.1, 0.1, 0.1, np.nan]) == pytest.approx(2 * (1 + 1) / (3 + 1), abs=1e-12)
+    assert np.isnan(metrics.bootstrap_p_value([0.1, np.nan, np.nan]))
+
+
+def test_what_is_left_out_or_undefined_is_said():
+    with pytest.warns(metrics.UndefinedMetricWarning, match="measurements that are all equal"):
+        assert np.isnan(metrics.intraclass_correlation(np.ones((5, 2))))
+    y = np.array([(True, 1.0), (True, 2.0), (False, 3.0)], dtype=[("event", bool), ("time", float)])
+    with pytest.warns(UserWarning, match=r"the AUC is not defined at 0\.5 months"):
+        assert metrics.integrated_auc(y, y, [3.0, 2.0, 1.0], [0.5, 1.5, 2.5]) == pytest.approx(1.0)
+
+
+def test_the_rows_of_causes_and_incidence_must_be_in_one_order():
+    causes, order = pd.Series([1, 2, 0, 0], index=list("abcd")), list("badc")
+    with pytest.raises(ValueError, match="order"):
+        metrics.observed_expected_ratio_cause(causes, np.arange(4.0) + 1, pd.Series([0.1] * 4, index=order), 3.0)
