@@ -33,25 +33,36 @@ def discs(n, seed=0):
     return X, pd.DataFrame({"grain": np.where(rough, "rough", "fine")}, index), masks
 
 
-@pytest.fixture(scope="module")
-def study():
-    X, y, masks = discs(110)
+def learn(seed):
+    X, y, masks = discs(110, seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model = MMDLS(trainer=Trainer(max_epochs=12), n_members=2, random_state=0).fit(X[:90], y[:90])
+        model = MMDLS(trainer=Trainer(max_epochs=12), n_members=2, random_state=seed).fit(X[:90], y[:90])
     return model, X[90:], y[90:], masks[90:]
+
+
+def shares_inside(study, **how):
+    """Share of the heat inside the lesions of six patients who were not learned from."""
+    model, X, y, masks = study
+    rough = np.flatnonzero(y["grain"] == "rough")[:6]
+    assert np.mean([masks[i].mean() for i in rough]) < 0.2
+    return [explain_image(model, X.iloc[[i]], "grain", target="rough", **how).share_inside(masks[i]) for i in rough]
+
+
+@pytest.fixture(scope="module")
+def study():
+    return learn(0)
 
 
 @pytest.mark.parametrize(("method", "least"), [("grad_cam", 0.6), ("hires_cam", 0.7), ("integrated_gradients", 0.6)])
 def test_most_of_the_heat_is_in_the_lesion_where_the_signal_is(study, method, least):
-    model, X, y, masks = study
-    rough = np.flatnonzero(y["grain"] == "rough")[:6]
-    shares = [
-        explain_image(model, X.iloc[[i]], "grain", target="rough", method=method, n_steps=16).share_inside(masks[i])
-        for i in rough
-    ]
-    assert np.mean([masks[i].mean() for i in rough]) < 0.2
-    assert np.mean(shares) > least
+    assert np.mean(shares_inside(study, method=method, n_steps=16)) > least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_most_of_the_heat_is_in_the_lesion_whatever_the_network(seed):
+    assert np.mean(shares_inside(learn(seed))) > 0.6  # Grad-CAM: .41, .64, .37, .68
 
 
 def reader_of(model, network, target):
@@ -128,7 +139,7 @@ def test_the_model_stays_as_it_is_and_the_figure_shows_the_hottest_slices(study)
     figure = explained.plot(n_slices=1)
     assert len(figure.axes) == 2  # a slice and the scale
     assert figure.axes[0].get_title() == f"slice {np.argmax(explained.heat.sum(axis=(1, 2))) + 1} of 2"
-    assert "patient P90" in figure.get_suptitle() and "Grad-CAM" in figure.get_suptitle()
+    assert "patient P90" in figure.get_suptitle() and "HiResCAM" in figure.get_suptitle()
     assert figure.axes[1].get_ylabel() == "heat, share of the largest"
     heat = figure.axes[0].images[1]
     assert heat.get_clim() == (0, 1)

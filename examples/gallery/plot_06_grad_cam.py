@@ -2,7 +2,8 @@
 Where does the network look?
 ============================
 
-Heat over the slices of a patient, by Grad-CAM and by integrated gradients. A map is no proof: it says where, not why.
+Heat over the slices of a patient, by HiResCAM, a Grad-CAM weighed pixel by pixel, and by integrated gradients. A map is
+no proof: it says where, not why.
 """
 
 # %%
@@ -17,7 +18,7 @@ model = MMDLS(n_members=1, trainer=Trainer(max_epochs=30), random_state=0).fit(X
 # %%
 # The patient with the highest risk among those who were not learned from.
 riskiest = model.predict(X[350:])["os"].idxmax()
-explained = explain_image(model, X.loc[[riskiest]], "os", image="lesion", method="grad_cam")
+explained = explain_image(model, X.loc[[riskiest]], "os", image="lesion")
 explained.plot(n_slices=4)
 
 # %%

@@ -156,7 +156,7 @@ def explain_image(
     X_row: Any,
     task: str,
     *,
-    method: str = "grad_cam",
+    method: str = "hires_cam",
     image: str | None = None,
     target: Any = None,
     level: int | None = None,
@@ -165,7 +165,7 @@ def explain_image(
 ) -> ImageExplanation:
     """Where in a patient's slices the answer to a task comes from.
 
-    Both methods explain the networks: the risk of an endpoint, the log odds of a class, or a value. Of an ensemble the
+    All methods explain the networks: the risk of an endpoint, the log odds of a class, or a value. Of an ensemble the
     heat is the mean of the members'. A map that convinces the eye proves nothing: compare several patients, and a
     model that was trained on permuted outcomes [3]_.
 
@@ -176,10 +176,10 @@ def explain_image(
     X_row : pandas.DataFrame of shape (1, n_columns)
         One patient, as ``X.loc[["P1"]]``.
     task : str
-    method : {"grad_cam", "hires_cam", "integrated_gradients"}, default="grad_cam"
-        ``"grad_cam"``: a feature map, weighed by the mean gradient of each channel, where positive [1]_.
-        ``"hires_cam"``: weighed by the gradient of each pixel of each channel, which is the same on the last map, and
-        sharper on finer ones [4]_.
+    method : {"hires_cam", "grad_cam", "integrated_gradients"}, default="hires_cam"
+        ``"hires_cam"``: a feature map, weighed by the gradient of each pixel of each channel, where positive [4]_.
+        ``"grad_cam"``: weighed by the mean gradient of each channel [1]_, which is the same on the last map. On finer
+        ones it may point beside what the network uses.
         ``"integrated_gradients"``: gradients along the way from a blank image, of the mean grey of the training slices;
         they sum to the difference of the two answers [2]_. Needs captum.
     image : str, default=None
