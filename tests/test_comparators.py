@@ -13,6 +13,7 @@ from sklearn.feature_selection import VarianceThreshold
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 from sksurv.metrics import concordance_index_censored
+from sksurv.util import Surv
 
 from mmdls import MMDLS, CorrelationFilter, Trainer, VarianceFilter
 from mmdls.cohort import survival_target
@@ -508,6 +509,19 @@ def test_columns_that_depend_on_each_other_need_a_penalty():
 
 
 # -- risk groups -------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_that_goes_too_far_is_shortened():
+    rng = np.random.default_rng(0)
+    rng.normal(size=(80, 4))
+    for n_columns in (150, 200, 300):
+        X = rng.normal(size=(80, n_columns))
+        y = Surv.from_arrays(rng.random(80) < 0.7, rng.exponential(size=80) * 10 + 0.1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            model = RidgeCox(alpha=0.1).fit(X, y)
+        gradient = PartialLikelihood(X, y, np.ones(80), "efron")(model.coef_)[1] - 0.1 * model.coef_
+        assert np.abs(gradient).max() < 1e-6
 
 
 def test_two_risks_are_the_lowest_and_the_highest_group_and_one_risk_is_the_lowest():

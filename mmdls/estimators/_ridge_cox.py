@@ -147,8 +147,11 @@ def _maximum(likelihood: PartialLikelihood, beta: np.ndarray, alpha: float) -> t
         # Below, rounding decides whether a step goes up; Newton's last step is as exact as any.
         gain = gradient @ step
         while True:
-            proposed = penalised(beta + step)
-            if proposed[0] >= value - 1e-9 * (1 + abs(value)) or np.abs(step).max() < 1e-12:
+            # A step may go so far that the hazards of all who are at risk vanish beside the largest one.
+            with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+                proposed = penalised(beta + step)
+            goes_up = np.isfinite(proposed[0]) and proposed[0] >= value - 1e-9 * (1 + abs(value))
+            if goes_up or np.abs(step).max() < 1e-12:
                 break
             step = step / 2
         beta, (value, gradient, information) = beta + step, proposed
