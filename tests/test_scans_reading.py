@@ -1,15 +1,29 @@
 """Files to volumes: SimpleITK is the oracle of places and values; what has no place or unit is refused."""
 
 import shutil
+import struct
 import warnings
+from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from pydicom import dcmread
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.uid import JPEGLSLossless, RLELossless, SecondaryCaptureImageStorage
+from pydicom.uid import (
+    JPEG2000,
+    MPEG2MPML,
+    UID,
+    HTJ2KLossless,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+)
 
-from mmdls.scans import read_scan
+from mmdls.scans import read_mask, read_scan
 from tests.scanner import PET, SECRET, item, write_enhanced, write_series
 from tests.test_scans import OBLIQUE, from_sitk, rotation
 
@@ -122,6 +136,97 @@ def test_several_slices_in_one_compressed_file_are_scaled_once(tmp_path, compres
     write_enhanced(tmp_path / "ct.dcm", stored)
     replace_pixels(tmp_path / "ct.dcm", frames, syntax)
     assert (read_scan(tmp_path / "ct.dcm").array == stored - 1024).all()
+
+
+def by_pillow(stored, kind, **how):
+    from PIL import Image
+
+    frames = []
+    for pixels in stored:
+        frame = BytesIO()
+        Image.fromarray(pixels).save(frame, kind, **how)
+        frames.append(frame.getvalue())
+    return frames
+
+
+def write_compressed(folder, stored, frames, syntax, **headers):
+    write_series(folder, stored, **headers)
+    for file in folder.iterdir():
+        replace_pixels(file, [frames[int(file.stem[-1])]], syntax)
+
+
+CODESTREAM = {"no_jp2": True, "irreversible": False}
+PLAIN = {"PixelRepresentation": 0}
+EIGHT = {**PLAIN, "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("syntax", "headers"),
+    [
+        (JPEG2000Lossless, PLAIN),
+        (JPEG2000Lossless, PLAIN | {"BitsStored": 12, "HighBit": 11}),
+        (JPEG2000Lossless, {"PixelRepresentation": 1}),  # which JPEG 2000 itself does not say
+        (JPEG2000, PLAIN | {"LossyImageCompression": "00"}),  # whose name stands for both
+    ],
+)
+def test_jpeg_2000_without_loss_is_exact(tmp_path, syntax, headers):
+    stored = np.random.default_rng(0).integers(0, 4096, (3, 32, 32)).astype(np.uint16)
+    stored[:, 0] = 4095
+    if headers.get("PixelRepresentation"):
+        stored = (stored.astype(np.int32) - 1024).astype(np.int16)
+    frames = by_pillow(stored.view(np.uint16), "JPEG2000", **CODESTREAM)
+    write_compressed(tmp_path, stored, frames, syntax, **headers)
+    assert (read_scan(tmp_path).array == stored.astype(int) - 1024).all()
+
+
+def test_signs_of_jpeg_2000_that_the_header_denies_are_refused(tmp_path):
+    stored = np.random.default_rng(0).integers(-500, 2000, (3, 64, 64)).astype(np.int16)
+    frames, syntax = compress(stored, "JPEG2000", tmp_path)
+    write_compressed(tmp_path / "ct", stored, frames, syntax, **PLAIN)
+    refuse(tmp_path / "ct", "pixels with a sign, and a header without")
+
+
+def test_compression_with_loss_is_said(tmp_path):
+    from PIL import Image
+
+    greys = (np.add.outer(np.arange(64), 2 * np.arange(64)) + np.arange(3)[:, None, None]).astype(np.uint8)
+    frames = by_pillow(greys, "JPEG", quality=60)
+    decoded = np.stack([np.asarray(Image.open(BytesIO(frame))) for frame in frames])
+    assert (decoded != greys).any()
+    write_compressed(tmp_path / "jpeg", greys, frames, JPEGBaseline8Bit, **EIGHT)
+    frames = by_pillow(greys.astype(np.uint16), "JPEG2000", no_jp2=True, irreversible=True, quality_layers=[50])
+    again = np.stack([np.asarray(Image.open(BytesIO(frame))) for frame in frames])
+    write_compressed(tmp_path / "jpeg2000", greys.astype(np.uint16), frames, JPEG2000, **PLAIN)
+    write_series(tmp_path / "near", greys.astype(np.uint16), **PLAIN)
+    for file in (tmp_path / "near").iterdir():
+        dataset = dcmread(file)
+        dataset.compress(JPEGLSNearLossless, jls_error=3, generate_instance_uid=False)
+        dataset.save_as(file)
+    write_series(tmp_path / "once", greys.astype(np.uint16), LossyImageCompression="01", **PLAIN)
+    for name, values in (("jpeg", decoded), ("jpeg2000", again), ("near", None), ("once", greys)):
+        with pytest.warns(UserWarning, match=f"{name}' of patient 7 was compressed with loss") as caught:
+            found = read_scan(tmp_path / name, patient=7).array + 1024
+        assert caught[0].filename == __file__
+        assert (found == values).all() if values is not None else 0 < np.abs(found - greys).max() <= 3
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, MPEG2MPML, "1.2.3.4"])
+def test_compression_that_nothing_decodes_is_refused(tmp_path, syntax):
+    stored = np.zeros((3, 32, 32), np.uint16)
+    write_compressed(tmp_path, stored, by_pillow(stored, "JPEG2000", **CODESTREAM), UID(syntax), **PLAIN)
+    refuse(tmp_path, "nothing installed here decodes .*store it uncompressed")
+
+
+@pytest.mark.filterwarnings("ignore:.*compressed with loss")
+@pytest.mark.parametrize("kind", ["JPEG2000", "JPEG"])
+def test_compressed_slices_that_are_cut_off_are_refused(tmp_path, kind):
+    stored = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
+    syntax = {"JPEG2000": JPEG2000Lossless, "JPEG": JPEGBaseline8Bit}[kind]
+    for part in (0.3, 0.9):
+        frames = [frame[: int(len(frame) * part)] for frame in by_pillow(stored, kind)]
+        write_compressed(tmp_path / f"{part}", stored, frames, syntax, **EIGHT)
+        refuse(tmp_path / f"{part}", "cannot be decoded .*cut off or damaged")
 
 
 def test_a_file_alone_is_one_slice(tmp_path):
@@ -298,6 +403,98 @@ def test_a_nifti_without_a_place_is_refused(tmp_path):
     nibabel.Nifti1Image(np.full((3, 4, 5), np.nan, np.float32), np.eye(4)).to_filename(path)
     with pytest.raises(ValueError, match="a.nii.*finite"):
         read_scan(path)
+
+
+# Bytes of a NIfTI header.
+CODES, SLOPE, SIDE, ROW, UNIT = (252, 254), (112, "ff"), (80, "f"), (280, "f"), (123, "B")
+NAN, INF = np.nan, np.inf
+
+
+def write_header(path, *changes):
+    """A NIfTI of sides of 1, 2 and 3 mm, with bytes of its header changed."""
+    import nibabel
+
+    image = nibabel.Nifti1Image((np.arange(60).reshape(3, 4, 5) - 10).astype(np.int16), np.diag([1.0, 2, 3, 1]))
+    image.set_qform(image.affine, 1)
+    image.header.set_xyzt_units("mm")
+    image.to_filename(path)
+    content = bytearray(path.read_bytes())
+    for (place, kind), *values in changes:
+        struct.pack_into("<" + kind, content, place, *values)
+    path.write_bytes(content)
+    return path
+
+
+QFORM, SFORM = ((CODES[1], "h"), 0), ((CODES[0], "h"), 0)  # the one that counts alone
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ([(SLOPE, INF, 0)], "unknown scale .*finite"),
+        ([(SLOPE, -INF, 0)], "unknown scale"),
+        ([(SLOPE, NAN, 5)], "unknown scale"),
+        ([(SLOPE, NAN, INF)], "unknown scale"),
+        ([(SLOPE, 1, NAN)], "invalid intercept"),
+        ([(SLOPE, 1, INF)], "invalid intercept"),
+        *[([QFORM, (SIDE, side)], r"has voxels of \[") for side in (-1, 0, NAN, INF)],
+        *[([form, (row, 1e-4)], "3 x 2 x 0.0001 mm.*metres") for form, row in ((QFORM, SIDE), (SFORM, ROW))],
+        *[([form, (row, 1e4)], "3 x 2 x 1e.04 mm") for form, row in ((QFORM, SIDE), (SFORM, ROW))],
+        *[([SFORM, (ROW, value)], "places no volume") for value in (0, NAN, INF, 1e-30, 1e30)],
+        ([SFORM, ((292, "f"), 1e30)], "lies 1e.30 mm away"),
+        ([SFORM, ((292, "f"), INF)], "places no volume"),
+        ([QFORM, ((256, "f"), NAN)], "places no volume"),
+        ([(UNIT, 1)], "in meter instead of mm; write it"),
+        ([(UNIT, 3)], "in micron instead of mm; write it"),
+        ([(UNIT, 5)], "in another unit instead of mm; write it"),
+    ],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_odd_headers_of_nifti_are_refused(tmp_path, changes, match):
+    path = write_header(tmp_path / "a.nii", *changes)
+    for read in (read_scan, lambda place: read_mask(place, label=3)):
+        with pytest.raises(ValueError, match=match):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "scale"),
+    [
+        ([(SLOPE, 0, 5)], (1, 0)),  # the standard: values as stored
+        ([(SLOPE, 0, NAN)], (1, 0)),
+        ([(SLOPE, NAN, NAN)], (1, 0)),  # never set
+        ([(SLOPE, NAN, 0)], (1, 0)),
+        ([(SLOPE, 2, 5)], (2, 5)),
+        ([(SLOPE, -1, 5)], (-1, 5)),
+        *[([SFORM, (SIDE, side)], (1, 0)) for side in (-1, 0, NAN, INF, 1e30)],  # the sform tells the sides
+        ([(UNIT, 0)], (1, 0)),
+        ([(UNIT, 2 | 8)], (1, 0)),  # and seconds
+    ],
+)
+def test_odd_headers_of_nifti_that_say_enough_are_read_right(tmp_path, changes, scale):
+    volume = read_scan(write_header(tmp_path / "a.nii", *changes))
+    stored = (np.arange(60).reshape(3, 4, 5) - 10).transpose(2, 1, 0)[:, ::-1, ::-1]
+    assert (volume.array == stored * scale[0] + scale[1]).all()
+    assert volume.spacing == (3, 2, 1)
+
+
+@pytest.mark.parametrize("unit", [1, 3])
+def test_other_units_of_length_are_refused_in_every_place(tmp_path, unit):
+    from mmdls import SliceEncoder, prepare_cohort
+    from mmdls.images import voxel_spacing
+    from mmdls.scans import ScanView
+
+    path = str(write_header(tmp_path / "a.nii", (UNIT, unit)))
+    table = pd.DataFrame({"patient_id": ["P1"], "ct": path, "lesion": path})
+    match = f"in {'meter' if unit == 1 else 'micron'} instead of mm"
+    with pytest.raises(ValueError, match=match):
+        voxel_spacing(path)
+    cells = pd.DataFrame({"ct_image": [path] * 4})
+    with pytest.raises(ValueError, match=match):
+        SliceEncoder(scan=ScanView(window="lung")).fit(cells, pd.DataFrame({"ajcc_stage": [0, 1, 0, 1]}))
+    with pytest.warns(UserWarning, match="1 of 1 patients are not complete"):
+        log = prepare_cohort(table, tmp_path / "cohort", radiomics=False)
+    assert log["status"].item() == "failed" and match in log["reason"].item()
 
 
 @pytest.mark.parametrize(

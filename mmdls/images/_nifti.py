@@ -161,6 +161,11 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     -------
     (float, float, float)
 
+    Raises
+    ------
+    ValueError
+        If it is damaged, without geometry, or measures in another unit.
+
     Examples
     --------
     >>> import nibabel, tempfile
@@ -170,7 +175,10 @@ def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
     ...     voxel_spacing(f"{folder}/ct.nii.gz")
     (3.0, 0.75, 0.75)
     """
-    slices, rows, columns = grid_of(Path(fspath(path)), repr(fspath(path))).spacing
+    grid = grid_of(Path(fspath(path)), repr(fspath(path)))
+    if grid.unit not in ("mm", "unknown"):
+        raise ValueError(f"{fspath(path)!r} measures space in {grid.unit} instead of mm; write it in mm.")
+    slices, rows, columns = grid.spacing
     return float(slices), float(rows), float(columns)
 
 
@@ -238,10 +246,16 @@ def _load(path: Path, source: str) -> Any:
         raise ValueError(f"{source} must be a volume with three axes; got shape {volume.shape}. Choose one volume.")
     if int(volume.header["sform_code"]) == 0 and int(volume.header["qform_code"]) > 0:
         # nibabel would take 1 mm for a side of 0.
-        with nibabel.openers.ImageOpener(path) as file:
-            sides = np.asarray(type(volume.header).from_fileobj(file, check=False)["pixdim"][1:4])
+        sides = np.asarray(_stored_header(volume)["pixdim"])[1:4]
         if not (np.isfinite(sides) & (sides > 0)).all():
             raise ValueError(f"{source} has voxels of {sides.tolist()} mm; write it with the affine of its series.")
+    slope, intercept = (float(part) for part in _stored_header(volume)[["scl_slope", "scl_inter"]].item())
+    # A slope of 0, or one that was never set, means values as stored.
+    if np.isinf(slope) or (np.isnan(slope) and not (np.isnan(intercept) or intercept == 0)):
+        raise ValueError(
+            f"{source} has values of an unknown scale (scl_slope {slope}, scl_inter {intercept}); write it with finite "
+            "ones."
+        )
     affine = volume.affine[:3, :3]
     is_finite = np.isfinite(volume.affine).all()
     if not is_finite or np.linalg.matrix_rank(affine) < 3 or set(_own(volume)[:, 0]) != {0, 1, 2}:
@@ -250,6 +264,13 @@ def _load(path: Path, source: str) -> Any:
             "its series."
         )
     return volume
+
+
+def _stored_header(volume: Any) -> Any:
+    """The header as it stands in the file; nibabel corrects and empties parts of it."""
+    files = volume.file_map
+    with _nibabel().openers.ImageOpener(files.get("header", files["image"]).filename) as file:
+        return type(volume.header).from_fileobj(file, check=False).structarr
 
 
 def _is_coded(volume: Any) -> bool:

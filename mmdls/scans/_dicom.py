@@ -40,6 +40,9 @@ _PIXELS = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocate
 _CAPTURES = ("1.2.840.10008.5.1.4.1.1.7", "1.2.840.10008.5.1.4.1.1.7.3")
 # Compressions that only SimpleITK decodes.
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+# Compressions that lose, unless the header denies it: JPEG, JPEG-LS near lossless, JPEG 2000.
+_LOSSY = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81, 91))
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,15 @@ class Series:
         """Its number in the study."""
         value = number(self.headers[0], "SeriesNumber")
         return None if value is None else int(value)
+
+    @property
+    def is_lossy(self) -> bool:
+        """Whether a slice was ever compressed with loss, so that its values are not those measured."""
+        for header in self.headers:
+            stated = text(header, "LossyImageCompression")
+            if stated == "01" or (stated != "00" and text(header.file_meta, "TransferSyntaxUID") in _LOSSY):
+                return True
+        return False
 
 
 def find_series(paths: Sequence[Path], modality: str | None, series: int | str | None) -> Series:
@@ -318,19 +330,43 @@ def pixels(path: Path, rows: int, columns: int) -> np.ndarray:
     if stored is not None and highest is not None and highest != stored - 1:
         raise Refusal("has pixels whose HighBit is not BitsStored - 1, which DICOM no longer allows; write it anew")
     syntax = text(dataset.file_meta, "TransferSyntaxUID")
+    known = pydicom().uid.UID(syntax)
+    name = known.name if known.is_transfer_syntax else "an unknown transfer syntax"
+    if not _has_decoder(syntax):
+        raise Refusal(f"has pixels that nothing installed here decodes ({name}); store it uncompressed, for example: "
+                      "gdcmconv --raw")  # fmt: skip
     try:
+        if syntax in _JPEG_2000 and number(dataset, "PixelRepresentation") == 0 and _is_signed(dataset):
+            raise Refusal("has pixels with a sign, and a header without (PixelRepresentation is 0); correct one of "
+                          "them")  # fmt: skip
         array = _by_simpleitk(dataset) if syntax in _JPEG_LOSSLESS else dataset.pixel_array
-    except ImportError:
+    except (ImportError, Refusal):
         raise
     except Exception:
         # The library's message may hold a value of the header.
-        known = pydicom().uid.UID(syntax)
-        name = known.name if known.is_transfer_syntax else "an unknown transfer syntax"
         raise Refusal(f"has pixels that cannot be decoded ({name}): the file is cut off or damaged, or store it "
                       "uncompressed") from None  # fmt: skip
     if array.shape[-2:] != (rows, columns) or array.ndim not in (2, 3):
         raise Refusal("has pixels of another size than its header says")
     return array.reshape(-1, rows, columns)
+
+
+def _has_decoder(syntax: str) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return syntax in _JPEG_LOSSLESS or bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
+
+
+def _is_signed(dataset: Any) -> bool:
+    """Whether JPEG 2000 says itself that its values have a sign; pydicom shifts them where the header says no."""
+    from pydicom.encaps import get_frame
+    from pydicom.pixels.utils import get_j2k_parameters
+
+    count = int(number(dataset, "NumberOfFrames") or 1)
+    return bool(get_j2k_parameters(get_frame(dataset.PixelData, 0, number_of_frames=count)).get("is_signed"))
 
 
 def _by_simpleitk(dataset: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Reading a scan from files: one function for all formats."""
 
+import warnings
 from collections.abc import Sequence
 from os import PathLike, fspath
 from pathlib import Path
@@ -24,6 +25,9 @@ NIFTI = (".nii", ".gz")
 # Units of values that NIfTI files of this library state, as the name of their intent.
 UNITS = ("HU", "SUV", "Bq/mL", "CNTS")
 _PICTURES = (".png", ".tif", ".tiff")
+# Millimetres: sides of voxels, of scans from microscopes on, and the place of the first one.
+_SIDES = 0.005, 200.0
+_FARTHEST = 1e5
 
 
 def read_scan(
@@ -71,6 +75,11 @@ def read_scan(
         mixed, the file is damaged, of another kind, or without geometry. No message holds a value that identifies a
         patient.
 
+    Warns
+    -----
+    UserWarning
+        If DICOM was compressed with loss.
+
     Examples
     --------
     >>> import tempfile
@@ -94,7 +103,11 @@ def _read(path: Path, source: str, unit: str | None, modality: str | None, serie
     if spacing is not None and (files or path.suffix.lower() in (*NIFTI, *READERS)):
         raise Refusal("states its own spacing; leave spacing= out")
     if files:
-        return read_series(find_series(files, modality, series), unit)
+        found = find_series(files, modality, series)
+        if found.is_lossy:
+            warnings.warn(f"{source} was compressed with loss: its values deviate from those of the scanner, and so do "
+                          "uptake and radiomics. Use the original if there is one.", stacklevel=3)  # fmt: skip
+        return read_series(found, unit)
     if series is not None:
         raise Refusal("is no DICOM, and has no series to choose")
     what = {"unit": unit or "", "modality": modality or ""}
@@ -148,7 +161,8 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
             "with one, for example nibabel: image.set_qform(image.affine, 1)"
         )
     if grid.unit not in ("mm", "unknown"):
-        raise Refusal(f"measures space in {grid.unit} instead of mm")
+        raise Refusal(f"measures space in {grid.unit} instead of mm; write it with its affine in mm, and in nibabel: "
+                      "image.header.set_xyzt_units('mm')")  # fmt: skip
     stated = grid.intent if grid.intent in UNITS else ""
     if stated and unit in UNITS and unit != stated:
         raise Refusal(f"holds {stated}, as it says, and {unit} is expected; convert it")
@@ -164,6 +178,15 @@ def read_nifti_volume(path: Path, source: str, unit: str, modality: str) -> Volu
 def volume_of(array: np.ndarray, affine: np.ndarray, unit: str, modality: str) -> Volume:
     """A volume, or the refusal of what is none."""
     try:
-        return Volume(array, affine, unit, modality)
+        volume = Volume(array, affine, unit, modality)
     except (TypeError, ValueError) as error:
         raise Refusal(f"holds no volume: {str(error).rstrip('.')}") from error
+    low, high = _SIDES
+    if not low <= min(volume.spacing) <= max(volume.spacing) <= high:
+        raise Refusal(
+            f"has voxels of {' x '.join(f'{side:.3g}' for side in volume.spacing)} mm, and a scan has {low:g} to "
+            f"{high:g} mm; if these are metres or micrometres, write it in mm"
+        )
+    if np.abs(volume.affine[:3, 3]).max() > _FARTHEST:
+        raise Refusal(f"lies {np.abs(volume.affine[:3, 3]).max():.3g} mm away; write it with the affine of its series")
+    return volume
