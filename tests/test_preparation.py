@@ -452,6 +452,8 @@ def test_scans_may_be_missing(tmp_path, drop, status, reason, images):
     assert (tmp_path / "cohort" / "images" / "P1").exists() == images
     X = load_cohort(tmp_path / "cohort").data
     assert list(X.index) == ["P1"]
+    # A scan that the patient does not have is no failure; what is lacking is noted.
+    assert row["notes"] == ("there is no CT, and so there are no slices and no radiomics" if drop == ("ct",) else "")
     if drop == ("ct",):
         assert X["pet_suvmax"].iloc[0] == 6
 

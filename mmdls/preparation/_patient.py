@@ -20,7 +20,8 @@ from mmdls.preparation._identity import check_together, without_identity
 from mmdls.preparation._inputs import describe
 from mmdls.preparation._patients import Patient
 from mmdls.preparation._sheet import draw_sheet, planes_of
-from mmdls.scans import Volume, read_mask, read_scan, resample, write_nifti
+from mmdls.scans import Volume, read_scan, resample, write_nifti
+from mmdls.scans._masks import read_structure
 
 __all__ = ["failed_record", "prepare_patient"]
 
@@ -205,10 +206,7 @@ def _read_structure(
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
-        try:
-            mask = read_mask(patient.paths[name], like, **how)
-        except ValueError as error:
-            raise ValueError(str(error).replace("by label=", f"by {name}_label=")) from None
+        mask = read_structure(patient.paths[name], like, argument=f"{name}_label", **how)
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)

@@ -118,8 +118,11 @@ def prepare_cohort(
     Returns
     -------
     DataFrame
-        The log, as in ``patients.csv``: ``status`` ("done", "partly", "failed", "no scans"), ``reason``, ``notes``,
-        volumes in mL. With ``ids="number"`` also ``source_id``, which no file holds.
+        The log, as in ``patients.csv``: ``status``, ``reason``, ``notes``, volumes in mL. ``"done"`` is a patient whose
+        scans all became what they can become; a scan that the patient does not have is no failure, and leaves its
+        columns empty (a PET without a CT is noted). ``"partly"``: something failed, as ``reason`` says. ``"failed"``:
+        nothing was made. ``"no scans"``: all cells were empty. With ``ids="number"`` also ``source_id``, which no file
+        holds.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def items(dataset: Any, keyword: str) -> list[Any]:
         raise Refusal(f"is damaged: its {keyword} cannot be read") from None
 
 
-def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any) -> int:
+def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any, argument: str) -> int:
     """The number of the one part with this name or number; None means the only one.
 
     Parameters
@@ -123,14 +123,16 @@ def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any) 
     label : str, int or None
     what, listed
         For the refusal: what the parts are, and those there are.
+    argument : str
+        Name of the argument that chooses.
     """
     if label is None and len(names) == 1:
         return next(iter(names))
     chosen = [key for key, name in names.items() if label in (key, name)]
     if len(chosen) != 1:
         if label is None:
-            raise Refusal(f"has {len(names)} {what}; choose one by label=, of {listed}")
-        raise Refusal(f"has {len(chosen) or 'no'} {what} called {label!r}; choose one by label=, of {listed}")
+            raise Refusal(f"has {len(names)} {what}; choose one by {argument}=, of {listed}")
+        raise Refusal(f"has {len(chosen) or 'no'} {what} called {label!r}; choose one by {argument}=, of {listed}")
     return chosen[0]
 
 

@@ -19,7 +19,7 @@ from mmdls.scans._rtstruct import RTSTRUCT, rasterise
 from mmdls.scans._segmentation import SEGMENTATION, read_segmentation
 from mmdls.scans._volume import Volume, distance, same_geometry
 
-__all__ = ["read_mask"]
+__all__ = ["read_mask", "read_structure"]
 
 
 def read_mask(
@@ -82,6 +82,23 @@ def read_mask(
     >>> lesion.shape == ct.shape, lesion.array.dtype.name, bool(lesion.array.any())
     (True, 'bool', True)
     """
+    return read_structure(
+        path, like, label=label, names=names, resample=resample, allow_empty=allow_empty, patient=patient
+    )
+
+
+def read_structure(
+    path: str | PathLike,
+    like: Volume | None = None,
+    *,
+    label: str | int | Sequence[str | int] | None = None,
+    names: Mapping[str, int] | None = None,
+    resample: bool = False,
+    allow_empty: bool = False,
+    patient: Any = None,
+    argument: str = "label",
+) -> Volume:
+    """As :func:`read_mask`; messages say how the caller's own ``argument`` chooses the structure."""
     written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
     place = Path(written)
     if not written.strip() or not place.exists():
@@ -89,7 +106,7 @@ def read_mask(
     try:
         parts = []
         for one in _one_by_one(label, place):
-            part = _read(place, source, like, one, names, resample)
+            part = _read(place, source, like, one, names, resample, argument)
             parts.append(part if like is None else _on_voxels(part, like, resample, of_patient(patient)))
         mask = parts[0]
         if not all(same_geometry(mask, part) for part in parts):
@@ -110,7 +127,9 @@ def _one_by_one(label: Any, path: Path) -> list[Any]:
     return list(label) if named else [label]
 
 
-def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, resample: bool) -> Volume:
+def _read(
+    path: Path, source: str, like: Volume | None, label: Any, names: Any, resample: bool, argument: str
+) -> Volume:
     files = dicom_files(path)
     if len(files) > 1 or (path.is_dir() and not files):
         raise Refusal(f"holds {len(files)} DICOM files; name the one with the mask")
@@ -118,10 +137,10 @@ def _read(path: Path, source: str, like: Volume | None, label: Any, names: Any, 
         dataset = open_dicom(files[0])
         kind = text(dataset, "SOPClassUID")
         if kind == RTSTRUCT:
-            array = rasterise(dataset, like, label, resample)
+            array = rasterise(dataset, like, label, resample, argument)
             return Volume(array, np.eye(4) if like is None else like.affine, "label", "RTSTRUCT")
         if kind == SEGMENTATION:
-            return read_segmentation(files[0], label).turned()
+            return read_segmentation(files[0], label, argument).turned()
         raise Refusal("is a DICOM file, but neither a structure set (RTSTRUCT) nor a segmentation (SEG)")
     suffix = path.suffix.lower()
     found: dict[str, int] = {}
@@ -163,7 +182,7 @@ def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:
         raise Refusal("lies outside of its scan; give the mask of this scan")
     if beyond:
         warnings.warn(f"{beyond} of {len(places)} voxels of the mask{of} lie beyond its scan and are left out.",
-                      stacklevel=3)  # fmt: skip
+                      stacklevel=4)  # fmt: skip
     return moved
 
 

@@ -18,7 +18,7 @@ _TOLERANCE = 0.1
 _PART = 0.05
 
 
-def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> np.ndarray:
+def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, argument: str) -> np.ndarray:
     """The voxels whose centres lie inside the contours of one structure.
 
     Of several contours of a slice, one inside another is a hole, and copies count once. Those that overlap in part are
@@ -33,6 +33,8 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
         Name or number of the structure; None takes the only one.
     resample : bool
         Contours that lie between the slices count for the slice nearest to them, instead of being refused.
+    argument : str
+        Name of the argument that chooses the structure, for messages.
 
     Returns
     -------
@@ -40,7 +42,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
     """
     if like is None:
         raise Refusal("has contours, which become voxels on those of their scan: pass like=, the scan")
-    contours, is_exclusive = _contours(dataset, label)
+    contours, is_exclusive = _contours(dataset, label, argument)
     places = [like.indices(points) for points in contours]
     if max(np.ptp(place[:, 0]) for place in places) > 2 * _TOLERANCE:
         raise Refusal("has contours that are not parallel to the slices of like; read the scan that they were drawn on")
@@ -59,7 +61,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool) -> 
     if len(gaps) and gaps.max() > 1 and np.median(gaps) > 1:
         warnings.warn(
             f"contours were drawn on every {np.median(gaps):g}. slice only; slices between them have none.",
-            stacklevel=4,
+            stacklevel=5,
         )
     mask = np.zeros(like.shape, dtype=bool)
     for plane in np.unique(planes):
@@ -112,7 +114,7 @@ def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
 
 
-def _contours(dataset: Any, label: Any) -> tuple[list[np.ndarray], bool]:
+def _contours(dataset: Any, label: Any, argument: str) -> tuple[list[np.ndarray], bool]:
     """Corners (n, 3) in mm of the contours of one structure, and whether what two of them share is outside."""
     structures = items(dataset, "StructureSetROISequence")
     names = {int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in structures}
@@ -120,7 +122,7 @@ def _contours(dataset: Any, label: Any) -> tuple[list[np.ndarray], bool]:
         raise Refusal("has no structures")
     if len(names) < len(structures):
         raise Refusal("has several structures with the same ROINumber, so that their contours cannot be told apart")
-    chosen = chosen_number(names, label, "structures", sorted(names.values()))
+    chosen = chosen_number(names, label, "structures", sorted(names.values()), argument)
     found, kinds = [], set()
     for one in items(dataset, "ROIContourSequence"):
         if number(one, "ReferencedROINumber") != chosen:

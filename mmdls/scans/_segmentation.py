@@ -17,7 +17,7 @@ SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _TOLERANCE = 0.1
 
 
-def read_segmentation(path: Path, label: Any) -> Volume:
+def read_segmentation(path: Path, label: Any, argument: str) -> Volume:
     """One segment, on the voxels of its frames.
 
     Parameters
@@ -25,6 +25,8 @@ def read_segmentation(path: Path, label: Any) -> Volume:
     path : Path
     label : str, int or None
         Label or number of the segment; None takes the only one.
+    argument : str
+        Name of the argument that chooses the segment, for messages.
 
     Returns
     -------
@@ -35,7 +37,7 @@ def read_segmentation(path: Path, label: Any) -> Volume:
     names = {
         int(number(one, "SegmentNumber") or 0): text(one, "SegmentLabel") for one in items(header, "SegmentSequence")
     }
-    chosen = chosen_number(names, label, "segments", names)
+    chosen = chosen_number(names, label, "segments", names, argument)
     if text(header, "SegmentationType") != "BINARY":
         raise Refusal("has fractions instead of yes and no (SegmentationType is not BINARY); store a binary one")
     common, frames = items(header, "SharedFunctionalGroupsSequence"), items(header, "PerFrameFunctionalGroupsSequence")
