@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2
+from scipy.stats import chi2, norm
 from sklearn.linear_model import LogisticRegression
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from mmdls import metrics
+from mmdls.metrics._checks import check_probabilities
+from mmdls.metrics._classification import weighted_auc
+from mmdls.metrics._comparison import p_text
 
 
 def test_delong_variance_equals_its_definition():
@@ -298,9 +301,108 @@ def test_what_is_left_out_or_undefined_is_said():
     y = np.array([(True, 1.0), (True, 2.0), (False, 3.0)], dtype=[("event", bool), ("time", float)])
     with pytest.warns(UserWarning, match=r"the AUC is not defined at 0\.5 months"):
         assert metrics.integrated_auc(y, y, [3.0, 2.0, 1.0], [0.5, 1.5, 2.5]) == pytest.approx(1.0)
+    with pytest.warns(UserWarning, match=r"at 0\.1, 0\.2, 0\.3, 0\.4, 0\.5 months"):  # the first five of six
+        metrics.integrated_auc(y, y, [3.0, 2.0, 1.0], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 1.5])
+
+
+def test_the_curves_of_resamples_of_nobody_have_no_step():
+    times, survival = metrics.kaplan_meier([], [], np.ones((3, 0)))
+    assert times.shape == (0,) and survival.shape == (3, 0)
 
 
 def test_the_rows_of_causes_and_incidence_must_be_in_one_order():
     causes, order = pd.Series([1, 2, 0, 0], index=list("abcd")), list("badc")
     with pytest.raises(ValueError, match="order"):
         metrics.observed_expected_ratio_cause(causes, np.arange(4.0) + 1, pd.Series([0.1] * 4, index=order), 3.0)
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_a_value_outside_of_all_resamples_counts_as_half_a_resample(side):
+    """Efron's bias correction has no finite value there; of 10 resamples, z0 is that of 0.5 / 10."""
+    draws, symmetric = np.arange(10.0), np.array([-1.0, 1.0])  # no acceleration
+    low, high = metrics.bca_interval(4.5 + side * 10, draws, symmetric)
+    levels = norm.cdf(2 * norm.ppf(0.5 - side * -0.45) + norm.ppf([0.025, 0.975]))
+    np.testing.assert_allclose([low, high], 9 * levels)
+
+
+def test_the_acceleration_leaves_out_groups_of_more_than_200_patients():
+    values = np.random.default_rng(0).exponential(size=401)
+
+    def mean(weights):
+        return values.mean() if weights is None else weights @ values / weights.sum(axis=1)
+
+    weights = metrics.bootstrap_weights(401, 300, random_state=0)
+    without = [np.delete(values, np.s_[k::200]).mean() for k in range(200)]
+    _, low, high, draws = metrics.bootstrap_interval(mean, weights, method="bca")
+    assert (low, high) == pytest.approx(metrics.bca_interval(values.mean(), draws, without), rel=1e-12)
+
+
+def test_the_last_bin_of_the_calibration_error_holds_the_risk_of_1():
+    label, probability = [1, 0, 1], [0.85, 0.95, 1.0]
+    assert metrics.expected_calibration_error(label, probability) == pytest.approx((0.15 + 0.95) / 3)
+    assert metrics.expected_calibration_error([0, 1], [0.0, 0.05]) == pytest.approx(0.95 / 2)
+
+
+def test_calibration_errors_take_predictions_of_0_and_1_as_nearly_so():
+    y, survival, _ = simulated(200, 5)
+    certain, nearly = survival.copy(), survival.copy()
+    certain[:2], nearly[:2] = (0.0, 1.0), (1e-6, 1 - 1e-6)
+    errors = [metrics.calibration_errors(y["event"], y["time"], each, 24.0) for each in (certain, nearly)]
+    np.testing.assert_allclose(*errors, atol=1e-5)
+
+
+def test_a_horizon_that_rounding_moves_below_a_time_counts_its_events():
+    y, survival, _ = simulated(60, 6)
+    event, time = np.ones(60, dtype=bool), np.round(y["time"] + np.arange(60), 1)
+    for horizon in np.sort(time)[20:30]:
+        exact = metrics.calibration_errors(event, time, survival, horizon)
+        np.testing.assert_array_equal(
+            metrics.calibration_errors(event, time, survival, np.nextafter(horizon, 0)), exact
+        )
+
+
+def test_one_prediction_for_all_has_no_calibration_curve():
+    event, time = np.ones(64, dtype=bool), np.random.default_rng(0).permutation(64) + 1.0
+    with pytest.warns(metrics.UndefinedMetricWarning, match="no calibration curve"):
+        assert np.isnan(metrics.calibration_errors(event, time, np.full(64, 0.5), 30.0)).all()
+
+
+def test_nobody_has_no_calibration_curve():
+    with pytest.warns(metrics.UndefinedMetricWarning, match="no calibration curve"):
+        assert np.isnan(metrics.calibration_errors([], [], [], 12.0)).all()
+
+
+def test_the_weighted_auc_is_a_sum_over_pairs():
+    """Patients who count as case, as control, as both and as neither, with weights that differ within each."""
+    rng = np.random.default_rng(0)
+    case, control = rng.exponential(size=(2, 40)) * (rng.random((2, 40)) < 0.6)
+    score, drawn = rng.integers(0, 8, 40).astype(float), rng.integers(0, 3, (4, 40))
+    wins = (score[:, None] > score) + (score[:, None] == score) / 2
+    for found, row in zip(weighted_auc(score, case, control)(drawn), drawn, strict=True):
+        pairs = np.outer(case * row, control * row)
+        assert found == pytest.approx((pairs * wins).sum() / pairs.sum(), rel=1e-12)
+
+
+def test_training_rows_of_unknown_outcome_give_no_weights():
+    y, _, _ = simulated(50, 7)
+    unknown = np.concatenate([y, np.array([(False, np.nan)] * 3, dtype=y.dtype)])
+    np.testing.assert_array_equal(metrics.horizon_weights(unknown, y, 24.0), metrics.horizon_weights(y, y, 24.0))
+
+
+@pytest.mark.parametrize(
+    ("p", "text", "named"),
+    [
+        (0.0123, ".012", "p = .012"),
+        (0.001, ".001", "p = .001"),
+        (0.00099, "< .001", "p < .001"),
+        (1.0, "1.000", "p = 1.000"),
+        (np.nan, "", ""),
+    ],
+)
+def test_p_values_are_printed_as_in_journals(p, text, named):
+    assert (p_text(p), p_text(p, "p")) == (text, named)
+
+
+def test_class_probabilities_are_finite():
+    with pytest.raises(ValueError, match="y_proba must be finite; got NaN or infinite values in"):
+        check_probabilities([[0.5, 0.5], [np.nan, 0.5]])
