@@ -85,16 +85,24 @@ class CohortNet(TrainingLoop):
     @property
     def _share(self) -> Compute:
         """The computation of one bag of one member: of threads and of the memory for graphs it has its part."""
-        n_parts = len(self.members) * max(len(self._bags), 1)
         return replace(
             self.compute,
-            kept_bytes=self.compute.kept_bytes // n_parts,
+            kept_bytes=self.compute.kept_bytes // max(len(self._trained_bags), 1),
             n_threads=max(self.compute.n_threads // self._n_workers, 1),
         )
 
     @cached_property
-    def _bags(self) -> list[str]:
-        return [name for name, data in self.members[0].inputs.data.items() if isinstance(data, BagData)]
+    def _trained_bags(self) -> list[tuple[BagNet, BagData]]:
+        """The encoders, and their data, by which items are encoded anew in every step."""
+        return [
+            (encoder, data)
+            for network, member in self._pairs()
+            for name, data in member.inputs.data.items()
+            if isinstance(encoder := network.encoders[name], BagNet)
+            and isinstance(data, BagData)
+            and name not in member.inputs.frozen
+            and not encoder.has_fixed_features
+        ]
 
     def _each(self, work: Callable[..., Result], arguments: Sequence[tuple[Any, ...]]) -> list[Result]:
         """Results of work for bags of members, side by side where that changes nothing."""
@@ -108,17 +116,11 @@ class CohortNet(TrainingLoop):
         compute = self.compute
         if compute.torch_device.type != "cpu" or compute.ranks.size > 1 or compute.compile:
             return 1
-        encoders = [
-            (encoder, member.inputs.data[name])
-            for network, member in self._pairs()
-            for name in self._bags
-            if isinstance(encoder := network.encoders[name], BagNet)
-        ]
         alike = all(
-            all(map(is_known, encoder.modules())) and not compute.draws_random_numbers(encoder, cast("BagData", data))
-            for encoder, data in encoders
+            all(map(is_known, encoder.modules())) and not compute.draws_random_numbers(encoder, data)
+            for encoder, data in self._trained_bags
         )
-        return min(compute.n_threads, len(encoders)) if alike and encoders else 1
+        return max(min(compute.n_threads, len(self._trained_bags)), 1) if alike else 1
 
     def _encode(
         self, network: MultimodalNet, member: Member, rows: Tensor, name: str
