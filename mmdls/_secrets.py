@@ -37,14 +37,15 @@ def without_secrets(text: str) -> str:
     return _URL.sub(lambda url: _QUERY.sub(r"\1***", _USER.sub(r"\1***@", url[0])), text)
 
 
-def without_ids(text: str, ids: Iterable[Any]) -> str:
+def without_ids(text: str, ids: Iterable[Any], *, small: bool = False) -> str:
     """A text in which ids of patients are replaced by three stars.
 
     Parameters
     ----------
     text : str
     ids : iterable
-        Numbers below 1,000 are kept, since they may be anything else.
+    small : bool, default=False
+        Whether numbers below 1,000 are replaced too, which may be anything else.
 
     Returns
     -------
@@ -56,9 +57,10 @@ def without_ids(text: str, ids: Iterable[Any]) -> str:
     "the image of patient '***' is empty"
     """
     names = {str(each) for each in ids}
-    known = {name for name in names if not re.fullmatch(r"-?\d{0,3}(\.0)?", name)}
+    known = {name for name in names if name and (small or not re.fullmatch(r"-?\d{0,3}(\.0)?", name))}
     words = sorted((name for name in known if name in text), key=len, reverse=True)
-    return re.sub(rf"(?<!\w)(?:{'|'.join(map(re.escape, words))})(?!\w)", "***", text) if words else text
+    # An underscore ends an id, as in the name of a file.
+    return re.sub(rf"(?<![^\W_])(?:{'|'.join(map(re.escape, words))})(?![^\W_])", "***", text) if words else text
 
 
 def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":

@@ -106,6 +106,25 @@ def test_models_are_compared_on_the_same_folds(folder, tmp_path):
     assert "a name of its own" in run("compare", folder / "training.csv", tmp_path / "no", *ROLES, *twice, code=1)
 
 
+def test_no_file_names_a_patient_if_asked(folder, tmp_path):
+    table = pd.read_csv(folder / "training.csv").assign(Patient=[f"Zzyzx-{i}" for i in range(40)])
+    table.loc[[3, 30], ["Age", "Sex"]] = None  # of whom the fits warn, by name
+    table.to_csv(tmp_path / "table.csv", index=False)
+    model = ["--model", "tables_linear", "--cv", 2]
+    for out, options in (("named", []), ("nobody", ["--anonymous"])):
+        run("compare", tmp_path / "table.csv", tmp_path / out, *ROLES, *model, *options)
+        run("predict", folder / "cox.mmdls", tmp_path / "table.csv", tmp_path / out / "said.csv", *ROLES[:8], *options)
+    naming = {path.name for path in (tmp_path / "named").iterdir() if "Zzyzx" in path.read_text()}
+    assert naming == {"risk_groups.csv", "warnings.csv", "said.csv"}
+    assert not [path for path in (tmp_path / "nobody").iterdir() if "Zzyzx" in path.read_text()]
+    assert "***" in (tmp_path / "nobody" / "warnings.csv").read_text()
+    for file in ("risk_groups.csv", "said.csv"):
+        named, nobody = (pd.read_csv(tmp_path / out / file, index_col=0) for out in ("named", "nobody"))
+        assert list(nobody.index) == list(range(1, 41)) and named.reset_index(drop=True).equals(
+            nobody.reset_index(drop=True)
+        )
+
+
 @pytest.mark.slow
 def test_a_network_of_a_cohort_folder_is_fitted_anew(tmp_path):
     run("simulate", tmp_path / "cohort", "--patients", 20, "--slices", 1, "--image-size", 8)

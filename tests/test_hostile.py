@@ -156,6 +156,7 @@ def _answer(call, values):
     """Numbers; or the error that refuses, raised and worded by this library or by a check of scikit-learn."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.simplefilter("error", RuntimeWarning)  # of numpy: ours say what a user should know
         try:
             found = call(*map(_structured, values))
         except REFUSALS as error:

@@ -49,10 +49,19 @@ def test_a_shared_study_learns_nothing_of_patients(tmp_path):
         ("3 folds", [3, 4], "3 folds"),
         ("nothing", [], "nothing"),
         ("a (b) c", ["(b)"], "a *** c"),
+        ("/scans/A.1_2.png is empty", ["A.1"], "/scans/***_2.png is empty"),
     ],
 )
 def test_ids_are_replaced_and_the_rest_is_kept(text, ids, expected):
     assert without_ids(text, ids) == expected
+
+
+def test_small_numbers_are_ids_where_nobody_may_be_named():
+    assert (
+        without_ids("First: [7, 12], 5 of 70 patients", [7, 12, 40], small=True)
+        == "First: [***, ***], 5 of 70 patients"
+    )
+    assert without_ids("nothing", [""], small=True) == "nothing"
 
 
 def test_no_text_of_a_table_is_a_formula():

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import mmdls
+from mmdls._secrets import without_ids
 from mmdls.cli._commands import Failed
-from mmdls.cli._output import claim, force_option, hash_of, quiet_option, show_table, write_manifest, write_table
+from mmdls.cli._output import (
+    anonymous_option,
+    claim,
+    force_option,
+    hash_of,
+    numbered,
+    quiet_option,
+    show_table,
+    write_manifest,
+    write_table,
+)
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
 from mmdls.cli._settings import horizons_option
@@ -187,6 +198,7 @@ def report(
 )
 @click.option("--cv", type=click.IntRange(2), default=5, show_default=True, help="Folds.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Fits at once.")  # fmt: skip
+@anonymous_option
 @quiet_option
 @force_option
 def compare(
@@ -198,6 +210,7 @@ def compare(
     models: tuple[str, ...],
     cv: int,
     jobs: int,
+    anonymous: bool,
     quiet: bool,
     force: bool,
     **given: Any,
@@ -232,8 +245,14 @@ def compare(
     groups = found.risk_groups.set_axis([" ".join(map(str, column)) for column in found.risk_groups], axis=1)
     write_table(found.scores, output / "scores.csv", index=False)
     write_table(found.differences, output / "differences.csv", index=False)
-    write_table(groups.assign(fold=found.folds), output / "risk_groups.csv", index_label="patient_id")
-    write_table(found.messages, output / "warnings.csv", index=False)
+    groups, messages = groups.assign(fold=found.folds), found.messages
+    groups.index.name = "patient_id"
+    if anonymous:
+        ids = [*cohort.X.index, *([] if cohort.groups is None else cohort.groups)]
+        groups = numbered(groups)
+        messages = messages.assign(message=[without_ids(text, ids, small=True) for text in messages["message"]])
+    write_table(groups, output / "risk_groups.csv")
+    write_table(messages, output / "warnings.csv", index=False)
     mmdls.report.report(
         found, cohort.X, cohort.y, output / "report.html", horizons=horizons, n_resamples=resamples, random_state=seed
     )

@@ -16,9 +16,22 @@ from mmdls.cli._commands import Failed
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["claim", "force_option", "hash_of", "quiet_option", "show_table", "write_manifest", "write_table"]
+__all__ = [
+    "anonymous_option",
+    "claim",
+    "force_option",
+    "hash_of",
+    "numbered",
+    "quiet_option",
+    "show_table",
+    "write_manifest",
+    "write_table",
+]
 
 force_option = click.option("--force", is_flag=True, help="Replace what is there already.")
+anonymous_option = click.option(
+    "--anonymous", is_flag=True, help="No file names a patient: rows have numbers, in the order of DATA."
+)
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 
 
@@ -78,6 +91,13 @@ def write_table(table: "pd.DataFrame", path: Path, **options: Any) -> None:
     """Write a table as CSV, whole or not at all; no text in it is a formula."""
     with whole_file(path) as partial:
         without_formulas(table).to_csv(partial, **options)
+
+
+def numbered(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table of patients whose rows have numbers, from 1, in place of their ids."""
+    import pandas as pd
+
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="row"))
 
 
 def show_table(table: "pd.DataFrame", index: bool = True) -> None:

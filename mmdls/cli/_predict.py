@@ -7,7 +7,15 @@ import click
 
 import mmdls
 from mmdls.cli._commands import Failed
-from mmdls.cli._output import claim, force_option, hash_of, write_manifest, write_table
+from mmdls.cli._output import (
+    anonymous_option,
+    claim,
+    force_option,
+    hash_of,
+    numbered,
+    write_manifest,
+    write_table,
+)
 from mmdls.cli._patients import read_patients
 from mmdls.cli._roles import role_options, roles_of
 from mmdls.cli._settings import horizons_option
@@ -30,8 +38,9 @@ __all__ = ["predict"]
 @click.argument("output", type=click.Path(dir_okay=False, path_type=Path))
 @horizons_option("Months at which survival is given.")
 @role_options
+@anonymous_option
 @force_option
-def predict(model: Path, data: Path, output: Path, horizons: tuple, force: bool, **given: Any) -> None:
+def predict(model: Path, data: Path, output: Path, horizons: tuple, anonymous: bool, force: bool, **given: Any) -> None:
     """Predict for new patients, with or without outcomes.
 
     MODEL was saved by `mmdls fit` or mmdls.save. DATA is a cohort folder or a table, whose columns have the roles of
@@ -44,6 +53,7 @@ def predict(model: Path, data: Path, output: Path, horizons: tuple, force: bool,
     fitted = mmdls.load(model)
     X, _ = read_patients(data, roles, outcomes=False)
     table = _predictions(fitted, X, horizons)
+    table = numbered(table) if anonymous else table
     write_table(table, output, index_label=table.index.name or "patient_id")
     from mmdls._provenance import data_hash
 

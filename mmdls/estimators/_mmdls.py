@@ -351,7 +351,7 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         """
         check_is_fitted(self, "net_")
         inputs = self._inputs(self._table(X, reset=False))
-        outputs = forward_cohort(self._network, inputs, self._trainer.compute())
+        outputs = forward_cohort(self._network, inputs, self._trainer.compute(), attention=True)
         table = pd.DataFrame(index=X.index)
         if outputs.attention.modalities is not None:
             table[inputs.names] = outputs.attention.modalities.numpy()

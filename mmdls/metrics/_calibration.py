@@ -364,7 +364,8 @@ def _smoother(
     """Observed risk (R, n) as a function of patient weights (R, n): Cox regression (Breslow ties) on a spline."""
     basis = spline(np.log(-np.log(np.clip(survival, 1e-6, 1 - 1e-6))))
     # Orthogonal columns of one scale keep Newton's method stable.
-    basis = np.linalg.qr(basis - basis.mean(axis=0))[0] * np.sqrt(len(time))
+    centred = basis - basis.sum(axis=0) / max(len(basis), 1)
+    basis = np.linalg.qr(centred)[0] * np.sqrt(len(time))
     order = np.argsort(-time, kind="stable")
     latest, x = -time[order], basis[order]
     at = np.flatnonzero(event[order])

@@ -117,13 +117,13 @@ def maximum_of(event: np.ndarray, time: np.ndarray, covariates: np.ndarray, ties
     event, and the other coefficients converge to what they are in the limit.
     """
     p = covariates.shape[1]
+    if not event.any():
+        likelihood, nothing = _PartialLikelihood(event, time, covariates, ties), np.full((p, p), np.nan)
+        return Maximum(likelihood, np.zeros(p), nothing, np.zeros(p, dtype=bool), float("nan"), float("nan"))
     scale = covariates.std(axis=0)
     varies = scale > 0
     scale = np.where(varies, scale, 1.0)
     likelihood = _PartialLikelihood(event, time, (covariates - covariates.mean(axis=0)) / scale, ties)
-    if not event.any():
-        nothing = np.full((p, p), np.nan)
-        return Maximum(likelihood, np.zeros(p), nothing, np.zeros(p, dtype=bool), float("nan"), float("nan"))
     beta, step = np.zeros(p), np.full(p, np.inf)
     value, gradient, information = likelihood(beta)
     null = value

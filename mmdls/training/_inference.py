@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet, Ensemble, LinearPart, MultimodalNet, Outputs
@@ -17,7 +18,12 @@ __all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "st
 
 
 def forward_cohort(
-    ensemble: Ensemble, inputs: Inputs | Sequence[Inputs], compute: Compute, n_patients: int = 256
+    ensemble: Ensemble,
+    inputs: Inputs | Sequence[Inputs],
+    compute: Compute,
+    n_patients: int = 256,
+    *,
+    attention: bool = False,
 ) -> Outputs:
     """Outputs for every patient, by an ensemble whose networks are :func:`ready_to_predict`.
 
@@ -29,13 +35,15 @@ def forward_cohort(
     compute : Compute
     n_patients : int, default=256
         Patients at a time.
+    attention : bool, default=False
+        Whether weights of modalities and slices are asked for, where fusion and poolings compute them.
 
     Returns
     -------
     Outputs
-        On the CPU, float64, with attention weights of modalities and slices where fusion and poolings compute them.
+        On the CPU, float64.
     """
-    ensemble.to(compute.torch_device).eval()
+    _place(ensemble, compute.torch_device)
     each = [inputs] * len(ensemble.members) if isinstance(inputs, Inputs) else list(inputs)
     found: list[Outputs] = []
 
@@ -48,7 +56,7 @@ def forward_cohort(
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
             outputs = []
             for network, own in zip(ensemble.networks, each, strict=True):
-                forward = partial(_forward, network, own, rows)
+                forward = partial(_forward, network, own, rows, attention)
                 outputs.append(within_memory(compute, forward, again))
             found.append(outputs[0] if len(outputs) == 1 and not linear else ensemble.combine(outputs, linear))
     return Outputs.join(found)
@@ -64,13 +72,22 @@ def _linear_predictions(
     return linear(linear.columns(tables, present).to(device))
 
 
-def _forward(network: MultimodalNet, inputs: Inputs, rows: Tensor, compute: Compute) -> Outputs:
+def _place(network: nn.Module, device: torch.device) -> None:
+    """Put a network on a device, in evaluation; one that is there already is not moved, which would take longer."""
+    there = all(tensor.device == device for tensor in chain(network.parameters(), network.buffers()))
+    if not there or any(module.training for module in network.modules()):
+        network.to(device).eval()
+
+
+def _forward(network: MultimodalNet, inputs: Inputs, rows: Tensor, attention: bool, compute: Compute) -> Outputs:
     packed = {
         name: tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in batch)
         for name, batch in pack(network, inputs, rows, compute).items()
     }
     present = inputs.present[rows].to(compute.torch_device)
     outputs = network(packed, present)
+    if not attention:
+        return outputs
     if hasattr(network.fusion, "attention"):
         outputs.attention.modalities = network.fusion.attention(
             outputs.embeddings, inputs.measured[rows].to(compute.torch_device)
