@@ -13,6 +13,7 @@ from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, SliceEncoder
 from mmdls.images import SliceStore, read_image, read_mask
 from mmdls.images._cutting import cut_out
+from mmdls.images._masks import choose
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -394,3 +395,18 @@ def test_two_places_that_differ_are_refused(tmp_path):
                 read_image(tmp_path / "ct.nii")
         else:
             assert read_image(tmp_path / "ct.nii").shape == (6, 5, 4)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int16, np.float32, np.float64])
+def test_a_structure_is_chosen_in_the_memory_of_a_mask_that_is_given_away(kind):
+    values = np.random.default_rng(0).choice([0, 1, 3], (4, 5, 6))
+    for label in (1, [1, 3], 7):
+        mask = values.astype(kind)
+        expected = np.isin(values, label)
+        assert (choose(mask, label, "") == expected).all() and (mask == values).all()
+        inside = choose(mask, label, "", own=True)
+        assert inside.dtype == bool and (inside == expected).all()
+        assert np.shares_memory(inside, mask) == (mask.itemsize == 1)
+    plain = (values == 3).astype(kind) * kind(3)
+    assert (choose(plain, None, "") == (values == 3)).all()
+    assert not choose(np.zeros_like(plain), None, "").any() and choose(plain * 0 + kind(2), None, "").all()

@@ -6,7 +6,10 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
+import tracemalloc
 from pathlib import Path
 from threading import Thread
 
@@ -21,7 +24,7 @@ from mmdls.images import read_image
 from mmdls.preparation import _folder, _patient, _prepare
 from mmdls.preparation._folder import Folder
 from mmdls.preparation._identity import identifiers, is_identifying, without_identity
-from mmdls.preparation._patients import Patient
+from mmdls.preparation._patient import Patient
 from mmdls.scans import Volume, read_mask, read_scan, write_nifti
 from tests import scanner
 from tests.pages import code_of, page
@@ -107,6 +110,29 @@ def test_a_cohort_has_slices_in_hounsfield_units_masks_and_measurements(scans, t
     expected = PETFeatures(resample_mask=True).set_output(transform="pandas").fit_transform(cells)
     pd.testing.assert_frame_equal(X[expected.columns], expected, check_exact=True, check_names=False)
     assert expected["pet_suvmax"].iloc[0] == 6 and X["pet_suvmax"].isna().tolist() == [False, False, True]
+
+
+def test_two_volumes_of_memory_are_enough(tmp_path):
+    pytest.importorskip("fastrad", reason='needs pip install "mmdls[radiomics]"')
+    shape = (60, 256, 256)
+    z, y, x = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij", sparse=True)
+    lung = ((abs(x) - 0.4) / 0.3) ** 2 + (y / 0.5) ** 2 + z**2 <= 1
+    lesion = (z / 0.2) ** 2 + (y / 0.1) ** 2 + ((x - 0.4) / 0.1) ** 2 <= 1
+    affine = UPRIGHT @ np.diag([5.0, 1.5, 1.5, 1.0])
+    for name, array in (("ct", np.where(lesion, 40, np.where(lung, -800, 0)).astype(np.int16)),
+                        ("lesion", lesion), ("lung", lung)):  # fmt: skip
+        write_nifti(Volume(array, affine), tmp_path / f"{name}.nii.gz")
+    table = pd.DataFrame({name: str(tmp_path / f"{name}.nii.gz") for name in ("ct", "lesion", "lung")}, index=["P1"])
+    settings = SMALL | {"radiomics": {"classes": ["firstorder"], "spacing": 2.0}}
+    prepare_cohort(table, tmp_path / "first", **settings)  # which imports
+    tracemalloc.start()
+    try:
+        log = prepare_cohort(table, tmp_path / "second", **settings)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert log["status"].tolist() == ["done"]
+    assert peak < 2.1 * 2 * np.prod(shape)
 
 
 def test_slices_keep_their_places(scans, tmp_path):
@@ -276,6 +302,17 @@ def test_a_folder_of_something_else_stays_as_it_is(scans, tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     with pytest.raises(FileExistsError, match="is a file"):
         prepare_cohort(scans, tmp_path / "mine" / "notes.txt", **SMALL)
+
+
+def test_a_process_for_patients_loads_neither_torch_nor_scikit_learn():
+    code = """
+import sys
+import mmdls.preparation._patient
+slow = {"torch", "sklearn", "scipy.stats", "scipy.signal", "matplotlib"} & set(sys.modules)
+assert not slow, slow
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_runs_do_not_share_a_folder(scans, tmp_path, prepared, monkeypatch):

@@ -1,9 +1,12 @@
 """Volumes: places in millimetres, resampling, boxes, windows. SimpleITK is the oracle."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from mmdls.scans import Volume, apply_window, crop_mm, resample, same_geometry, slices_around_largest_area
+from mmdls.scans._resampling import finer
 
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is the oracle of geometry")
 
@@ -79,6 +82,30 @@ def test_resampling_equals_simpleitk(order, turn):
     assert ((done.array == -1024) == (expected == -1024)).all()
     assert same_geometry(done, like)
     assert (done.unit, done.modality) == ("HU", "CT")
+
+
+@pytest.mark.parametrize("order", [0, 1, 3, 5])
+def test_a_part_is_resampled_as_the_whole_is(order):
+    volume = make((90, 100, 110), (2.5, 0.8, 0.8))
+    spacing = (1.0, 2.0, 0.8)  # in the middle between voxels, too
+    whole = resample(volume, spacing=spacing, order=order)
+    part = finer(volume, spacing, around=(np.array([40, 50, 60]), np.array([44, 57, 63])))
+    start = np.rint(whole.indices(part.affine[:3, 3])).astype(int)
+    box = tuple(slice(a, a + n) for a, n in zip(start, part.shape, strict=True))
+    done = resample(volume, like=part, order=order).array
+    assert np.prod(part.shape) < 1000
+    np.testing.assert_allclose(done, whole.array[box], rtol=0, atol=0 if order == 0 else 1e-3)
+    covered = part.indices(volume.places([[39.5, 49.5, 59.5], [44.5, 57.5, 63.5]]))
+    assert (covered[0] >= -1e-6).all() and (covered[1] <= np.array(part.shape) - 1 + 1e-6).all()
+
+
+def test_of_two_nearest_voxels_rounding_chooses_none():
+    volume = make((4, 30, 30), (2.0, 1.0, 1.0))
+    halves = make((4, 29, 29), (2.0, 1.0, 1.0), first=(-19.5, 30.5, 100))
+    expected = volume.array[:, 1:, 1:]
+    for shift in (-1e-9, 0, 1e-9):
+        moved = replace(halves, affine=halves.affine + shift * np.eye(4, k=3))
+        assert (resample(volume, like=moved, order=0).array == expected).all()
 
 
 def test_a_cubic_spline_keeps_a_polynomial():

@@ -425,6 +425,7 @@ def write_header(path, *changes):
     return path
 
 
+QFAC = (76, "f")  # the first of pixdim
 QFORM, SFORM = ((CODES[1], "h"), 0), ((CODES[0], "h"), 0)  # the one that counts alone
 
 
@@ -444,6 +445,7 @@ QFORM, SFORM = ((CODES[1], "h"), 0), ((CODES[0], "h"), 0)  # the one that counts
         ([SFORM, ((292, "f"), 1e30)], "lies 1e.30 mm away"),
         ([SFORM, ((292, "f"), INF)], "places no volume"),
         ([QFORM, ((256, "f"), NAN)], "places no volume"),
+        *[([QFORM, (QFAC, value)], r"in pixdim\[0\], where .* 1 or -1") for value in (2, -2, NAN, INF)],
         ([(UNIT, 1)], "in meter instead of mm; write it"),
         ([(UNIT, 3)], "in micron instead of mm; write it"),
         ([(UNIT, 5)], "in another unit instead of mm; write it"),
@@ -467,6 +469,7 @@ def test_odd_headers_of_nifti_are_refused(tmp_path, changes, match):
         ([(SLOPE, 2, 5)], (2, 5)),
         ([(SLOPE, -1, 5)], (-1, 5)),
         *[([SFORM, (SIDE, side)], (1, 0)) for side in (-1, 0, NAN, INF, 1e30)],  # the sform tells the sides
+        *[([SFORM, (QFAC, value)], (1, 0)) for value in (2, NAN)],
         ([(UNIT, 0)], (1, 0)),
         ([(UNIT, 2 | 8)], (1, 0)),  # and seconds
     ],
@@ -476,6 +479,14 @@ def test_odd_headers_of_nifti_that_say_enough_are_read_right(tmp_path, changes, 
     stored = (np.arange(60).reshape(3, 4, 5) - 10).transpose(2, 1, 0)[:, ::-1, ::-1]
     assert (volume.array == stored * scale[0] + scale[1]).all()
     assert volume.spacing == (3, 2, 1)
+
+
+def test_handedness_of_zero_is_one_as_the_standard_says(tmp_path):
+    stated, mirrored, unset = (
+        read_scan(write_header(tmp_path / f"{value}.nii", QFORM, (QFAC, value))) for value in (1, -1, 0)
+    )
+    assert (unset.array == stated.array).all() and (unset.affine == stated.affine).all()
+    assert (mirrored.array == stated.array[::-1]).all()
 
 
 @pytest.mark.parametrize("unit", [1, 3])

@@ -13,7 +13,8 @@ from sklearn.utils import Bunch
 
 from mmdls.cohort import Cohort, check_cohort, read_cohort
 from mmdls.cohort._files import read_ids, read_table
-from mmdls.datasets._slices import SLICE_FOLDERS, find_slices
+from mmdls.datasets._slices import find_slices
+from mmdls.images._files import SLICE_FOLDERS
 from mmdls.images._png import pillow
 
 CLINICAL = ("age", "sex", "smoking_status", "smoking_duration", "smoking_cessation", "diameter")

@@ -8,17 +8,10 @@ from typing import Any
 import pandas as pd
 
 from mmdls.images import read_image, read_mask
-from mmdls.images._files import folder_entries, natural_order, slice_files
+from mmdls.images._files import SLICE_FOLDERS, folder_entries, natural_order, slice_files
 
-__all__ = ["SLICE_FOLDERS", "find_slices"]
+__all__ = ["find_slices"]
 
-SLICE_FOLDERS = {
-    "lesion": "lesion_image",
-    "space": "lung_image",
-    "ct": "ct_image",
-    "lung_mask": "lung_mask",
-    "lesion_mask": "lesion_mask",
-}
 _FLAT_FOLDERS = {"images": "ct_image", "lung_masks": "lung_mask", "lesion_masks": "lesion_mask"}
 
 

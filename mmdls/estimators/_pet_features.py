@@ -4,25 +4,16 @@ from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
-from scipy.signal import fftconvolve
 from sklearn.utils._param_validation import StrOptions
 
 from mmdls.cohort import modality_name
 from mmdls.estimators._scan_features import ScanFeatures
+from mmdls.estimators._uptake import UPTAKE, share_of, uptake
 from mmdls.registry import estimators
 from mmdls.scans import Volume
 from mmdls.training._intervals import Finite
 
 __all__ = ["PETFeatures"]
-
-# A sphere of 1 mL, in mm.
-_RADIUS = (3 * 1000 / (4 * np.pi)) ** (1 / 3)
-# Points along each side of a voxel by which its fraction inside the sphere is measured.
-_POINTS = 12
-_TOUCHING = np.ones((3, 3, 3), dtype=bool)
-# Reconstructions may scatter around 0; what goes further is HU or the like, and what is higher is Bq/mL.
-_LOWEST, _HIGHEST = -5.0, 1000.0
 
 
 @estimators.register("pet_features")
@@ -122,67 +113,14 @@ class PETFeatures(ScanFeatures):
         self.verbose = verbose
 
     def _check_parameters(self) -> None:
-        self._share()
-
-    def _share(self) -> float | None:
-        """The share of SUVmax of a threshold in per cent."""
-        if not isinstance(self.threshold, str):
-            return None
-        number, sign, rest = self.threshold.partition("%")
-        share = float(number) / 100 if number.strip().replace(".", "", 1).isdigit() else np.nan
-        if not sign or rest or not 0 < share < 1:
-            raise ValueError(f"threshold is a SUV (4.0), a share of SUVmax ('41%') or None; got {self.threshold!r}.")
-        return share
+        share_of(self.threshold)
 
     def _names(self) -> list[str]:
         block = modality_name(self.image_column) or self.image_column
-        return [f"{block}_{name}" for name in ("suvmax", "suvmean", "suvpeak", "mtv", "tlg")]
+        return [f"{block}_{name}" for name in UPTAKE]
+
+    def _how(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("threshold", "lesions", "peak", "fractional_edges")}
 
     def _measure(self, image: Volume, mask: np.ndarray) -> list[float]:
-        lesions, n_lesions = ndimage.label(mask, _TOUCHING)
-        if self.lesions == "primary":
-            mask = lesions == 1 + np.argmax(np.bincount(lesions[mask])[1:])
-        # The sphere reaches beyond the mask.
-        margin = np.ceil(_RADIUS / np.array(image.spacing)).astype(int) + 1
-        box = tuple(
-            slice(max(0, part.start - more), part.stop + more)
-            for part, more in zip(ndimage.find_objects(mask.astype(np.uint8))[0], margin, strict=True)
-        )
-        suv, mask, lesions = image.array[box].astype(float), mask[box], lesions[box]
-        highest = suv[mask].max()
-        if not 0 < highest <= _HIGHEST or suv.min() < _LOWEST:
-            raise ValueError(
-                f"values in the mask reach {highest:.3g}, and around it go from {suv.min():.3g} to {suv.max():.3g}: "
-                "these are no SUV. Give the PET in SUV, and the mask of this PET."
-            )
-        inside = suv[mask & (suv >= self._limits(suv, mask, lesions, n_lesions))]
-        mtv = inside.size * image.voxel_ml
-        mean = inside.mean() if inside.size else np.nan
-        return [highest, mean, self._peak(suv, mask, image.spacing), mtv, mean * mtv if inside.size else 0.0]
-
-    def _limits(self, suv: np.ndarray, mask: np.ndarray, lesions: np.ndarray, n_lesions: int) -> Any:
-        """The least SUV of the metabolic volume, for each voxel or for all."""
-        share = self._share()
-        if share is None:
-            return -np.inf if self.threshold is None else self.threshold
-        labels = np.where(mask, lesions, 0)
-        return share * np.r_[0.0, ndimage.maximum(suv, labels, np.arange(1, n_lesions + 1))][labels]
-
-    def _peak(self, suv: np.ndarray, mask: np.ndarray, spacing: tuple[float, float, float]) -> float:
-        kernel = _sphere(spacing, self.fractional_edges)
-        total, weight = (fftconvolve(values, kernel, mode="same") for values in (suv, np.ones_like(suv)))
-        centres = mask & (suv == suv[mask].max()) if self.peak == "suvmax" else mask
-        return float((total[centres] / weight[centres]).max())
-
-
-def _sphere(spacing: tuple[float, float, float], fractional: bool) -> np.ndarray:
-    """How much of each voxel lies in a sphere of 1 mL around the middle one."""
-    n = _POINTS if fractional else 1
-    squares = []
-    for side in spacing:
-        reach = int(np.floor(_RADIUS / side + 0.5))
-        voxels = np.arange(-reach, reach + 1)[:, None]
-        squares.append(((voxels + (np.arange(n) + 0.5) / n - 0.5) * side) ** 2)
-    z, y, x = squares
-    distance = z[:, None, None, :, None, None] + y[None, :, None, None, :, None] + x[None, None, :, None, None, :]
-    return (distance <= _RADIUS**2).mean(axis=(3, 4, 5))
+        return list(uptake(image, mask, **self._how()).values())

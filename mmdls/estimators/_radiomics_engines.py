@@ -3,12 +3,14 @@
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
 from mmdls.estimators._lesion_shape import shape_features
 
-__all__ = ["CLASSES", "ENGINES", "load_engine"]
+__all__ = ["CLASSES", "ENGINES", "check_engine", "load_engine"]
 
 # Features of each class that every engine has, by PyRadiomics' definitions.
 _NAMES = {
@@ -133,10 +135,23 @@ def by_pyradiomics(
 
 
 ENGINES: dict[str, Engine] = {"fastrad": by_fastrad, "pyradiomics": by_pyradiomics}
+_PACKAGES = {"fastrad": "fastrad", "pyradiomics": "radiomics"}
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine whose package is not there; it is not imported, which takes seconds.
+
+    Raises
+    ------
+    ImportError
+        With the way to get it.
+    """
+    if find_spec(_PACKAGES[name]) is None:
+        raise _absent(name, f"there is no {_PACKAGES[name]}")
 
 
 def load_engine(name: str) -> Engine:
-    """The engine of a name, if its package is there.
+    """The engine of a name, if its package can be imported.
 
     Parameters
     ----------
@@ -157,8 +172,12 @@ def load_engine(name: str) -> Engine:
         else:
             import radiomics  # noqa: F401
     except ImportError as error:
-        way = 'pip install "mmdls[radiomics]"'
-        if name == "pyradiomics":
-            way = 'build it as docs/radiomics.md says, beside pip install "mmdls[scans]" for SimpleITK'
-        raise ImportError(f"engine={name!r} needs a package that cannot be imported ({error}): {way}.") from error
+        raise _absent(name, error) from error
     return ENGINES[name]
+
+
+def _absent(name: str, why: Any) -> ImportError:
+    way = 'pip install "mmdls[radiomics]"'
+    if name == "pyradiomics":
+        way = 'build it as docs/radiomics.md says, beside pip install "mmdls[scans]" for SimpleITK'
+    return ImportError(f"engine={name!r} needs a package that cannot be imported ({why}): {way}.")

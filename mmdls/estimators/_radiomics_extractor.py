@@ -6,14 +6,14 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy import ndimage
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_memory
 
-from mmdls.estimators._radiomics_engines import CLASSES, ENGINES, load_engine
+from mmdls.estimators._radiomics import features_of, radiomics
+from mmdls.estimators._radiomics_engines import CLASSES, ENGINES, check_engine
 from mmdls.estimators._scan_features import ScanFeatures
 from mmdls.registry import estimators
-from mmdls.scans import Volume, resample
+from mmdls.scans import Volume
 from mmdls.scans._resampling import lengths
 from mmdls.training._intervals import Finite, count
 
@@ -151,36 +151,15 @@ class RadiomicsExtractor(ScanFeatures):
             lengths(self.spacing, "spacing")
         if self.resegment is not None and not (len(self.resegment) == 2 and self.resegment[0] < self.resegment[1]):
             raise ValueError(f"resegment is the lowest and the highest intensity that stay; got {self.resegment!r}.")
-        load_engine(self.engine)
+        check_engine(self.engine)
 
     def _names(self) -> list[str]:
         return [f"{self.prefix}_{name}_{feature}" for name in self.classes for feature in CLASSES[name]]
 
+    def _how(self) -> dict[str, Any]:
+        names = ("engine", "classes", "bin_width", "spacing", "interpolation", "resegment", "min_voxels")
+        return {name: getattr(self, name) for name in names}
+
     def _measure(self, image: Volume, mask: np.ndarray) -> list[float]:
-        region = Volume(mask, image.affine, unit="label")
-        if self.spacing is not None:
-            image = resample(image, spacing=self.spacing, order=self.interpolation)
-            region = resample(region, spacing=self.spacing, order=0)
-        inside = np.asarray(region.array, dtype=bool)
-        if self.resegment is not None:
-            inside = inside & (image.array >= self.resegment[0]) & (image.array <= self.resegment[1])
-        n_voxels = int(inside.sum())
-        if n_voxels < self.min_voxels:
-            raise ValueError(f"{n_voxels} voxels are left in the mask, and min_voxels={self.min_voxels} are needed.")
-        (box,) = ndimage.find_objects(inside.view(np.uint8))
-        compute = check_memory(self.memory).cache(_features)
-        arrays = np.ascontiguousarray(image.array[box]), np.ascontiguousarray(inside[box])
-        found = compute(*arrays, image.spacing, self.bin_width, tuple(self.classes), self.engine)
-        values = [found.get(f"{name}_{feature}", np.nan) for name in self.classes for feature in CLASSES[name]]
-        return [value if np.isfinite(value) else np.nan for value in values]
-
-
-def _features(
-    image: np.ndarray,
-    mask: np.ndarray,
-    spacing: tuple[float, float, float],
-    bin_width: float,
-    classes: tuple[str, ...],
-    engine: str,
-) -> dict[str, float]:
-    return load_engine(engine)(image, mask, spacing, bin_width, classes)
+        compute = check_memory(self.memory).cache(features_of)
+        return list(radiomics(image, mask, **self._how(), compute=compute).values())

@@ -51,6 +51,10 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         """Names of the numbers."""
 
     @abstractmethod
+    def _how(self) -> dict[str, Any]:
+        """What decides about the numbers of a patient."""
+
+    @abstractmethod
     def _measure(self, image: Volume, mask: np.ndarray) -> Sequence[float]:
         """The numbers of a patient; the mask has at least one voxel."""
 

@@ -6,12 +6,29 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-__all__ = ["KINDS", "NOTES", "find_image", "folder_entries", "natural_order", "of_patient", "slice_files"]
+__all__ = [
+    "KINDS",
+    "NOTES",
+    "SLICE_FOLDERS",
+    "find_image",
+    "folder_entries",
+    "natural_order",
+    "of_patient",
+    "slice_files",
+]
 
 KINDS = {".png": "png", ".npy": "npy", ".nii": "nifti", ".gz": "nifti"}
 # Files that systems and exporters leave beside slices. Any other file may be a slice, so it is never skipped silently.
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 NOTES = {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".yaml", ".yml", ".log"}
+# Of a cohort's folder: what the files or folders of a patient hold, by their names.
+SLICE_FOLDERS = {
+    "lesion": "lesion_image",
+    "space": "lung_image",
+    "ct": "ct_image",
+    "lung_mask": "lung_mask",
+    "lesion_mask": "lesion_mask",
+}
 
 
 def of_patient(patient: Any) -> str:

@@ -94,24 +94,34 @@ def read_mask(
     return inside
 
 
-def choose(mask: np.ndarray, label: Any, of: str) -> np.ndarray:
-    """The pixels of one structure, bool."""
+def choose(mask: np.ndarray, label: Any, of: str, own: bool = False) -> np.ndarray:
+    """The pixels of one structure, bool; ``own`` gives the memory of the mask away, which is used where it suffices."""
     check_label(label)
-    if mask.dtype.kind == "f" and (np.abs(mask - np.rint(mask)) < _ROUNDING).all():
-        mask = np.rint(mask)
-    if label is not None:
-        return np.isin(mask, np.atleast_1d(label))
-    if mask.dtype == bool:
+    if label is None and mask.dtype == bool:
         return mask
-    values = np.unique(mask)
-    if len(values) > 2 or values[0] < 0 or (len(values) == 2 and values[0] != 0):
-        more = f" and {len(values) - 10} more" if len(values) > 10 else ""
-        raise ValueError(
-            f"the mask{of} holds the values {values[:10].tolist()}{more}; expected 0 outside and one other value "
-            "inside. Choose one label or several, for example label=1 (in SliceEncoder mask_label, in "
-            "LungLesionSegmentor lung_label and lesion_label)."
-        )
-    return mask != 0
+    # Slice by slice, which takes no copies of the whole.
+    is_rounded = mask.dtype.kind == "f" and all((np.abs(part - np.rint(part)) < _ROUNDING).all() for part in mask)
+    values = np.rint if is_rounded else np.asarray
+    if label is None:
+        lowest, label = values(mask.min(initial=0)), values(mask.max(initial=0))
+        if lowest < 0 or not all(_among(values(part), [0, label]).all() for part in mask):
+            held = np.unique(values(mask))
+            more = f" and {len(held) - 10} more" if len(held) > 10 else ""
+            raise ValueError(
+                f"the mask{of} holds the values {held[:10].tolist()}{more}; expected 0 outside and one other value "
+                "inside. Choose one label or several, for example label=1 (in SliceEncoder mask_label, in "
+                "LungLesionSegmentor lung_label and lesion_label)."
+            )
+        label = label if label > 0 else []
+    inside = mask.view(bool) if own and mask.itemsize == 1 else np.empty(mask.shape, dtype=bool)
+    for part, chosen in zip(mask, inside, strict=True):
+        chosen[...] = _among(values(part), np.ravel(label))
+    return inside
+
+
+def _among(values: np.ndarray, labels: Sequence[Any] | np.ndarray) -> Any:
+    """Where values are one of a few labels."""
+    return np.logical_or.reduce([values == label for label in labels])
 
 
 def _grid(cell: Any, patient: Any) -> Grid | None:

@@ -130,14 +130,8 @@ def read_nifti(path: Path, source: str) -> np.ndarray:
             "write it with one, for example nibabel: image.set_qform(image.affine, 1)."
         )
     volume = _load(path, source)
-    try:
-        voxels = np.asanyarray(volume.dataobj)
-    except _DAMAGES as error:
-        raise _damaged(source, error) from error
-    if voxels.ndim > 3 and set(voxels.shape[3:]) == {1}:
-        voxels = voxels.reshape(voxels.shape[:3])
-    if voxels.ndim != 3:
-        raise ValueError(f"{source} must be a volume with three axes; got shape {voxels.shape}. Choose one volume.")
+    if set(volume.shape[3:]) - {1}:
+        raise ValueError(f"{source} must be a volume with three axes; got shape {volume.shape}. Choose one volume.")
     if not _is_coded(volume):
         warnings.warn(
             f"{source} has no orientation codes (sform_code = qform_code = 0): how it lies in the patient is not "
@@ -145,9 +139,22 @@ def read_nifti(path: Path, source: str) -> np.ndarray:
             "the original, and write the file with its affine.",
             stacklevel=4,
         )
-    if voxels.dtype == np.float64:
-        voxels = voxels.astype(np.float32)
-    return _nibabel().orientations.apply_orientation(voxels, _turn(volume)).transpose(2, 1, 0)
+    try:
+        return _voxels(volume)
+    except _DAMAGES as error:
+        raise _damaged(source, error) from error
+
+
+def _voxels(volume: Any) -> np.ndarray:
+    """Voxels (S, H, W), read slice by slice: the library would hold copies of what it reads at once."""
+    stored, rest = volume.dataobj, (0,) * (len(volume.shape) - 3)
+    values = np.asanyarray(stored[(..., 0, *rest)]).dtype
+    turned = [volume.shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0])]
+    voxels = np.empty(turned[::-1], dtype=np.float32 if values == np.float64 else values)
+    as_stored = _nibabel().orientations.apply_orientation(voxels.transpose(2, 1, 0), _back(volume))
+    for i in range(volume.shape[2]):
+        as_stored[..., i] = stored[(..., i, *rest)]
+    return voxels
 
 
 def voxel_spacing(path: str | PathLike) -> tuple[float, float, float]:
@@ -219,8 +226,7 @@ def write_mask(mask: np.ndarray, path: str | PathLike, like: str | PathLike) -> 
         if not name.endswith((".nii", ".nii.gz")):
             raise ValueError(f"masks are written as NIfTI on the voxels of a NIfTI image; {name!r} is none.")
     image = _load(Path(like), repr(like))
-    back = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt(_ORIENTATION), _own(image))
-    voxels = nibabel.orientations.apply_orientation(np.asarray(mask, dtype=bool).transpose(2, 1, 0), back)
+    voxels = nibabel.orientations.apply_orientation(np.asarray(mask, dtype=bool).transpose(2, 1, 0), _back(image))
     if voxels.shape != image.shape[:3]:
         raise ValueError(
             f"the mask has shape {voxels.shape} and the image {like!r} {image.shape}, columns first; both need the "
@@ -237,18 +243,25 @@ def _load(path: Path, source: str) -> Any:
     """The opened file, its header checked."""
     nibabel = _nibabel()
     try:
-        volume = nibabel.load(path)
+        # Kept open, a compressed file is unpacked once, and not once for each of its slices.
+        volume = nibabel.load(path, keep_file_open=True)
     except (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, *_DAMAGES) as error:
         raise _damaged(source, error) from error
     if not isinstance(volume, nibabel.Nifti1Pair):
         raise _damaged(source, f"it holds {type(volume).__name__}")
     if len(volume.shape) < 3 or 0 in volume.shape:
         raise ValueError(f"{source} must be a volume with three axes; got shape {volume.shape}. Choose one volume.")
-    if int(volume.header["sform_code"]) == 0 and int(volume.header["qform_code"]) > 0:
+    if int(volume.header["qform_code"]) > 0:
+        handedness, *sides = np.asarray(_stored_header(volume)["pixdim"])[:4].tolist()
         # nibabel would take 1 mm for a side of 0.
-        sides = np.asarray(_stored_header(volume)["pixdim"])[1:4]
-        if not (np.isfinite(sides) & (sides > 0)).all():
-            raise ValueError(f"{source} has voxels of {sides.tolist()} mm; write it with the affine of its series.")
+        if int(volume.header["sform_code"]) == 0 and not all(0 < side < np.inf for side in sides):
+            raise ValueError(f"{source} has voxels of {sides} mm; write it with the affine of its series.")
+        # The standard takes 0 for 1. Of others, programs take the sign, and nibabel 1.
+        if handedness not in (-1, 0, 1):
+            raise ValueError(
+                f"{source} has {handedness:g} in pixdim[0], where the standard has 1 or -1, so that it is not known "
+                "whether its axes are mirrored; write it with the affine of its series."
+            )
     slope, intercept = (float(part) for part in _stored_header(volume)[["scl_slope", "scl_inter"]].item())
     # A slope of 0, or one that was never set, means values as stored.
     if np.isinf(slope) or (np.isnan(slope) and not (np.isnan(intercept) or intercept == 0)):
@@ -284,6 +297,11 @@ def _own(volume: Any) -> np.ndarray:
 def _turn(volume: Any) -> np.ndarray:
     orientations = _nibabel().orientations
     return orientations.ornt_transform(_own(volume), orientations.axcodes2ornt(_ORIENTATION))
+
+
+def _back(volume: Any) -> np.ndarray:
+    orientations = _nibabel().orientations
+    return orientations.ornt_transform(orientations.axcodes2ornt(_ORIENTATION), _own(volume))
 
 
 def _damaged(source: str, error: Any) -> ValueError:

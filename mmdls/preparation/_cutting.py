@@ -1,11 +1,13 @@
 """The slices that are written of a structure: voxels of one size for all patients, HU kept."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
-from mmdls.scans import ScanView, Volume, crop_mm
+from mmdls.scans import Volume
+from mmdls.scans._cutting import cut as cut_voxels
 from mmdls.scans._views import part_of
 
 __all__ = ["at_levels", "cut", "largest_part"]
@@ -88,11 +90,13 @@ def cut(
     shown = np.flatnonzero(around.array.any(axis=(1, 2)))
     height = (shown[-1] - shown[0] + 1) * around.spacing[0]
     n_slices = min(n_slices, max(1, round(height / spacing[0])))
-    view = ScanView(spacing=(spacing[0], spacing[1], spacing[1]), crop=(None, size, size), n_slices=n_slices)
-    # Interpolation needs no more than the box, which saves memory.
-    box = (height + 4 * max(spacing[0], around.spacing[0]), size + 4 * around.spacing[1], size + 4 * around.spacing[2])
-    where = crop_mm(around, around, box)
-    part, inside = view.cut(crop_mm(ct, around, box), where)
-    if inside is None or mask is not around:
-        inside, _ = view.cut(crop_mm(mask, around, box), where)
+    # The new slices lie evenly around the middle of the structure.
+    count = np.rint((height + 4 * max(spacing[0], around.spacing[0])) / around.spacing[0])
+    starts = np.array([np.rint((shown[0] + shown[-1]) / 2 - (count - 1) / 2), 0, 0])
+    counts, is_same = np.array([count, *ct.shape[1:]]), mask is around
+    ct, mask, around = (part_of(volume, starts, counts) for volume in (ct, mask, around))
+    how: Any = {"spacing": (spacing[0], spacing[1], spacing[1]), "crop": (None, size, size), "n_slices": n_slices}
+    part, inside = cut_voxels(ct, around, **how)
+    if inside is None or not is_same:
+        inside, _ = cut_voxels(mask, around, **how)
     return replace(part, array=np.rint(part.array).clip(-(2**15), 2**15 - 1).astype(np.int16)), inside

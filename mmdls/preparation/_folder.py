@@ -16,7 +16,7 @@ import pandas as pd
 from mmdls._files import whole_file
 from mmdls._provenance import installed_versions
 from mmdls._secrets import without_formulas
-from mmdls.datasets._slices import SLICE_FOLDERS
+from mmdls.images._files import SLICE_FOLDERS
 
 try:
     import fcntl

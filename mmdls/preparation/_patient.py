@@ -11,22 +11,40 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mmdls._files import whole_file
-from mmdls.estimators import PETFeatures, RadiomicsExtractor
-from mmdls.estimators._scan_features import ScanFeatures
+from mmdls.estimators._radiomics import radiomics
+from mmdls.estimators._uptake import uptake
 from mmdls.images._hounsfield import check_chest
 from mmdls.preparation._cutting import at_levels, cut, largest_part
 from mmdls.preparation._folder import PART_FILES, Folder, versions
 from mmdls.preparation._identity import check_together, without_identity
 from mmdls.preparation._inputs import describe
-from mmdls.preparation._patients import Patient
-from mmdls.preparation._sheet import draw_sheet, planes_of
+from mmdls.preparation._sheet import draw_sheet, planes_of, with_mask
 from mmdls.scans import Volume, read_scan, resample, write_nifti
 from mmdls.scans._masks import read_structure
+from mmdls.scans._views import box_of
 
-__all__ = ["failed_record", "prepare_patient"]
+__all__ = ["Patient", "failed_record", "prepare_patient"]
 
 # What a damaged file, an odd mask or an engine may raise for one patient.
 _OF_ONE_PATIENT = (ValueError, TypeError, OSError, ArithmeticError, LookupError, RuntimeError, MemoryError, EOFError)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A patient of the table.
+
+    Parameters
+    ----------
+    id : str
+    name : str
+        Of the patient's files; unique, whatever the letter case.
+    paths : dict of str to str
+        Of the scans and masks that the table names, by ``ct``, ``pet``, ``lesion`` and ``lung``.
+    """
+
+    id: str
+    name: str
+    paths: dict[str, str]
 
 
 @dataclass
@@ -61,7 +79,7 @@ def prepare_patient(patient: Patient, settings: Mapping[str, Any], segmentor: An
     ----------
     patient : Patient
     settings : mapping
-        Of :func:`prepare_cohort`.
+        Of :func:`prepare_cohort`; ``pet_features`` and ``radiomics`` have all parameters.
     segmentor : estimator or None
     folder : Folder
 
@@ -151,10 +169,12 @@ def _read_all(patient: Patient, settings: Mapping[str, Any], segmentor: Any, fou
             on_pet = _lesion_on_pet(patient, settings, pet, lesion)
             if on_pet is None:
                 raise ValueError("there is a PET and no lesion mask")
-            found.pet = _measure(PETFeatures(**settings["pet_features"]), pet, on_pet)
+            if not on_pet.array.any():
+                raise ValueError("the mask is empty")
+            values = uptake(pet, on_pet.array, **settings["pet_features"])
+            found.pet = {f"pet_{name}": float(value) for name, value in values.items()}
     if planes is None and pet is not None:
-        shown = {} if on_pet is None or not on_pet.array.any() else {"lesion": on_pet}
-        planes = planes_of(pet, shown)
+        planes = planes_of(pet, "lesion", on_pet if on_pet is not None and on_pet.array.any() else None)
     with found.step("sheet"):
         if planes is not None:
             found.sheet = draw_sheet(_title(patient, found), planes, settings["lesion_size"], pet, on_pet)
@@ -164,36 +184,46 @@ def _read_ct(patient: Patient, settings: Mapping[str, Any], segmentor: Any, foun
     """Slices, radiomics and volumes; gives the planes of the picture, and the part of the CT with the lesion."""
     ct = read_scan(patient.paths["ct"], unit="HU", modality="CT", patient=patient.id)
     check_chest(ct.array[:, ::4, ::4], patient.id)  # a part, which takes less memory, shows air too
-    masks: dict[str, Volume] = {}
-    for name in ("lesion", "lung"):
-        if name in patient.paths:
-            with found.step(name):
-                masks[name], volumes = _read_structure(patient, settings, name, ct, settings["resample_masks"])
-                found.measures |= volumes
     lacking = [name for name in ("lesion", "lung") if name not in patient.paths]
+    masks: dict[str, Volume] = {}
     if segmentor is not None and lacking:
         with found.step("segmentation"):
-            masks |= _segment(segmentor, ct, lacking, patient, found)
-    elif not patient.paths.keys() & {"lesion", "lung"}:
+            masks = _segment(segmentor, ct, lacking, patient, found)
+    elif len(lacking) == 2:
         found.problems.append("ct: there is neither a mask nor a segmentor, so that nothing is cut out")
-    for name in [name for name, mask in masks.items() if not mask.array.any()]:
-        found.problems.append(f"{name}: the mask is empty")
-        del masks[name]
-    planes = planes_of(ct, masks)
-    part = None
-    if "lesion" in masks:
-        shown = np.flatnonzero(masks["lesion"].array.any(axis=(1, 2)))
-        part = _cut_lesion(ct, masks["lesion"], settings, found)
+    # One mask after the other, so that one is in memory.
+    planes = part = shown = None
+    lesion = _mask_of(patient, settings, "lesion", ct, masks, found)
+    if lesion is not None:
+        planes, shown = planes_of(ct, "lesion", lesion), np.flatnonzero(lesion.array.any(axis=(1, 2)))
+        part = _cut_lesion(ct, lesion, settings, found)
         if settings["radiomics"] is not None:
             with found.step("radiomics"):
-                found.radiomics = _measure(RadiomicsExtractor(**settings["radiomics"]), ct, masks["lesion"])
-    if "lung" in masks:
+                values = radiomics(ct, lesion.array, **settings["radiomics"])
+                found.radiomics = {f"radiomics_{name}": float(value) for name, value in values.items()}
+    del lesion
+    lung = _mask_of(patient, settings, "lung", ct, masks, found)
+    if lung is not None:
+        planes = planes_of(ct, "lung", lung) if planes is None else with_mask(planes, "lung", lung)
         n_slices, spacing = settings["n_slices"], (settings["slice_spacing"], settings["lung_spacing"])
-        parts = ct, masks["lung"], masks["lung"]
-        if masks.pop("lesion", None):  # which frees its memory
-            parts = at_levels(ct, masks["lung"], shown, n_slices * spacing[0])
+        parts = (ct, lung, lung) if shown is None else at_levels(ct, lung, shown, n_slices * spacing[0])
         found.files |= _files("lung", cut(*parts, n_slices, settings["lung_size"], spacing))
-    return planes, part
+    return planes_of(ct) if planes is None else planes, part
+
+
+def _mask_of(
+    patient: Patient, settings: Mapping[str, Any], name: str, ct: Volume, masks: dict[str, Volume], found: _Found
+) -> Volume | None:
+    """The mask of a structure, from its file or by the segmentor; None if there is none, or nothing is inside."""
+    mask = masks.pop(name, None)
+    if name in patient.paths:
+        with found.step(name):
+            mask, volumes = _read_structure(patient, settings, name, ct, settings["resample_masks"])
+            found.measures |= volumes
+    if mask is not None and not mask.array.any():
+        found.problems.append(f"{name}: the mask is empty")
+        return None
+    return mask
 
 
 def _read_structure(
@@ -210,7 +240,10 @@ def _read_structure(
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)
-        whole = mask if whole is None else replace(mask, array=whole.array | mask.array)
+        if whole is None:
+            whole = mask
+        else:
+            np.logical_or(whole.array, mask.array, out=whole.array)
     assert whole is not None
     return whole, {f"{name}_ml": _millilitres(whole), **(parts if len(labels) > 1 else {})}
 
@@ -235,8 +268,7 @@ def _cut_lesion(ct: Volume, lesion: Volume, settings: Mapping[str, Any], found: 
     main, found.measures["n_lesions"] = largest_part(lesion)
     size, spacing = settings["lesion_size"], (settings["slice_spacing"], settings["lesion_spacing"])
     found.files |= _files("lesion", cut(ct, lesion, main, settings["n_slices"], size, spacing))
-    places = np.argwhere(lesion.array)
-    first, last = places.min(axis=0), places.max(axis=0)
+    first, last = box_of(lesion.array)
     if found.measures["n_lesions"] > 1:
         found.notes.append(
             f"the lesion has {found.measures['n_lesions']} parts; the slices are those of the largest one"
@@ -260,18 +292,6 @@ def _lesion_on_pet(patient: Patient, settings: Mapping[str, Any], pet: Volume, l
     if "lesion" in patient.paths:
         return _read_structure(patient, settings, "lesion", pet, resample_masks=True)[0]
     return None
-
-
-def _measure(features: ScanFeatures, image: Volume, mask: Volume) -> dict[str, float]:
-    """The numbers of a transformer for one patient."""
-    table = pd.DataFrame({features.image_column: [image], "mask": [mask]})
-    features.set_params(mask_column="mask")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the failure, which is raised here
-        values = features.fit(table).transform(table)[0]
-    if len(features.failures_):
-        raise ValueError(features.failures_["reason"].iloc[0])
-    return dict(zip(features.get_feature_names_out().tolist(), map(float, values), strict=True))
 
 
 def _title(patient: Patient, found: _Found) -> str:

@@ -15,8 +15,9 @@ from mmdls.cohort._files import RawTable, read_ids, read_table, without_empty_ro
 from mmdls.cohort._requests import name_key, spellings
 from mmdls.datasets._folders import CLINICAL
 from mmdls.images import is_missing
+from mmdls.preparation._patient import Patient
 
-__all__ = ["SCANS", "Patient", "Tables", "read_patients"]
+__all__ = ["SCANS", "Tables", "read_patients"]
 
 # What a table may name for a patient.
 SCANS = ("ct", "pet", "lesion", "lung")
@@ -29,24 +30,6 @@ _READ = re.compile(
 # Names that Windows keeps for devices.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _LONGEST = 60
-
-
-@dataclass(frozen=True)
-class Patient:
-    """A patient of the table.
-
-    Parameters
-    ----------
-    id : str
-    name : str
-        Of the patient's files; unique, whatever the letter case.
-    paths : dict of str to str
-        Of the scans and masks that the table names, by :data:`SCANS`.
-    """
-
-    id: str
-    name: str
-    paths: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,14 @@ from tqdm.auto import tqdm
 
 from mmdls._files import whole_file
 from mmdls.estimators import PETFeatures, RadiomicsExtractor
+from mmdls.estimators._scan_features import ScanFeatures
 from mmdls.images._png import pillow
 from mmdls.preparation._folder import FORMAT, Folder
 from mmdls.preparation._identity import identifiers, is_identifying
 from mmdls.preparation._inputs import same_inputs
 from mmdls.preparation._overview import overview
-from mmdls.preparation._patient import failed_record, prepare_patient
-from mmdls.preparation._patients import SCANS, Patient, read_patients
+from mmdls.preparation._patient import Patient, failed_record, prepare_patient
+from mmdls.preparation._patients import SCANS, read_patients
 from mmdls.scans._resampling import lengths
 from mmdls.scans._views import check_count
 
@@ -218,6 +219,7 @@ def _looked_for(patient: Patient, home: Path) -> str:
     return f" There is nothing at {', '.join(map(repr, shown))}, seen from {start}."
 
 
+_MEASUREMENTS: dict[str, type[ScanFeatures]] = {"radiomics": RadiomicsExtractor, "pet_features": PETFeatures}
 # Of measurements, what is decided here.
 _OWN = {"image_column", "mask_column", "label", "resample_mask", "prefix", "unit", "memory", "n_jobs", "verbose"}
 
@@ -237,7 +239,7 @@ def _settings(**given: Any) -> dict[str, Any]:
     radiomics = {} if given["radiomics"] is True else given["radiomics"] or None
     settings["radiomics"] = None if given["radiomics"] is False else dict(radiomics or {})
     settings["pet_features"] = dict(given["pet_features"] or {})
-    for name, maker in (("radiomics", RadiomicsExtractor), ("pet_features", PETFeatures)):
+    for name, maker in _MEASUREMENTS.items():
         if settings[name] is not None:
             if owned := sorted(_OWN & settings[name].keys()):
                 raise ValueError(f"{name} sets {owned}, which prepare_cohort decides itself; leave them out.")
@@ -282,6 +284,11 @@ def _prepare_all(
     verbose: int,
 ) -> None:
     """Prepare those patients who are not finished."""
+    # With defaults, so that other processes need not load the transformers.
+    chosen = {
+        name: maker(**settings[name])._how() for name, maker in _MEASUREMENTS.items() if settings[name] is not None
+    }
+    settings = {**settings, **chosen}
     records, todo = place.records(), []
     for patient in patients:
         record = records.get(patient.name)

@@ -26,32 +26,50 @@ class _Plane:
     """One plane of a scan across an axis, and of masks on its voxels."""
 
     axis: int
+    index: int
     scan: Volume
     masks: dict[str, Volume]
 
 
-def planes_of(scan: Volume, masks: dict[str, Volume]) -> list[_Plane]:
-    """Three slices through the lesion, and a plane from the front; without a lesion through the lung, or the scan.
+def planes_of(scan: Volume, name: str = "", mask: Volume | None = None) -> list[_Plane]:
+    """Three slices through a structure, and a plane from the front; without one through the scan.
 
     Parameters
     ----------
     scan : Volume
-    masks : dict of str to Volume
-        ``"lung"`` and ``"lesion"``, as far as there are any, with something inside.
+    name : str, default=""
+        ``"lesion"`` or ``"lung"``.
+    mask : Volume, default=None
+        Of the structure, with something inside.
 
     Returns
     -------
     list of planes
         Copies, so that the scan can be freed.
     """
-    where = masks.get("lesion", masks.get("lung"))
-    shown = np.arange(len(scan.array)) if where is None else np.flatnonzero(where.array.any(axis=(1, 2)))
-    row = scan.shape[1] // 2 if where is None else int(np.argmax(where.array.sum(axis=(0, 2))))
+    shown = np.arange(len(scan.array)) if mask is None else np.flatnonzero(mask.array.any(axis=(1, 2)))
+    row = scan.shape[1] // 2 if mask is None else int(np.argmax(np.count_nonzero(mask.array, axis=(0, 2))))
     levels = dict.fromkeys(int(shown[round(share * (len(shown) - 1))]) for share in _SHARES)
-    return [
-        _Plane(axis, _slab(scan, axis, index), {name: _slab(mask, axis, index) for name, mask in masks.items()})
-        for axis, index in [*((0, level) for level in levels), (1, row)]
-    ]
+    places = [*((0, level) for level in levels), (1, row)]
+    planes = [_Plane(axis, index, _slab(scan, axis, index), {}) for axis, index in places]
+    return planes if mask is None else with_mask(planes, name, mask)
+
+
+def with_mask(planes: list[_Plane], name: str, mask: Volume) -> list[_Plane]:
+    """Planes that show one more structure.
+
+    Parameters
+    ----------
+    planes : list of planes
+    name : str
+    mask : Volume
+        On the voxels of the scan that the planes are of.
+
+    Returns
+    -------
+    list of planes
+    """
+    return [replace(one, masks={**one.masks, name: _slab(mask, one.axis, one.index)}) for one in planes]
 
 
 def draw_sheet(
@@ -113,7 +131,7 @@ def _slab(volume: Volume, axis: int, index: int) -> Volume:
 def _on_pet(plane: _Plane, pet: Volume, mask: Volume | None) -> _Plane:
     """The PET where a plane of the CT lies."""
     masks = {} if mask is None else {"lesion": resample(mask, like=plane.scan)}
-    return _Plane(plane.axis, resample(pet, like=plane.scan), masks)
+    return replace(plane, scan=resample(pet, like=plane.scan), masks=masks)
 
 
 def _near(plane: _Plane, size: float) -> _Plane:
@@ -127,7 +145,7 @@ def _near(plane: _Plane, size: float) -> _Plane:
         start = int(np.clip(round(middle - side / 2), 0, length - side))
         box.append(slice(start, start + side))
     part = {name: replace(mask, array=mask.array[tuple(box)]) for name, mask in plane.masks.items()}
-    return _Plane(plane.axis, replace(plane.scan, array=plane.scan.array[tuple(box)]), part)
+    return replace(plane, scan=replace(plane.scan, array=plane.scan.array[tuple(box)]), masks=part)
 
 
 def _tile(plane: _Plane, window: str | None = None) -> np.ndarray:

@@ -158,7 +158,7 @@ def _read(
                 f"has no structure {label!r}; its names are {known or 'not known: pass names={name: number}'}"
             )
         label = known[label]
-    return replace(volume, array=choose(volume.array, label, f" {source}")).turned()
+    return replace(volume, array=choose(volume.array, label, f" {source}", own=True)).turned()
 
 
 def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:

@@ -10,7 +10,7 @@ __all__ = ["GZIP", "ZLIB", "check_packed"]
 
 # How zlib tells the two containers apart.
 GZIP, ZLIB = 31, 15
-_BLOCK = 2**22
+_BLOCK = 2**20
 
 
 def check_packed(path: Path, kind: int, start: int = 0) -> None:

@@ -5,6 +5,7 @@ Nearest and linear interpolation equal those of SimpleITK to rounding; scipy is 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,17 @@ from scipy import ndimage
 
 from mmdls.scans._volume import Volume
 
-__all__ = ["MOST_VOXELS", "OUTSIDE", "lengths", "outside_value", "resample", "upright"]
+__all__ = ["MOST_VOXELS", "OUTSIDE", "finer", "lengths", "outside_value", "resample", "upright"]
 
 # What lies outside of a scan, by unit.
 OUTSIDE = {"HU": -1024.0, "SUV": 0.0, "Bq/mL": 0.0, "CNTS": 0.0, "label": 0.0}
 # The most voxels of a volume that is made here: 1024 slices of 1024 x 1024.
 MOST_VOXELS = 2**30
+# Voxels on each side of a place that its value depends on, by the degree of the spline; from 2 on all voxels count, and
+# beyond this many less than rounding does.
+_READS = (1, 1, 30, 30, 60, 60)
+# Of two nearest voxels the upper one is taken, as SimpleITK does, and not one that rounding chooses.
+_BETWEEN = 1e-6
 
 
 def resample(
@@ -69,19 +75,29 @@ def resample(
         raise ValueError(f"order is the degree of a spline, 0 to 5; got {order!r}.")
     if is_label and order:
         raise ValueError(f"labels have no values between them: order must be 0; got {order}.")
-    shape, affine = (like.shape, like.affine) if like is not None else _finer(volume, spacing)
+    like = finer(volume, spacing) if like is None else like
+    shape, affine = like.shape, like.affine
     turn = np.linalg.inv(volume.affine) @ affine
     # A diagonal matrix goes a faster way through scipy.
     matrix = np.where(np.abs(turn[:3, :3]) * np.array(shape) < 1e-6, 0, turn[:3, :3])
-    array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
-    array = array.astype(np.float32) if order else array
-    moved = ndimage.affine_transform(array, matrix, turn[:3, 3], shape, order=order, mode="nearest")
+    corners = np.array(list(product(*((0, size - 1) for size in shape)))) @ matrix.T + turn[:3, 3]
+    # Nothing else is read.
+    first, last = np.floor(corners.min(axis=0)) - _READS[order], np.ceil(corners.max(axis=0)) + _READS[order]
+    limits = np.array(volume.shape)
+    start = np.clip(first, 0, limits - 1).astype(int)
+    stop = np.clip(last + 1, start + 1, limits).astype(int)
+    array = volume.array[tuple(map(slice, start, stop))]
+    array = array.view(np.uint8) if array.dtype == bool else array
+    offset, kind = turn[:3, 3] - start, np.float32 if order else array.dtype
+    between = 0.0 if order else _BETWEEN
+    moved = ndimage.affine_transform(array, matrix, offset + between, shape, kind, order=order, mode="nearest")
     # The nearest voxel exists up to half a voxel beyond the centres of the outer ones.
-    ones = np.ones(volume.shape, dtype=np.uint8)
-    inside = ndimage.affine_transform(ones, matrix, turn[:3, 3], shape, order=0, mode="grid-constant", cval=0)
-    if not inside.all():
-        moved[inside == 0] = outside_value(volume, fill)
-    return replace(volume, array=moved.astype(bool) if volume.array.dtype == bool else moved, affine=affine)
+    if not ((corners >= -0.5) & (corners < limits - 0.5)).all():
+        ones = np.ones(array.shape, dtype=np.uint8)
+        inside = ndimage.affine_transform(ones, matrix, offset, shape, order=0, mode="grid-constant", cval=0)
+        if not inside.all():
+            moved[inside == 0] = outside_value(volume, fill)
+    return replace(volume, array=moved.view(bool) if volume.array.dtype == bool else moved, affine=affine)
 
 
 def outside_value(volume: Volume, fill: float | None) -> float:
@@ -112,14 +128,30 @@ def upright(spacing: Any) -> np.ndarray:
     return np.diag([*lengths(spacing, "spacing")[::-1], 1.0])[:, [2, 1, 0, 3]]
 
 
-def _finer(volume: Volume, spacing: Any) -> tuple[tuple[int, ...], np.ndarray]:
-    """Voxels of other sides around the same centre."""
+def finer(volume: Volume, spacing: Any, around: tuple[np.ndarray, np.ndarray] | None = None) -> Volume:
+    """Voxels of other sides around the same centre, without values, for ``like`` of :func:`resample`.
+
+    Parameters
+    ----------
+    volume : Volume
+    spacing : float or sequence of 3 floats
+    around : pair of ndarray of shape (3,), default=None
+        Only those that reach into these voxels of the volume: the first and the last slice, row and column.
+
+    Returns
+    -------
+    Volume
+    """
     ratio = lengths(spacing, "spacing") / volume.spacing
     sizes = np.ceil(np.round(np.array(volume.shape) / ratio, 6))
+    start = ((np.array(volume.shape) - 1) - (sizes - 1) * ratio) / 2
+    if around is not None:
+        first, last = ((index - start) / ratio for index in (around[0] - 0.5, around[1] + 0.5))
+        first, last = np.clip(np.floor(first), 0, sizes - 1), np.clip(np.ceil(last), 0, sizes - 1)
+        start, sizes = start + first * ratio, last - first + 1
     if not np.prod(sizes) <= MOST_VOXELS:
         raise ValueError(f"spacing={spacing!r} asks for {np.prod(sizes):.3g} voxels; the most are {MOST_VOXELS:.3g}.")
-    first = ((np.array(volume.shape) - 1) - (sizes - 1) * ratio) / 2
     affine = volume.affine.copy()
     affine[:3, :3] *= ratio
-    affine[:3, 3] = volume.places(first)
-    return tuple(int(size) for size in sizes), affine
+    affine[:3, 3] = volume.places(start)
+    return Volume(np.broadcast_to(False, sizes.astype(int)), affine)

@@ -1,7 +1,6 @@
 """What a model sees of a patient's scan, in one part: voxels of a size, a box around a structure, slices, windows."""
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,9 +11,10 @@ from mmdls.images import read_mask as read_plain_mask
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import check_units, is_hounsfield
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
-from mmdls.scans._resampling import MOST_VOXELS, OUTSIDE, resample, upright
-from mmdls.scans._views import apply_window, box_of, check_count, part_of, slices_around_largest_area, windows_of
-from mmdls.scans._volume import Volume, same_geometry
+from mmdls.scans._cutting import cut, sides_of
+from mmdls.scans._resampling import OUTSIDE, upright
+from mmdls.scans._views import apply_window, check_count, windows_of
+from mmdls.scans._volume import Volume
 
 __all__ = ["ScanView"]
 
@@ -100,7 +100,7 @@ class ScanView(BaseEstimator):
         """
         windows_of(self.window)
         for name, least in (("spacing", None), ("crop", None), ("margin", 0.0)):
-            _sides(getattr(self, name), name, least)
+            sides_of(getattr(self, name), name, least)
         if self.margin is not None and self.crop is not None:
             raise ValueError("crop is a box of one size, margin one around each mask; give one of them.")
         if self.n_slices is not None:
@@ -191,42 +191,10 @@ class ScanView(BaseEstimator):
         self.check()
         if mask is None and self.needs_mask:
             raise ValueError(f"{self.needs_mask} of ScanView need a mask; give it.")
-        if mask is not None and not same_geometry(scan, mask):
-            raise ValueError("mask and scan have other voxels; bring the mask to them: resample(mask, like=scan).")
-        own, shape = np.array(scan.spacing), np.array(scan.shape)
-        steps = _sides(self.spacing, "spacing")
-        # Of the voxels that are made: their sides and places, in voxels of the scan.
-        ratio = np.where(np.isnan(steps) | np.isclose(steps, own, rtol=1e-6), 1.0, steps / own)
-        counts = np.ceil(np.round(shape / ratio, 6))
-        starts = ((shape - 1) - (counts - 1) * ratio) / 2
-        if mask is not None and (self.crop is not None or self.margin is not None):
-            first, last = box_of(mask.array)
-            boxed = self._box((last - first + 1) * own, own * ratio)
-            starts = np.where(np.isnan(boxed), starts, (first + last) / 2 - (boxed - 1) / 2 * ratio)
-            counts = np.where(np.isnan(boxed), counts, boxed)
-        starts = np.where(ratio == 1, np.rint(starts), starts)
-        # Slices are a bag: none is made beyond the scan.
-        before = max(np.ceil((-0.5 - starts[0]) / ratio[0] - 1e-6), 0)
-        counts[0] = min(np.floor((shape[0] - 0.5 - starts[0]) / ratio[0] + 1e-6) + 1, counts[0]) - before
-        if mask is not None and self.n_slices is not None:
-            kept = min(int(self.n_slices), counts[0])
-            largest = np.rint((slices_around_largest_area(mask, 1)[0] - starts[0]) / ratio[0])
-            before = np.clip(largest - (kept - 1) // 2, before, before + counts[0] - kept)
-            counts[0] = kept
-        starts[0] += before * ratio[0]
-        if np.prod(counts) > MOST_VOXELS:
-            raise ValueError(f"this view has {np.prod(counts):.3g} voxels; choose a smaller box or larger voxels.")
         lowest = min(low for low, _ in windows_of(self.window))
-        part = _taken(scan, starts, counts, ratio, None if scan.unit in OUTSIDE else lowest)
-        return part, None if mask is None else _taken(mask, starts, counts, ratio, 0)
-
-    def _box(self, structure: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """Voxels along the sides of the box around a structure, both in mm; NaN keeps the whole side."""
-        if self.margin is None:
-            return np.maximum(np.rint(_sides(self.crop, "crop") / steps), 1)
-        slices, rows, columns = structure + 2 * _sides(self.margin, "margin", 0.0)
-        square = np.maximum(rows, columns)
-        return np.ceil(np.round(np.array([slices, square, square]) / steps, 6))
+        fill = None if scan.unit in OUTSIDE else lowest
+        how = {name: getattr(self, name) for name in ("spacing", "crop", "margin", "n_slices")}
+        return cut(scan, mask, **how, fill=fill)
 
     def intensities(self, scan: Volume, mask: Volume | None = None) -> np.ndarray:
         """The windows of a scan, from 0 to 1.
@@ -252,26 +220,3 @@ class ScanView(BaseEstimator):
         if not mask.array.any():
             raise ValueError("nothing of the mask is left on these voxels; choose a smaller spacing.")
         return array * (mask.array if array.ndim == 3 else mask.array[:, None])
-
-
-def _sides(value: Any, name: str, least: float | None = None) -> np.ndarray:
-    """Millimetres along slices, rows and columns; NaN where there is None."""
-    parts = list(value) if isinstance(value, list | tuple | np.ndarray) else [value] * 3
-    numbers = [part for part in parts if part is not None]
-    are_lengths = all(isinstance(part, Real) and not isinstance(part, bool) for part in numbers)
-    if len(parts) != 3 or not are_lengths or not all(0 < part < np.inf or part == least for part in numbers):
-        raise ValueError(
-            f"{name} is one length in mm, or three (slices, rows, columns), {'above' if least is None else 'from'} 0; "
-            f"got {value!r}."
-        )
-    return np.array([np.nan if part is None else float(part) for part in parts])
-
-
-def _taken(volume: Volume, starts: np.ndarray, counts: np.ndarray, ratio: np.ndarray, fill: float | None) -> Volume:
-    """Voxels of other places and sides; those of the volume itself, where they are."""
-    if (ratio == 1).all():
-        return part_of(volume, starts, counts, fill)
-    affine = volume.affine.copy()
-    affine[:3, :3] *= ratio
-    affine[:3, 3] = volume.places(starts)
-    return resample(volume, like=Volume(np.broadcast_to(False, counts.astype(int)), affine), fill=fill)
