@@ -131,6 +131,8 @@ LINES: dict[str, Callable[[], Callable[[], object]]] = {
 
 def measure(line: str) -> None:
     """Print seconds by the clock, seconds of the processor, and the peak of memory in MiB beyond the imports."""
+    import torch._dynamo  # noqa: F401  (the first optimiser of a process imports it)
+
     import mmdls.estimators  # noqa: F401
 
     work = LINES[line]()

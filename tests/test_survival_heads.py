@@ -173,6 +173,26 @@ def test_the_risk_of_pc_hazard_is_minus_the_area_under_its_curve():
     assert torch.allclose(-head.risk(parameters).double(), area, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", list(survival_heads))
+def test_what_is_read_from_outcomes_is_no_weight(name):
+    event, time = draw()
+    head = survival_heads[name](2)
+    before = {key: value.shape for key, value in head.state_dict().items()}
+    head.prepare(event, time)
+    head.fit_baseline(head(torch.zeros(N, 2)).detach(), event, time)
+    assert {key: value.shape for key, value in head.state_dict().items()} == before
+
+
+@pytest.mark.parametrize("name", [name for name, kind in survival_heads.items() if hasattr(kind, "search_space")])
+def test_a_search_tries_what_a_head_takes(name):
+    event, time = draw()
+    for parameter, distribution in survival_heads[name].search_space().items():
+        for value in getattr(distribution, "choices", None) or (distribution.low, distribution.high):
+            head = survival_heads[name](2, **{parameter: value})
+            head.prepare(event, time)
+            assert torch.isfinite(head.loss(head(torch.zeros(N, 2)), event, time))
+
+
 # -- both endpoints ----------------------------------------------------------------------------------------------------
 
 
@@ -202,6 +222,19 @@ def prepared(*outcomes):
     dfs.prepare(dfs_event[known], dfs_time[known])
     os.prepare(os_event, os_time)
     return dfs, os
+
+
+def test_heads_that_are_prepared_again_forget_the_outcomes_before():
+    first, second = course(), course()
+    dfs, os = prepared(*first)
+    assert dfs.transitions is os.transitions and not os.transitions.outcomes, "a model keeps no outcome of a patient"
+    known = ~second[1].isnan()
+    dfs.prepare(second[0][known], second[1][known])
+    os.prepare(*second[2:])
+    for again, new in zip((dfs, os), prepared(*second), strict=True):
+        nothing = torch.zeros(1, 2, dtype=torch.float64)
+        torch.testing.assert_close(again(nothing), new(nothing), rtol=0, atol=0)
+        torch.testing.assert_close(again.times, new.times, rtol=0, atol=0)
 
 
 def transition(head, f, start, end):
