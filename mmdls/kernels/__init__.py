@@ -15,8 +15,18 @@ References
 .. [1] Lavin A, Gray S. Fast algorithms for convolutional neural networks. CVPR, 2016.
 """
 
+from mmdls.kernels._antialiased import antialiased_sums
 from mmdls.kernels._chains import conv3x3, conv3x3_relu_chain, sums_in_one_pass
 from mmdls.kernels._norms import group_norm
 from mmdls.kernels._ways import Info, info, using
 
-__all__ = ["Info", "conv3x3", "conv3x3_relu_chain", "group_norm", "info", "sums_in_one_pass", "using"]
+__all__ = [
+    "Info",
+    "antialiased_sums",
+    "conv3x3",
+    "conv3x3_relu_chain",
+    "group_norm",
+    "info",
+    "sums_in_one_pass",
+    "using",
+]

@@ -1,4 +1,4 @@
-"""Convolutions of 3 x 3 and group normalisation as operators of torch, with gradients.
+"""Convolutions, group normalisation and a small network as operators of torch, with gradients.
 
 Each takes the ``way`` in which it is computed, so that gradients are computed as the outputs were.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdls.kernels._ways import library
 
-__all__ = ["conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
+__all__ = ["antialiased_operator", "conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
 
 
 @torch.library.custom_op("mmdls::conv3x3", mutates_args=())
@@ -221,6 +221,96 @@ def _differentiate_norm(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
 
 
 group_norm_operator.register_autograd(_differentiate_norm, setup_context=_save_norm)
+
+
+@torch.library.custom_op("mmdls::antialiased_sums", mutates_args=())
+def antialiased_operator(
+    image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sums over pixels that :func:`antialiased_sums` gives (N, D); and what is kept for the gradient.
+
+    That is all maps (N, numbers), and mean and 1 / deviation of each blurred one (N, stages, 2), both empty if they are
+    not kept.
+    """
+    image, parameters = image.contiguous(), [tensor.contiguous() for tensor in parameters]
+    found = _found(image, parameters, keep)
+    into = [_at(tensor) if keep or not kept else None for tensor, kept in zip(found, (False, True, True), strict=True)]
+    _run(library(way).mmdls_antialiased, *_network(image, parameters), eps, *into)
+    return found
+
+
+@antialiased_operator.register_fake
+def _(image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
+    return _found(image, parameters, keep)
+
+
+def _found(image: Tensor, parameters: list[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+    n, _, height, width = image.shape
+    channels = numbers = 0
+    for filters in _filters_of(parameters):
+        height, width, channels = (height + 1) // 2, (width + 1) // 2, channels + len(filters)
+        numbers += channels * height * width
+    n_kept, n_stages = (n, len(parameters) // 4) if keep else (0, 0)
+    moments = image.new_empty(n_kept, n_stages, 2, dtype=torch.float64)
+    return image.new_empty(n, channels), image.new_empty(n_kept, numbers), moments
+
+
+@torch.library.custom_op("mmdls::antialiased_sums_gradient", mutates_args=())
+def _antialiased_gradient_operator(
+    image: Tensor, parameters: list[Tensor], maps: Tensor, moments: Tensor, gradient: Tensor, way: str
+) -> list[Tensor]:
+    """Gradients of the parameters."""
+    image, parameters, gradient = image.contiguous(), [each.contiguous() for each in parameters], gradient.contiguous()
+    found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in parameters]
+    given = _at(maps), _at(moments), _at(gradient), _pointers(found)
+    _run(library(way).mmdls_antialiased_gradient, *_network(image, parameters), *given)
+    return found
+
+
+@_antialiased_gradient_operator.register_fake
+def _(
+    image: Tensor, parameters: list[Tensor], maps: Tensor, moments: Tensor, gradient: Tensor, way: str
+) -> list[Tensor]:
+    return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in parameters]
+
+
+def _filters_of(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameters[0], *parameters[4::4]]
+
+
+def _network(image: Tensor, parameters: list[Tensor]) -> tuple[Any, ...]:
+    n, channels, height, width = image.shape
+    found = list(map(len, _filters_of(parameters)))
+    return (
+        _at(image),
+        n,
+        height,
+        width,
+        channels,
+        len(found),
+        (ctypes.c_int * len(found))(*found),
+        _pointers(parameters),
+    )
+
+
+def _pointers(tensors: list[Tensor]) -> Any:
+    return (ctypes.c_void_p * len(tensors))(*map(_at, tensors))
+
+
+def _save_antialiased(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+    image, parameters, _, _, ctx.way = inputs
+    _, maps, moments = output
+    ctx.save_for_backward(image, maps, moments, *parameters)
+    ctx.mark_non_differentiable(maps, moments)
+
+
+def _differentiate_antialiased(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any, ...]:
+    image, maps, moments, *parameters = ctx.saved_tensors
+    found = _antialiased_gradient_operator(image, parameters, maps, moments, gradient, ctx.way)
+    return None, found, None, None, None
+
+
+antialiased_operator.register_autograd(_differentiate_antialiased, setup_context=_save_antialiased)
 
 
 def _channels_last(image: Tensor) -> Tensor:

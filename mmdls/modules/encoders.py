@@ -164,27 +164,27 @@ class SliceNet(BagNet):
         return self.pixel_means(items)
 
     def maps(self, items: Tensor) -> list[Tensor]:
-        """The backbone's maps of items, or the sums over the pixels of the last one where no map is made for them."""
-        sums = self._sums_without_map(items)
-        return self.backbone(items) if sums is None else [sums]
+        """The backbone's maps of items, or the means over the pixels of the last one where no map is made for them."""
+        means = self._means_without_map(items)
+        return self.backbone(items) if means is None else [means]
 
     def pixel_means(self, items: Tensor) -> Tensor:
         """Standardised images or volumes -> mean of the backbone's last map (k, out_channels[-1])."""
+        means = self._means_without_map(items)
+        if means is not None:
+            return means
         # Sum, then divide: the gradient of a mean would be written out over the whole map, in another memory format.
-        sums = self._sums_without_map(items)
-        if sums is not None:
-            return sums / items.shape[2:].numel()
         last = self.backbone(items)[-1]
         pixels = tuple(range(2, last.ndim))
         summed = _HalfSum.apply(last) if last.dtype in (torch.bfloat16, torch.float16) else last.sum(dim=pixels)
         return summed / last.shape[2:].numel()
 
-    def _sums_without_map(self, items: Tensor) -> Tensor | None:
+    def _means_without_map(self, items: Tensor) -> Tensor | None:
         backbone = self.backbone
         # A backbone that is listened to, or compiled, is called as usual.
-        if not hasattr(backbone, "pixel_sums") or backbone._forward_hooks or backbone._compiled_call_impl:
+        if not hasattr(backbone, "pixel_means") or backbone._forward_hooks or backbone._compiled_call_impl:
             return None
-        return backbone.pixel_sums(items)
+        return backbone.pixel_means(items)
 
     def extra_repr(self) -> str:
         """The numbers that images are standardised by."""

@@ -1,4 +1,5 @@
-// Group normalisation (groups.h), and convolutions of 3 x 3 pixels, stride 1, padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
+// Group normalisation (groups.h), the default encoder (antialiased.h), and convolutions of 3 x 3 pixels, stride 1,
+// padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
 //
 // A tile is a patch of 4 x 6 pixels of the input. Patches and filters are transformed, multiplied channel by channel at
 // each of 24 frequencies, and transformed back: 3 multiplications a pixel and pair of channels instead of 9. Rows use
@@ -12,8 +13,10 @@
 // ACM Transactions on Mathematical Software 46, 2020.
 
 #include <algorithm>
+#include <numeric>
 #include <vector>
 
+#include "antialiased.h"
 #include "groups.h"
 #include "pair.h"
 
@@ -79,13 +82,6 @@ std::vector<const float*> parts_of(const std::vector<State>& states, Buffer Stat
     std::vector<const float*> found;
     for (auto& state : states) found.push_back((state.*field).get());
     return found;
-}
-
-void add_up(const std::vector<const float*>& parts, size_t n, float* out) {
-    for (size_t i = 0; i < n; i++) {
-        out[i] = 0;
-        for (const float* part : parts) out[i] += part[i];
-    }
 }
 
 }  // namespace
@@ -279,6 +275,61 @@ int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int cha
                 for (int k = 0; k < 2; k++) sums[k] += parameters[(i * 2 + k) * channels + c];
             into_weight[c] = float(sums[0]);
             into_bias[c] = float(sums[1]);
+        }
+    });
+}
+
+// The network of antialiased.h: x (n, ci, h, w), channels that each layer finds (depth,), parameters -> sums over the
+// pixels of the last map (n, channels), and, unless they are null, all maps (n, ..) and moments (n, depth - 1, 2).
+int mmdls_antialiased(const float* x, int64_t n, int h, int w, int ci, int depth, const int* found,
+                      const float* const* parameters, double epsilon, float* sums, float* maps, double* moments,
+                      int threads) {
+    return guarded([&] {
+        Antialiased net(n, ci, h, w, depth, found, parameters, epsilon);
+        std::vector<AntialiasedState> states;
+        std::vector<double> own_moments(maps ? 0 : threads * net.images() * 2 * net.stages.size());
+        for (int i = 0; i < threads; i++) states.emplace_back(net);
+        each_group(net, states, [&](AntialiasedState& own, int64_t, int64_t first, int count) {
+            size_t size = net.maps(), pixels = net.last().pixels(), last = size - net.channels() * pixels;
+            float* to = maps ? maps + first * size : own.maps.get();
+            double* kept = maps ? moments + first * 2 * net.stages.size()
+                                : own_moments.data() + (&own - states.data()) * net.images() * 2 * net.stages.size();
+            forward(net, own, x + first * net.stem.in(), count, to, kept);
+            for (int i = 0; i < count; i++)
+                for (int k = 0; k < net.channels(); k++)
+                    sums[(first + i) * net.channels() + k] = float(sum_of(to + i * size + last + k * pixels, pixels));
+        });
+    });
+}
+
+// The gradients of its parameters, from those of the sums (n, channels).
+int mmdls_antialiased_gradient(const float* x, int64_t n, int h, int w, int ci, int depth, const int* found,
+                               const float* const* parameters, const float* maps, const double* moments,
+                               const float* gradient, float* const* into, int threads) {
+    return guarded([&] {
+        Antialiased net(n, ci, h, w, depth, found, parameters, 0);
+        std::vector<size_t> sizes = net.sizes();
+        size_t all = std::accumulate(sizes.begin(), sizes.end(), size_t(0));
+        Buffer parts = zeros(net.parts() * all);
+        std::vector<AntialiasedGradientState> states;
+        for (int i = 0; i < threads; i++) states.emplace_back(net);
+        each_group(net, states, [&](AntialiasedGradientState& own, int64_t part, int64_t first, int count) {
+            size_t size = net.maps(), pixels = net.last().pixels(), last = size - net.channels() * pixels;
+            std::vector<float*> to;
+            float* next = parts.get() + part * all;
+            for (size_t each : sizes) to.push_back(next), next += each;
+            for (int i = 0; i < count; i++)
+                for (int k = 0; k < net.channels(); k++)
+                    std::fill_n(own.maps.get() + i * size + last + k * pixels, pixels,
+                                gradient[(first + i) * net.channels() + k]);
+            backward(net, own, x + first * net.stem.in(), count, maps + first * size,
+                     moments + first * 2 * net.stages.size(), own.maps.get(), to);
+        });
+        std::vector<const float*> of_parts;
+        for (int64_t part = 0; part < net.parts(); part++) of_parts.push_back(parts.get() + part * all);
+        for (size_t p = 0; p < sizes.size(); p++) {
+            add_up(of_parts, sizes[p], into[p]);
+            for (const float*& part : of_parts) part += sizes[p];
         }
     });
 }

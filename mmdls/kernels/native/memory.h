@@ -70,6 +70,13 @@ Buffer zeros(size_t n) {
     return made;
 }
 
+inline void add_up(const std::vector<const float*>& parts, size_t n, float* out) {
+    for (size_t i = 0; i < n; i++) {
+        out[i] = 0;
+        for (const float* part : parts) out[i] += part[i];
+    }
+}
+
 // work(state, first, last) for a division of n units into parts, one for each state and thread.
 template <class State, class Work>
 void divided(int64_t n, std::vector<State>& states, Work work) {

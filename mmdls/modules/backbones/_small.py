@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmdls.kernels import conv3x3, sums_in_one_pass
+from mmdls.kernels import antialiased_sums, conv3x3, sums_in_one_pass
 from mmdls.modules.backbones._convolutions import is_conv3x3
 from mmdls.registry import backbones
 
 __all__ = ["AntialiasedBackbone", "ConvBackbone"]
+
+_EPSILON = 1e-5  # of the normalisation
 
 
 @backbones.register("antialiased")
@@ -56,7 +58,7 @@ class AntialiasedBackbone(nn.Module):
         self.out_channels = [width * (2**stage - 1) for stage in range(1, depth + 1)]
         self.blurs = nn.ModuleList(_Blur(channels) for channels in self.out_channels[:-1])
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.GroupNorm(1, before), nn.Conv2d(before, after - before, 3, padding=1))
+            nn.Sequential(nn.GroupNorm(1, before, _EPSILON), nn.Conv2d(before, after - before, 3, padding=1))
             for before, after in pairwise(self.out_channels)
         )
 
@@ -72,6 +74,16 @@ class AntialiasedBackbone(nn.Module):
             blurred = blur(maps[-1])
             maps.append(torch.cat([blurred, functional.relu(stage(blurred), inplace=True)], dim=1))
         return maps
+
+    def pixel_means(self, image: Tensor) -> Tensor | None:
+        """Image (N, C, H, W) -> means over the pixels of the last map (N, D), where no map has to be made for them."""
+        layers: list[Any] = [self.stem, *(layer for stage in self.stages for layer in stage.children())]
+        parameters = [tensor for layer in layers for tensor in (layer.weight, layer.bias)]
+        sums = antialiased_sums(image, parameters, _EPSILON)
+        if sums is None:
+            return None
+        height, width = (-(-length // 2 ** len(self.out_channels)) for length in image.shape[2:])
+        return sums / (height * width)
 
 
 class _Blur(nn.Module):
@@ -140,8 +152,9 @@ class ConvBackbone(nn.Module):
             maps.append(image)
         return maps
 
-    def pixel_sums(self, image: Tensor) -> Tensor | None:
-        """Image (N, C, H, W) -> sums over the pixels of the last map (N, D), where no map has to be made for them."""
+    def pixel_means(self, image: Tensor) -> Tensor | None:
+        """Image (N, C, H, W) -> means over the pixels of the last map (N, D), where no map has to be made for them."""
         if not all(map(is_conv3x3, self.layers)):
             return None
-        return sums_in_one_pass(image, *zip(*((layer.weight, layer.bias) for layer in self.layers), strict=True))
+        sums = sums_in_one_pass(image, *zip(*((layer.weight, layer.bias) for layer in self.layers), strict=True))
+        return None if sums is None else sums / image.shape[2:].numel()
