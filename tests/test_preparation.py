@@ -135,6 +135,28 @@ def test_two_volumes_of_memory_are_enough(tmp_path):
     assert peak < 2.1 * 2 * np.prod(shape)
 
 
+def test_numbers_of_masks_without_names_are_named_beside_contours(tmp_path):
+    found = make_scans(tmp_path / "scans", n_patients=2, random_state=0).scans
+    first = found.iloc[0]
+    ct = read_scan(first["ct"])
+    numbers = np.zeros(ct.shape, dtype=np.uint8)
+    for number, name in enumerate(("lung-left", "lung-right", "lesion"), start=1):
+        numbers[read_mask(first["structures"], ct, label=name).array] = number
+    write_nifti(Volume(numbers, ct.affine, "label"), tmp_path / "numbers.nii.gz")
+    masks = [str(tmp_path / "numbers.nii.gz"), found["structures"].iloc[1]]
+    table = pd.DataFrame({"ct": found["ct"], "lesion": masks, "lung": masks})
+    how = SMALL | {"lesion_label": "lesion", "lung_label": ["lung-left", "lung-right"], "ids": "keep"}
+    with pytest.warns(UserWarning, match="1 of 1 patients are not complete"):
+        log = prepare_cohort(table[:1], tmp_path / "unnamed", **how)
+    assert "by lesion_label=, or pass label_names={name: number}" in log["reason"].iloc[0]
+    log = prepare_cohort(table, tmp_path / "named", label_names={"lung-left": 1, "lung-right": 2, "lesion": 3}, **how)
+    assert log["status"].tolist() == ["done", "done"]
+    assert log["lesion_ml"].iloc[0] == pytest.approx(np.count_nonzero(numbers == 3) * ct.voxel_ml)
+    assert log["lung_lung-right_ml"].iloc[0] == pytest.approx(np.count_nonzero(numbers == 2) * ct.voxel_ml)
+    with pytest.raises(TypeError, match=r"numbers by name.*\{'lesion': '3'\}"):
+        prepare_cohort(table, tmp_path / "no", label_names={"lesion": "3"}, **how)
+
+
 def test_slices_keep_their_places(scans, tmp_path):
     prepare_cohort(scans[:1], tmp_path / "cohort", **SMALL)
     lesion = read_mask(scans["lesion"].iloc[0])

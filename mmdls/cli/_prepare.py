@@ -30,6 +30,8 @@ __all__ = ["prepare"]
 @click.option("--lung", default="lung", show_default=True, help="Column of the masks of the lung.")
 @click.option("--lesion-label", multiple=True, help="Structure in masks with several; may be repeated for its parts.")
 @click.option("--lung-label", multiple=True, help="The same for the lung, such as both of its sides.")
+@click.option("--label-name", multiple=True, metavar="NAME=NUMBER",
+              help="The number of a structure in files without names, such as NIfTI.")  # fmt: skip
 @click.option("--resample-masks", is_flag=True, help="Bring masks with other voxels than their CT to those of the CT.")
 @click.option("--segmentor", type=click.Path(path_type=Path),
               help="Saved LungLesionSegmentor; makes the masks that the table lacks.")  # fmt: skip
@@ -59,6 +61,7 @@ def prepare(
     pet_features: tuple[str, ...],
     lesion_label: tuple[str, ...],
     lung_label: tuple[str, ...],
+    label_name: tuple[str, ...],
     carry: tuple[str, ...],
     segmentor: Path | None,
     force: bool,
@@ -80,6 +83,7 @@ def prepare(
         folder,
         lesion_label=_labels(lesion_label),
         lung_label=_labels(lung_label),
+        label_names=settings_of(label_name) or None,
         radiomics=False if no_radiomics else settings_of(radiomics) or True,
         pet_features=settings_of(pet_features) or None,
         segmentor=None if segmentor is None else mmdls.load(segmentor),

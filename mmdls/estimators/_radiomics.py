@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from mmdls.estimators._radiomics_engines import CLASSES, load_engine
 from mmdls.scans import Volume, resample
 from mmdls.scans._resampling import finer
-from mmdls.scans._views import box_of
+from mmdls.scans._views import box_of, part_of
 
 __all__ = ["features_of", "radiomics"]
 
@@ -60,17 +59,21 @@ def radiomics(
     ValueError
         If too few voxels are left in the mask.
     """
+    first, last = box_of(mask)
     region = Volume(mask, image.affine, unit="label")
     if spacing is not None:
-        like = finer(image, spacing, around=box_of(mask))
+        like = finer(image, spacing, around=(first, last))
         image, region = resample(image, like=like, order=interpolation), resample(region, like=like)
+    else:
+        image, region = (part_of(volume, first, last - first + 1) for volume in (image, region))
     inside = np.asarray(region.array, dtype=bool)
     if resegment is not None:
         inside = inside & (image.array >= resegment[0]) & (image.array <= resegment[1])
-    n_voxels = int(inside.sum())
+    n_voxels = np.count_nonzero(inside)
     if n_voxels < min_voxels:
         raise ValueError(f"{n_voxels} voxels are left in the mask, and min_voxels={min_voxels} are needed.")
-    (box,) = ndimage.find_objects(inside.view(np.uint8))
+    first, last = box_of(inside)
+    box = tuple(map(slice, first, last + 1))
     arrays = np.ascontiguousarray(image.array[box]), np.ascontiguousarray(inside[box])
     found = compute(*arrays, image.spacing, bin_width, tuple(classes), engine)
     values = {f"{name}_{one}": found.get(f"{name}_{one}", np.nan) for name in classes for one in CLASSES[name]}

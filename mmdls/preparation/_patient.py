@@ -236,7 +236,8 @@ def _read_structure(
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
-        mask = read_structure(patient.paths[name], like, argument=f"{name}_label", **how)
+        how |= {"argument": f"{name}_label", "names": settings["label_names"], "names_argument": "label_names"}
+        mask = read_structure(patient.paths[name], like, **how)
         parts[f"{name}_{one}_ml"] = _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)

@@ -40,6 +40,7 @@ def prepare_cohort(
     lung: str = "lung",
     lesion_label: str | int | Sequence[str | int] | None = None,
     lung_label: str | int | Sequence[str | int] | None = None,
+    label_names: Mapping[str, int] | None = None,
     resample_masks: bool = False,
     segmentor: Any = None,
     n_slices: int = 16,
@@ -83,6 +84,9 @@ def prepare_cohort(
         Columns of the masks on the voxels of the CT; one file may hold both.
     lesion_label, lung_label : str, int or list of them, default=None
         The structure in masks with several, by name or number; a list is the parts of one structure.
+    label_names : dict of str to int, default=None
+        The numbers of structures by their names, in files without names such as NIfTI, so that ``lesion_label`` and
+        ``lung_label`` name those of all patients.
     resample_masks : bool, default=False
         Bring masks with other voxels than their CT to those of the CT (nearest neighbour), or refuse them. A PET always
         gets the mask by nearest neighbour.
@@ -161,6 +165,7 @@ def prepare_cohort(
     settings = _settings(
         lesion_label=lesion_label,
         lung_label=lung_label,
+        label_names=label_names,
         resample_masks=resample_masks,
         segmentor=segmentor,
         n_slices=n_slices,
@@ -232,6 +237,13 @@ def _settings(**given: Any) -> dict[str, Any]:
             settings[name] = list(given[name])
             if not settings[name]:
                 raise ValueError(f"{name} is an empty list; name one label or more, or None.")
+    names = given["label_names"]
+    if names is not None and not (
+        isinstance(names, Mapping)
+        and all(isinstance(key, str) and type(number) is int for key, number in names.items())
+    ):
+        raise TypeError(f"label_names are numbers by name, for example {{'lesion': 3}}; got {names!r}.")
+    settings["label_names"] = dict(names or {})
     for name in ("slice_spacing", "lesion_size", "lesion_spacing", "lung_size", "lung_spacing"):
         lengths(given[name], name)
         settings[name] = float(given[name])

@@ -97,8 +97,9 @@ def read_structure(
     allow_empty: bool = False,
     patient: Any = None,
     argument: str = "label",
+    names_argument: str = "names",
 ) -> Volume:
-    """As :func:`read_mask`; messages say how the caller's own ``argument`` chooses the structure."""
+    """As :func:`read_mask`; messages name the caller's own arguments that choose the structure."""
     written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
     place = Path(written)
     if not written.strip() or not place.exists():
@@ -106,7 +107,7 @@ def read_structure(
     try:
         parts = []
         for one in _one_by_one(label, place):
-            part = _read(place, source, like, one, names, resample, argument)
+            part = _read(place, source, like, one, names, resample, argument, names_argument)
             parts.append(part if like is None else _on_voxels(part, like, resample, of_patient(patient)))
         mask = parts[0]
         if not all(same_geometry(mask, part) for part in parts):
@@ -128,7 +129,14 @@ def _one_by_one(label: Any, path: Path) -> list[Any]:
 
 
 def _read(
-    path: Path, source: str, like: Volume | None, label: Any, names: Any, resample: bool, argument: str
+    path: Path,
+    source: str,
+    like: Volume | None,
+    label: Any,
+    names: Any,
+    resample: bool,
+    argument: str,
+    names_argument: str,
 ) -> Volume:
     files = dicom_files(path)
     if len(files) > 1 or (path.is_dir() and not files):
@@ -155,7 +163,13 @@ def _read(
     if isinstance(label, str):
         if label not in known:
             raise Refusal(
-                f"has no structure {label!r}; its names are {known or 'not known: pass names={name: number}'}"
+                f"has no structure {label!r}; "
+                + (
+                    f"its names are {known}"
+                    if known
+                    else f"its names are not known: give its number by {argument}=, or "
+                    f"pass {names_argument}={{name: number}}"
+                )
             )
         label = known[label]
     return replace(volume, array=choose(volume.array, label, f" {source}", own=True)).turned()
