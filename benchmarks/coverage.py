@@ -2,7 +2,9 @@
 
 ``python -m benchmarks.coverage`` draws cohorts, calibrates on 300 patients of each, and counts on 300 others how often
 sets hold the true label and lower bounds are outlived by the true, uncensored time. The models are fast ones of
-scikit-learn and scikit-survival on clinical and PET variables; what holds does not depend on how good they are.
+scikit-learn and scikit-survival on clinical and PET variables; what holds does not depend on how good they are. Every
+draw that is finished is kept in ``--out``, and the same command goes on where it was; after a change of the code, take
+another ``--out``.
 """
 
 import argparse
@@ -17,12 +19,14 @@ from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
+from tqdm.auto import tqdm
 
+from benchmarks.small_tables import markdown
 from mmdls._files import whole_file
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.uncertainty import ConformalPredictor
 
-__all__ = ["measure", "summarise"]
+__all__ = ["measure", "show", "summarise"]
 
 _LEVEL = 0.9
 _LABELS, _TIMES = ["subtype", "stage"], ["dfs_time", "dfs_event", "os_time", "os_event"]
@@ -119,19 +123,49 @@ def summarise(found: pd.DataFrame) -> pd.DataFrame:
     return table.assign(within=(table["coverage"] - _LEVEL).abs() <= 0.02)
 
 
+def show(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The summary as people read it: coverage with its standard error, one table for each relation of the centres.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As :func:`summarise` gives it.
+    """
+    text = [f"{mean:.3f} ({se:.3f})" for mean, se in table[["coverage", "se"]].to_numpy()]
+    table = table.assign(coverage=text, sd=table["sd"].map("{:.3f}".format), size=table["size"].map("{:.2f}".format))
+    own = {centres: part.drop(columns="centres") for centres, part in table.groupby("centres", sort=False)}
+    return {
+        "Centres alike": own["equal"].set_index(["what", "task"])[["coverage", "sd", "size"]],
+        "Centres that differ": own["shifted"].pivot(index=["what", "task"], columns="group", values="coverage"),
+        "A centre that was not there": own["new"].set_index(["what", "task"])[["coverage"]],
+    }
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--out", type=Path, help="a CSV file for the table")
+    parser.add_argument("--out", type=Path, default=Path("results/coverage"), help="a folder")
     settings = parser.parse_args(argv)
+    settings.out.mkdir(parents=True, exist_ok=True)
+    draws = settings.out / "draws.csv"
+    parts = [own for _, own in pd.read_csv(draws).groupby("draw")] if draws.exists() else []
+    done = {int(own["draw"].iloc[0]) for own in parts}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of small centres
-        table = summarise(pd.concat([measure(draw) for draw in range(settings.draws)]))
-    print(table.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
-    if settings.out is not None:
-        with whole_file(settings.out) as path:
-            table.round(4).to_csv(path, index=False)
+        for draw in tqdm([draw for draw in range(settings.draws) if draw not in done], unit="draw"):
+            parts.append(measure(draw).assign(draw=draw))
+            with whole_file(draws) as path:
+                pd.concat(parts).to_csv(path, index=False)
+    table = summarise(pd.concat(parts))
+    text = "\n\n".join(f"**{title}**\n\n{markdown(own)}" for title, own in show(table).items())
+    print(
+        f"{text}\n\n{len(parts)} draws; {int((~table['within']).sum())} of {len(table)} rows are not within two points."
+    )
+    with whole_file(settings.out / "table.csv") as path:
+        table.round(4).to_csv(path, index=False)
+    with whole_file(settings.out / "tables.md") as path:
+        path.write_text(text + "\n")
 
 
 if __name__ == "__main__":

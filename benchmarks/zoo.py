@@ -11,6 +11,10 @@ Both compare a part with the default in the same place, cohort, seed and company
 differences over cohorts. Networks have no linear part beside them, which would answer most of what tables tell,
 whatever the parts. A part whose training takes more than ``--slowest`` times that of the default is named and not run.
 
+A candidate for a new default is asked again in the model that users get, task by task::
+
+    python -m benchmarks.zoo --places fusion=cross_attention --members 5 --epochs 40 --linear --by-task --among-others
+
 Parts are those of the registries, plug-ins included. A cell that is finished is kept, and the same command goes on
 where it was; after a change of the code, take another ``--out`` or ``--fresh``.
 """
@@ -65,6 +69,8 @@ class Budget:
         Slices of lesion and of lung each, pixels of a side.
     epochs, members : int
         Of the training; networks that are averaged.
+    linear : bool, default=False
+        Whether the linear part stands beside the networks.
     """
 
     patients: int = 300
@@ -73,6 +79,7 @@ class Budget:
     image_size: int = 32
     epochs: int = 12
     members: int = 1
+    linear: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +187,7 @@ def _fitted(cell: Cell, budget: Budget) -> tuple[MMDLS, float, pd.DataFrame, pd.
     n = budget.patients
     X, y = _cohort(cell.scenario, cell.seed, n + budget.test_patients, budget.slices, budget.image_size)
     model = MMDLS(n_members=budget.members, trainer=Trainer(max_epochs=budget.epochs), random_state=cell.seed)
-    model.set_params(table_encoder__linear=False, **dict(cell.parts))
+    model.set_params(table_encoder__linear=budget.linear, **dict(cell.parts))
     start = time.process_time()
     model.fit(X[:n], y[:n])
     return model, time.process_time() - start, X[n:], y[n:]
@@ -193,14 +200,18 @@ def measure(cell: Cell, budget: Budget) -> dict[str, float]:
     -------
     dict of str to float
         ``seconds`` of the processor, the main metric of each task, their mean, and ``error``: the mean over tasks of
-        the Brier score, integrated of endpoints.
+        the Brier score, integrated of endpoints. Of each task also ``<task> error``, and ``<task> log loss``, the
+        negative log likelihood of a patient.
     """
     model, seconds, X, y = _fitted(cell, budget)
     table = evaluate(model, X, y, n_resamples=0)
     main = table[of_main_metric(table, find_tasks(y))].set_index("task")["value"]
     ends = table["horizon"].isna() | table["metric"].str.startswith("integrated")
     losses = table[table["metric"].isin(LOSSES) & ends].groupby("task")["value"].first()
-    return {"seconds": seconds, **main.to_dict(), "mean": main.mean(), "error": losses.mean()}
+    surprise = table.set_index(["metric", "task"])["value"]
+    surprise = pd.concat([surprise["log_loss"], -surprise["log_likelihood"]])
+    own = main.to_dict() | losses.add_suffix(" error").to_dict() | surprise.add_suffix(" log loss").to_dict()
+    return {"seconds": seconds, **own, "mean": main.mean(), "error": losses.mean()}
 
 
 def slow_parts(places: Mapping[str, list[str]], budget: Budget, most: float) -> set[tuple[str, str]]:
@@ -290,26 +301,55 @@ def summary(differences: pd.DataFrame, places: Mapping[str, list[str]]) -> pd.Da
     return table.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
 
 
+def by_measure(found: pd.DataFrame, places: Mapping[str, list[str]]) -> pd.DataFrame:
+    """The summary of each measure of each task by itself.
+
+    Parameters
+    ----------
+    found : pandas.DataFrame
+        One row a cell, as :func:`main` keeps them.
+    places : dict of str to list of str
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns scenario, design, slot, part, measure, gain, low, high.
+    """
+    measures = [name for name in found if name not in (*_KEY, "seconds", "mean", "error")]
+    parts = [
+        summary(contrasts(found.assign(mean=found[name]), places), places).assign(measure=name) for name in measures
+    ]
+    columns = ["scenario", "design", "slot", "part", "measure", "gain", "low", "high"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def _cells(own: pd.DataFrame, name: str, low: str, high: str) -> list[str]:
+    rows = own[[name, low, high]].to_numpy()
+    return [f"{v:+.3f} [{a:+.3f}, {b:+.3f}]{'*' if a > 0 or b < 0 else ''}" for v, a, b in rows]
+
+
 def show(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The summary as people read it, one table a scenario and design."""
-
-    def cells(name: str, low: str, high: str, own: pd.DataFrame) -> list[str]:
-        rows = own[[name, low, high]].to_numpy()
-        return [f"{v:+.3f} [{a:+.3f}, {b:+.3f}]{'*' if a > 0 or b < 0 else ''}" for v, a, b in rows]
-
     shown = {}
     for (scenario, kind), own in table.groupby(["scenario", "design"], sort=False):
         shown[f"{scenario}, {kind}"] = pd.DataFrame(
             {
                 "place": own["slot"],
                 "part": own["part"],
-                "mean metric": cells("gain", "low", "high", own),
-                "error": cells("error", "error_low", "error_high", own),
+                "mean metric": _cells(own, "gain", "low", "high"),
+                "error": _cells(own, "error", "error_low", "error_high"),
                 "times as long": own["times"].map("{:.1f}".format),
                 "cohorts": own["cohorts"].astype(str),
             }
         ).set_index(["place", "part"])
     return shown
+
+
+def show_measures(table: pd.DataFrame) -> pd.DataFrame:
+    """What :func:`by_measure` found as people read it: measures in rows, scenarios in columns, of the first design."""
+    own = table[table["design"] == "alone"]
+    own = own.assign(text=_cells(own, "gain", "low", "high"), place=own["slot"] + "=" + own["part"])
+    return own.set_index(["place", "measure", "scenario"])["text"].unstack("scenario", sort=False)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -319,13 +359,15 @@ def main(argv: list[str] | None = None) -> None:
     )
     default = Budget()
     for name, value in asdict(default).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+        kind: dict[str, Any] = {"action": "store_true"} if isinstance(value, bool) else {"type": int, "default": value}
+        parser.add_argument(f"--{name.replace('_', '-')}", **kind)
     parser.add_argument("--seeds", type=int, default=6, help="how many cohorts")
     parser.add_argument("--scenarios", nargs="+", choices=list(SCENARIOS), default=list(SCENARIOS))
     parser.add_argument(
         "--among-others", nargs="*", choices=list(SCENARIOS), default=list(SCENARIOS)[:1], metavar="SCENARIO"
     )
-    parser.add_argument("--places", nargs="+", help="only these parameters, such as fusion")
+    parser.add_argument("--places", nargs="+", help="only these parameters, such as fusion, or parts: fusion=late,film")
+    parser.add_argument("--by-task", action="store_true", help="a table of each task's metric, error and log loss too")
     parser.add_argument("--slowest", type=float, default=3.0, help="times as long as the default that a part may take")
     parser.add_argument("--quick", action="store_true", help="few patients and epochs: that it runs, no more")
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no cell later than this")
@@ -337,9 +379,7 @@ def main(argv: list[str] | None = None) -> None:
         budget = Budget(patients=40, test_patients=40, slices=1, image_size=16, epochs=2)
     end = time.monotonic() + 60 * options.minutes
     places = alternatives(MMDLS())
-    if unknown := [name for name in options.places or () if name not in places]:
-        raise SystemExit(f"--places: there is no {', '.join(unknown)}; there are {', '.join(places)}.")
-    places = {name: names for name, names in places.items() if name in (options.places or places)}
+    places = _chosen(places, options.places) if options.places else places
 
     options.out.mkdir(parents=True, exist_ok=True)
     begin(options.out, {"budget": asdict(budget), "slowest": options.slowest}, fresh=options.fresh)
@@ -351,6 +391,8 @@ def main(argv: list[str] | None = None) -> None:
         found = _run(cells, budget, options.out / "cells.csv", end)
     shown = show(summary(contrasts(found, run), run))
     lines = [f"**{title}**\n\n{markdown(table)}" for title, table in shown.items()]
+    if options.by_task:
+        lines.append(f"**Task by task**\n\n{markdown(show_measures(by_measure(found, run)))}")
     if slow:
         left = ", ".join(f"{slot}={name}" for slot, name in sorted(slow))
         lines.append(f"Not run, since they take more than {options.slowest:g} times as long: {left}.")
@@ -358,6 +400,21 @@ def main(argv: list[str] | None = None) -> None:
         path.write_text("\n\n".join(lines) + "\n")
     print("\n\n".join(lines))
     print(f"\n{len(found)} of {len(cells)} cells are finished. The same command goes on where this one was.")
+
+
+def _chosen(places: Mapping[str, list[str]], wanted: list[str]) -> dict[str, list[str]]:
+    """The parameters, and where parts are named those and the default, that ``--places`` names."""
+    chosen = {}
+    for text in wanted:
+        name, _, parts = text.partition("=")
+        if name not in places:
+            raise SystemExit(f"--places: there is no {name}; there are {', '.join(places)}.")
+        first, *others = places[name]
+        named = parts.split(",") if parts else others
+        if unknown := [part for part in named if part not in others]:
+            raise SystemExit(f"--places: {name} has no {', '.join(unknown)} beside the default; it has {others}.")
+        chosen[name] = [first, *named]
+    return chosen
 
 
 def _slow(places: Mapping[str, list[str]], budget: Budget, most: float, path: Path) -> set[tuple[str, str]]:

@@ -75,6 +75,17 @@ def test_differences_are_those_within_a_cohort_and_its_company():
     assert shown.loc[("fusion", "late"), "mean metric"].startswith("+0.140 [+0.115, +0.165]*")
 
 
+def test_every_measure_of_a_task_has_its_own_difference():
+    cells = [
+        zoo.Cell("30 % missing", seed, "alone", parts) for seed in range(3) for parts in ((), (("fusion", "late"),))
+    ]
+    rows = [_row(cell, gain=0.0) | {"os": 0.6, "os error": 0.2 + 0.1 * len(cell.parts)} for cell in cells]
+    table = zoo.by_measure(pd.DataFrame(rows), PLACES)
+    assert table.set_index("measure")["gain"].to_dict() == pytest.approx({"os": 0.0, "os error": 0.1})
+    shown = zoo.show_measures(table)
+    assert shown.loc[("fusion=late", "os error"), "30 % missing"] == "+0.100 [+0.100, +0.100]*"
+
+
 @pytest.fixture
 def counted(monkeypatch):
     """Cells that are measured at once, and counted."""
@@ -104,6 +115,9 @@ def test_a_run_goes_on_where_it_was_and_names_what_it_left_out(counted, tmp_path
         zoo.main([*argv, "--epochs", "3"])
     with pytest.raises(SystemExit, match="there is no heads"):
         zoo.main([*argv, "--places", "heads"])
+    assert zoo._chosen(PLACES, ["fusion=film"]) == {"fusion": ["gated", "film"]}
+    with pytest.raises(SystemExit, match="fusion has no gated beside the default"):
+        zoo._chosen(PLACES, ["fusion=gated"])
 
 
 def test_what_takes_too_long_is_stopped():
@@ -125,3 +139,6 @@ def test_a_cell_is_measured_in_every_task():
     found = zoo.measure(zoo.Cell("30 % missing", 0, "alone", (("fusion", "late"),)), budget)
     scores = [found[task] for task in ("subtype", "stage", "dfs", "os")]
     assert found["mean"] == pytest.approx(np.mean(scores)) and 0 < found["error"] < 1 and found["seconds"] > 0
+    errors = [found[f"{task} error"] for task in ("subtype", "stage", "dfs", "os")]
+    assert found["error"] == pytest.approx(np.mean(errors))
+    assert all(found[f"{task} log loss"] > 0 for task in ("subtype", "stage", "dfs", "os"))
