@@ -200,7 +200,7 @@ def _changes_here(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
             yield "constant", node, ast.Constant(value + 1)
         case ast.Constant(value=str(value)) if value and " " not in value:
             yield "constant", node, ast.Constant(value + "_")
-        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
+        case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) or _calls_super(value)):
             yield "returned value", node, ast.Return(ast.Constant(None))
         case ast.If(test=test) | ast.While(test=test) | ast.IfExp(test=test):
             yield from _negated(test)
@@ -208,10 +208,17 @@ def _changes_here(node: ast.AST) -> Iterator[tuple[str, ast.AST, ast.AST]]:
             for test in tests:
                 yield from _negated(test)
     match node:
+        case ast.stmt() if _calls_super(node):
+            return
         case ast.AugAssign() | ast.Raise() | ast.Continue() | ast.Break() | ast.Expr(value=ast.Call()):
             yield "removed", node, ast.Pass()
         case ast.Assign(targets=[target, *_]) if not _is_new(target, node.value):
             yield "removed", node, ast.Pass()
+
+
+def _calls_super(node: ast.AST) -> bool:
+    """Whether a function without it may lack the hidden variable of super(), and cannot take another's place."""
+    return any(isinstance(inner, ast.Name) and inner.id == "super" for inner in ast.walk(node))
 
 
 def _negated(test: ast.expr) -> Iterator[tuple[str, ast.AST, ast.AST]]:

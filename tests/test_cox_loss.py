@@ -266,3 +266,16 @@ def test_what_changes_in_place_is_sorted_again(data, which):
         event = ~event
     after = head.loss(eta[:, None], event, time)
     assert after != before and after == cox_loss(eta, event.clone(), time.clone())
+
+
+def test_one_prediction_under_many_weights_is_many_losses(data):
+    eta, event, time, weight = data
+    weights = torch.stack([weight, weight.flip(0), torch.ones_like(weight)])
+
+    def loss(eta, weight):
+        return cox_loss(eta, event, time, sample_weight=weight)
+
+    gradients, losses = torch.func.vmap(torch.func.grad_and_value(loss), in_dims=(None, 0))(eta, weights)
+    for gradient, value, each in zip(gradients, losses, weights, strict=True):
+        expected = torch.func.grad_and_value(loss)(eta, each)
+        torch.testing.assert_close((gradient, value), expected)

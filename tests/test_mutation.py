@@ -147,6 +147,9 @@ def test_code_that_is_not_imported_is_found_out(tmp_path):
         ("s.x = 'word'", {"s.x = ('word_')", "pass"}),
         ("x = 'two words'", set()),
         ("x = 'ä' * 2", {"x = ('ä_') * 2", "x = 'ä' * (3)", "x = ('ä' / 2)"}),
+        ("return super().f(a + 1)", {"return super().f((a - 1))", "return super().f(a + (2))"}),
+        ("super().f()", set()),
+        ("x = super().f(x)", set()),
         ("x = [a for a in b if f(a)]", {"x = [a for a in b if (not f(a))]"}),
     ],
 )

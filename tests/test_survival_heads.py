@@ -173,6 +173,30 @@ def test_the_risk_of_pc_hazard_is_minus_the_area_under_its_curve():
     assert torch.allclose(-head.risk(parameters).double(), area, rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight, ends", [(None, [0, 3, 6, 9, 12]), ([1] * 6 + [3] * 6, [0, 6, 8, 10, 12])])
+def test_intervals_hold_equal_shares_of_the_events(weight, ends):
+    head = PCHazardHead(2, 4)
+    weight = None if weight is None else torch.tensor(weight).double()
+    head.prepare(torch.ones(12), torch.arange(1.0, 13.0), weight)
+    assert head.intervals.ends.tolist() == ends
+
+
+def test_one_event_makes_intervals():
+    head = PCHazardHead(2, 4)
+    head.prepare(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 5.0]))
+    assert head.intervals.ends.tolist() == [0, 2, 5]
+
+
+def test_hazards_start_at_the_rates_of_rows_that_count_as_often_as_their_weight():
+    event, time = draw()
+    rows = torch.repeat_interleave(torch.arange(N), WEIGHTS.long())
+    weighted, repeated = PCHazardHead(2, 3), PCHazardHead(2, 3)
+    weighted.prepare(event, time, WEIGHTS)
+    repeated.prepare(event[rows], time[rows])
+    for of in (lambda head: head.intervals.ends, lambda head: head(torch.zeros(1, 2)).detach()):
+        torch.testing.assert_close(of(weighted), of(repeated))
+
+
 @pytest.mark.parametrize("name", list(survival_heads))
 def test_what_is_read_from_outcomes_is_no_weight(name):
     event, time = draw()

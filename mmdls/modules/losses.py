@@ -238,6 +238,4 @@ class _CoxLoss(torch.autograd.Function):
             value if dim is None else value.movedim(dim, 0)
             for value, dim in ((log_hazard, in_dims[0]), (sample_weight, in_dims[3]))
         ]
-        if in_dims[0] is None:
-            first[0] = log_hazard.expand(info.batch_size, *log_hazard.shape)
         return _CoxLoss.apply(first[0], risk_set, efron, first[1]), (0, 0)
