@@ -226,87 +226,105 @@ group_norm_operator.register_autograd(_differentiate_norm, setup_context=_save_n
 @torch.library.custom_op("mmdls::antialiased_sums", mutates_args=())
 def antialiased_operator(
     image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The sums over pixels that :func:`antialiased_sums` gives (N, D); and what is kept for the gradient.
 
-    That is all maps (N, numbers), and mean and 1 / deviation of each blurred one (N, stages, 2), both empty if they are
-    not kept.
+    That is blurred maps (N, numbers), mean and 1 / deviation of each (N, stages, 2), and one bit for each number of the
+    other maps, which says whether it passes ReLU: bytes (N, ...). All are empty if they are not kept.
     """
-    image, parameters = image.contiguous(), [tensor.contiguous() for tensor in parameters]
-    found = _found(image, parameters, keep)
-    into = [_at(tensor) if keep or not kept else None for tensor, kept in zip(found, (False, True, True), strict=True)]
-    _run(library(way).mmdls_antialiased, *_network(image, parameters), eps, *into)
+    image, parameters = image.contiguous(), _each_contiguous(parameters)
+    found = sums, *kept = _found(image, parameters, keep, way)
+    into = [_at(tensor) if keep else None for tensor in kept]
+    _run(library(way).mmdls_antialiased, *_network(image, parameters), eps, _at(sums), *into)
     return found
 
 
 @antialiased_operator.register_fake
-def _(image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
-    return _found(image, parameters, keep)
+def _(
+    image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _found(image, parameters, keep, way)
 
 
-def _found(image: Tensor, parameters: list[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _found(image: Tensor, parameters: list[Tensor], keep: bool, way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, _, height, width = image.shape
-    channels = numbers = 0
-    for filters in _filters_of(parameters):
-        height, width, channels = (height + 1) // 2, (width + 1) // 2, channels + len(filters)
-        numbers += channels * height * width
-    n_kept, n_stages = (n, len(parameters) // 4) if keep else (0, 0)
-    moments = image.new_empty(n_kept, n_stages, 2, dtype=torch.float64)
-    return image.new_empty(n, channels), image.new_empty(n_kept, numbers), moments
+    depth, layers = _layers(parameters)
+    n_bytes = library(way).mmdls_antialiased_bytes(height, width, depth, layers)
+    channels = n_blurred = 0
+    for found in layers:
+        height, width = (height + 1) // 2, (width + 1) // 2
+        n_blurred += channels * height * width
+        channels += found
+    n_kept, stages = (n, depth - 1) if keep else (0, 0)
+    moments = image.new_empty(n_kept, stages, 2, dtype=torch.float64)
+    passing = image.new_empty(n_kept, n_bytes, dtype=torch.uint8)
+    return image.new_empty(n, channels), image.new_empty(n_kept, n_blurred), moments, passing
 
 
 @torch.library.custom_op("mmdls::antialiased_sums_gradient", mutates_args=())
 def _antialiased_gradient_operator(
-    image: Tensor, parameters: list[Tensor], maps: Tensor, moments: Tensor, gradient: Tensor, way: str
+    image: Tensor,
+    parameters: list[Tensor],
+    blurred: Tensor,
+    moments: Tensor,
+    passing: Tensor,
+    gradient: Tensor,
+    way: str,
 ) -> list[Tensor]:
     """Gradients of the parameters."""
-    image, parameters, gradient = image.contiguous(), [each.contiguous() for each in parameters], gradient.contiguous()
-    found = [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in parameters]
-    given = _at(maps), _at(moments), _at(gradient), _pointers(found)
+    image, parameters, gradient = image.contiguous(), _each_contiguous(parameters), gradient.contiguous()
+    found = _empty_like_each(parameters)
+    given = *map(_at, (blurred, moments, passing, gradient)), _pointers(found)
     _run(library(way).mmdls_antialiased_gradient, *_network(image, parameters), *given)
     return found
 
 
 @_antialiased_gradient_operator.register_fake
 def _(
-    image: Tensor, parameters: list[Tensor], maps: Tensor, moments: Tensor, gradient: Tensor, way: str
+    image: Tensor,
+    parameters: list[Tensor],
+    blurred: Tensor,
+    moments: Tensor,
+    passing: Tensor,
+    gradient: Tensor,
+    way: str,
 ) -> list[Tensor]:
-    return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in parameters]
-
-
-def _filters_of(parameters: list[Tensor]) -> list[Tensor]:
-    return [parameters[0], *parameters[4::4]]
+    return _empty_like_each(parameters)
 
 
 def _network(image: Tensor, parameters: list[Tensor]) -> tuple[Any, ...]:
     n, channels, height, width = image.shape
-    found = list(map(len, _filters_of(parameters)))
-    return (
-        _at(image),
-        n,
-        height,
-        width,
-        channels,
-        len(found),
-        (ctypes.c_int * len(found))(*found),
-        _pointers(parameters),
-    )
+    return _at(image), n, height, width, channels, *_layers(parameters), _pointers(parameters)
+
+
+def _layers(parameters: list[Tensor]) -> tuple[int, Any]:
+    """How many layers there are, and the channels that each finds."""
+    found = [len(parameters[0]), *map(len, parameters[4::4])]
+    return len(found), (ctypes.c_int * len(found))(*found)
 
 
 def _pointers(tensors: list[Tensor]) -> Any:
     return (ctypes.c_void_p * len(tensors))(*map(_at, tensors))
 
 
-def _save_antialiased(ctx: Any, inputs: tuple, output: tuple[Tensor, Tensor, Tensor]) -> None:
+def _each_contiguous(tensors: list[Tensor]) -> list[Tensor]:
+    return [tensor.contiguous() for tensor in tensors]
+
+
+def _empty_like_each(tensors: list[Tensor]) -> list[Tensor]:
+    return [torch.empty_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors]
+
+
+def _save_antialiased(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
     image, parameters, _, _, ctx.way = inputs
-    _, maps, moments = output
-    ctx.save_for_backward(image, maps, moments, *parameters)
-    ctx.mark_non_differentiable(maps, moments)
+    _, *kept = output
+    ctx.save_for_backward(image, *kept, *parameters)
+    ctx.mark_non_differentiable(*kept)
 
 
 def _differentiate_antialiased(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any, ...]:
-    image, maps, moments, *parameters = ctx.saved_tensors
-    found = _antialiased_gradient_operator(image, parameters, maps, moments, gradient, ctx.way)
+    image, blurred, moments, passing, *parameters = ctx.saved_tensors
+    found = _antialiased_gradient_operator(image, parameters, blurred, moments, passing, gradient, ctx.way)
     return None, found, None, None, None
 
 

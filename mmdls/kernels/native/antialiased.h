@@ -30,6 +30,7 @@ struct Stage {
     Buffer backwards = packed(c, co, 9, [this](int j, int k, int t) { return filters[(k * c + j) * 9 + 8 - t]; });
 
     size_t blurred() const { return size_t(c) * window.pixels(); }
+    size_t found() const { return size_t(co) * window.pixels(); }
     size_t out() const { return size_t(c + co) * window.pixels(); }
 };
 
@@ -61,6 +62,16 @@ struct Antialiased {
         for (const Stage& stage : stages) sum += stage.out();
         return sum;
     }
+    size_t blurred() const {  // numbers of all blurred maps of an image
+        size_t sum = 0;
+        for (const Stage& stage : stages) sum += stage.blurred();
+        return sum;
+    }
+    size_t masks() const {  // of all layers
+        size_t sum = masks_of(stem.out());
+        for (const Stage& stage : stages) sum += masks_of(stage.found());
+        return sum;
+    }
     int64_t images() const { return last().images(); }  // that go through all layers together
     // Parts that sum up gradients on their own, whatever the number of threads.
     int64_t parts() const { return std::min<int64_t>((n + images() - 1) / images(), 16); }
@@ -90,10 +101,12 @@ struct LayerState {
 
 struct AntialiasedState {
     std::vector<LayerState> layers;
-    Buffer line, maps;
+    Buffer line, maps;            // maps of some images, net.maps() apart
+    std::vector<double> moments;  // of their blurred maps (images, stages, 2)
 
     explicit AntialiasedState(const Antialiased& net)
-        : line(buffer(net.stem.width + 3)), maps(buffer(net.images() * net.maps())) {
+        : line(buffer(net.stem.width + 3)), maps(buffer(net.images() * net.maps())),
+          moments(net.images() * 2 * net.stages.size()) {
         layers.emplace_back(net.stem.window, net.stem.ci);
         for (const Stage& stage : net.stages) layers.emplace_back(stage.window, stage.c);
     }
@@ -190,11 +203,43 @@ void normalise_gradient(const Stage& stage, const float* blurred, const double* 
     }
 }
 
+// What is kept of images for their gradient: blurred maps (images, net.blurred()), their moments (images, stages, 2), and
+// where layers pass ReLU (images, net.masks()).
+struct Remembered {
+    float* blurred;
+    double* moments;
+    Mask* masks;
+
+    Remembered of(const Antialiased& net, int64_t image) const {
+        return {blurred + image * net.blurred(), moments + image * 2 * net.stages.size(), masks + image * net.masks()};
+    }
+};
+
+// What is kept of some images that went forward.
+void keep(const Antialiased& net, const AntialiasedState& own, int images, const Remembered& kept) {
+    const float* maps = own.maps.get();
+    std::copy_n(own.moments.data(), images * 2 * net.stages.size(), kept.moments);
+    for (int i = 0; i < images; i++) {
+        Remembered image = kept.of(net, i);
+        note_passing(maps, net.stem.out(), image.masks);
+        image.masks += masks_of(net.stem.out());
+        maps += net.stem.out();
+        for (const Stage& stage : net.stages) {
+            std::copy_n(maps, stage.blurred(), image.blurred);
+            note_passing(maps + stage.blurred(), stage.found(), image.masks);
+            image.blurred += stage.blurred();
+            image.masks += masks_of(stage.found());
+            maps += stage.out();
+        }
+    }
+}
+
 inline float rectified(float x) { return x <= 0 ? 0 : x; }  // NaN stays NaN
 
-// Some images -> all their maps, net.maps() apart, and their moments (stages, 2).
-void forward(const Antialiased& net, AntialiasedState& own, const float* x, int images, float* maps, double* moments) {
+// Some images -> own.maps and own.moments.
+void forward(const Antialiased& net, AntialiasedState& own, const float* x, int images) {
     const Stem& stem = net.stem;
+    float* maps = own.maps.get();
     size_t apart = net.maps();
     each_stack(stem.window, images, [&](int first, int count) {
         LayerState& layer = own.layers[0];
@@ -217,7 +262,7 @@ void forward(const Antialiased& net, AntialiasedState& own, const float* x, int 
         each_stack(stage.window, images, [&](int first, int count) {
             for (int i = first; i < first + count; i++) {
                 float* blurred = to + i * apart;
-                double* found = moments + (i * net.stages.size() + s) * 2;
+                double* found = own.moments.data() + (i * net.stages.size() + s) * 2;
                 blur(from + i * apart, stage.c, stage.height, stage.width, own.line.get(), blurred);
                 find_moments(blurred, stage.blurred(), net.epsilon, found);
                 normalise(stage, blurred, found, layer.planes.get() + (i - first) * stage.window.image());
@@ -251,11 +296,12 @@ struct AntialiasedGradientState : AntialiasedState {
     }
 };
 
-// The gradient of some images' last map stands in `gradients`, which has the form of their maps: what they add to the
+// The gradient of some images' last map stands in own.maps, which has the form of their maps: what they add to the
 // gradients of the parameters.
-void backward(const Antialiased& net, AntialiasedGradientState& own, const float* x, int images, const float* maps,
-              const double* moments, float* gradients, const std::vector<float*>& into) {
-    size_t apart = net.maps(), at = apart;
+void backward(const Antialiased& net, AntialiasedGradientState& own, const float* x, int images, const Remembered& kept,
+              const std::vector<float*>& into) {
+    float* gradients = own.maps.get();
+    size_t apart = net.maps(), at = apart, of_blurred = net.blurred(), of_masks = net.masks();
     for (size_t s = net.stages.size(); s-- > 0;) {
         const Stage& stage = net.stages[s];
         const Window& window = stage.window;
@@ -263,14 +309,17 @@ void backward(const Antialiased& net, AntialiasedGradientState& own, const float
         float* const* to = into.data() + 2 + 4 * s;
         size_t before = s ? net.stages[s - 1].out() : net.stem.out(), pixels = window.pixels();
         at -= stage.out();
+        of_blurred -= stage.blurred();
+        of_masks -= masks_of(stage.found());
         each_stack(window, images, [&](int first, int count) {
             float* inside = own.outputs[s + 1].get() + window.inside();
             if (count < window.images()) layer.planes.clear(), own.outputs[s + 1].clear();
             for (int i = 0; i < count; i++) {
-                size_t map = (first + i) * apart + at, found = map + stage.blurred(), below = size_t(i) * window.image();
-                const double* own_moments = moments + ((first + i) * net.stages.size() + s) * 2;
-                normalise(stage, maps + map, own_moments, layer.planes.get() + below);
-                spread_gradient(window, maps + found, gradients + found, stage.co, inside + below, window.plane, to[3]);
+                Remembered image = kept.of(net, first + i);
+                size_t found = (first + i) * apart + at + stage.blurred(), below = size_t(i) * window.image();
+                normalise(stage, image.blurred + of_blurred, image.moments + 2 * s, layer.planes.get() + below);
+                spread_gradient(window, image.masks + of_masks, gradients + found, stage.co, inside + below, window.plane,
+                                to[3]);
             }
             add_filter_gradients(window, count, layer.planes.get(), stage.c, inside, window.plane, stage.co, to[2]);
             for (int j = 0; j < stage.c; j += OUTPUTS) {
@@ -281,11 +330,10 @@ void backward(const Antialiased& net, AntialiasedGradientState& own, const float
                            own.blurred.get() + (size_t(i) * stage.c + j) * pixels, [](float sum, int) { return sum; });
             }
             for (int i = 0; i < count; i++) {
-                float* of_blurred = own.blurred.get() + i * stage.blurred();
-                size_t map = (first + i) * apart + at;
-                normalise_gradient(stage, maps + map, moments + ((first + i) * net.stages.size() + s) * 2, gradients + map,
-                                   of_blurred, to[0], to[1]);
-                blur_gradient(of_blurred, stage.c, stage.height, stage.width, own.line.get(), gradients + map - before);
+                Remembered image = kept.of(net, first + i);
+                float *found = own.blurred.get() + i * stage.blurred(), *map = gradients + (first + i) * apart + at;
+                normalise_gradient(stage, image.blurred + of_blurred, image.moments + 2 * s, map, found, to[0], to[1]);
+                blur_gradient(found, stage.c, stage.height, stage.width, own.line.get(), map - before);
             }
         });
     }
@@ -294,10 +342,10 @@ void backward(const Antialiased& net, AntialiasedGradientState& own, const float
         Planes &planes = own.layers[0].planes, &outputs = own.outputs[0];
         if (count < stem.window.images()) planes.clear(), outputs.clear();
         for (int i = 0; i < count; i++) {
-            size_t map = (first + i) * apart, below = size_t(i) * stem.window.image();
+            size_t below = size_t(i) * stem.window.image();
             spread(stem, x + (first + i) * stem.in(), planes.get() + below);
-            spread_gradient(stem.window, maps + map, gradients + map, stem.co, outputs.get() + below, stem.window.plane,
-                            into[1]);
+            spread_gradient(stem.window, kept.of(net, first + i).masks, gradients + (first + i) * apart, stem.co,
+                            outputs.get() + below, stem.window.plane, into[1]);
         }
         add_filter_gradients(stem.window, count, planes.get(), stem.ci, outputs.get(), stem.window.plane, stem.co,
                              into[0]);

@@ -279,35 +279,45 @@ int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int cha
     });
 }
 
+// Bytes that say where the numbers of the maps of one image pass ReLU; found (depth,) are the channels of each layer.
+int64_t mmdls_antialiased_bytes(int h, int w, int depth, const int* found) {
+    int64_t masks = 0;
+    for (int i = 0; i < depth; i++) {
+        h = (h + 1) / 2, w = (w + 1) / 2;
+        masks += masks_of(size_t(found[i]) * h * w);
+    }
+    return masks * int64_t(sizeof(Mask));
+}
+
 // The network of antialiased.h: x (n, ci, h, w), channels that each layer finds (depth,), parameters -> sums over the
-// pixels of the last map (n, channels), and, unless they are null, all maps (n, ..) and moments (n, depth - 1, 2).
+// pixels of the last map (n, channels); and, unless they are null, what is kept for the gradient: blurred maps (n, ..),
+// their moments (n, depth - 1, 2), and bytes (n, ..).
 int mmdls_antialiased(const float* x, int64_t n, int h, int w, int ci, int depth, const int* found,
-                      const float* const* parameters, double epsilon, float* sums, float* maps, double* moments,
-                      int threads) {
+                      const float* const* parameters, double epsilon, float* sums, float* blurred, double* moments,
+                      void* masks, int threads) {
     return guarded([&] {
         Antialiased net(n, ci, h, w, depth, found, parameters, epsilon);
         std::vector<AntialiasedState> states;
-        std::vector<double> own_moments(maps ? 0 : threads * net.images() * 2 * net.stages.size());
         for (int i = 0; i < threads; i++) states.emplace_back(net);
         each_group(net, states, [&](AntialiasedState& own, int64_t, int64_t first, int count) {
             size_t size = net.maps(), pixels = net.last().pixels(), last = size - net.channels() * pixels;
-            float* to = maps ? maps + first * size : own.maps.get();
-            double* kept = maps ? moments + first * 2 * net.stages.size()
-                                : own_moments.data() + (&own - states.data()) * net.images() * 2 * net.stages.size();
-            forward(net, own, x + first * net.stem.in(), count, to, kept);
+            forward(net, own, x + first * net.stem.in(), count);
             for (int i = 0; i < count; i++)
                 for (int k = 0; k < net.channels(); k++)
-                    sums[(first + i) * net.channels() + k] = float(sum_of(to + i * size + last + k * pixels, pixels));
+                    sums[(first + i) * net.channels() + k] =
+                        float(sum_of(own.maps.get() + i * size + last + k * pixels, pixels));
+            if (masks) keep(net, own, count, Remembered{blurred, moments, static_cast<Mask*>(masks)}.of(net, first));
         });
     });
 }
 
 // The gradients of its parameters, from those of the sums (n, channels).
 int mmdls_antialiased_gradient(const float* x, int64_t n, int h, int w, int ci, int depth, const int* found,
-                               const float* const* parameters, const float* maps, const double* moments,
+                               const float* const* parameters, float* blurred, double* moments, void* masks,
                                const float* gradient, float* const* into, int threads) {
     return guarded([&] {
         Antialiased net(n, ci, h, w, depth, found, parameters, 0);
+        Remembered kept{blurred, moments, static_cast<Mask*>(masks)};
         std::vector<size_t> sizes = net.sizes();
         size_t all = std::accumulate(sizes.begin(), sizes.end(), size_t(0));
         Buffer parts = zeros(net.parts() * all);
@@ -322,8 +332,7 @@ int mmdls_antialiased_gradient(const float* x, int64_t n, int h, int w, int ci, 
                 for (int k = 0; k < net.channels(); k++)
                     std::fill_n(own.maps.get() + i * size + last + k * pixels, pixels,
                                 gradient[(first + i) * net.channels() + k]);
-            backward(net, own, x + first * net.stem.in(), count, maps + first * size,
-                     moments + first * 2 * net.stages.size(), own.maps.get(), to);
+            backward(net, own, x + first * net.stem.in(), count, kept.of(net, first), to);
         });
         std::vector<const float*> of_parts;
         for (int64_t part = 0; part < net.parts(); part++) of_parts.push_back(parts.get() + part * all);

@@ -75,6 +75,15 @@ inline bool finite(Lanes x) {
     for (int i = 0; i < LANES; i++) all &= same[i];
     return all;
 }
+// Of ReLU: NaN passes.
+#ifdef __AVX512F__
+inline Mask where_passing(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_NLE_UQ); }
+#else
+inline Mask where_passing(Lanes x) {
+    return Mask(_mm256_movemask_ps(_mm256_cmp_ps(__m256(x), _mm256_setzero_ps(), _CMP_NLE_UQ)));
+}
+#endif
+
 #ifdef __AVX512F__
 inline Mask where_positive(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_GT_OQ); }
 inline Lanes only(Mask mask, Lanes x) { return Lanes(_mm512_maskz_mov_ps(mask, __m512(x))); }

@@ -146,15 +146,26 @@ inline void gather(const Window& window, const float* sums, float* y, Write writ
         }
 }
 
-// The gradient of rectified channels -> the inside of their planes; and its sums over pixels += sums.
-void spread_gradient(const Window& window, const float* y, const float* gradient, int channels, float* inside, size_t apart,
+// Where n numbers pass ReLU, one bit each: all but those that are zero or less.
+inline size_t masks_of(size_t n) { return (n + LANES - 1) / LANES; }
+inline void note_passing(const float* x, size_t n, Mask* masks) {
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) *masks++ = where_passing(load(x + i));
+    if (i == n) return;
+    *masks = 0;
+    for (int l = 0; i < n; i++, l++) *masks |= Mask(!(x[i] <= 0)) << l;
+}
+
+// The gradient of rectified channels (in its place without what does not pass) -> the inside of their planes; and its
+// sums over pixels += sums.
+void spread_gradient(const Window& window, const Mask* masks, float* gradient, int channels, float* inside, size_t apart,
                      float* sums) {
+    size_t n = size_t(channels) * window.pixels(), i = 0;
+    for (; i + LANES <= n; i += LANES) store(gradient + i, only(*masks++, load(gradient + i)));
+    for (int l = 0; i < n; i++, l++) gradient[i] = *masks >> l & 1 ? gradient[i] : 0;
     for (int k = 0; k < channels; k++, inside += apart) {
-        for (int row = 0; row < window.height; row++, y += window.width, gradient += window.width)
-            for (int i = 0; i < window.width; i++) {
-                float given = gradient[i];
-                inside[row * window.row() + i] = y[i] <= 0 ? 0 : given;
-            }
+        for (int row = 0; row < window.height; row++, gradient += window.width)
+            std::copy_n(gradient, window.width, inside + row * window.row());
         sums[k] += float(sum_of(inside, window.image() - window.row() - 1));  // zeros stand between the rows
     }
 }
