@@ -53,19 +53,20 @@ Left out of the features:
 
 
 def load_r01(
-    data_dir: str | PathLike | None = None, *, drop_invalid: bool = False, return_X_y: bool = False
+    data_dir: str | PathLike | None = None, *, invalid: str = "raise", return_X_y: bool = False
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Load the cohort NSCLC Radiogenomics: 211 operated patients, CT slices of 102 of them.
 
     Two patients have a follow-up time before surgery: both times of one, the disease-free time of the other.
-    The cohort is refused for them unless they are dropped explicitly.
+    The cohort is refused for them unless it is said what becomes of them.
 
     Parameters
     ----------
     data_dir : path-like, default=None
         The folder that holds ``r01``; by default the environment variable ``MMDLS_DATA``.
-    drop_invalid : bool, default=False
-        Drop the patients with a negative follow-up time, and list them in ``dropped``.
+    invalid : {"raise", "missing", "drop"}, default="raise"
+        What becomes of negative follow-up times: ``"missing"`` keeps the patients, without those outcomes; ``"drop"``
+        leaves the patients out, and lists them in ``dropped``.
     return_X_y : bool, default=False
         Return ``(data, target)`` only.
 
@@ -81,7 +82,7 @@ def load_r01(
         groups : Series
             The part of the collection, "AMC" or "R01". Only the second has images here.
         dropped : DataFrame
-            The rows of the clinical table that ``drop_invalid`` removed.
+            The rows of the clinical table that were left out.
         left_out : dict of str to str
             Columns that are no features, and why.
         DESCR : str
@@ -91,17 +92,21 @@ def load_r01(
     FileNotFoundError
         If the data are not there.
     ValueError
-        If a follow-up time is negative and ``drop_invalid`` is false.
+        If a follow-up time is negative and ``invalid`` is ``"raise"``, or ``invalid`` is none of the three.
     """
+    if invalid not in ("raise", "missing", "drop"):
+        raise ValueError(f"invalid must be 'raise', 'missing' or 'drop'; got {invalid!r}.")
     root = _find(data_dir)
     table = pd.read_csv(root / "clinical.csv", index_col="case_id").rename_axis("patient_id")
     negative = (table[["os_days_from_surgery", "dfs_days_from_surgery"]] < 0).any(axis=1)
-    if negative.any() and not drop_invalid:
+    if negative.any() and invalid == "raise":
         raise ValueError(
             f"the patients {table.index[negative].tolist()} have a negative follow-up time: they would "
-            "have died or relapsed before surgery. Drop them with drop_invalid=True; the result lists them."
+            "have died or relapsed before surgery. invalid='missing' keeps them without these outcomes; invalid='drop' "
+            "leaves them out, and the result lists them."
         )
-    dropped, table = table[negative], table[~negative]
+    left_out = negative & (invalid == "drop")
+    dropped, table = table[left_out], table[~left_out]
 
     data, target = _features(table, root), _outcomes(table)
     check_cohort(data, target)
@@ -158,7 +163,7 @@ def _slices(folder: Path) -> str:
 
 def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
     stage = table["stage_ajcc7"].map(_STAGE_GROUPS)
-    return pd.DataFrame(
+    outcomes = pd.DataFrame(
         {
             "subtype": pd.Categorical(table["subtype"], ["LUAD", "LUSC"]),
             "stage": pd.Categorical(stage, ["I-II", "III", "IV"], ordered=True),
@@ -169,3 +174,9 @@ def _outcomes(table: pd.DataFrame) -> pd.DataFrame:
         },
         index=table.index,
     )
+    for endpoint in ("dfs", "os"):
+        known = outcomes[f"{endpoint}_time"] >= 0
+        if not known.all():
+            outcomes[f"{endpoint}_time"] = outcomes[f"{endpoint}_time"].where(known)
+            outcomes[f"{endpoint}_event"] = outcomes[f"{endpoint}_event"].astype("boolean").where(known)
+    return outcomes

@@ -73,7 +73,7 @@ def load(
         )
         truth = cohort.truth
     elif options.cohort == "r01":
-        cohort, settings = load_r01(drop_invalid=True), replace(settings, image_size=64)
+        cohort, settings = load_r01(invalid="drop"), replace(settings, image_size=64)
     else:
         cohort, settings = load_cohort(options.cohort), replace(settings, image_size=64, max_slices=16)
     labels = cohort.get("labels", {})

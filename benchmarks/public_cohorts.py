@@ -67,7 +67,7 @@ def _of_r(name: str) -> pd.DataFrame:
 
 def _r01() -> Tables:
     """Operated lung cancer, without images."""
-    X, y = load_r01(drop_invalid=True, return_X_y=True)
+    X, y = load_r01(invalid="drop", return_X_y=True)
     return X.drop(columns=["ct_image", "lung_mask"]), y
 
 

@@ -16,17 +16,34 @@ needs_data = pytest.mark.skipif("MMDLS_DATA" not in os.environ, reason="MMDLS_DA
 
 @needs_data
 def test_negative_follow_up_is_refused_unless_dropped():
-    with pytest.raises(ValueError, match=r"\['AMC-044', 'R01-106'\] have a negative follow-up time.*drop_invalid=True"):
+    with pytest.raises(ValueError, match=r"\['AMC-044', 'R01-106'\] have a negative follow-up time.*invalid='drop'"):
         load_r01()
-    cohort = load_r01(drop_invalid=True)
+    cohort = load_r01(invalid="drop")
     assert list(cohort.dropped.index) == ["AMC-044", "R01-106"]
     assert len(cohort.data) == 209
     check_cohort(cohort.data, cohort.target)
 
 
 @needs_data
+def test_patients_without_valid_times_are_kept_for_their_other_outcomes():
+    whole, left = load_r01(invalid="missing"), load_r01(invalid="drop")
+    unknown = whole.target.isna()
+    assert len(whole.data) == 211 and len(whole.dropped) == 0
+    kept = left.target.index
+    pd.testing.assert_frame_equal(whole.target.loc[kept], left.target, check_dtype=False)
+    assert unknown.loc["R01-106", ["dfs_time", "dfs_event"]].all()
+    assert unknown[["os_time", "os_event"]].sum().tolist() == [1, 1]
+    assert whole.target["subtype"].notna().sum() > left.target["subtype"].notna().sum()
+    model = MMDLS({"clinical": ["clinical"]}, n_members=2, trainer=Trainer(max_epochs=1), random_state=0)
+    answers = model.fit(whole.data, whole.target).predict_tasks(whole.data)
+    assert all(len(table) == 211 and table.notna().all(axis=None) for table in answers.values())
+    with pytest.raises(ValueError, match="'raise', 'missing' or 'drop'; got 'keep'"):
+        load_r01(invalid="keep")
+
+
+@needs_data
 def test_every_column_is_a_feature_an_outcome_or_left_out_for_a_reason():
-    cohort = load_r01(drop_invalid=True)
+    cohort = load_r01(invalid="drop")
     read = {
         "age",
         "sex",
@@ -47,7 +64,7 @@ def test_every_column_is_a_feature_an_outcome_or_left_out_for_a_reason():
 
 @needs_data
 def test_values_are_those_of_the_clinical_table():
-    cohort = load_r01(drop_invalid=True)
+    cohort = load_r01(invalid="drop")
     raw = pd.read_csv(Path(os.environ["MMDLS_DATA"]) / "r01" / "clinical.csv", index_col="case_id").loc[
         cohort.data.index
     ]
@@ -62,7 +79,7 @@ def test_values_are_those_of_the_clinical_table():
 
 @needs_data
 def test_images_are_folders_of_slices_with_masks_or_none():
-    cohort = load_r01(drop_invalid=True)
+    cohort = load_r01(invalid="drop")
     there = cohort.data["ct_image"].notna()
     assert there.sum() == 101
     assert there.equals(cohort.data["lung_mask"].notna())
@@ -84,7 +101,7 @@ def test_absent_data_are_told(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_patients_without_images_are_learned_from_too(monkeypatch):
     """Images of half of the patients: a model learns from all of them, and answers all."""
-    cohort = load_r01(drop_invalid=True)
+    cohort = load_r01(invalid="drop")
     learned = []
 
     def spied(ensemble, members, targets, rows, *args, **settings):

@@ -988,7 +988,7 @@ def test_the_public_tables_of_r_are_read_as_r_means_them():
 
 @needs_data
 def test_the_real_cohort_gives_the_outcomes_of_its_own_loader():
-    expected = load_r01(drop_invalid=True).target
+    expected = load_r01(invalid="drop").target
     path = Path(os.environ["MMDLS_DATA"]) / "r01" / "clinical.csv"
     words = {
         "id": "case_id",
