@@ -271,5 +271,6 @@ def test_a_part_that_breaks_its_contract_is_found(monkeypatch):
 
     assert "fusions concat: keeps its contract" in run("check-plugin", "concat")
     assert "Did you mean 'concat'" in run("check-plugin", "concta", code=1)
+    assert "Did you mean" not in run("check-plugin", "tiny", code=1)  # letters of it stand in "uncertainty", in order
     monkeypatch.setitem(fusions._parts, "concat", type("Undocumented", (fusions["additive"],), {}))
     assert "fusions concat: broken" in run("check-plugin", "concat", "--kind", "fusions", code=3)

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from mmdls import ClinicalCox
+from mmdls.cohort import modalities
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.explain import feature_importance, modality_importance, which_exam_next
 from mmdls.explain._folds import masked, spread
@@ -135,7 +136,7 @@ def test_refitted_models_show_what_modalities_could_tell_alone():
     shown = {
         refit: modality_importance(
             make_pipeline(SimpleImputer(keep_empty_features=True), _FirstColumn()),
-            X,
+            X[["ct_a", "ct_b"]],
             y,
             modalities=blocks,
             refit=refit,
@@ -153,6 +154,16 @@ class _FirstColumn(LogisticRegression):
 
     def predict_proba(self, X):
         return super().predict_proba(X[:, :1])
+
+
+def test_a_column_that_no_subset_would_hide_is_refused():
+    X, y = patients(30)
+    first, *others = (list(columns) for columns in modalities(X).values())
+    rest = sum(others, [])
+    with pytest.raises(ValueError, match="they lack"):  # else all that the others tell would count for the first
+        modality_importance(logistic(), X, y, modalities={"first": first})
+    with pytest.raises(ValueError, match="must not share columns"):
+        modality_importance(logistic(), X, y, modalities={"first": first, "all": first + rest})
 
 
 def test_rows_of_one_patient_stay_on_one_side():
@@ -294,6 +305,9 @@ def test_a_patient_who_lacks_nothing_is_refused(told):
         which_exam_next(told, gone[:1], gone)
     with pytest.raises(ValueError, match="one patient"):
         which_exam_next(told, X, X)
+    for wrong in ({"n_draws": 0}, {"n_draws": -1}, {"horizon": 0.0}, {"horizon": float("nan")}):
+        with pytest.raises(ValueError, match="n_draws must be 1 or more"):
+            which_exam_next(told, gone[:1], X, **wrong)
     with pytest.raises(TypeError, match="must have predict_tasks"):
         which_exam_next(FrozenEstimator(LogisticRegression()), X[:1], X)
 

@@ -69,7 +69,7 @@ def check_plugin(ctx: click.Context, name: str, kind: str | None) -> None:
     holding = [one for one in ([kind] if kind else kinds) if name in kinds[one]]
     if not holding:
         offered = kinds[kind] if kind else sorted({known for registry in kinds.values() for known in registry})
-        close = get_close_matches(name, list(offered), n=1, cutoff=0.5)
+        close = get_close_matches(name, list(offered), n=1, cutoff=0.7)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise Failed(f"no part is called {name!r}.{hint} `mmdls zoo all` lists them; --import loads a module first.")
     broken = 0

@@ -11,6 +11,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from mmdls.cohort import find_tasks
+from mmdls.cohort import modalities as modalities_of
 from mmdls.explain._folds import (
     Fold,
     blocks_of,
@@ -99,7 +100,7 @@ def modality_importance(
     groups : Series or array of shape (n_patients,), default=None
         Rows that belong together, such as two scans of a patient.
     modalities : dict of str to columns, default=None
-        None means the blocks and image columns of X. At most ten.
+        None means the blocks and image columns of X. At most ten; each column of a block or image stands in one.
     refit : bool, default=False
         False fits one model a fold, and sets the columns of the other modalities to missing at prediction: what this
         model makes of them. True fits a model for every subset on its columns alone: what the modalities could tell.
@@ -113,6 +114,11 @@ def modality_importance(
     Returns
     -------
     ModalityImportance
+
+    Raises
+    ------
+    ValueError
+        If ``modalities`` leave out a column of a block or an image, or hold one twice.
 
     References
     ----------
@@ -133,6 +139,7 @@ def modality_importance(
     """
     y, groups = checked(X, y, groups)
     blocks = blocks_of(X, modalities, _MOST)
+    _refuse_shared_or_left_over(X, blocks)
     names, tasks = list(blocks), find_tasks(y)
     chosen = chosen_metrics(tasks, metric)
     here = present(X, blocks)
@@ -169,6 +176,20 @@ def modality_importance(
         index=pd.Index([" + ".join(names[i] for i in subset) for subset in subsets], name="modalities"),
     )
     return ModalityImportance(cohort, patients, table)
+
+
+def _refuse_shared_or_left_over(X: pd.DataFrame, blocks: Mapping[str, list[str]]) -> None:
+    """A column that no subset hides would be counted for another modality; one of two modalities for neither."""
+    given = [column for columns in blocks.values() for column in columns]
+    left_over = [column for columns in modalities_of(X).values() for column in columns if column not in given]
+    if left_over:
+        raise ValueError(
+            f"modalities must hold every column of the blocks and images of X; they lack {left_over[:10]}. Add a "
+            "modality for these columns, or drop them from X."
+        )
+    shared = sorted({column for column in given if given.count(column) > 1})
+    if shared:
+        raise ValueError(f"modalities must not share columns; {shared[:10]} stand in more than one place.")
 
 
 def _by_subset(

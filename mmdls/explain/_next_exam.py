@@ -66,7 +66,7 @@ def which_exam_next(
     TypeError
         If the model has no ``predict_tasks``.
     ValueError
-        If nothing is missing, or no reference patient has a missing modality.
+        If nothing is missing, no reference patient has a missing modality, or a number is out of its range.
 
     References
     ----------
@@ -88,6 +88,8 @@ def which_exam_next(
     """
     if len(x) != 1:
         raise ValueError(f"x must be a table of one patient, as X.loc[['P1']]; it has {len(x)} rows.")
+    if n_draws < 1 or not horizon > 0:
+        raise ValueError(f"n_draws must be 1 or more, and horizon above 0 months; got {n_draws} and {horizon}.")
     blocks = blocks_of(X_reference, modalities)
     x = x.reindex(columns=X_reference.columns)
     final, _ = inner_model(model)
