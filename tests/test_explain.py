@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneOut
 from sklearn.pipeline import make_pipeline
 
 from mmdls import ClinicalCox
@@ -215,6 +216,13 @@ def test_what_was_learned_by_heart_is_worth_nothing(fitted):
 
 
 # -- permutation -------------------------------------------------------------------------------------------------------
+
+
+def test_folds_of_one_patient_are_refused_since_nothing_is_permuted_in_them():
+    X = pd.DataFrame({"clinical_a": np.arange(12.0)})
+    y = pd.DataFrame({"kind": list("ab") * 6})
+    with pytest.raises(ValueError, match=r"fold 1 of cv=LeaveOneOut\(\) tests 1 patient: .* give fewer folds"):
+        feature_importance(logistic(), X, y, cv=LeaveOneOut(), n_resamples=0)
 
 
 def test_columns_that_say_the_same_are_permuted_together():

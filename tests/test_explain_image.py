@@ -65,19 +65,19 @@ def test_most_of_the_heat_is_in_the_lesion_whatever_the_network(seed):
     assert np.mean(shares_inside(learn(seed))) > 0.6  # Grad-CAM: .41, .64, .37, .68
 
 
-def reader_of(model, network, target):
-    return _reader(model.tasks_["grain"], network.head("grain"), target)
+def reader_of(model, network, target, task="grain"):
+    return _reader(model.tasks_[task], network.head(task), target)
 
 
-def answers_of(model, X_row, target):
-    """What each member says, of the row and of a blank image."""
+def answers_of(model, X_row, target, task="grain"):
+    """What the members say, of the row and of a blank image."""
     inputs = model._inputs(X_row)
     found = []
     for network in model.net_.module_.networks:
         with torch.no_grad():
             packed = pack(network, inputs, torch.tensor([0]), model._trainer.compute())
             packed = {k: tuple(t.double() if t.is_floating_point() else t for t in v) for k, v in packed.items()}
-            answer = _Answer(network, "ct", packed, inputs.present, "grain", reader_of(model, network, target))
+            answer = _Answer(network, "ct", packed, inputs.present, task, reader_of(model, network, target, task))
             slices = inputs.data["ct"].read(np.arange(2))[None]
             both = torch.cat([slices, torch.full_like(slices, network.encoders["ct"].mean)])
             found.append(answer(both).numpy())
@@ -91,6 +91,39 @@ def test_integrated_gradients_sum_to_the_difference_of_two_answers(study):
     image, blank = answers_of(model, row, "rough")
     assert explained.heat.sum() == pytest.approx(image - blank, rel=0.03, abs=0.002)
     assert abs(image - blank) > 0.05
+
+
+@pytest.mark.parametrize("head", ["cause_specific_cox", "deephit"])
+def test_of_competing_risks_the_months_lost_to_one_cause_are_explained(head):
+    X, y, _ = discs(60)
+    draw = np.random.default_rng(0)
+    y = pd.DataFrame({"death_time": draw.uniform(1, 60, 60), "death_cause": draw.integers(0, 3, 60)}, y.index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MMDLS(heads={"death": head}, trainer=Trainer(max_epochs=3), n_members=2, random_state=0).fit(X, y)
+    for cause in (1, 2):
+        how = {"target": cause, "method": "integrated_gradients", "n_steps": 64}
+        explained = explain_image(model, X[:1], "death", **how)
+        image, blank = answers_of(model, X[:1], cause, "death")
+        assert explained.target == cause
+        assert explained.heat.sum() == pytest.approx(image - blank, rel=0.05, abs=1e-3)
+        assert abs(image - blank) > 1e-3
+    maps = [explain_image(model, X[:1], "death", target=cause).heat for cause in (1, 2)]
+    assert not np.allclose(*maps, rtol=0.01)
+    for wrong in (None, 3, "cancer"):
+        with pytest.raises(ValueError, match=r"one of the causes \[1, 2\] of 'death'"):
+            explain_image(model, X[:1], "death", target=wrong)
+
+
+def test_a_target_that_a_task_does_not_have_is_refused():
+    X, y, _ = discs(30)
+    y = pd.DataFrame({"os_time": np.linspace(1, 30, 30), "os_event": True}, y.index)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MMDLS(trainer=Trainer(max_epochs=1), n_members=2, random_state=0).fit(X, y)
+    assert explain_image(model, X[:1], "os").target == "risk"
+    with pytest.raises(ValueError, match="'os' has neither classes nor causes: leave target out; got 'IV'"):
+        explain_image(model, X[:1], "os", target="IV")
 
 
 def test_on_the_last_map_grad_cam_is_captums(study):

@@ -37,7 +37,8 @@ class ImageExplanation:
     slices : ndarray of shape (S, H, W)
         As the network reads them.
     task, target, image, method : str
-        ``target`` is ``"risk"``, ``"value"`` or the class whose log odds are explained.
+        ``target`` is ``"risk"``, ``"value"``, the class whose log odds are explained, or the cause whose expected
+        months lost are.
     patient : default=None
         The id, for the title of the figure.
     mask : ndarray of shape (S, H, W), bool, default=None
@@ -165,7 +166,8 @@ def explain_image(
 ) -> ImageExplanation:
     """Where in a patient's slices the answer to a task comes from.
 
-    All methods explain the networks: the risk of an endpoint, the log odds of a class, or a value. Of an ensemble the
+    All methods explain the networks: the risk of an endpoint, the log odds of a class, the months lost to a cause, or a
+    value. Of an ensemble the
     heat is the mean of the members'. A map that convinces the eye proves nothing: compare several patients, and a
     model that was trained on permuted outcomes [3]_.
 
@@ -184,8 +186,9 @@ def explain_image(
         they sum to the difference of the two answers [2]_. Needs captum.
     image : str, default=None
         The modality; may be left out if the patient has one image.
-    target : class label, default=None
-        Of a class task; None means the likeliest class.
+    target : class label or int, default=None
+        Of a task with classes the class; None means the likeliest one. Of competing risks the cause, which may be left
+        out if there is one. Other tasks have none.
     level : int, default=None
         Which map of the backbone the first two methods read, from 0, the finest, to -1, the coarsest; None means the
         coarsest with at least 14 rows, or the finest. A map cannot show what is smaller than its pixels.
@@ -204,7 +207,7 @@ def explain_image(
     TypeError
         If the model has no network.
     ValueError, KeyError
-        If the patient has no such image, or the model no such task.
+        If the patient has no such image, the model no such task, or the task no such target.
 
     References
     ----------
@@ -305,21 +308,28 @@ def _lesion(model: Any, X_row: Any, image: str, column: str, shape: tuple[int, .
 
 def _target(model: Any, X_row: Any, kind: Any, target: Any) -> Any:
     """The class whose log odds are explained, or what else is."""
-    if not kind.has_classes:
+    choices, what = list(kind.classes or ()), "classes" if kind.has_classes else "causes"
+    if not choices:
+        if target is not None:
+            raise ValueError(f"{kind.name!r} has neither classes nor causes: leave target out; got {target!r}.")
         return "risk" if kind.is_censored else "value"
-    if target is None:
+    if target is None and kind.has_classes:
         table = model.predict_tasks(X_row)[kind.name]
         return table.columns[int(table.to_numpy().argmax())]
-    if target not in kind.classes:
-        raise ValueError(f"target must be one of the classes {list(kind.classes)} of {kind.name!r}; got {target!r}.")
+    if target is None and len(choices) == 1:
+        return choices[0]
+    if target not in choices:
+        raise ValueError(f"target must be one of the {what} {choices} of {kind.name!r}; got {target!r}.")
     return target
 
 
 def _reader(kind: Any, head: Any, target: Any) -> Callable[[Tensor], Tensor]:
     """What is explained, (B,), from the parameters (B, P) of the head of a task."""
-    if kind.has_classes:
+    if kind.classes:
         place = list(kind.classes).index(target)
-        return lambda parameters: torch.logit(kind.answer(head, parameters)[:, place], eps=1e-12)
+        if kind.has_classes:
+            return lambda parameters: torch.logit(kind.answer(head, parameters)[:, place], eps=1e-12)
+        return lambda parameters: head.risk(parameters)[:, place]
     if kind.estimator_type == "survival":
         return head.risk
     return lambda parameters: parameters[:, 0]

@@ -63,7 +63,8 @@ def feature_importance(
     Raises
     ------
     ValueError
-        If ``n_repeats`` or ``correlation`` is out of its range.
+        If ``n_repeats`` or ``correlation`` is out of its range, or a fold tests one patient, whose values cannot be
+        exchanged with those of others.
 
     References
     ----------
@@ -94,6 +95,11 @@ def feature_importance(
     changed: dict[tuple[int, int], list[dict[str, pd.DataFrame]]] = {}
     folds, ratio = pd.Series(-1, index=X.index), 0.0
     for k, fold in enumerate(left_out(model, X, y, groups, cv, random_state)):
+        if len(fold.test) < 2:
+            raise ValueError(
+                f"fold {k + 1} of cv={cv!r} tests {len(fold.test)} patient: columns are permuted among patients of a "
+                "fold, of whom there must be two at least; give fewer folds."
+            )
         folds.iloc[fold.test] = k
         ratio += len(fold.test) / len(fold.train)
         rows = X.iloc[fold.test]
