@@ -23,6 +23,7 @@ import pandas as pd
 from joblib.externals.loky import get_reusable_executor
 
 from mmdls import prepare_cohort
+from mmdls._files import whole_file
 from mmdls.datasets._scans import _file
 from mmdls.scans import Volume, read_scan, write_nifti
 
@@ -88,7 +89,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         scans = write_patients(Path(place) / "scans", arguments.patients, arguments.slices)
         table = Path(place) / "table.csv"
-        scans.to_csv(table, index=False)
+        with whole_file(table) as path:
+            scans.to_csv(path, index=False)
         # Files that the system has not read yet count for neither.
         prepare_cohort(table, Path(place) / "first")
         for prepare in (by_command, in_session):

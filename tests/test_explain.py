@@ -218,6 +218,18 @@ def test_what_was_learned_by_heart_is_worth_nothing(fitted):
 # -- permutation -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("importance", [feature_importance, modality_importance])
+def test_levels_resamples_and_metrics_that_mean_nothing_are_refused_before_anything_is_fitted(importance):
+    X, y = patients(40)
+    for wrong, message in (
+        ({"confidence_level": 95}, "such as 0.95; got 95"),
+        ({"n_resamples": -1}, "a whole number of 0 or more; got -1"),
+        ({"metric": {"kinds": "auc"}}, r"metric names \['kinds'\], which are no tasks of y: \['stage'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            importance(None, X, y, **wrong)
+
+
 def test_folds_of_one_patient_are_refused_since_nothing_is_permuted_in_them():
     X = pd.DataFrame({"clinical_a": np.arange(12.0)})
     y = pd.DataFrame({"kind": list("ab") * 6})

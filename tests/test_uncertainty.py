@@ -300,6 +300,18 @@ def test_a_single_endpoint_and_plain_targets_are_taken():
     assert list(own.predict_lower_bounds(X[FEATURES])) == ["os"]
 
 
+def test_labels_may_be_true_and_false():
+    X = pd.DataFrame(np.random.default_rng(0).normal(size=(80, 2)), columns=["clinical_a", "clinical_b"])
+    y = (X["clinical_a"] > 0).rename("late")
+    words = y.map({False: "no", True: "yes"})
+    own, same = (ConformalPredictor(logistic(), random_state=0).fit(X, each) for each in (y, words))
+    sets = own.predict_sets(X)["late"]
+    assert sets.columns.tolist() == [False, True]
+    np.testing.assert_array_equal(sets, same.predict_sets(X)["late"])
+    with pytest.raises(TypeError, match="X must be a pandas DataFrame, one row a patient; got ndarray"):
+        own.predict_sets(X.to_numpy())
+
+
 def test_wrong_input_is_refused_with_a_cure():
     X, y, _ = patients(100)
     with pytest.raises(ValueError, match="no survival function of 'os'.*Leave the endpoint out of y"):

@@ -76,6 +76,8 @@ def predicted(model: Any, X: pd.DataFrame, tasks: Mapping[str, Task]) -> dict[st
 def chosen_metrics(tasks: Mapping[str, Task], metric: str | Mapping[str, str] | None) -> dict[str, tuple[str, int]]:
     """The metric of each task, and 1 if higher is better, else -1."""
     found = {}
+    if isinstance(metric, Mapping) and (unknown := [name for name in metric if name not in tasks]):
+        raise ValueError(f"metric names {unknown}, which are no tasks of y: {list(tasks)}.")
     for name, task in tasks.items():
         own = metric.get(name) if isinstance(metric, Mapping) else metric
         own = own or task.main_metric

@@ -12,6 +12,7 @@ from sklearn.base import clone
 
 from mmdls.cohort import find_tasks
 from mmdls.cohort import modalities as modalities_of
+from mmdls.evaluation._checks import check_resampling
 from mmdls.explain._folds import (
     Fold,
     blocks_of,
@@ -137,6 +138,7 @@ def modality_importance(
     >>> found.cohort["modality"].tolist()
     ['clinical', 'pet', 'all']
     """
+    check_resampling(n_resamples, confidence_level, False, None)
     y, groups = checked(X, y, groups)
     blocks = blocks_of(X, modalities, _MOST)
     _refuse_shared_or_left_over(X, blocks)

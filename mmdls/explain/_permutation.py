@@ -9,6 +9,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from mmdls.cohort import find_tasks, modalities
+from mmdls.evaluation._checks import check_resampling
 from mmdls.explain._folds import checked, chosen_metrics, left_out, metric_draws, predicted, spread
 
 __all__ = ["feature_importance"]
@@ -86,6 +87,7 @@ def feature_importance(
         raise ValueError(
             f"n_repeats must be 1 or more, and correlation above 0 and at most 1; got {n_repeats} and {correlation}."
         )
+    check_resampling(n_resamples, confidence_level, False, None)
     y, groups = checked(X, y, groups)
     tasks = find_tasks(y)
     chosen = chosen_metrics(tasks, metric)

@@ -176,9 +176,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             no group.
         """
         self._validate_params()
-        refuse_other_tables(X, "X")
-        if not isinstance(X, pd.DataFrame):
-            raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
+        _check_table(X)
         y = outcome_table(y, X.index)
         groups = aligned_groups(groups, X.index)
         random = check_random_state(self.random_state)
@@ -252,7 +250,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             task = self.tasks_[name]
             if task.has_classes:
                 uniform = uniform_by_id(X.index, self._seed, name)
-                probability = task.complete(table, table)[list(task.classes)].to_numpy(dtype=np.float64)
+                probability = task.complete(table, table).reindex(columns=list(task.classes)).to_numpy(dtype=np.float64)
                 contiguous = self.contiguous and task.is_ordered
                 contents[name] = class_scores(probability, self.score, contiguous=contiguous, uniform=uniform)
             elif _is_endpoint(task):
@@ -379,6 +377,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             As :func:`mmdls.evaluation.predict_tasks` gives it.
         """
         check_is_fitted(self, "models_")
+        _check_table(X)
         grid = np.asarray(times, dtype=np.float64)
         each = [answers(model, X, self.tasks_, grid).tables for model in self.models_]
         mean = {}
@@ -391,6 +390,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     def _levels(self, X: pd.DataFrame) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
         """By task: how unusual each outcome is to each model, and the groups of the patients."""
         check_is_fitted(self, "models_")
+        _check_table(X)
         each, groups = [self._tables(model, X) for model in self.models_], self._groups(X)
         return {name: ([tables[name] for tables in each], groups) for name in self.calibration_}
 
@@ -423,6 +423,12 @@ def _without_gaps(held: np.ndarray) -> np.ndarray:
     from_below = np.logical_or.accumulate(held, axis=1)
     from_above = np.logical_or.accumulate(held[:, ::-1], axis=1)[:, ::-1]
     return from_below & from_above
+
+
+def _check_table(X: Any) -> None:
+    refuse_other_tables(X, "X")
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
 
 
 def _is_endpoint(task: Task) -> bool:
