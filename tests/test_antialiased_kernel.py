@@ -23,24 +23,14 @@ def network(seed, channels=1, width=8, depth=3):
             for parameter in backbone.parameters():
                 if parameter.ndim == 1:
                     parameter += 0.3 * torch.randn_like(parameter)
-    return backbone, parameters_of(backbone)
-
-
-def parameters_of(backbone):
-    layers = [backbone.stem, *(layer for stage in backbone.stages for layer in stage)]
-    return [tensor.detach() for layer in layers for tensor in (layer.weight, layer.bias)]
+    return backbone, [parameter.detach() for parameter in backbone.parameters()]
 
 
 def by_torch(image, *parameters):
     """Sums over the pixels of the last map, from the definition."""
     channels, depth = image.shape[1], len(parameters) // 4 + 1
     backbone = AntialiasedBackbone(channels, len(parameters[0]), depth).to(image.dtype)
-    names = [f"stem.{kind}" for kind in ("weight", "bias")] + [
-        f"stages.{stage}.{layer}.{kind}"
-        for stage in range(depth - 1)
-        for layer in (0, 1)
-        for kind in ("weight", "bias")
-    ]
+    names = [name for name, _ in backbone.named_parameters()]
     with using("plain"):
         maps = torch.func.functional_call(backbone, dict(zip(names, parameters, strict=True)), (image,))
     return maps[-1].sum(dim=(2, 3))

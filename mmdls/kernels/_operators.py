@@ -233,7 +233,7 @@ def antialiased_operator(
     other maps, which says whether it passes ReLU: bytes (N, ...). All are empty if they are not kept.
     """
     image, parameters = image.contiguous(), _each_contiguous(parameters)
-    found = sums, *kept = _found(image, parameters, keep, way)
+    found = sums, *kept = _found(image, parameters, keep)
     into = [_at(tensor) if keep else None for tensor in kept]
     _run(library(way).mmdls_antialiased, *_network(image, parameters), eps, _at(sums), *into)
     return found
@@ -243,17 +243,17 @@ def antialiased_operator(
 def _(
     image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return _found(image, parameters, keep, way)
+    return _found(image, parameters, keep)
 
 
-def _found(image: Tensor, parameters: list[Tensor], keep: bool, way: str) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _found(image: Tensor, parameters: list[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, _, height, width = image.shape
     depth, layers = _layers(parameters)
-    n_bytes = library(way).mmdls_antialiased_bytes(height, width, depth, layers)
-    channels = n_blurred = 0
+    channels = n_blurred = n_bytes = 0
     for found in layers:
         height, width = (height + 1) // 2, (width + 1) // 2
         n_blurred += channels * height * width
+        n_bytes += 2 * -(-found * height * width // 16)
         channels += found
     n_kept, stages = (n, depth - 1) if keep else (0, 0)
     moments = image.new_empty(n_kept, stages, 2, dtype=torch.float64)

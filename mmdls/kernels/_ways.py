@@ -167,8 +167,6 @@ def library(name: str) -> ctypes.CDLL:
     loaded.mmdls_group_norm.argtypes = [*maps, numbers, ctypes.c_double, numbers, whole, numbers, numbers, whole]
     loaded.mmdls_group_norm_gradient.argtypes = [*maps, *[numbers] * 7, whole]
     network: Any = [numbers, size, *[whole] * 4, numbers, numbers]
-    loaded.mmdls_antialiased_bytes.argtypes = [whole, whole, whole, numbers]
-    loaded.mmdls_antialiased_bytes.restype = size
     loaded.mmdls_antialiased.argtypes = [*network, ctypes.c_double, *[numbers] * 4, whole]
     loaded.mmdls_antialiased_gradient.argtypes = [*network, *[numbers] * 5, whole]
     return loaded

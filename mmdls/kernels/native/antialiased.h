@@ -16,8 +16,10 @@ struct Stem {
     int ci, co, height, width;
     const float *filters, *bias;  // (co, ci, 5, 5), (co,)
     Window window = window_5x5(height, width);
-    Buffer weights = packed(co, ci, 25, [this](int k, int c, int t) { return filters[(k * ci + c) * 25 + t]; });
 
+    Buffer packed_filters() const {
+        return packed(co, ci, 25, [this](int k, int c, int t) { return filters[(k * ci + c) * 25 + t]; });
+    }
     size_t in() const { return size_t(ci) * height * width; }
     size_t out() const { return size_t(co) * window.pixels(); }
 };
@@ -26,9 +28,13 @@ struct Stage {
     int c, co, height, width;
     const float *norm_weight, *norm_bias, *filters, *bias;  // (c,), (c,), (co, c, 3, 3), (co,)
     Window window = window_3x3((height + 1) / 2, (width + 1) / 2);
-    Buffer weights = packed(co, c, 9, [this](int k, int j, int t) { return filters[(k * c + j) * 9 + t]; });
-    Buffer backwards = packed(c, co, 9, [this](int j, int k, int t) { return filters[(k * c + j) * 9 + 8 - t]; });
 
+    Buffer packed_filters() const {
+        return packed(co, c, 9, [this](int k, int j, int t) { return filters[(k * c + j) * 9 + t]; });
+    }
+    Buffer backwards() const {  // those that give the gradient of what is convolved
+        return packed(c, co, 9, [this](int j, int k, int t) { return filters[(k * c + j) * 9 + 8 - t]; });
+    }
     size_t blurred() const { return size_t(c) * window.pixels(); }
     size_t found() const { return size_t(co) * window.pixels(); }
     size_t out() const { return size_t(c + co) * window.pixels(); }
@@ -41,9 +47,10 @@ struct Antialiased {
     Stem stem;
     std::vector<Stage> stages;
     double epsilon;
+    std::vector<Buffer> filters;  // packed: forward those of all layers, backward those of the stages
 
     Antialiased(int64_t n, int ci, int height, int width, int depth, const int* found, const float* const* parameters,
-                double epsilon)
+                double epsilon, bool is_forward)
         : n(n), stem{ci, found[0], height, width, parameters[0], parameters[1]}, epsilon(epsilon) {
         int channels = found[0];
         const Window* before = &stem.window;
@@ -54,6 +61,8 @@ struct Antialiased {
             channels += found[i];
             before = &stages.back().window;
         }
+        if (is_forward) filters.push_back(stem.packed_filters());
+        for (const Stage& stage : stages) filters.push_back(is_forward ? stage.packed_filters() : stage.backwards());
     }
     const Window& last() const { return stages.empty() ? stem.window : stages.back().window; }
     int channels() const { return stages.empty() ? stem.co : stages.back().c + stages.back().co; }
@@ -246,7 +255,7 @@ void forward(const Antialiased& net, AntialiasedState& own, const float* x, int 
         for (int i = 0; i < count; i++)
             spread(stem, x + (first + i) * stem.in(), layer.planes.get() + i * stem.window.image());
         for (int k = 0; k < stem.co; k += OUTPUTS) {
-            correlate(stem.window, count, layer.planes.get(), stem.ci, stem.weights.get() + size_t(k) * stem.ci * 25,
+            correlate(stem.window, count, layer.planes.get(), stem.ci, net.filters[0].get() + size_t(k) * stem.ci * 25,
                       layer.sums.get());
             for (int i = 0; i < count; i++)
                 gather(stem.window, layer.sums.get() + i * stem.window.image(),
@@ -268,8 +277,8 @@ void forward(const Antialiased& net, AntialiasedState& own, const float* x, int 
                 normalise(stage, blurred, found, layer.planes.get() + (i - first) * stage.window.image());
             }
             for (int k = 0; k < stage.co; k += OUTPUTS) {
-                correlate(stage.window, count, layer.planes.get(), stage.c, stage.weights.get() + size_t(k) * stage.c * 9,
-                          layer.sums.get());
+                correlate(stage.window, count, layer.planes.get(), stage.c,
+                          net.filters[s + 1].get() + size_t(k) * stage.c * 9, layer.sums.get());
                 for (int i = 0; i < count; i++)
                     gather(stage.window, layer.sums.get() + i * stage.window.image(),
                            to + (first + i) * apart + (stage.c + k) * stage.window.pixels(),
@@ -324,7 +333,7 @@ void backward(const Antialiased& net, AntialiasedGradientState& own, const float
             add_filter_gradients(window, count, layer.planes.get(), stage.c, inside, window.plane, stage.co, to[2]);
             for (int j = 0; j < stage.c; j += OUTPUTS) {
                 correlate(window, count, own.outputs[s + 1].get(), stage.co,
-                          stage.backwards.get() + size_t(j) * stage.co * 9, layer.sums.get());
+                          net.filters[s].get() + size_t(j) * stage.co * 9, layer.sums.get());
                 for (int i = 0; i < count; i++)
                     gather(window, layer.sums.get() + i * window.image(),
                            own.blurred.get() + (size_t(i) * stage.c + j) * pixels, [](float sum, int) { return sum; });

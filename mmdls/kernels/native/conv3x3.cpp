@@ -279,16 +279,6 @@ int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int cha
     });
 }
 
-// Bytes that say where the numbers of the maps of one image pass ReLU; found (depth,) are the channels of each layer.
-int64_t mmdls_antialiased_bytes(int h, int w, int depth, const int* found) {
-    int64_t masks = 0;
-    for (int i = 0; i < depth; i++) {
-        h = (h + 1) / 2, w = (w + 1) / 2;
-        masks += masks_of(size_t(found[i]) * h * w);
-    }
-    return masks * int64_t(sizeof(Mask));
-}
-
 // The network of antialiased.h: x (n, ci, h, w), channels that each layer finds (depth,), parameters -> sums over the
 // pixels of the last map (n, channels); and, unless they are null, what is kept for the gradient: blurred maps (n, ..),
 // their moments (n, depth - 1, 2), and bytes (n, ..).
@@ -296,7 +286,7 @@ int mmdls_antialiased(const float* x, int64_t n, int h, int w, int ci, int depth
                       const float* const* parameters, double epsilon, float* sums, float* blurred, double* moments,
                       void* masks, int threads) {
     return guarded([&] {
-        Antialiased net(n, ci, h, w, depth, found, parameters, epsilon);
+        Antialiased net(n, ci, h, w, depth, found, parameters, epsilon, true);
         std::vector<AntialiasedState> states;
         for (int i = 0; i < threads; i++) states.emplace_back(net);
         each_group(net, states, [&](AntialiasedState& own, int64_t, int64_t first, int count) {
@@ -316,7 +306,7 @@ int mmdls_antialiased_gradient(const float* x, int64_t n, int h, int w, int ci, 
                                const float* const* parameters, float* blurred, double* moments, void* masks,
                                const float* gradient, float* const* into, int threads) {
     return guarded([&] {
-        Antialiased net(n, ci, h, w, depth, found, parameters, 0);
+        Antialiased net(n, ci, h, w, depth, found, parameters, 0, false);
         Remembered kept{blurred, moments, static_cast<Mask*>(masks)};
         std::vector<size_t> sizes = net.sizes();
         size_t all = std::accumulate(sizes.begin(), sizes.end(), size_t(0));

@@ -146,8 +146,9 @@ inline void gather(const Window& window, const float* sums, float* y, Write writ
         }
 }
 
-// Where n numbers pass ReLU, one bit each: all but those that are zero or less.
-inline size_t masks_of(size_t n) { return (n + LANES - 1) / LANES; }
+// Where n numbers pass ReLU, one bit each: all but those that are zero or less. For every 16 of them there are two bytes,
+// whatever the instruction set.
+inline size_t masks_of(size_t n) { return (n + 15) / 16 * (16 / LANES); }
 inline void note_passing(const float* x, size_t n, Mask* masks) {
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) *masks++ = where_passing(load(x + i));
