@@ -1,6 +1,6 @@
 """Tables of patients: what their columns mean, how a hospital's own table is read, and how tables are checked."""
 
-from mmdls.cohort._alignment import align_rows, id_places, refuse_other_tables
+from mmdls.cohort._alignment import align_rows, id_places, refuse_other_tables, require_patients
 from mmdls.cohort._cells import cell_columns, cell_kind, modality_name
 from mmdls.cohort._checks import (
     check_cohort,
@@ -41,6 +41,7 @@ __all__ = [
     "read_cohort",
     "reconcile_endpoints",
     "refuse_other_tables",
+    "require_patients",
     "survival_target",
     "warn_unused",
 ]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mmdls.cohort._endpoints import shortened
 
-__all__ = ["align_rows", "check_unique", "id_places", "refuse_other_tables"]
+__all__ = ["align_rows", "check_unique", "id_places", "refuse_other_tables", "require_patients"]
 
 
 def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) -> Any:
@@ -115,6 +115,31 @@ def refuse_other_tables(values: Any, name: str) -> None:
     of = f"{type(values).__module__.partition('.')[0]} {type(values).__name__}"
     columns = f"{name}.to_pandas()" + (".set_index('<the column of patient ids>')" if np.ndim(values) != 1 else "")
     raise TypeError(f"{name} must be pandas; got a {of}, whose rows carry no patient ids. Convert it: {columns}.")
+
+
+def require_patients(X: Any) -> None:
+    """Refuse what is no pandas DataFrame of patients.
+
+    Parameters
+    ----------
+    X : object
+        What a user gave.
+
+    Raises
+    ------
+    TypeError
+        With the conversion, where there is one.
+
+    Examples
+    --------
+    >>> require_patients([[60.0], [70.0]])
+    Traceback (most recent call last):
+    ...
+    TypeError: X must be a pandas DataFrame, one row a patient; got list.
+    """
+    refuse_other_tables(X, "X")
+    if not isinstance(X, pd.DataFrame):
+        raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
 
 
 def id_places(ids: pd.Index, patients: pd.Index) -> np.ndarray:

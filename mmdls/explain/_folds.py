@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from mmdls.cohort import Task, modalities, refuse_other_tables
+from mmdls.cohort import Task, modalities, require_patients
 from mmdls.evaluation import resample_predictions
 from mmdls.evaluation._predict import HORIZONS, answers, time_grid
 from mmdls.metrics import percentile_interval
@@ -28,9 +28,7 @@ class Fold(NamedTuple):
 
 def checked(X: pd.DataFrame, y: Any, groups: Any) -> tuple[pd.DataFrame, pd.Series | None]:
     """Outcomes and groups in the order of X."""
-    refuse_other_tables(X, "X")
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
+    require_patients(X)
     return outcome_table(y, X.index), aligned_groups(groups, X.index)
 
 

@@ -1,5 +1,6 @@
 """Shapley values of modalities: what each adds to the metric of a model, and to the answer for each patient."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -182,14 +183,14 @@ def modality_importance(
 
 def _refuse_shared_or_left_over(X: pd.DataFrame, blocks: Mapping[str, list[str]]) -> None:
     """A column that no subset hides would be counted for another modality; one of two modalities for neither."""
-    given = [column for columns in blocks.values() for column in columns]
+    given = Counter(column for columns in blocks.values() for column in columns)
     left_over = [column for columns in modalities_of(X).values() for column in columns if column not in given]
     if left_over:
         raise ValueError(
             f"modalities must hold every column of the blocks and images of X; they lack {left_over[:10]}. Add a "
             "modality for these columns, or drop them from X."
         )
-    shared = sorted({column for column in given if given.count(column) > 1})
+    shared = sorted(column for column, places in given.items() if places > 1)
     if shared:
         raise ValueError(f"modalities must not share columns; {shared[:10]} stand in more than one place.")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.scans._resampling import MOST_VOXELS, resample
+from mmdls.scans._resampling import MOST_VOXELS, resample, voxels_at
 from mmdls.scans._views import box_of, part_of, slices_around_largest_area
 from mmdls.scans._volume import Volume, same_geometry
 
@@ -97,7 +97,4 @@ def _taken(volume: Volume, starts: np.ndarray, counts: np.ndarray, ratio: np.nda
     """Voxels of other places and sides; those of the volume itself, where they are."""
     if (ratio == 1).all():
         return part_of(volume, starts, counts, fill)
-    affine = volume.affine.copy()
-    affine[:3, :3] *= ratio
-    affine[:3, 3] = volume.places(starts)
-    return resample(volume, like=Volume(np.broadcast_to(False, counts.astype(int)), affine), fill=fill)
+    return resample(volume, like=voxels_at(volume, starts, counts, ratio), fill=fill)

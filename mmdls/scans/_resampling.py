@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from mmdls.scans._volume import Volume
 
-__all__ = ["MOST_VOXELS", "OUTSIDE", "finer", "lengths", "outside_value", "resample", "upright"]
+__all__ = ["MOST_VOXELS", "OUTSIDE", "finer", "lengths", "outside_value", "resample", "upright", "voxels_at"]
 
 # What lies outside of a scan, by unit.
 OUTSIDE = {"HU": -1024.0, "SUV": 0.0, "Bq/mL": 0.0, "CNTS": 0.0, "label": 0.0}
@@ -151,7 +151,26 @@ def finer(volume: Volume, spacing: Any, around: tuple[np.ndarray, np.ndarray] | 
         start, sizes = start + first * ratio, last - first + 1
     if not np.prod(sizes) <= MOST_VOXELS:
         raise ValueError(f"spacing={spacing!r} asks for {np.prod(sizes):.3g} voxels; the most are {MOST_VOXELS:.3g}.")
+    return voxels_at(volume, start, sizes, ratio)
+
+
+def voxels_at(volume: Volume, start: np.ndarray, counts: np.ndarray, ratio: np.ndarray) -> Volume:
+    """Voxels without values, for ``like`` of :func:`resample`.
+
+    Parameters
+    ----------
+    volume : Volume
+    start : ndarray of shape (3,)
+        Where the first one is, in voxels of the volume.
+    counts : ndarray of shape (3,)
+    ratio : ndarray of shape (3,)
+        Of their sides to those of the volume.
+
+    Returns
+    -------
+    Volume
+    """
     affine = volume.affine.copy()
     affine[:3, :3] *= ratio
     affine[:3, 3] = volume.places(start)
-    return Volume(np.broadcast_to(False, sizes.astype(int)), affine)
+    return Volume(np.broadcast_to(False, counts.astype(int)), affine)

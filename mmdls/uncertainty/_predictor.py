@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import Task, find_tasks, refuse_other_tables
+from mmdls.cohort import Task, find_tasks, require_patients
 from mmdls.evaluation._predict import answers
 from mmdls.training._tables import outcome_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring, ModelledCensoring, just_before
@@ -176,7 +176,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             no group.
         """
         self._validate_params()
-        _check_table(X)
+        require_patients(X)
         y = outcome_table(y, X.index)
         groups = aligned_groups(groups, X.index)
         random = check_random_state(self.random_state)
@@ -377,7 +377,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             As :func:`mmdls.evaluation.predict_tasks` gives it.
         """
         check_is_fitted(self, "models_")
-        _check_table(X)
+        require_patients(X)
         grid = np.asarray(times, dtype=np.float64)
         each = [answers(model, X, self.tasks_, grid).tables for model in self.models_]
         mean = {}
@@ -390,7 +390,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     def _levels(self, X: pd.DataFrame) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
         """By task: how unusual each outcome is to each model, and the groups of the patients."""
         check_is_fitted(self, "models_")
-        _check_table(X)
+        require_patients(X)
         each, groups = [self._tables(model, X) for model in self.models_], self._groups(X)
         return {name: ([tables[name] for tables in each], groups) for name in self.calibration_}
 
@@ -423,12 +423,6 @@ def _without_gaps(held: np.ndarray) -> np.ndarray:
     from_below = np.logical_or.accumulate(held, axis=1)
     from_above = np.logical_or.accumulate(held[:, ::-1], axis=1)[:, ::-1]
     return from_below & from_above
-
-
-def _check_table(X: Any) -> None:
-    refuse_other_tables(X, "X")
-    if not isinstance(X, pd.DataFrame):
-        raise TypeError(f"X must be a pandas DataFrame, one row a patient; got {type(X).__name__}.")
 
 
 def _is_endpoint(task: Task) -> bool:
