@@ -5,6 +5,7 @@ table goes to ``benchmarks/results/scale.md`` with ``--write``.
 """
 
 import argparse
+import os
 import platform
 import resource
 import subprocess
@@ -157,6 +158,7 @@ def main() -> None:
     if given.one:
         measure(given.one)
         return
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     rows = [
         "| line | seconds | seconds of the processor | peak, MiB | before, MiB | |",
         "|---|---:|---:|---:|---:|---|",
@@ -166,7 +168,7 @@ def main() -> None:
             continue
         command = [sys.executable, "-m", "benchmarks.scale", "--one", line]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=given.timeout)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=given.timeout, env=environment)
             numbers, _, note = done.stdout.partition("\n")
             found = [*numbers.split(), note.strip()] if numbers else ["", "", "", "", done.stderr.strip()[-80:]]
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 import warnings
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,14 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
 
 import mmdls
-from mmdls import MMDLS, ClinicalCox, OptunaSearch, Part, TabularEncoder
+from mmdls import MMDLS, ClinicalCox, OptunaSearch, Part, SliceEncoder, TabularEncoder
 from mmdls.encoders import Encoder, TableData
 from mmdls.evaluation import evaluate, make_scorers, predict_tasks
 from mmdls.model_selection import CohortKFold
 from mmdls.modules import CoxHead
 from mmdls.persistence._archive import checksums
 from mmdls.persistence._sources import source_hash
-from mmdls.persistence._types import class_reference
+from mmdls.persistence._types import _is_listed, class_named, class_reference
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
 from tests.full_disk import with_a_full_disk
@@ -621,6 +622,29 @@ def test_the_refusal_names_the_registry_of_the_class(path, kind):
     own = type("Own", (cls,), {"__module__": "__main__"})
     with pytest.raises(TypeError, match=rf"mmdls.registry.{kind}.register\('own'\)\(Own\).*need not be fitted again"):
         class_reference(own, path)
+
+
+@pytest.mark.parametrize("name", ["_slices:SliceEncoder", "_moved_long_ago:SliceEncoder", "inside._it:SliceEncoder"])
+def test_a_class_is_found_wherever_it_stands_in_its_package(name):
+    assert class_reference(SliceEncoder, "model") == {"name": "mmdls.estimators:SliceEncoder"}
+    assert class_named({"name": f"mmdls.estimators.{name}"}) is SliceEncoder
+    with pytest.raises(ValueError, match="may not hold"):
+        class_named({"name": "mmdls.training:SliceEncoder"})
+
+
+def test_no_two_classes_of_a_package_share_a_name():
+    """A file names a class by its package, see mmdls.persistence._types."""
+    root, places = Path(mmdls.__file__).parent, {}
+    for file in sorted(root.rglob("*.py")):
+        module = import_module(
+            ".".join(("mmdls", *file.relative_to(root).with_suffix("").parts)).removesuffix(".__init__")
+        )
+        for cls in vars(module).values():
+            if isinstance(cls, type) and cls.__module__ == module.__name__ and _is_listed(cls):
+                places.setdefault(class_reference(cls, "model")["name"], set()).add(cls)
+    assert len(places) > 100
+    assert not [name for name, classes in places.items() if len(classes) > 1]
+    assert all({class_named({"name": name})} == classes for name, classes in places.items())
 
 
 def test_the_page_about_saving_runs(tmp_path, monkeypatch):

@@ -2,12 +2,19 @@
 
 A class is found by its name, and never called: an object is made empty and gets its attributes. So nothing that a file
 says is executed, whatever it says.
+
+A class of this library is named by its package, such as ``mmdls.estimators:SliceEncoder``, not by the file inside the
+package that it stands in: that file may move, and models saved before are still read.
 """
 
 import re
 import sys
+from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from inspect import isfunction, signature
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -37,12 +44,12 @@ _BASES: dict[str, tuple[type, ...]] = {
 _HOMES = {"torch": "torch.nn.modules."}
 _OTHERS = frozenset(
     (
-        "mmdls.estimators._empirical_bayes:CentreEffects",
-        "mmdls.evaluation._scorers:Scorer",
-        "mmdls.model_selection._folds:CohortKFold",
-        "mmdls.training._completion:Completion",
-        "mmdls.training._weights_file:WeightsOrigin",
-        "mmdls.zoo._embedding_search:FirstFold",
+        "mmdls.estimators:CentreEffects",
+        "mmdls.evaluation:Scorer",
+        "mmdls.model_selection:CohortKFold",
+        "mmdls.training:Completion",
+        "mmdls.training:WeightsOrigin",
+        "mmdls.zoo:FirstFold",
         "optuna.samplers._lazy_random_state:LazyRandomState",
         "optuna.search_space.group_decomposed:_GroupDecomposedSearchSpace",
         "optuna.search_space.group_decomposed:_SearchSpaceGroup",
@@ -102,7 +109,7 @@ def class_reference(cls: type, path: str) -> dict[str, Any]:
     TypeError
         If a file may not name it.
     """
-    name = f"{cls.__module__}:{cls.__qualname__}"
+    name = _name_of(cls)
     if name in _ERRORS:
         return {"name": name}
     if issubclass(cls, np.generic):
@@ -159,11 +166,8 @@ def class_named(reference: Any) -> type:
         return found
     package = module.partition(".")[0]
     if package in _BASES and all(part.isidentifier() for part in module.split(".")):
-        try:
-            found = _attribute(import_module(module), qualname)
-        except ImportError:
-            found = None
-        if isinstance(found, type) and f"{found.__module__}:{found.__qualname__}" == name and _is_listed(found):
+        found = _found(_home_of(module), qualname)
+        if found is not None:
             return found
     raise ValueError(
         f"the file names the class {name!r}, which a saved model may not hold, or which these versions of the "
@@ -207,10 +211,42 @@ def _is_offered(module: str, name: str) -> bool:
     return name in found.__all__ and isfunction(getattr(found, name))
 
 
+def _name_of(cls: type) -> str:
+    """The name of a class in a file."""
+    return f"{_home_of(cls.__module__)}:{cls.__qualname__}"
+
+
+def _home_of(module: str) -> str:
+    """The module that a file names for a class: of this library the package, otherwise the module itself."""
+    return ".".join(module.split(".")[:2]) if module.startswith("mmdls.") else module
+
+
+@cache
+def _found(home: str, qualname: str) -> type | None:
+    """The class of this name that may stand in a file, None if there is none."""
+    try:
+        for module in _modules_of(home):
+            cls = _attribute(module, qualname)
+            if isinstance(cls, type) and _name_of(cls) == f"{home}:{qualname}" and _is_listed(cls):
+                return cls
+    except ImportError:
+        pass
+    return None
+
+
+def _modules_of(home: str) -> Iterator[ModuleType]:
+    """A module and, of a package of this library, the modules in it."""
+    first = import_module(home)
+    yield first
+    for folder in map(Path, first.__path__ if home.startswith("mmdls.") and hasattr(first, "__path__") else ()):
+        for file in sorted(folder.rglob("[!_]*.py")) + sorted(folder.rglob("_[!_]*.py")):
+            yield import_module(".".join((home, *file.relative_to(folder).with_suffix("").parts)))
+
+
 def _is_listed(cls: type) -> bool:
     """Whether a class of this library, or of those below it, may stand in a file."""
     package = cls.__module__.partition(".")[0]
-    if f"{cls.__module__}:{cls.__qualname__}" in _OTHERS:
+    if _name_of(cls) in _OTHERS:
         return True
     return (
         package in _BASES
