@@ -23,6 +23,18 @@ from mmdls._files import whole_file
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 
 
+_INTRODUCTION = """# Scale
+
+By `python -m benchmarks.scale --write` ({machine}, {processors} processors, other programs beside it), one thread,
+each line once, in a process of its own. Peak is that of the process; before is what it held before the measured step,
+libraries included. `evaluate`: risks of one endpoint and 200 resamples, `curves` with survival at 12, 36 and 60
+months. `report`: two models, 200 resamples. `survival-function`: at three times. `epochs`: 200 columns, one member,
+five epochs and all else that `fit` does. Estimators: patients x columns, `fit` and `predict` (or `transform`);
+`MMDLS` has five members and two tasks.
+
+"""
+
+
 def cohort(n_patients: int, n_columns: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Numbers, the first five of which shorten survival; about half of the patients are censored."""
     rng = np.random.default_rng(0)
@@ -176,7 +188,7 @@ def main() -> None:
         rows.append(f"| {line} | {' | '.join(found)} |")
         print(rows[-1], flush=True)
     if given.write:
-        text = f"# Scale\n\nBy `python -m benchmarks.scale --write`, {platform.machine()}, one thread.\n\n"
+        text = _INTRODUCTION.format(machine=platform.machine(), processors=os.cpu_count())
         with whole_file(RESULTS) as path:
             path.write_text(text + "\n".join(rows) + "\n")
 

@@ -5,7 +5,7 @@ import torch
 
 from mmdls.cohort import check_cohort
 from mmdls.encoders import TableData
-from mmdls.estimators._transformer_encoder import TransformerEncoder
+from mmdls.estimators.columns._transformer_encoder import TransformerEncoder
 from mmdls.modules import Ensemble
 from mmdls.training._batches import _Batches
 from mmdls.training._build import build_network

@@ -157,6 +157,21 @@ def test_modules_are_named_in_strings_only_where_they_load_on_first_use():
     }
 
 
+def test_folders_of_estimators_import_only_from_those_named_before_them_in_the_page():
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("| folder of `estimators/` |")[2]
+    folders = re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE)
+    estimators = ROOT / "mmdls" / "estimators"
+    assert set(folders) == {file.parent.name for file in estimators.glob("*/__init__.py")}
+    for file in estimators.glob("*/_*.py"):
+        above = folders[: folders.index(file.parent.name) + 1]
+        found = {
+            name.split(".")[2]
+            for name, _ in imports(ast.parse(file.read_text()))
+            if name.startswith("mmdls.estimators.")
+        }
+        assert found & {*folders} <= {*above}, name_of(file)
+
+
 def test_tables_meet_tensors_in_training_and_estimators_only(source):
     file, tree = source
     packages = {name.partition(".")[0] for name, _ in imports(tree)}

@@ -17,7 +17,7 @@ from sksurv.util import Surv
 
 import mmdls.estimators as shelf
 from mmdls import Part, Trainer
-from mmdls.estimators._bag_encoder import BagEncoder
+from mmdls.estimators.encoders._bag_encoder import BagEncoder
 from mmdls.registry import estimators
 
 

@@ -27,10 +27,10 @@ from mmdls.estimators import (
     SurvivalForest,
     TabularEncoder,
 )
-from mmdls.estimators._partial_likelihood import PartialLikelihood
-from mmdls.estimators._ridge_cox import RidgeCox
-from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
-from mmdls.estimators._selection import select_columns
+from mmdls.estimators.columns._selection import select_columns
+from mmdls.estimators.survival._partial_likelihood import PartialLikelihood
+from mmdls.estimators.survival._ridge_cox import RidgeCox
+from mmdls.estimators.survival._risk_groups import fit_cutpoints, risk_group
 from mmdls.model_selection import CohortKFold
 
 QUICK = {

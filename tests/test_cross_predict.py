@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 import mmdls
 from mmdls import ClinicalCox, cross_predict
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators._risk_groups import risk_group
+from mmdls.estimators.survival._risk_groups import risk_group
 from mmdls.evaluation import compare_predictions, evaluate_predictions, resample_predictions, risk_cutpoints
 from mmdls.model_selection import CohortKFold
 from mmdls.plotting import kaplan_meier

@@ -14,7 +14,7 @@ from torch import nn
 from mmdls import Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, MultimodalSurvival, TabularEncoder
-from mmdls.estimators._ridge_cox import RidgeCox
+from mmdls.estimators.survival._ridge_cox import RidgeCox
 from mmdls.modules import (
     ClassHead,
     Combination,

@@ -15,7 +15,7 @@ from PIL import Image
 
 import mmdls.images._store as store_module
 from mmdls.estimators import SliceEncoder
-from mmdls.estimators._slices import SliceData
+from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore, is_missing, read_image, read_mask
 from tests.full_disk import with_a_full_disk
 

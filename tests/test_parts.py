@@ -14,7 +14,7 @@ from torch import nn
 
 from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, Part, SliceEncoder, TabularEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators._slices import _check_maps
+from mmdls.estimators.encoders._slices import _check_maps
 from mmdls.modules import GatedFusion
 from mmdls.parts import build
 from mmdls.registry import backbones, encoders, fusions, ordinal_heads, poolings, survival_heads

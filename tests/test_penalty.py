@@ -11,8 +11,8 @@ from sksurv.linear_model import CoxnetSurvivalAnalysis, CoxPHSurvivalAnalysis
 
 from mmdls import ClinicalCox, CoxNet, RadiomicsCox
 from mmdls.estimators import TabularEncoder
-from mmdls.estimators._partial_likelihood import PartialLikelihood, deal
-from mmdls.estimators._ridge_cox import RidgeCox
+from mmdls.estimators.survival._partial_likelihood import PartialLikelihood, deal
+from mmdls.estimators.survival._ridge_cox import RidgeCox
 from mmdls.model_selection import CohortKFold, patient_groups
 
 

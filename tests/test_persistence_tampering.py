@@ -210,7 +210,7 @@ WRONG_CLASSES = [
         "joblib:Memory",
     ),
     *(
-        "mmdls.estimators._mmdls:np.random",
+        "mmdls.estimators.multimodal._mmdls:np.random",
         "sklearn.datasets._base:fetch_file",
         "optuna.storages._in_memory:InMemoryStorage",
     ),
@@ -234,7 +234,7 @@ def test_a_class_that_may_not_stand_in_a_file_is_refused(saved, name, tmp_path):
     graph["objects"][0]["class"] = {"name": name}
     members["model.json"] = json.dumps(graph).encode()
     refused(with_checksums(members, tmp_path / "m.mmdls"))
-    graph["objects"][0]["class"]["name"] = "mmdls.estimators._mmdls:MMDLS"
+    graph["objects"][0]["class"]["name"] = "mmdls.estimators:MMDLS"
     graph["objects"][0]["attributes"].append(["extra_", {"class": {"name": name}}])
     members["model.json"] = json.dumps(graph).encode()
     refused(with_checksums(members, tmp_path / "m.mmdls"))

@@ -8,7 +8,7 @@ import pytest
 from sklearn.base import clone
 
 from mmdls import PETFeatures
-from mmdls.estimators._uptake import _sphere
+from mmdls.estimators.measurements._uptake import _sphere
 from mmdls.scans import Volume
 
 NAMES = ["pet_suvmax", "pet_suvmean", "pet_suvpeak", "pet_mtv", "pet_tlg"]

@@ -7,7 +7,7 @@ import torch
 
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS
-from mmdls.estimators._published import CLINICAL, PET, RADIOMICS
+from mmdls.estimators.multimodal._published import CLINICAL, PET, RADIOMICS
 from mmdls.persistence import convert, load
 
 

@@ -11,12 +11,12 @@ import pytest
 from benchmarks.ibsi import compare
 from mmdls import RadiomicsExtractor
 from mmdls.estimators import _radiomics
-from mmdls.estimators._radiomics_engines import CLASSES
+from mmdls.estimators.measurements._radiomics_engines import CLASSES
 from mmdls.scans import Volume, read_scan
 
 pytest.importorskip("fastrad", reason='needs pip install "mmdls[radiomics]"')
 
-from mmdls.estimators._lesion_shape import shape_features  # noqa: E402
+from mmdls.estimators.measurements._lesion_shape import shape_features  # noqa: E402
 
 
 def measured(image, mask, sides=(1.0, 1.0, 1.0), **params):

@@ -49,7 +49,7 @@ from mmdls.estimators import (
     SurvivalForest,
     TabularEncoder,
 )
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators.survival._tabular_survival import TabularSurvival
 from mmdls.evaluation import evaluate, make_scorers
 
 BLOCKS = ("clinical", "radiomics")

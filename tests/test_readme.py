@@ -75,4 +75,4 @@ def test_a_type_checker_infers_the_class_of_a_public_name(tmp_path):
     (tmp_path / "editor.py").write_text("from mmdls import MMDLS\n\nreveal_type(MMDLS().fit)\n")
     api = pytest.importorskip("mypy.api")
     shown, errors, _ = api.run(["--follow-imports=silent", "--cache-dir", str(tmp_path), str(tmp_path / "editor.py")])
-    assert "-> mmdls.estimators._mmdls.MMDLS" in shown, shown + errors
+    assert "-> mmdls.estimators.multimodal._mmdls.MMDLS" in shown, shown + errors

@@ -11,8 +11,8 @@ from scipy.stats import yeojohnson, yeojohnson_llf
 from sklearn.preprocessing import StandardScaler
 
 from mmdls.estimators import TabularEncoder
-from mmdls.estimators._quantiles import weighted_quantile
-from mmdls.estimators._scaling import NumberScaler
+from mmdls.estimators.columns._quantiles import weighted_quantile
+from mmdls.estimators.columns._scaling import NumberScaler
 
 
 def shapes(rng, n):

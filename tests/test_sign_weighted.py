@@ -10,7 +10,7 @@ from sksurv.metrics import concordance_index_censored
 
 from mmdls import SignWeightedBagging, SignWeightedClassifier, TabularEncoder, create
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators._sign_weighted import _SignWeightedCox
+from mmdls.estimators.survival._sign_weighted import _SignWeightedCox
 
 
 def simulated(n=400, effects=(1.0, -1.0, 0.5, -0.5), noise=0, seed=0):

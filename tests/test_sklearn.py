@@ -36,7 +36,7 @@ from mmdls.estimators import (
     SliceEncoder,
     TabularEncoder,
 )
-from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
+from mmdls.estimators.columns._screening import CorrelationFilter, VarianceFilter
 from mmdls.evaluation import make_scorers
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import backbones, fusions

@@ -14,7 +14,7 @@ import mmdls.images._store as store_module
 from mmdls import Trainer, kernels
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, LungLesionSegmentor, MultimodalSurvival, SliceEncoder, TabularEncoder
-from mmdls.estimators._slices import SliceData
+from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.modules.poolings import MeanPooling

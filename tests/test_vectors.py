@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 from mmdls import MMDLS, MultimodalClassifier, Part, SliceEncoder, Trainer, VectorBagEncoder
-from mmdls.estimators._vector_data import VectorData
+from mmdls.estimators.encoders._vector_data import VectorData
 from mmdls.registry import poolings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of .* patients have none of the modalities")

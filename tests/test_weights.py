@@ -8,7 +8,7 @@ from sklearn.utils import compute_sample_weight
 
 from mmdls import MMDLS, MultimodalClassifier, MultimodalSurvival, SliceEncoder, Trainer
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators._risk_groups import fit_cutpoints
+from mmdls.estimators.survival._risk_groups import fit_cutpoints
 from mmdls.modules import CoxHead
 
 QUICK = {"trainer": Trainer(max_epochs=3), "random_state": 0}

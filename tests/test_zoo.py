@@ -19,7 +19,7 @@ import mmdls
 from mmdls import MMDLS, ClinicalCox, TabularEncoder, Trainer, compare_models, create, list_models
 from mmdls.cohort import find_tasks, survival_target
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.estimators._risk_groups import risk_group
+from mmdls.estimators.survival._risk_groups import risk_group
 from mmdls.evaluation import evaluate_predictions
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import Registry, models, tasks

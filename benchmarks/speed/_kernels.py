@@ -11,7 +11,7 @@ from benchmarks.speed._machine import multiplies
 from benchmarks.speed._measuring import Measured, Step, Variant, compared, seconds_text
 from benchmarks.speed._report import Report
 from benchmarks.speed._runtimes import _lacking, _prepared
-from mmdls.estimators._slices import SliceData
+from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.kernels import info, using
 from mmdls.modules import SliceNet

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.speed._measuring import Step, Variant, compared, difference
 from benchmarks.speed._report import Report
-from mmdls.estimators._slices import SliceData
+from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore
 
 

@@ -17,8 +17,8 @@ from benchmarks.speed._report import Report
 from mmdls import MMDLS
 from mmdls.encoders import ModalityData, TableData
 from mmdls.estimators import SliceEncoder, TabularEncoder
-from mmdls.estimators._published import _KEYS, published_tasks
-from mmdls.estimators._slices import SliceData
+from mmdls.estimators.encoders._slices import SliceData
+from mmdls.estimators.multimodal._published import _KEYS, published_tasks
 from mmdls.images import SliceStore
 from mmdls.modules import Ensemble, MultimodalNet, Outputs, SliceNet
 from mmdls.training._batches import _Batches

@@ -11,8 +11,8 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mmdls._files import whole_file
-from mmdls.estimators._radiomics import radiomics
-from mmdls.estimators._uptake import uptake
+from mmdls.estimators.measurements._radiomics import radiomics
+from mmdls.estimators.measurements._uptake import uptake
 from mmdls.images._hounsfield import check_chest
 from mmdls.preparation._cutting import at_levels, cut, largest_part
 from mmdls.preparation._folder import PART_FILES, Folder, versions

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmdls._files import whole_file
 from mmdls.estimators import PETFeatures, RadiomicsExtractor
-from mmdls.estimators._scan_features import ScanFeatures
+from mmdls.estimators.measurements._scan_features import ScanFeatures
 from mmdls.images._png import pillow
 from mmdls.preparation._folder import FORMAT, Folder
 from mmdls.preparation._identity import identifiers, is_identifying

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sksurv.base import SurvivalAnalysisMixin
 
 from mmdls.cohort import align_rows, find_tasks
-from mmdls.estimators._risk_groups import risk_group
+from mmdls.estimators.survival._risk_groups import risk_group
 from mmdls.evaluation import risk_cutpoints
 from mmdls.evaluation._predict import answers
 from mmdls.model_selection import CohortKFold

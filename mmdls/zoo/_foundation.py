@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.estimators import TabularEncoder
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators.survival._tabular_survival import TabularSurvival
 from mmdls.registry import models
 from mmdls.zoo._inputs import SelectInputs
 from mmdls.zoo._per_task import OneModelPerTask

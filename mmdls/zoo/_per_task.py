@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from sksurv.base import SurvivalAnalysisMixin
 
 from mmdls.cohort import Task, align_rows, check_cohort, find_tasks
-from mmdls.estimators._risk_groups import fit_cutpoints
+from mmdls.estimators.survival._risk_groups import fit_cutpoints
 from mmdls.evaluation import risk_cutpoints
 from mmdls.evaluation._predict import answers, predict_task
 from mmdls.search import OptunaSearch

@@ -9,8 +9,8 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import check_features
-from mmdls.estimators._found_masks import found_table, replace_columns, rows_with_image, warn_of_lost
-from mmdls.estimators._scan_cells import read_ct
+from mmdls.estimators.encoders._scan_cells import read_ct
+from mmdls.estimators.segmentation._found_masks import found_table, replace_columns, rows_with_image, warn_of_lost
 from mmdls.images import box_around, is_missing
 from mmdls.images._components import clip_to_body, largest_parts
 from mmdls.images._cutting import pad_to_square

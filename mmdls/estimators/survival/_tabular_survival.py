@@ -21,8 +21,8 @@ from mmdls.cohort import (
     survival_target,
     warn_unused,
 )
-from mmdls.estimators._risk_groups import fit_cutpoints, risk_group
-from mmdls.estimators._selection import select_columns
+from mmdls.estimators.columns._selection import select_columns
+from mmdls.estimators.survival._risk_groups import fit_cutpoints, risk_group
 from mmdls.metrics import concordance_index, step_values, tied_times
 from mmdls.metrics._horizons import check_times
 from mmdls.model_selection import patient_groups

@@ -9,9 +9,9 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_memory
 
-from mmdls.estimators._radiomics import features_of, radiomics
-from mmdls.estimators._radiomics_engines import CLASSES, ENGINES, check_engine
-from mmdls.estimators._scan_features import ScanFeatures
+from mmdls.estimators.measurements._radiomics import features_of, radiomics
+from mmdls.estimators.measurements._radiomics_engines import CLASSES, ENGINES, check_engine
+from mmdls.estimators.measurements._scan_features import ScanFeatures
 from mmdls.registry import estimators
 from mmdls.scans import Volume
 from mmdls.scans._resampling import lengths

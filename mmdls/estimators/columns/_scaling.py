@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.estimators._quantiles import weighted_quantile
+from mmdls.estimators.columns._quantiles import weighted_quantile
 
 __all__ = ["NumberScaler"]
 

@@ -17,9 +17,9 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, vali
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
-from mmdls.estimators._modalities import find_modalities, resolve_modalities
-from mmdls.estimators._task_answers import TaskAnswers
-from mmdls.estimators._transformer_encoder import as_encoder
+from mmdls.estimators.columns._transformer_encoder import as_encoder
+from mmdls.estimators.multimodal._modalities import find_modalities, resolve_modalities
+from mmdls.estimators.multimodal._task_answers import TaskAnswers
 from mmdls.modules import Outputs
 from mmdls.parts import Composed, Slot
 from mmdls.registry import encoders, fusions, ordinal_heads, survival_heads

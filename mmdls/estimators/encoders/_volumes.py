@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mmdls.encoders import BagData
-from mmdls.estimators._slices import SliceData, SliceEncoder
+from mmdls.estimators.encoders._slices import SliceData, SliceEncoder
 from mmdls.images import SliceStore, is_missing
 from mmdls.parts import Slot, build
 from mmdls.registry import encoders, volume_backbones

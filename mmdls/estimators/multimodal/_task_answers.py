@@ -11,7 +11,7 @@ from sksurv.functions import StepFunction
 from torch import Tensor
 
 from mmdls.cohort import Task
-from mmdls.estimators._risk_groups import fit_cutpoints
+from mmdls.estimators.survival._risk_groups import fit_cutpoints
 from mmdls.metrics._horizons import check_times
 from mmdls.modules import Outputs
 from mmdls.training._targets import Targets

@@ -10,8 +10,8 @@ import pandas as pd
 from sklearn.base import clone
 
 from mmdls.cohort import cell_kind, modalities
-from mmdls.estimators._selection import select_columns
-from mmdls.estimators._vector_data import open_array
+from mmdls.estimators.columns._selection import select_columns
+from mmdls.estimators.encoders._vector_data import open_array
 from mmdls.parts import Slot
 from mmdls.registry import encoders
 from mmdls.scans._cells import has_geometry

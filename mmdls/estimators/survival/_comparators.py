@@ -13,10 +13,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import SplineTransformer
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from mmdls.estimators._ridge_cox import RidgeCox
-from mmdls.estimators._screening import CorrelationFilter, VarianceFilter
-from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import LinearSurvival
+from mmdls.estimators.columns._screening import CorrelationFilter, VarianceFilter
+from mmdls.estimators.columns._tabular import TabularEncoder
+from mmdls.estimators.survival._ridge_cox import RidgeCox
+from mmdls.estimators.survival._tabular_survival import LinearSurvival
 from mmdls.registry import estimators
 
 __all__ = ["ClinicalCox", "RadiomicsCox"]

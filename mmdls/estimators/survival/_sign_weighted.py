@@ -13,10 +13,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from mmdls.estimators._ridge_cox import ProportionalHazards, RidgeCox
-from mmdls.estimators._screening import Correlated, unit_columns
-from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators.columns._screening import Correlated, unit_columns
+from mmdls.estimators.columns._tabular import TabularEncoder
+from mmdls.estimators.survival._ridge_cox import ProportionalHazards, RidgeCox
+from mmdls.estimators.survival._tabular_survival import TabularSurvival
 from mmdls.metrics import baseline_cumulative_hazard
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._concordance import concordance_by_column

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from mmdls.estimators._bag_encoder import BagEncoder
-from mmdls.estimators._vector_data import VectorData
+from mmdls.estimators.encoders._bag_encoder import BagEncoder
+from mmdls.estimators.encoders._vector_data import VectorData
 from mmdls.modules import BagNet, Standardize
 from mmdls.parts import Part, Slot, build
 from mmdls.registry import encoders, poolings

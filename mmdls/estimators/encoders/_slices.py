@@ -14,8 +14,8 @@ from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
 from mmdls.encoders import BagData
-from mmdls.estimators._bag_encoder import BagEncoder
-from mmdls.estimators._scan_cells import ScanReader
+from mmdls.estimators.encoders._bag_encoder import BagEncoder
+from mmdls.estimators.encoders._scan_cells import ScanReader
 from mmdls.images import SliceStore, is_missing
 from mmdls.modules import SliceNet
 from mmdls.parts import Part, Slot, build

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmdls._files import whole_file
 from mmdls.encoders import BagData
-from mmdls.estimators._vectors import VectorBagEncoder
+from mmdls.estimators.encoders._vectors import VectorBagEncoder
 from mmdls.images import fingerprint
 from mmdls.images._files import of_patient
 from mmdls.parts import Slot

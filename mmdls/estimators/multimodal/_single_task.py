@@ -17,9 +17,9 @@ from mmdls.cohort import (
     class_labels,
     refuse_other_tables,
 )
-from mmdls.estimators._multimodal import Multimodal
-from mmdls.estimators._risk_groups import risk_group
-from mmdls.estimators._task_answers import cumulative_hazard
+from mmdls.estimators.multimodal._multimodal import Multimodal
+from mmdls.estimators.multimodal._task_answers import cumulative_hazard
+from mmdls.estimators.survival._risk_groups import risk_group
 from mmdls.registry import estimators as estimator_registry
 from mmdls.tasks import NominalTask
 from mmdls.training._tables import counted_rows, endpoint_table, outcome_table, patient_weights, scored_outcome

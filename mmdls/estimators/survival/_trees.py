@@ -10,8 +10,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sksurv.ensemble import GradientBoostingSurvivalAnalysis, RandomSurvivalForest
 
-from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import TabularSurvival
+from mmdls.estimators.columns._tabular import TabularEncoder
+from mmdls.estimators.survival._tabular_survival import TabularSurvival
 from mmdls.registry import estimators
 
 __all__ = ["SurvivalBoosting", "SurvivalForest"]

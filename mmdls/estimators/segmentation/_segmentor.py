@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import check_random_state
 
 from mmdls.estimators._constraints import SEGMENTOR_CONSTRAINTS
-from mmdls.estimators._segmentor_predictions import SegmentorPredictions
+from mmdls.estimators.segmentation._segmentor_predictions import SegmentorPredictions
 from mmdls.images import is_missing
 from mmdls.images._settings import as_size, as_window, check_label
 from mmdls.modules.segmentation import STRUCTURES, make_segmentation_net

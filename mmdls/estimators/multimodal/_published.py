@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmdls.estimators._slices import SliceEncoder
-from mmdls.estimators._tabular import TabularEncoder
+from mmdls.estimators.columns._tabular import TabularEncoder
+from mmdls.estimators.encoders._slices import SliceEncoder
 from mmdls.parts import Part
 from mmdls.tasks import NominalTask, OrdinalTask, SurvivalTask, Task
 from mmdls.training._trainer import Trainer

@@ -16,15 +16,15 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 from mmdls.cohort import refuse_other_tables
 from mmdls.cohort._cells import plain_columns
 from mmdls.encoders import Encoder, TableData
-from mmdls.estimators._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
-from mmdls.estimators._quantiles import weighted_quantile
-from mmdls.estimators._scaling import NumberScaler
+from mmdls.estimators.columns._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
+from mmdls.estimators.columns._quantiles import weighted_quantile
+from mmdls.estimators.columns._scaling import NumberScaler
 from mmdls.registry import encoders, estimators
 from mmdls.training._intervals import share
 from mmdls.training._tables import patient_weights
 
 if TYPE_CHECKING:
-    from mmdls.estimators._transformer_encoder import TransformerEncoder
+    from mmdls.estimators.columns._transformer_encoder import TransformerEncoder
     from mmdls.modules import TabularNet
 
 __all__ = ["TabularEncoder"]
@@ -255,7 +255,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         return self._as_part().build(data)
 
     def _as_part(self) -> "TransformerEncoder":
-        from mmdls.estimators._transformer_encoder import TransformerEncoder  # here: it imports torch
+        from mmdls.estimators.columns._transformer_encoder import TransformerEncoder  # here: it imports torch
 
         return TransformerEncoder(self, self.hidden_sizes, self.dropout, self.linear)
 

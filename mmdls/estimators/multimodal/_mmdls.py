@@ -13,8 +13,8 @@ from skorch.history import History
 from torch import Tensor
 
 from mmdls.cohort import Task, check_cohort, check_target
-from mmdls.estimators._multimodal import Multimodal
-from mmdls.estimators._published import (
+from mmdls.estimators.multimodal._multimodal import Multimodal
+from mmdls.estimators.multimodal._published import (
     CLINICAL,
     PET,
     RADIOMICS,
@@ -22,8 +22,8 @@ from mmdls.estimators._published import (
     published_parameters,
     published_tasks,
 )
-from mmdls.estimators._risk_groups import risk_group
-from mmdls.estimators._task_answers import cumulative_hazard
+from mmdls.estimators.multimodal._task_answers import cumulative_hazard
+from mmdls.estimators.survival._risk_groups import risk_group
 from mmdls.metrics import UndefinedMetricWarning
 from mmdls.modules import Ensemble
 from mmdls.registry import estimators as estimator_registry

@@ -11,9 +11,9 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import align_rows, cell_kind, modalities, refuse_other_tables
-from mmdls.estimators._columns import UNSEEN, Cells, number_table, numbers_of, plain_numbers
-from mmdls.estimators._empirical_bayes import estimate_effects
-from mmdls.estimators._selection import select_columns
+from mmdls.estimators.columns._columns import UNSEEN, Cells, number_table, numbers_of, plain_numbers
+from mmdls.estimators.columns._empirical_bayes import estimate_effects
+from mmdls.estimators.columns._selection import select_columns
 from mmdls.registry import estimators
 
 __all__ = ["ComBat"]

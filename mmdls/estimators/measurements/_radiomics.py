@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.estimators._radiomics_engines import CLASSES, load_engine
+from mmdls.estimators.measurements._radiomics_engines import CLASSES, load_engine
 from mmdls.scans import Volume, resample
 from mmdls.scans._resampling import finer
 from mmdls.scans._views import box_of, part_of

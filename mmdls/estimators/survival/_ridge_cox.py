@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.estimators._partial_likelihood import PartialLikelihood, best_penalty, deal
+from mmdls.estimators.survival._partial_likelihood import PartialLikelihood, best_penalty, deal
 from mmdls.metrics import baseline_cumulative_hazard
 
 __all__ = ["ProportionalHazards", "RidgeCox"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.estimators._lesion_shape import shape_features
+from mmdls.estimators.measurements._lesion_shape import shape_features
 
 __all__ = ["CLASSES", "ENGINES", "check_engine", "load_engine"]
 

@@ -12,9 +12,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils._param_validation import Interval, StrOptions
 from sksurv.linear_model import CoxnetSurvivalAnalysis
 
-from mmdls.estimators._partial_likelihood import best_penalty, deal
-from mmdls.estimators._tabular import TabularEncoder
-from mmdls.estimators._tabular_survival import LinearSurvival
+from mmdls.estimators.columns._tabular import TabularEncoder
+from mmdls.estimators.survival._partial_likelihood import best_penalty, deal
+from mmdls.estimators.survival._tabular_survival import LinearSurvival
 from mmdls.registry import estimators
 
 __all__ = ["CoxNet"]

@@ -1,0 +1,1 @@
+"""Columns of tables: reading, scaling, encoding, choosing, and making those of several centres comparable."""

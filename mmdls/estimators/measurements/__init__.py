@@ -1,0 +1,1 @@
+"""Measurements of scans as columns: radiomics, and uptake in PET."""

@@ -1,0 +1,1 @@
+"""Models of all modalities: one task, or all of them."""

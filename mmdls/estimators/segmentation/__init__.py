@@ -1,0 +1,1 @@
+"""Lung and lesion masks from CT."""

@@ -1,0 +1,1 @@
+"""Models of endpoints from tables: Cox regressions, trees, bagging."""
