@@ -1,17 +1,12 @@
-"""Hashes of tables and images, and versions of the software."""
+"""Hashes of tables and images."""
 
 import hashlib
-import platform
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import pandas as pd
 
 from mmdls.cohort import cell_columns
 from mmdls.images import fingerprint_columns
-
-_PACKAGES = ("mmdls", "numpy", "scipy", "pandas", "scikit-learn", "scikit-survival", "torch", "skorch", "matplotlib")
 
 
 def data_hash(table: pd.DataFrame) -> str:
@@ -62,23 +57,3 @@ def image_hash(X: pd.DataFrame) -> str:
     """
     found = fingerprint_columns(X, cell_columns(X))
     return hashlib.sha256(repr(sorted(found.items())).encode()).hexdigest() if found else ""
-
-
-def versions() -> list[tuple[str, str]]:
-    """Names and versions of Python, the system and the packages on which results depend."""
-    return [
-        ("Python", platform.python_version()),
-        ("system", platform.platform()),
-        *installed_versions(_PACKAGES).items(),
-    ]
-
-
-def installed_versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those of some packages that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -18,6 +18,7 @@ FLOORS = {
     "_files": 0,
     "_parallel": 0,
     "_secrets": 0,
+    "_versions": 0,
     "_provenance": 3,
     "registry": 1,
     "cohort": 2,

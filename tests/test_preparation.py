@@ -326,11 +326,11 @@ def test_a_folder_of_something_else_stays_as_it_is(scans, tmp_path):
         prepare_cohort(scans, tmp_path / "mine" / "notes.txt", **SMALL)
 
 
-def test_a_process_for_patients_loads_neither_torch_nor_scikit_learn():
+def test_a_process_for_patients_loads_neither_torch_nor_scikit_learn_nor_pandas():
     code = """
 import sys
 import mmdls.preparation._patient
-slow = {"torch", "sklearn", "scipy.stats", "scipy.signal", "matplotlib"} & set(sys.modules)
+slow = {"torch", "sklearn", "pandas", "scipy.stats", "scipy.signal", "matplotlib"} & set(sys.modules)
 assert not slow, slow
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -65,7 +65,7 @@ def write_manifest(path: Path, inputs: Mapping[str, Any], **more: Any) -> None:
     **more
         What else a command wants to say.
     """
-    from mmdls._provenance import versions
+    from mmdls._versions import versions
 
     context = click.get_current_context()
     paths = {one.name for one in context.command.params if isinstance(one.type, click.Path)}

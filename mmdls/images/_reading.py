@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from mmdls.images._files import find_image, of_patient, slice_files
 from mmdls.images._nifti import read_nifti
@@ -38,6 +37,8 @@ def is_missing(cell: Any) -> bool:
     >>> [is_missing(cell) for cell in (None, float("nan"), "scan.nii.gz")]
     [True, True, False]
     """
+    import pandas as pd  # where cells are, it is loaded; processes that read scans start sooner without
+
     return pd.api.types.is_scalar(cell) and bool(pd.isna(cell))
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 from sklearn import exceptions
 
-from mmdls._provenance import data_hash, image_hash, installed_versions, versions
+from mmdls._provenance import data_hash, image_hash
 from mmdls._secrets import without_secrets
+from mmdls._versions import installed_versions, versions
 
 __all__ = ["FORMAT", "InconsistentVersionWarning", "check_format", "make_manifest", "warn_of_versions"]
 

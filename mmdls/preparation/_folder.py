@@ -7,16 +7,18 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
-import pandas as pd
 
 from mmdls._files import whole_file
-from mmdls._provenance import installed_versions
 from mmdls._secrets import without_formulas
+from mmdls._versions import installed_versions
 from mmdls.images._files import SLICE_FOLDERS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 try:
     import fcntl
@@ -199,7 +201,7 @@ class Folder:
         with whole_file(path) as partial:
             partial.write_text(_as_json(content), encoding="utf-8")
 
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
+    def write_table(self, name: str, table: "pd.DataFrame") -> None:
         """Write a table with a row a patient whole."""
         with whole_file(self.root / f"{name}.csv") as partial:
             without_formulas(table).to_csv(partial, index_label="patient_id", encoding="utf-8", lineterminator="\n")

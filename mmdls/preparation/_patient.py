@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mmdls._files import whole_file
@@ -255,6 +254,8 @@ def _millilitres(mask: Volume) -> float:
 
 def _segment(segmentor: Any, ct: Volume, names: list[str], patient: Patient, found: _Found) -> dict[str, Volume]:
     """Masks by a fitted segmentor."""
+    import pandas as pd  # which the segmentor has loaded; other processes start sooner without
+
     answers = segmentor.predict(pd.DataFrame({segmentor.image_column: [ct]}, index=[patient.id])).iloc[0]
     masks = {
         name: Volume(answers[f"{name}_mask"], ct.affine, "label") for name in names if f"{name}_mask" in answers.index

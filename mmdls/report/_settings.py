@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 from sklearn.model_selection import ParameterGrid
 
-from mmdls._provenance import data_hash, image_hash, versions
+from mmdls._provenance import data_hash, image_hash
 from mmdls._secrets import without_secrets
+from mmdls._versions import versions
 from mmdls.report._html import OPEN, html_table
 from mmdls.report._study import Study
 
