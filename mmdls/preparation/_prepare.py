@@ -199,8 +199,9 @@ def prepare_cohort(
         warnings.warn(f"{tables.n_empty} empty rows of the table are dropped.", stacklevel=2)
     if tables.left:
         warnings.warn(
-            f"columns of the table that are not carried over: {tables.left[:10]} ({len(tables.left)} in all); carry= "
-            "names others.",
+            f"columns of the table that are not carried over: {tables.left[:10]} ({len(tables.left)} in all). "
+            "Call clinical variables clinical_<name> and outcomes <endpoint>_time and <endpoint>_event, or let "
+            "read_cohort do so; carry= keeps columns under their own names, which load_cohort gives as other.",
             stacklevel=2,
         )
     is_lost = log["status"].isin(["partly", "failed"]).to_numpy()
