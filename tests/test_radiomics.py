@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.ibsi import compare
 from mmdls import RadiomicsExtractor
-from mmdls.estimators import _radiomics
+from mmdls.estimators.measurements import _radiomics
 from mmdls.estimators.measurements._radiomics_engines import CLASSES
 from mmdls.scans import Volume, read_scan
 

@@ -9,7 +9,9 @@ from matplotlib.figure import Figure
 
 from mmdls import TabularEncoder, metrics, plotting
 from mmdls.cohort import _identifiers, _leaks, check_cohort, modalities
-from mmdls.estimators import SignWeightedBagging, _columns, _screening, _sign_weighted
+from mmdls.estimators import SignWeightedBagging
+from mmdls.estimators.columns import _columns, _screening
+from mmdls.estimators.survival import _sign_weighted
 from mmdls.metrics import _concordance, _horizons
 from mmdls.training._linear import _Problem
 
@@ -56,6 +58,32 @@ def test_inversions_are_those_of_all_pairs(n):
     rank, weights = rng.permutation(n), rng.integers(0, 4, (n, 3)).astype(float)
     lower = np.triu(rank[None, :] < rank[:, None], 1)
     np.testing.assert_array_equal(_concordance.Inversions(rank)(weights), lower @ weights)
+
+
+def test_groups_of_any_type_are_not_compared_with_every_patient():
+    compared = []
+
+    class Label(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(1)
+            return str.__eq__(self, other)
+
+        def __ne__(self, other):
+            return not self == other
+
+        def __lt__(self, other):
+            compared.append(1)
+            return str.__lt__(self, other)
+
+    counts, rng = [], np.random.default_rng(0)
+    for n in (500, 1000):
+        compared.clear()
+        group = np.array([Label("high" if u < 0.5 else "low") for u in rng.random(n)], dtype=object)
+        metrics.logrank_test(rng.random(n) < 0.6, rng.exponential(30, n), group)
+        counts.append(len(compared))
+    assert counts[1] < 3 * counts[0]
 
 
 def test_censoring_is_estimated_once_for_all_times(monkeypatch):

@@ -212,7 +212,7 @@ def logrank_test(event: Any, time: Any, group: Any) -> tuple[float, float]:
     """
     check_order(event=event, time=time, group=group)
     event, time = check_outcome(event, time)
-    group = _group(group, len(time), "group")
+    _, group = np.unique(_group(group, len(time), "group"), return_inverse=True)
     # A group without patients at risk at the first event is left out, as in R's survdiff.
     compared = np.isin(group, group[time >= time[event].min()]) if event.any() else event
     event, time, group = event[compared], time[compared], group[compared]
