@@ -4,7 +4,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -12,6 +11,8 @@ from operator import attrgetter
 from typing import Any
 
 import pandas as pd
+
+from mmdls._hints import did_you_mean
 
 __all__ = [
     "CarriesParts",
@@ -152,8 +153,7 @@ class Registry(Mapping):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self:
-            close = get_close_matches(str(name), list(self), n=3, cutoff=0.5)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            hint = did_you_mean(name, self, n=3, cutoff=0.5)
             raise KeyError(f"{self.kind} has no {name!r}.{hint} Known: {', '.join(self)}.")
         for entry in self._plugins.get(name, ()):
             self.register(name)(self._load(entry))

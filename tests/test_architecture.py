@@ -16,6 +16,7 @@ FILES = sorted(ROOT.glob("mmdls/**/*.py"))
 # A file imports from its own package, and from packages on the floors below its own.
 FLOORS = {
     "_files": 0,
+    "_hints": 0,
     "_parallel": 0,
     "_secrets": 0,
     "_versions": 0,

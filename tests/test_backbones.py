@@ -348,10 +348,33 @@ class TwoStages(nn.Module):
         return self.head(self.features(image).flatten(2).mean(dim=2))
 
 
+class Headless(nn.Flatten):
+    def __init__(self, spatial_dims, in_channels):
+        super().__init__()
+
+
+class Stages(nn.Sequential):
+    """Halves images of at least 8 pixels, once for each of the channels, which must be given."""
+
+    def __init__(self, spatial_dims, in_channels, channels):
+        widths = [in_channels, *channels]
+        layers = [
+            nn.Sequential(nn.Conv2d(*pair, 3, padding=1), nn.MaxPool2d(2))
+            for pair in zip(widths, channels, strict=False)
+        ]
+        super().__init__(*layers, nn.Flatten(2), nn.Linear(64, 1))
+
+    def forward(self, image):
+        for stage in list(self)[:-2]:
+            image = stage(image)
+        return image
+
+
 @pytest.fixture
 def monai(monkeypatch):
     nets = types.ModuleType("monai.networks.nets")
-    nets.TwoStages, nets.Headless = TwoStages, lambda **_: nn.Flatten()
+    nets.TwoStages, nets.Headless, nets.Stages = TwoStages, Headless, Stages
+    nets.two_stages = lambda **params: TwoStages(**params)
     networks, package = types.ModuleType("monai.networks"), types.ModuleType("monai")
     networks.nets, package.networks = nets, networks
     for module in (package, networks, nets):
@@ -363,8 +386,8 @@ def test_networks_of_monai_are_backbones_by_name(monai, cohort):
     net = backbones["monai:TwoStages"](in_channels=1)
     assert net.out_channels == [4, 8]
     assert not [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    net.net.head.requires_grad_(False)  # the features leave it out
-    check_backbone(lambda in_channels: _headless(MonaiBackbone("TwoStages", in_channels)))
+    assert not net.net.head.weight.requires_grad  # the features leave it out
+    check_backbone(lambda in_channels: MonaiBackbone("TwoStages", in_channels))
     volume = torch.rand(2, 1, 8, 16, 16)
     maps = MonaiBackbone("TwoStages", spatial_dims=3, width=2)(volume)
     assert [tuple(m.shape[1:]) for m in maps] == [(2, 4, 8, 8), (4, 2, 4, 4)]
@@ -377,13 +400,24 @@ def test_networks_of_monai_are_backbones_by_name(monai, cohort):
     assert not [name for name in backbones if ":" in name] and "monai:TwoStages" in backbones
     with pytest.raises(KeyError, match="no 'TwoStage'; names are written as there"):
         backbones["monai:TwoStage"]()
-    with pytest.raises(ValueError, match="no part of MONAI's Flatten gives feature maps"):
+    with pytest.raises(KeyError, match="no 'two_stages'.*Did you mean 'TwoStages'"):
+        backbones["monai:two_stages"]()
+    with pytest.raises(ValueError, match="no part of MONAI's Headless gives feature maps"):
         backbones["monai:Headless"]()
 
 
-def _headless(net):
-    net.net.head.requires_grad_(False)
-    return net
+def test_networks_of_monai_have_as_many_maps_in_small_images(monai):
+    """A last map of one pixel is a map, though what gives one pixel of any image is none."""
+    with pytest.raises(ValueError, match=r"needs \['channels'\]; give them as in Part\('monai:Stages', channels=...\)"):
+        backbones["monai:Stages"]()
+    net = backbones["monai:Stages"](channels=(4, 6, 8))
+    assert net.out_channels == [4, 6, 8, 8]
+    for side in (64, 16, 8):
+        assert [m.shape[1:] for m in net(torch.rand(2, 1, side, side))] == [
+            (channels, side // k, side // k) for channels, k in zip((4, 6, 8, 8), (1, 2, 4, 8), strict=True)
+        ]
+    with pytest.raises(ValueError, match="MONAI's Stages cannot read images of 4 x 4: .*Choose larger images"):
+        net(torch.rand(2, 1, 4, 4))
 
 
 def test_without_monai_it_is_said_how_to_get_it(monkeypatch):

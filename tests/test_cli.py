@@ -274,3 +274,7 @@ def test_a_part_that_breaks_its_contract_is_found(monkeypatch):
     assert "Did you mean" not in run("check-plugin", "tiny", code=1)  # letters of it stand in "uncertainty", in order
     monkeypatch.setitem(fusions._parts, "concat", type("Undocumented", (fusions["additive"],), {}))
     assert "fusions concat: broken" in run("check-plugin", "concat", "--kind", "fusions", code=3)
+    fails = {"__doc__": "Needs what nobody gives.", "__init__": lambda self, widths, out_features, secret: None}
+    monkeypatch.setitem(fusions._parts, "concat", type("Demanding", (fusions["additive"],), fails))
+    said = run("check-plugin", "concat", "--kind", "fusions", code=3)
+    assert said.startswith("fusions concat: being checked") and "broken. TypeError: " in said and "'secret'" in said

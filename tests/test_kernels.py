@@ -538,6 +538,29 @@ def test_group_normalisation_by_kernels_where_it_pays_and_by_torch_elsewhere():
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_what_kernels_give_may_be_changed_in_place(way):
+    """As by ``nn.ReLU(inplace=True)`` behind a layer, which networks of other libraries hold."""
+    (image, weight, bias, _), gradient = random_norm(1)
+    filters = torch.randn(16, image.shape[1], 3, 3)
+    layers = (
+        (
+            lambda i, w, b: _operators.group_norm_operator(i, 4, w, b, 1e-5, None, False, way)[0],
+            (weight, bias),
+            gradient,
+        ),
+        (
+            lambda i, w, b: _operators.conv3x3_operator(i, w, b, False, way),
+            (filters, torch.randn(16)),
+            torch.ones(len(image), 16, *image.shape[2:]),
+        ),
+    )
+    for layer_of, parameters, slope in layers:
+        inside = values_and_gradients(lambda *t, f=layer_of: f(*t).relu_(), (image, *parameters), slope, torch.float32)
+        apart = values_and_gradients(lambda *t, f=layer_of: f(*t).relu(), (image, *parameters), slope, torch.float32)
+        assert all(torch.equal(one, other) for one, other in zip(inside, apart, strict=True))
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_group_normalisation_keeps_the_rules_of_torch(way):
     tensors = [torch.rand(shape, requires_grad=True) for shape in ((2, 16, 3, 4), 16, 16, (2, 16, 3, 4))]
     image, weight, bias, added = tensors

@@ -1,15 +1,19 @@
 """``mmdls zoo`` and ``mmdls check-plugin``: what is registered, and whether a part keeps its contract."""
 
-from difflib import get_close_matches
+import traceback
 from fnmatch import fnmatchcase
 
 import click
 
 import mmdls
+from mmdls._hints import did_you_mean
 from mmdls.cli._commands import FINDINGS, Failed
 from mmdls.cli._output import show_table
 
 __all__ = ["check_plugin", "zoo"]
+
+# What a part raises that does not do what its contract asks for; a package that is not installed is no such thing.
+_BROKEN = (AssertionError, ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @click.command(
@@ -69,16 +73,19 @@ def check_plugin(ctx: click.Context, name: str, kind: str | None) -> None:
     holding = [one for one in ([kind] if kind else kinds) if name in kinds[one]]
     if not holding:
         offered = kinds[kind] if kind else sorted({known for registry in kinds.values() for known in registry})
-        close = get_close_matches(name, list(offered), n=1, cutoff=0.7)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(name, offered, cutoff=0.7)
         raise Failed(f"no part is called {name!r}.{hint} `mmdls zoo all` lists them; --import loads a module first.")
     broken = 0
     for one in holding:
+        click.echo(f"{one} {name}: being checked ...", err=True)  # large networks take a minute
         try:
             mmdls.testing.check_part(one, name)
-        except AssertionError as error:
+        except _BROKEN as error:  # the other kinds are checked all the same
             broken += 1
-            click.echo(f"{one} {name}: broken. {error}")
+            if ctx.find_root().meta.get("debug"):
+                click.echo(traceback.format_exc(), err=True)
+            what = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            click.echo(f"{one} {name}: broken. {what}")
         else:
             click.echo(f"{one} {name}: keeps its contract")
     ctx.exit(FINDINGS if broken else 0)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows, find_tasks, id_places
 from mmdls.cohort._classes import plain_value
 from mmdls.evaluation._predict import check_horizons
@@ -111,8 +112,7 @@ def check_names(asked: Sequence[str] | None) -> None:
     unknown = [name for name in asked if name not in known and not str(name).startswith(("auc_", "net_benefit_"))]
     if unknown:
         shown = list(dict.fromkeys(re.sub(r"_cause\d+$", "_cause<cause>", name) for name in known))
-        close = get_close_matches(str(unknown[0]), shown, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = did_you_mean(unknown[0], shown)
         raise ValueError(f"metrics names {unknown}, which are no metrics.{hint} Known: {', '.join(shown)}.")
 
 

@@ -341,7 +341,9 @@ def _channels_last(image: Tensor) -> Tensor:
 
 
 def _empty(n: int, channels: int, height: int, width: int) -> Tensor:
-    return torch.empty(n, height, width, channels, dtype=torch.float32).permute(0, 3, 1, 2)
+    # Not a permuted tensor: what is a view of another cannot be changed in place, as by the ReLU of a user's network.
+    strides = channels * height * width, 1, channels * width, channels
+    return torch.empty_strided((n, channels, height, width), strides, dtype=torch.float32)
 
 
 def _filters(weight: Tensor) -> tuple[int, Any]:

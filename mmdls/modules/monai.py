@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from mmdls._hints import did_you_mean
+
 __all__ = ["monai_class"]
 
 
@@ -21,6 +23,7 @@ def monai_class(name: str) -> Any:
         raise ImportError(
             f'the network "monai:{name}" comes from MONAI; install it with: pip install "mmdls[monai]"'
         ) from error
-    if not hasattr(nets, name):
-        raise KeyError(f"monai.networks.nets has no {name!r}; names are written as there, for example 'UNet'.")
+    if not isinstance(getattr(nets, name, None), type):
+        hint = did_you_mean(name, [one for one, value in vars(nets).items() if isinstance(value, type)])
+        raise KeyError(f"monai.networks.nets has no {name!r}; names are written as there, for example 'UNet'.{hint}")
     return getattr(nets, name)

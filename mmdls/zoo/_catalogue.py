@@ -1,11 +1,11 @@
 """Find registered models by name, by what they predict and by what they read; and make them."""
 
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
 
 import pandas as pd
 
+from mmdls._hints import did_you_mean
 from mmdls.registry import models, tasks
 
 __all__ = ["create", "list_models"]
@@ -53,8 +53,7 @@ def list_models(pattern: str = "*", *, task: str | None = None, input: str | Non
     if input is not None:
         known = {*_TABLES, *_IMAGES, "tables", "images", *(i for recipe in recipes.values() for i in recipe.inputs)}
         if input not in known:
-            close = get_close_matches(str(input), known, n=1, cutoff=0.5)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(input, known, cutoff=0.5)
             raise KeyError(f"no model reads {input!r}.{hint} Known inputs: {', '.join(sorted(known))}.")
     rows = [
         (name, ", ".join(recipe.inputs) or "any", ", ".join(recipe.tasks), _about(recipe))
