@@ -406,3 +406,60 @@ def test_p_values_are_printed_as_in_journals(p, text, named):
 def test_class_probabilities_are_finite():
     with pytest.raises(ValueError, match="y_proba must be finite; got NaN or infinite values in"):
         check_probabilities([[0.5, 0.5], [np.nan, 0.5]])
+
+
+def test_two_subjects_measured_twice_have_a_correlation():
+    assert metrics.intraclass_correlation([[1.0, 1.0], [2.0, 2.0]]) == pytest.approx(1.0)
+
+
+def test_two_clusters_can_be_drawn():
+    weights = metrics.bootstrap_weights(4, 50, clusters=["a", "a", "b", "b"], random_state=0)
+    assert (weights[:, 0] == weights[:, 1]).all() and set(weights[:, 0].tolist()) == {0, 1, 2}
+
+
+def test_bca_counts_draws_equal_to_the_value_by_half():
+    """Efron's formulas, with ties, and with a jackknife that does not vary."""
+    draws, jackknife = np.repeat(np.arange(10.0), [1, 2, 3, 4, 10, 4, 3, 2, 1, 10]), np.arange(5.0) ** 2
+    influence = jackknife.mean() - jackknife
+    skew = (influence**3).sum() / (6 * (influence**2).sum() ** 1.5)
+    bias = norm.ppf(((draws < 4).sum() + (draws == 4).sum() / 2) / len(draws))
+    for leave_one_out, acceleration in ((jackknife, skew), (np.ones(5), 0.0)):
+        z = bias + norm.ppf([0.025, 0.975])
+        expected = np.quantile(draws, norm.cdf(bias + z / (1 - acceleration * z)))
+        np.testing.assert_allclose(metrics.bca_interval(4.0, draws, leave_one_out), expected, atol=1e-12)
+
+
+def test_an_interval_of_an_unknown_value_is_unknown():
+    found = metrics.bootstrap_interval(lambda w: np.nan if w is None else np.full(len(w), np.nan), np.ones((4, 6)))
+    assert np.isnan(found[:3]).all()
+
+
+def test_bca_of_clusters_leaves_out_whole_clusters():
+    values, clusters = np.arange(12.0) ** 2, np.repeat(["a", "b", "c", "d"], 3)
+    weights = metrics.bootstrap_weights(12, 400, clusters=clusters, random_state=0)
+    mean = lambda w: values.mean() if w is None else (w @ values) / w.sum(axis=1)  # noqa: E731
+    value, low, high, draws = metrics.bootstrap_interval(mean, weights, method="bca", clusters=clusters)
+    left_out = [values[clusters != name].mean() for name in "abcd"]
+    assert (low, high) == pytest.approx(metrics.bca_interval(value, draws, left_out))
+
+
+def test_a_patient_at_the_threshold_is_treated_and_counted():
+    y = np.array([(True, 5.0), (False, 20.0)], dtype=[("event", bool), ("time", float)])
+    assert metrics.net_benefit(y, y, [0.5, 0.9], 12.0, 0.5) == pytest.approx(0.5)
+    assert metrics.sensitivity([0, 1], [0.2, 0.5], threshold=0.5) == 1.0
+
+
+def test_one_horizon_twice_is_refused():
+    y, survival, _ = simulated(30, 0)
+    with pytest.raises(ValueError, match="ascending; got"):
+        metrics.cumulative_dynamic_auc(y, y, np.zeros((30, 2)), [12.0, 12.0])
+
+
+def test_an_effect_is_one_newton_step_of_a_quadratic():
+    from mmdls.metrics._calibration import _solve
+
+    np.testing.assert_allclose(_solve(np.array([[4.0]]), np.array([[2.0]])), [[0.5]])
+    information = np.array([[4.0], [1.0], [3.0]])
+    np.testing.assert_allclose(
+        _solve(information, np.array([[1.0], [2.0]]))[:, 0], np.linalg.solve([[4.0, 1.0], [1.0, 3.0]], [1.0, 2.0])
+    )

@@ -608,3 +608,11 @@ def test_a_table_without_masks_or_images_is_refused(X):
         model.fit(X.assign(ct_image=None))
     with pytest.raises(NotFittedError):
         model.predict(X)
+
+
+def test_the_loss_is_the_mean_over_structures_and_the_weighted_mean_over_levels():
+    levels, mask = [torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)], (torch.rand(2, 2, 8, 8) > 0.5).float()
+    both, first = torch.ones(2, 2, dtype=torch.bool), torch.tensor([[True, False]] * 2)
+    loss = SegmentationLoss("dice")
+    by_level = [torch.stack([loss([x], mask, only) for only in (first, ~first)]).mean() for x in levels]
+    torch.testing.assert_close(loss(levels, mask, both), (by_level[0] + 0.5 * by_level[1]) / 1.5)

@@ -22,6 +22,7 @@ from mmdls.modules import (
     PCHazardHead,
     TabularNet,
 )
+from mmdls.modules.piecewise import falling_share, per_event
 from mmdls.registry import survival_heads
 
 N = 18
@@ -419,3 +420,29 @@ def test_a_head_of_two_endpoints_says_what_it_needs(cohort):
     three = y.assign(ttp_time=y["dfs_time"], ttp_event=y["dfs_event"])
     heads = MMDLS(survival_head="coherent", heads={"ttp": "cox"}, **quick).fit(X, three)._network.first
     assert isinstance(heads.head("ttp"), CoxHead) and isinstance(heads.head("dfs"), CoherentHead)
+
+
+@pytest.mark.parametrize("wrong", [{"ranking_weight": -0.1}, {"sigma": 0.0}, {"sigma": -1.0}])
+def test_deephit_refuses_a_ranking_that_has_no_meaning(wrong):
+    with pytest.raises(ValueError, match="ranking_weight must be at least 0 and sigma above 0; got"):
+        DeepHitHead(4, **wrong)
+
+
+def test_patients_of_small_weight_have_times():
+    event, time = torch.tensor([True, True, False]), torch.tensor([1.0, 2.0, 3.0])
+    head = PCHazardHead(4, n_intervals=2)
+    head.prepare(event, time, torch.tensor([0.5, 0.25, 0.0]))
+    assert head.times.tolist() == [1.0, 2.0]
+
+
+def test_a_sum_over_no_event_is_zero_and_has_a_gradient():
+    summed = torch.tensor([3.0, 5.0], requires_grad=True)
+    found = per_event(summed, torch.tensor([0, 2]))
+    assert found.tolist() == [0.0, 2.5]
+    found.sum().backward()
+    assert summed.grad.tolist() == [0.0, 0.5]
+
+
+def test_the_falling_share_is_its_formula_at_any_size():
+    values = torch.tensor([1e-6, 5e-4, 9.9e-4, 1.1e-3, 0.5, 40.0], dtype=torch.float64)
+    torch.testing.assert_close(falling_share(values), -torch.expm1(-values) / values, rtol=1e-9, atol=0)
