@@ -164,7 +164,7 @@ def test_a_column_that_no_subset_would_hide_is_refused():
     with pytest.raises(ValueError, match="they lack"):  # else all that the others tell would count for the first
         modality_importance(logistic(), X, y, modalities={"first": first})
     with pytest.raises(ValueError, match="must not share columns"):
-        modality_importance(logistic(), X, y, modalities={"first": first, "all": first + rest})
+        modality_importance(logistic(), X, y, modalities={"first": first, "every": first + rest})
 
 
 def test_rows_of_one_patient_stay_on_one_side():
@@ -314,6 +314,30 @@ def test_examinations_are_drawn_from_patients_like_this_one(told):
 def _entropy(sure):
     p = 1 / (1 + np.exp(-sure))
     return -(p * np.log(p) + (1 - p) * np.log(1 - p))
+
+
+def test_columns_that_are_misspelt_are_not_taken_for_missing(told):
+    X, _ = patients(30)
+    x = X[:1].assign(ct_a=np.nan, ct_b=np.nan)
+    pd.testing.assert_frame_equal(
+        which_exam_next(told, x.drop(columns=["ct_a", "ct_b"]), X, n_draws=5), which_exam_next(told, x, X, n_draws=5)
+    )
+    with pytest.raises(ValueError, match=r"x lacks the columns \['ct_a'\] of 'ct', of which it has others"):
+        which_exam_next(told, x.drop(columns="ct_a"), X, n_draws=5)
+    with pytest.raises(ValueError, match=r"'pet_aa', which no modality of X_reference has. Did you mean 'pet_a'"):
+        which_exam_next(told, x.rename(columns={"pet_a": "pet_aa"}), X, n_draws=5)
+
+
+def test_a_patient_does_not_give_an_examination_to_himself(told):
+    X, _ = patients(2)
+    x = X[:1].assign(ct_a=np.nan, ct_b=np.nan)
+    assert (which_exam_next(told, x, X)["n_draws"] == 1).all()
+
+
+def test_a_modality_named_as_the_row_of_all_is_refused(told):
+    X, _ = patients(20)
+    with pytest.raises(ValueError, match="a modality is called 'all'"):
+        which_exam_next(told, X[:1], X, modalities={"all": ["ct_a"]})
 
 
 def test_a_patient_who_lacks_nothing_is_refused(told):

@@ -267,6 +267,14 @@ def test_progress_is_shown_when_asked(cohort, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("name", [3, None, ""])
+def test_names_of_modalities_are_texts(name):
+    X, y = make_nsclc_cohort(30, n_slices=1, image_size=8, return_X_y=True, random_state=0)
+    for modalities in ({name: ["clinical_age"]}, [(name, "table", ["clinical_age"])]):
+        with pytest.raises(ValueError, match="names of modalities must be texts such as 'clinical' or 'ct'; got"):
+            MMDLS(modalities=modalities).fit(X, y)
+
+
 def test_unknown_choices_are_named(cohort):
     X, y = cohort.data[["clinical_age"]], cohort.target
     with pytest.raises(KeyError, match="fusions has no 'gatd'. Did you mean 'gated'"):

@@ -198,6 +198,26 @@ def test_the_weights_of_events_are_those_of_kaplan_meier_within_groups():
     assert found.round(6).tolist() == [[1.0, 2.0, np.inf], [1.0, 1.0, np.inf], [1.0, 1.5, np.inf]]
 
 
+def test_groups_of_coverage_may_come_in_any_form():
+    X, y, _ = patients(300)
+    model = logistic().fit(X.loc[X.index[:200], FEATURES], y.loc[X.index[:200], ["stage"]])
+    centre, test, own = X["centre"][200:], X.loc[X.index[200:], FEATURES], y[200:]
+    expected = coverage_table(model, test, own, by=centre)
+    for by in (centre.to_numpy(), list(centre), X["centre"][::-1], centre.astype("category")):
+        pd.testing.assert_frame_equal(coverage_table(model, test, own, by=by), expected)
+    some = centre.where(np.arange(100) > 0).to_numpy()
+    assert (
+        coverage_table(model, test, own, by=some)["n"].tolist()[1:]
+        == (expected["n"].iloc[1:] - (centre.iloc[0] == expected["group"].iloc[1:])).tolist()
+    )
+    with pytest.raises(ValueError, match="a group of by= is called 'all'"):
+        coverage_table(model, test, own, by=centre.replace("A", "all"))
+    with pytest.raises(ValueError, match=r"by='centre' is no column of X\..* Columns: "):
+        coverage_table(model, test, own, by="centre")
+    with pytest.raises(ValueError, match="confidence_level must lie above 0"):
+        coverage_table(model, test, own, confidence_level=95)
+
+
 # -- the meta-estimator ------------------------------------------------------------------------------------------------
 
 

@@ -39,6 +39,10 @@ def blocks_of(X: pd.DataFrame, named: Mapping[str, Any] | None, most: int | None
     lost = [column for columns in blocks.values() for column in columns if column not in X]
     if not blocks or lost:
         raise ValueError(f"modalities must name columns of X; {lost or 'none'} of {list(X.columns)[:20]}.")
+    if "all" in blocks:
+        raise ValueError(
+            "a modality is called 'all', as the rows of all modalities are; rename it in modalities={...}."
+        )
     if most is not None and len(blocks) > most:
         raise ValueError(
             f"{len(blocks)} modalities have {2 ** len(blocks)} subsets, which is too many; join some with "

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls._hints import did_you_mean
 from mmdls.cohort import Task
+from mmdls.cohort import modalities as find_modalities
 from mmdls.evaluation._adapters import inner_model
 from mmdls.evaluation._predict import HORIZONS
 from mmdls.explain._folds import blocks_of, present
@@ -40,9 +42,10 @@ def which_exam_next(
     model : fitted estimator
         With ``predict_tasks`` and ``tasks_``, such as :class:`mmdls.MMDLS`; it must accept missing values.
     x : pandas.DataFrame of shape (1, n_columns)
-        One patient, with one modality or more missing.
+        One patient, with one modality or more missing: its cells are missing, or it has none of its columns.
     X_reference : pandas.DataFrame of shape (n_patients, n_columns)
-        Patients from whom examinations are drawn, for example those of the training.
+        Patients from whom examinations are drawn, for example those of the training. The patient's own row, by its
+        id, is left out.
     modalities : dict of str to columns, default=None
         Examinations; None means the blocks and image columns of ``X_reference``.
     horizon : float, default=60
@@ -66,7 +69,8 @@ def which_exam_next(
     TypeError
         If the model has no ``predict_tasks``.
     ValueError
-        If nothing is missing, no reference patient has a missing modality, or a number is out of its range.
+        If nothing is missing, no reference patient has a missing modality, a number is out of its range, or x has
+        some columns of a modality but not all.
 
     References
     ----------
@@ -91,7 +95,9 @@ def which_exam_next(
     if n_draws < 1 or not horizon > 0:
         raise ValueError(f"n_draws must be 1 or more, and horizon above 0 months; got {n_draws} and {horizon}.")
     blocks = blocks_of(X_reference, modalities)
+    _check_columns(x, blocks)
     x = x.reindex(columns=X_reference.columns)
+    X_reference = X_reference[~X_reference.index.isin(x.index)]
     final, _ = inner_model(model)
     if not hasattr(final, "predict_tasks"):
         raise TypeError(f"model must have predict_tasks, as MMDLS has; got {type(final).__name__}.")
@@ -115,6 +121,22 @@ def which_exam_next(
     table = pd.DataFrame(rows, columns="task exam measure now expected change se n_draws".split())
     place = table["task"].map(list(now).index)
     return table.iloc[np.lexsort([table["change"], place])].reset_index(drop=True)
+
+
+def _check_columns(x: pd.DataFrame, blocks: Mapping[str, list[str]]) -> None:
+    """Refuse a patient of whom a modality has lost some of its columns, or who has features that nobody else has."""
+    for name, columns in blocks.items():
+        lost = [column for column in columns if column not in x]
+        if lost and len(lost) < len(columns):
+            hint = did_you_mean(lost[0], x.columns)
+            raise ValueError(
+                f"x lacks the columns {lost[:5]} of {name!r}, of which it has others.{hint} "
+                "Fill what is not known with NaN, or leave out all columns of a modality that the patient lacks."
+            )
+    known = {column for columns in blocks.values() for column in columns}
+    for column in (own for columns in find_modalities(x).values() for own in columns):
+        if column not in known and (hint := did_you_mean(column, known, cutoff=0.8)):
+            raise ValueError(f"x has the column {column!r}, which no modality of X_reference has.{hint}")
 
 
 def _repeated(cell: pd.Series, index: pd.Index) -> pd.Series:

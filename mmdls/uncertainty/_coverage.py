@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows
 from mmdls.metrics import CensoringDistribution
 from mmdls.training._tables import outcome_table
@@ -26,8 +27,9 @@ def coverage_table(
         Patients who neither trained nor calibrated it.
     y : pandas.DataFrame, labels or structured array
         Their outcomes; unknown ones are left out.
-    by : str or Series of shape (n_patients,), default=None
-        A column of X or one value a patient, such as the centre.
+    by : str, Series or array of shape (n_patients,), default=None
+        A column of X or one value a patient, such as the centre; a Series is joined by its index. Patients without
+        a value are in no group.
     confidence_level : float, default=0.95
         Of the intervals.
 
@@ -38,6 +40,11 @@ def coverage_table(
         of a bound), certain (share of sets with one class, or of bounds above 0), empty (share of sets without a
         class; NaN for bounds). Deaths before a bound are weighted by the inverse probability of being followed until
         then (Kaplan-Meier in the group). Intervals are Wilson's, with the effective number of patients.
+
+    Raises
+    ------
+    ValueError
+        If ``by`` names no column, a group is called "all", or the level is not between 0 and 1.
 
     Examples
     --------
@@ -50,11 +57,9 @@ def coverage_table(
     (6, 10)
     """
     y = outcome_table(y, X.index)
-    groups = X[by] if isinstance(by, str) else align_rows(by, X.index, "by")
-    members = {"all": np.ones(len(X), dtype=bool)}
-    if groups is not None:
-        values = np.asarray(groups)
-        members |= {value: values == value for value in sorted(pd.unique(groups.dropna()), key=str)}
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level must lie above 0 and below 1, such as 0.95; got {confidence_level!r}.")
+    members = {"all": np.ones(len(X), dtype=bool)} | _members(X, by)
     sets, bounds = model.predict_sets(X), model.predict_lower_bounds(X)
     quantile = float(norm.ppf((1 + confidence_level) / 2))
     rows = []
@@ -80,6 +85,19 @@ def coverage_table(
             rows.append((name, group, model.confidence_level, *interval, len(own), *shown))
     columns = "task group nominal coverage low high n mean_size certain empty".split()
     return pd.DataFrame(rows, columns=columns)
+
+
+def _members(X: pd.DataFrame, by: Any) -> dict[Any, np.ndarray]:
+    """Who is in which group, (n_patients,), bool; nobody without groups."""
+    if by is None:
+        return {}
+    if isinstance(by, str) and by not in X.columns:
+        raise ValueError(f"by={by!r} is no column of X.{did_you_mean(by, X.columns)} Columns: {list(X.columns)[:20]}.")
+    groups = pd.Series(np.asarray(X[by] if isinstance(by, str) else align_rows(by, X.index, "by"), dtype=object))
+    found = sorted(groups.dropna().unique(), key=str)
+    if "all" in found:
+        raise ValueError("a group of by= is called 'all', as the row of all patients is; give it another name.")
+    return {value: (groups == value).to_numpy() for value in found}
 
 
 def _wilson(missed: np.ndarray, quantile: float) -> tuple[float, float, float]:

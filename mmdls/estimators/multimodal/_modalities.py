@@ -16,7 +16,7 @@ from mmdls.parts import Slot
 from mmdls.registry import encoders
 from mmdls.scans._cells import has_geometry
 
-__all__ = ["find_modalities", "resolve_modalities"]
+__all__ = ["check_names", "find_modalities", "resolve_modalities"]
 
 
 def resolve_modalities(
@@ -58,6 +58,20 @@ def resolve_modalities(
     chosen = {"images": image_encoder, "table": table_encoder}
     found = find_modalities(X, choice, blocks=blocks)
     return [(name, _new(chosen.get(kind, kind)), columns) for name, (kind, columns) in found.items()]
+
+
+def check_names(choice: Any) -> None:
+    """Refuse names of modalities that are no text, ValueError."""
+    listed = (
+        [part[0] for part in choice if isinstance(part, tuple | list) and part]
+        if isinstance(choice, list | tuple)
+        else []
+    )
+    wrong = [
+        name for name in (choice if isinstance(choice, Mapping) else listed) if not isinstance(name, str) or not name
+    ]
+    if wrong:
+        raise ValueError(f"names of modalities must be texts such as 'clinical' or 'ct'; got {wrong[:5]}.")
 
 
 def find_modalities(

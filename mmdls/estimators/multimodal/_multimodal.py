@@ -18,7 +18,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted, vali
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
 from mmdls.estimators.columns._transformer_encoder import as_encoder
-from mmdls.estimators.multimodal._modalities import find_modalities, resolve_modalities
+from mmdls.estimators.multimodal._modalities import check_names, find_modalities, resolve_modalities
 from mmdls.estimators.multimodal._task_answers import TaskAnswers
 from mmdls.modules import Outputs
 from mmdls.parts import Composed, Slot
@@ -230,6 +230,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
 
     def _resolve_modalities(self, X: pd.DataFrame) -> list[tuple[str, Any, list[str]]]:
         # Names of listed encoders are prefixes of parameters; those of "auto" and of a dict are not, and may be any.
+        check_names(self.modalities)
         self._validate_names([name for name, _ in self._encoders])
         blocks = {"features": list(X.columns)} if self._plain_input else None
         return resolve_modalities(X, self.modalities, self.image_encoder, self.table_encoder, blocks=blocks)
