@@ -267,7 +267,7 @@ def test_progress_is_shown_when_asked(cohort, capsys):
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("name", [3, None, ""])
+@pytest.mark.parametrize("name", [3, None])
 def test_names_of_modalities_are_texts(name):
     X, y = make_nsclc_cohort(30, n_slices=1, image_size=8, return_X_y=True, random_state=0)
     for modalities in ({name: ["clinical_age"]}, [(name, "table", ["clinical_age"])]):

@@ -67,9 +67,7 @@ def check_names(choice: Any) -> None:
         if isinstance(choice, list | tuple)
         else []
     )
-    wrong = [
-        name for name in (choice if isinstance(choice, Mapping) else listed) if not isinstance(name, str) or not name
-    ]
+    wrong = [name for name in (choice if isinstance(choice, Mapping) else listed) if not isinstance(name, str)]
     if wrong:
         raise ValueError(f"names of modalities must be texts such as 'clinical' or 'ct'; got {wrong[:5]}.")
 
