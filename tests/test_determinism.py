@@ -16,8 +16,8 @@ from mmdls.estimators import (
     SignWeightedBagging,
     SurvivalBoosting,
     SurvivalForest,
-    _tabular_survival,
 )
+from mmdls.estimators.survival import _tabular_survival
 from mmdls.training import _build, _net
 from mmdls.training._members import fit_linear_part
 from mmdls.training._threads import in_threads, threads_of_torch
