@@ -17,6 +17,7 @@ FILES = sorted(ROOT.glob("mmdls/**/*.py"))
 FLOORS = {
     "_files": 0,
     "_hints": 0,
+    "_memory": 0,
     "_parallel": 0,
     "_secrets": 0,
     "_versions": 0,

@@ -406,6 +406,18 @@ def test_networks_of_monai_are_backbones_by_name(monai, cohort):
         backbones["monai:Headless"]()
 
 
+def test_memory_that_runs_out_in_a_network_of_monai_is_said_as_it_is(monai, monkeypatch):
+    """Training then takes fewer images at once, which it does not where a size is refused."""
+    net = backbones["monai:Stages"](channels=(4, 6, 8))
+
+    def full(image):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(net, "_outputs", full)
+    with pytest.raises(RuntimeError, match="^DefaultCPUAllocator: not enough memory"):
+        net(torch.rand(2, 1, 64, 64))
+
+
 def test_networks_of_monai_have_as_many_maps_in_small_images(monai):
     """A last map of one pixel is a map, though what gives one pixel of any image is none."""
     with pytest.raises(ValueError, match=r"needs \['channels'\]; give them as in Part\('monai:Stages', channels=...\)"):

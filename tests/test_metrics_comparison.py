@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sksurv.nonparametric import kaplan_meier_estimator
 
 from mmdls import metrics
+from mmdls.metrics._calibration import _solve
 from mmdls.metrics._checks import check_probabilities
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._comparison import p_text
@@ -456,8 +457,6 @@ def test_one_horizon_twice_is_refused():
 
 
 def test_an_effect_is_one_newton_step_of_a_quadratic():
-    from mmdls.metrics._calibration import _solve
-
     np.testing.assert_allclose(_solve(np.array([[4.0]]), np.array([[2.0]])), [[0.5]])
     information = np.array([[4.0], [1.0], [3.0]])
     np.testing.assert_allclose(

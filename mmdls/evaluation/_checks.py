@@ -18,6 +18,7 @@ from mmdls.tasks import Settings
 
 __all__ = [
     "check_found",
+    "check_level",
     "check_names",
     "check_resampling",
     "checked_table",
@@ -84,12 +85,17 @@ def warn_of_late_horizons(horizons: Any, y: pd.DataFrame, stacklevel: int = 3) -
         )
 
 
+def check_level(confidence_level: Any) -> None:
+    """Check the level of an interval."""
+    if not 0 < confidence_level < 1:
+        raise ValueError(f"confidence_level must lie above 0 and below 1, such as 0.95; got {confidence_level!r}.")
+
+
 def check_resampling(n_resamples: Any, confidence_level: Any, stratify: bool, clusters: Any) -> None:
     """Check the arguments of the bootstrap."""
     if not isinstance(n_resamples, int | np.integer) or isinstance(n_resamples, bool) or n_resamples < 0:
         raise ValueError(f"n_resamples must be a whole number of 0 or more; got {n_resamples!r}.")
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level must lie above 0 and below 1, such as 0.95; got {confidence_level!r}.")
+    check_level(confidence_level)
     if stratify and clusters is not None:
         raise ValueError(
             "stratify=True keeps the number of events in every resample, clusters= draws whole clusters; both at once "

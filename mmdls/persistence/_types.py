@@ -238,8 +238,9 @@ def _modules_of(home: str) -> Iterator[ModuleType]:
     """A module and, of a package of this library, the modules in it."""
     first = import_module(home)
     yield first
-    for folder in map(Path, first.__path__ if home.startswith("mmdls.") and hasattr(first, "__path__") else ()):
-        for file in sorted(folder.rglob("[!_]*.py")) + sorted(folder.rglob("_[!_]*.py")):
+    folders = getattr(first, "__path__", ()) if home.startswith("mmdls.") else ()
+    for folder in map(Path, folders):
+        for file in sorted(file for file in folder.rglob("*.py") if not file.stem.startswith("__")):
             yield import_module(".".join((home, *file.relative_to(folder).with_suffix("").parts)))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mmdls import kernels
+from mmdls._memory import is_out_of_memory
 from mmdls.encoders import BagData
 from mmdls.modules import BagNet
 from mmdls.training._ranks import Ranks, own_device
@@ -178,7 +179,7 @@ def within_memory(
             return work(compute)
         except (MemoryError, RuntimeError) as error:
             largest = _MOST_ITEMS if compute.micro_batch_size == "auto" else int(compute.micro_batch_size)
-            if not _is_out_of_memory(error) or largest >> compute.n_halvings <= 1 or compute.ranks.size > 1:
+            if not is_out_of_memory(error) or largest >> compute.n_halvings <= 1 or compute.ranks.size > 1:
                 raise
             reason = str(error).partition("\n")[0]
         # Outside of the handler, whose error holds the memory of the failed work.
@@ -191,15 +192,6 @@ def within_memory(
         if compute.torch_device.type == "cuda":
             torch.cuda.empty_cache()
         again(compute)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch has an error of its own for devices only; on the processor it says so in words."""
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "not enough memory" in str(error)
-        or ("can't allocate memory" in str(error))
-    )
 
 
 # By encoder, and shape of an item and how it is computed, which do not change during training.

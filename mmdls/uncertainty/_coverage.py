@@ -8,6 +8,7 @@ from scipy.stats import norm
 
 from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows
+from mmdls.evaluation._checks import check_level
 from mmdls.metrics import CensoringDistribution
 from mmdls.training._tables import outcome_table
 
@@ -57,8 +58,7 @@ def coverage_table(
     (6, 10)
     """
     y = outcome_table(y, X.index)
-    if not 0 < confidence_level < 1:
-        raise ValueError(f"confidence_level must lie above 0 and below 1, such as 0.95; got {confidence_level!r}.")
+    check_level(confidence_level)
     members = {"all": np.ones(len(X), dtype=bool)} | _members(X, by)
     sets, bounds = model.predict_sets(X), model.predict_lower_bounds(X)
     quantile = float(norm.ppf((1 + confidence_level) / 2))

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmdls._memory import is_out_of_memory
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.modules.monai import monai_class
 from mmdls.registry import backbones
@@ -116,6 +117,8 @@ class MonaiBackbone(nn.Module):
         try:
             outputs = self._outputs(image)
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise  # the caller takes fewer images at once
             size = " x ".join(map(str, image.shape[2:]))
             raise ValueError(
                 f"MONAI's {type(self.net).__name__} cannot read images of {size}: {error} Choose larger images or "
