@@ -409,12 +409,17 @@ def test_scans_of_several_patients_are_not_one(tmp_path):
         dataset = dcmread(file)
         dataset.PatientID = ""
         dataset.save_as(file)
-    with pytest.warns(UserWarning, match="lesion was drawn on another scan than the ct"):
-        log = prepare_cohort(table, tmp_path / "unnamed", id=table.index.name, lesion_label="lesion", **SMALL)
-    assert log["status"].tolist() == ["failed"] * 2
-    own = simulated.assign(pet=table["pet"].to_numpy()[::-1])
-    log = prepare_cohort(own, tmp_path / "frames", id=table.index.name, lesion_label="lesion", **SMALL)
-    assert log["notes"].str.contains("CT and PET have different FrameOfReferenceUID").all()
+    how = {"id": table.index.name, "lesion_label": "lesion", **SMALL}
+    with pytest.warns(UserWarning, match="2 of 2 patients are not complete"):
+        log = prepare_cohort(table.drop(columns="pet"), tmp_path / "unnamed", **how)
+    assert log["status"].tolist() == ["partly"] * 2 and not list((tmp_path / "unnamed" / "images").iterdir())
+    assert log["reason"].str.contains("^lesion: lesion of patient .* has another frame of reference").all()
+    own = simulated.assign(pet=simulated["pet"].to_numpy()[::-1])
+    with pytest.warns(UserWarning, match="2 of 2 patients are not complete"):
+        log = prepare_cohort(own, tmp_path / "frames", **how)
+    assert log["status"].tolist() == ["partly"] * 2
+    assert log["reason"].str.contains("^pet: the PET has another frame of reference").all()
+    assert len(list((tmp_path / "frames" / "sheets").iterdir())) == 2
 
 
 def test_a_full_disk_ends_the_run_with_what_is_finished(scans, tmp_path, prepared, monkeypatch):
@@ -754,6 +759,8 @@ def test_texts_are_cleaned_of_what_headers_and_paths_hold(tmp_path):
     text = f"{row['ct']!r}, {file!r}: MUSTER, erika (X-4711-Q, 19470229), Klinik Musterstadt, 1.2.840.99.1.7, 5 slices"
     found = clean(text)
     assert found == "ct, a file of ct: ***, *** (***, ***), ***, ***, 5 slices"
+    one_file = without_identity({**row, "lung": row["lesion"]})
+    assert one_file(f"{row['lesion']!r} is empty") == "lesion and lung is empty"
 
 
 @pytest.mark.parametrize("text", ["Müller", "Mu\u0308ller", "Jörg M.", "12345", "12345.0", "27.02.1947", "02/27/1947"])

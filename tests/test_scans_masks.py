@@ -1,6 +1,7 @@
 """Masks: contours, segmentations and labels on the voxels of their scan; written and read back equal."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from mmdls.scans import Volume, read_mask, read_scan, same_geometry, write_nifti, write_segmentation
+from mmdls.scans import Volume, read_mask, read_scan, resample, same_geometry, write_nifti, write_segmentation
+from mmdls.scans._cells import as_mask
 from mmdls.scans._rtstruct import RTSTRUCT, fill
 from tests.scanner import generate_uid, item, write_series
 from tests.test_scans import OBLIQUE, make, rotation
@@ -106,8 +108,11 @@ def test_contours_that_lie_over_one_another(tmp_path):
     path = tmp_path / "rt.dcm"
     one, beside = box(scan, 2, (2.5, 3.5), (15.5, 18.5)), box(scan, 2, (16.5, 3.5), (18.5, 18.5))
     hole, crossing = box(scan, 2, (5.5, 6.5), (9.5, 9.5)), box(scan, 2, (10.5, 10.5), (18.5, 20.5))
+    more_corners = np.stack([one, (one + np.roll(one, -1, 0)) / 2], axis=1).reshape(-1, 3)
+    rounded = one + np.random.default_rng(0).normal(0, 0.02, one.shape) * (1, 1, 0)
     for contours, count in (([one, one], 195), ([one, np.roll(one, 1, 0)], 195), ([one, hole, one], 195 - 12),
-                            ([one, beside], 195 + 30)):  # fmt: skip
+                            ([one, beside], 195 + 30), ([one, more_corners], 195), ([one, rounded], 195),
+                            ([one, box(scan, 2, (3.5, 4.5), (14.5, 17.5))], 195 - 143)):  # fmt: skip
         write_contours(path, {"GTV": contours})
         assert read_mask(path, scan).array.sum() == count
     write_contours(path, {"GTV": [one, crossing]})
@@ -139,6 +144,34 @@ def test_contours_on_other_slices(tmp_path):
     write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (0, 2, 4)]})
     with pytest.warns(UserWarning, match="every 2. slice"):
         assert read_mask(tmp_path / "rt.dcm", scan).array.any(axis=(1, 2)).tolist() == [True, False] * 3
+    write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (0, 1, 3, 4)]})
+    with pytest.warns(UserWarning, match="1 slices between contours .* forgotten"):
+        read_mask(tmp_path / "rt.dcm", scan)
+
+
+def test_a_mask_of_another_frame_of_reference_is_refused(tmp_path):
+    write_series(tmp_path / "ct", np.zeros((6, 20, 24), dtype=np.int16), FrameOfReferenceUID="1.2.3")
+    scan = read_scan(tmp_path / "ct")
+    contours = {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (2, 3)]}
+    write_contours(tmp_path / "rt.dcm", contours)
+    drawn = read_mask(tmp_path / "rt.dcm", scan).array
+    write_segmentation({"GTV": Volume(drawn, scan.affine)}, tmp_path / "seg.dcm", scan=tmp_path / "ct")
+    dataset = dcmread(tmp_path / "rt.dcm")
+    dataset.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "1.2.3"
+    dataset.save_as(tmp_path / "rt.dcm")
+    other = replace(scan, frame="1.2.4")
+    assert "1.2.3" not in repr(scan)
+    for name in ("rt.dcm", "seg.dcm"):
+        assert (read_mask(tmp_path / name, scan).array == drawn).all()
+        with pytest.raises(ValueError, match="another frame of reference .* registered, pass") as caught:
+            read_mask(tmp_path / name, other)
+        assert "1.2.3" not in str(caught.value)
+        assert (read_mask(tmp_path / name, replace(other, frame="")).array == drawn).all()
+    mask = read_mask(tmp_path / "rt.dcm", scan)
+    for brought in (lambda: resample(mask, like=other), lambda: as_mask(mask, other, other)):
+        with pytest.raises(ValueError, match="^the (volume|mask) has another frame of reference"):
+            brought()
+    assert resample(mask, like=replace(other, frame="")).frame == mask.frame == "1.2.3"
 
 
 def shift(mm):

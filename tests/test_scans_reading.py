@@ -308,6 +308,34 @@ def test_what_is_no_regular_grid_of_known_values_is_refused(tmp_path, change, he
     refuse(tmp_path, match)
 
 
+def keep(folder, numbers):
+    for i in set(range(5)) - set(numbers):
+        next(folder.glob(f"*-{i}.dcm")).unlink()
+
+
+@pytest.mark.parametrize(
+    ("numbers", "headers", "match"),
+    [
+        (range(5), {"SpacingBetweenSlices": 3.0, "SliceThickness": 1.0, "ImagesInAcquisition": 5}, None),
+        (range(5), {"SliceThickness": 1.0, "each": lambda i: {"InstanceNumber": 1 + i + (i > 2)}}, None),
+        (range(5), {"ImagesInAcquisition": 7, "each": lambda i: {"AcquisitionNumber": i // 3}}, None),
+        (range(5), {"InstanceNumber": None}, None),
+        ((0, 2, 4), {}, "of InstanceNumber every 2. one is there only"),
+        ((0, 2, 4), {"SpacingBetweenSlices": 3.0}, "SpacingBetweenSlices is 3 mm, and they lie 6 mm apart; of Inst"),
+        ((0, 2, 4), {"SpacingBetweenSlices": 6.0, "each": lambda i: {"InstanceNumber": 1 + i // 2}}, None),
+        ((1, 2, 3, 4), {"ImagesInAcquisition": 5}, "ImagesInAcquisition is 5, and there are 4"),
+        ((0, 1, 2, 3), {**PET, "NumberOfSlices": 5}, "NumberOfSlices is 5, and there are 4"),
+    ],
+)
+def test_slices_that_headers_tell_of_and_are_not_there(tmp_path, numbers, headers, match):
+    write_series(tmp_path, **headers)
+    keep(tmp_path, numbers)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert len(read_scan(tmp_path).array) == len(numbers)
+    assert [match in str(one.message) for one in caught] == ([] if match is None else [True])
+
+
 def test_units_are_those_of_the_header(tmp_path):
     write_series(tmp_path / "ct", RescaleType="US")
     assert read_scan(tmp_path / "ct", unit="HU").unit == "HU"

@@ -34,10 +34,15 @@ CASES = {
     "weight and dose": ({"PatientWeight": 82.5, "dose": 210e6}, by_hand(3600, 82.5, 210e6)),
     "another nuclide": ({"half_life": 4057.7}, by_hand(3600, half_life=4057.7)),
     "fractions of seconds": ({"start_time": "100000.50"}, by_hand(3599.5)),
-    "full date and time": ({"start_date_time": "20200301095000.00", "start_time": "093000"}, by_hand(4200)),
+    "full date and time": ({"start_date_time": "20200301095000.00", "start_time": "095000"}, by_hand(4200)),
     "midnight by times": ({"start_time": "233000", "SeriesTime": "003000", "AcquisitionTime": "003000"}, by_hand(3600)),
     "midnight by dates": (
-        {"start_date_time": "20200229233000", "SeriesTime": "003000", "AcquisitionTime": "003000"},
+        {
+            "start_date_time": "20200229233000",
+            "start_time": "233000",
+            "SeriesTime": "003000",
+            "AcquisitionTime": "003000",
+        },
         by_hand(3600),
     ),
     "no dates at all": (
@@ -83,13 +88,28 @@ CASES = {
         1.9 * by_hand(3600),
     ),
     "known nuclide": ({"nuclide": "C-111A1"}, by_hand(3600)),
+    "known nuclide by name": ({"names": ("FDG -- fluorodeoxyglucose", "^18^Fluorine")}, by_hand(3600)),
+    "known nuclide by another name": (
+        {"half_life": 4057.7, "names": ("68Ga-PSMA-11", "Ga-68")},
+        by_hand(3600, half_life=4057.7),
+    ),
+    "unknown names": ({"half_life": 1234.0, "names": ("PSMA-11 cold", "F18123")}, by_hand(3600, half_life=1234.0)),
+    "half-life of days with dates": (
+        {"half_life": 360806.0, "start_date_time": "20200229100000", "names": ("I-124", "")},
+        by_hand(25 * 3600, half_life=360806.0),
+    ),
+    "known nuclide, today's code": ({"nuclide": "77004003"}, by_hand(3600)),
 }
 
 
 def made(changes):
     changes = dict(changes)
     nuclide = changes.pop("nuclide", None)
+    names = changes.pop("names", None)
     one = header(**changes)
+    if names:
+        drug = one.RadiopharmaceuticalInformationSequence[0]
+        drug.Radiopharmaceutical, drug.RadionuclideCodeSequence = names[0], [item(CodeMeaning=names[1])]
     if nuclide:
         one.RadiopharmaceuticalInformationSequence[0].RadionuclideCodeSequence = [item(CodeValue=nuclide)]
     return one
@@ -119,9 +139,15 @@ REFUSED = {
     "weight of 0": ({"PatientWeight": 0.0}, "PatientWeight that is none in kg"),
     "weight in grams": ({"PatientWeight": 70000.0}, "PatientWeight that is none in kg"),
     "no dose": ({"dose": None}, "no RadionuclideTotalDose"),
+    "dose in kBq": ({"dose": 350e3}, "RadionuclideTotalDose that is none in Bq"),
     "dose in MBq": ({"dose": 350.0}, "RadionuclideTotalDose that is none in Bq"),
     "no half-life": ({"half_life": None}, "no RadionuclideHalfLife"),
     "half-life in minutes": ({"half_life": 109.77, "nuclide": "C-111A1"}, "of its nuclide in seconds"),
+    "half-life of another nuclide": ({"half_life": 4057.7, "nuclide": "77004003"}, "of its nuclide in seconds"),
+    "half-life of Ga-68 and FDG": ({"half_life": 4057.7, "names": ("FDG", "")}, "of its nuclide in seconds"),
+    "half-life of F-18 and gallium": ({"names": ("[68Ga]Ga-DOTATOC", "")}, "of its nuclide in seconds"),
+    "half-life of F-18 and the name of carbon": ({"names": ("", "^11^Carbon")}, "of its nuclide in seconds"),
+    "half-life of days without dates": ({"half_life": 360806.0}, "several days are possible"),
     "half-life of 0": ({"half_life": 0.0}, "RadionuclideHalfLife that is none in s"),
     "no injection": ({"dose": None, "half_life": None, "start_time": None}, "0 items in Radiopharmaceutical"),
     "two injections": ({"RadiopharmaceuticalInformationSequence": [item(), item()]}, "2 items in Radiopharmaceutical"),
@@ -132,7 +158,14 @@ REFUSED = {
     "no series time": ({"SeriesTime": None}, "no SeriesTime"),
     "no acquisition time": ({"AcquisitionTime": None}, "no AcquisitionTime"),
     "odd series time": ({"SeriesTime": "1100"}, "no date or time"),
-    "injected after the scan": ({"start_date_time": "20200301120000"}, "-1.0 h after the injection"),
+    "two injection times": (
+        {"start_date_time": "20200301090000", "start_time": "100000"},
+        "StartTime and a RadiopharmaceuticalStartDateTime of different times",
+    ),
+    "injected after the scan": (
+        {"start_date_time": "20200301120000", "start_time": None},
+        "-1.0 h after the injection",
+    ),
     "injected a little after the scan": ({"start_time": "110500"}, "23.9 h after the injection"),
     "injected last year": ({"start_date_time": "20190301100000"}, "8785.0 h after the injection"),
     "another time zone": ({"start_date_time": "20200301100000+0200", "TimezoneOffsetFromUTC": "+0100"}, "time zone"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdls.images._files import folder_entries
-from mmdls.scans._headers import Refusal, is_dicom, items, open_dicom, pydicom, text, texts
+from mmdls.scans._headers import Refusal, is_dicom, open_dicom, pydicom, text, texts
 
 __all__ = ["check_together", "identifiers", "is_identifying", "without_identity"]
 
@@ -139,16 +139,21 @@ def without_identity(paths: Mapping[str, str]) -> Callable[[str], str]:
     callable
         Text to text: instead of a path it says what is there, and instead of values of DICOM headers three stars.
     """
-    written: dict[str, str] = {}
+    # Several scans may share a place, or the name of a file.
+    known: dict[str, tuple[str, list[str]]] = {}
     for scan, path in paths.items():
         place = Path(path)
-        for entry in folder_entries(place):
-            written[repr(entry.name)] = f"a file of {scan}"
-        parents = [str(parent) for parent in place.parents if parent != Path(place.anchor)]
-        for whole in (path, *parents):
-            for form in (repr(whole), repr(whole)[1:-1], whole):
-                written.setdefault(form, scan if whole == path else f"the folder of {scan}")
-        written.setdefault(repr(place.name), scan)
+        files = {repr(entry.name): "a file of " for entry in folder_entries(place)}
+        parents = {str(parent): "the folder of " for parent in place.parents if parent != Path(place.anchor)}
+        wholes = {
+            form: what
+            for whole, what in {**parents, path: ""}.items()
+            for form in (repr(whole), repr(whole)[1:-1], whole)
+        }
+        for form, what in {**files, **wholes, repr(place.name): ""}.items():
+            first, scans = known.setdefault(form, (what, []))
+            scans += [scan] if what == first else []
+    written = {form: what + " and ".join(scans) for form, (what, scans) in known.items()}
     secret = identifiers(paths.values(), every_file=True)
     for value in secret:
         if len(value) >= _SHORTEST:
@@ -156,12 +161,12 @@ def without_identity(paths: Mapping[str, str]) -> Callable[[str], str]:
     if not written:
         return lambda text: text
     any_of = re.compile("|".join(map(re.escape, sorted(written, key=len, reverse=True))), re.IGNORECASE)
-    known = {form.casefold(): instead for form, instead in written.items()}
-    return lambda text: _UID.sub("***", any_of.sub(lambda found: known[found[0].casefold()], text))
+    instead = {form.casefold(): what for form, what in written.items()}
+    return lambda text: _UID.sub("***", any_of.sub(lambda found: instead[found[0].casefold()], text))
 
 
 def check_together(paths: Mapping[str, str]) -> None:
-    """Refuse scans and masks whose headers name several patients, or masks drawn on another scan.
+    """Refuse scans and masks whose headers name several patients.
 
     Parameters
     ----------
@@ -172,11 +177,6 @@ def check_together(paths: Mapping[str, str]) -> None:
     ------
     ValueError
         Without the values that differ.
-
-    Warns
-    -----
-    UserWarning
-        If CT and PET were acquired in different frames of reference.
     """
     headers = {}
     for scan, path in paths.items():
@@ -189,22 +189,3 @@ def check_together(paths: Mapping[str, str]) -> None:
             f"the headers of {', '.join(named)} have different PatientID, so that files of several patients are mixed; "
             "correct the paths of the table"
         )
-    frames = {scan: uids for scan, header in headers.items() if (uids := _frames(header))}
-    scan = "ct" if "ct" in paths else "pet"
-    for mask in ("lesion", "lung"):
-        if {mask, scan} <= frames.keys() and not frames[mask] & frames[scan]:
-            raise ValueError(
-                f"the {mask} was drawn on another scan than the {scan}: their FrameOfReferenceUID differ; give the "
-                "mask of this scan"
-            )
-    if {"ct", "pet"} <= frames.keys() and not frames["ct"] & frames["pet"]:
-        warnings.warn("CT and PET have different FrameOfReferenceUID: the lesion is where it should be on the PET only "
-                      "if the two were registered", stacklevel=2)  # fmt: skip
-
-
-def _frames(header: Any) -> set[str]:
-    """UIDs of the frames of reference of an object."""
-    parts = [*items(header, "ReferencedFrameOfReferenceSequence"), *items(header, "StructureSetROISequence")]
-    own = [text(part, tag) for part in (header, *parts) for tag in
-           ("FrameOfReferenceUID", "ReferencedFrameOfReferenceUID")]  # fmt: skip
-    return set(own) - {""}

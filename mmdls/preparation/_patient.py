@@ -19,6 +19,7 @@ from mmdls.preparation._identity import check_together, without_identity
 from mmdls.preparation._inputs import describe
 from mmdls.preparation._sheet import draw_sheet, planes_of, with_mask
 from mmdls.scans import Volume, read_scan, resample, write_nifti
+from mmdls.scans._headers import check_frames
 from mmdls.scans._masks import read_structure
 from mmdls.scans._views import box_of
 
@@ -164,7 +165,10 @@ def _read_all(patient: Patient, settings: Mapping[str, Any], segmentor: Any, fou
     pet = on_pet = None
     if "pet" in patient.paths:
         with found.step("pet"):
-            pet = read_scan(patient.paths["pet"], unit="SUV", modality="PT", patient=patient.id)
+            found_pet = read_scan(patient.paths["pet"], unit="SUV", modality="PT", patient=patient.id)
+            if planes is not None:
+                check_frames(found_pet.frame, planes[0].scan.frame, "the PET")
+            pet = found_pet
             on_pet = _lesion_on_pet(patient, settings, pet, lesion)
             if on_pet is None:
                 raise ValueError("there is a PET and no lesion mask")
@@ -258,7 +262,9 @@ def _segment(segmentor: Any, ct: Volume, names: list[str], patient: Patient, fou
 
     answers = segmentor.predict(pd.DataFrame({segmentor.image_column: [ct]}, index=[patient.id])).iloc[0]
     masks = {
-        name: Volume(answers[f"{name}_mask"], ct.affine, "label") for name in names if f"{name}_mask" in answers.index
+        name: Volume(answers[f"{name}_mask"], ct.affine, "label", frame=ct.frame)
+        for name in names
+        if f"{name}_mask" in answers.index
     }
     found.measures |= {f"{name}_ml": _millilitres(mask) for name, mask in masks.items()}
     found.notes += [f"{name}: the mask is the segmentor's" for name in masks]

@@ -10,7 +10,7 @@ import numpy as np
 
 from mmdls.images._files import folder_entries, of_patient
 from mmdls.images._masks import choose
-from mmdls.scans._headers import is_dicom
+from mmdls.scans._headers import check_frames, is_dicom
 from mmdls.scans._itk import READERS, segment_names
 from mmdls.scans._masks import read_mask
 from mmdls.scans._reading import NIFTI, read_scan
@@ -143,6 +143,7 @@ def as_mask(
         mask = Volume(cell, placed.affine).turned() if cell.shape == placed.shape else None
     else:
         mask = as_volume(cell, patient=patient)
+        check_frames(mask.frame, image.frame, f"the mask{of}")
         if not same_geometry(image, mask):
             mask = resample(mask, like=image, order=0, fill=0) if resample_mask else None
     if mask is None:
@@ -153,7 +154,7 @@ def as_mask(
     inside = choose(mask.array, label, of)
     if not (allow_empty or inside.any()):
         raise ValueError(f"the mask{of} is empty: no voxel is inside. Use None if there is no mask.")
-    return replace(mask, array=inside, affine=image.affine, unit="label")
+    return replace(mask, array=inside, affine=image.affine, unit="label", frame=image.frame)
 
 
 def label_in(cell: Any, label: Any) -> Any:

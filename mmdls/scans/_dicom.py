@@ -1,5 +1,6 @@
 """Series of DICOM slices as volumes: sorted by position, or refused with the reason."""
 
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,30 @@ class Series:
             if stated == "01" or (stated != "00" and text(header.file_meta, "TransferSyntaxUID") in _LOSSY):
                 return True
         return False
+
+    def missing(self, step: float) -> str:
+        """What headers say of slices that are not there, although those that are lie ``step`` mm apart; or nothing."""
+        if len(self.paths) == 1 or self.modality not in ("CT", "PT"):
+            return ""
+        first, count, found = self.headers[0], len(self.paths), []
+        between = _count(text(first, "SpacingBetweenSlices"))
+        if between and step > 1.5 * between:
+            found.append(f"SpacingBetweenSlices is {between:g} mm, and they lie {step:.3g} mm apart")
+        numbers = [_count(text(header, "InstanceNumber")) for header in self.headers]
+        gaps = set(np.diff(sorted(number for number in numbers if number is not None)))
+        if None not in numbers and len(gaps) == 1 and min(gaps) > 1:
+            found.append(f"of InstanceNumber every {min(gaps):g}. one is there only")
+        is_one = len({text(header, "AcquisitionNumber") for header in self.headers}) == 1
+        for tag in ("NumberOfSlices", *(["ImagesInAcquisition"] if is_one else [])):
+            stated = _count(text(first, tag))
+            if stated and stated > count:
+                found.append(f"{tag} is {stated:g}, and there are {count}")
+        return "; ".join(found)
+
+
+def _count(written: str) -> float | None:
+    """A number that need not be one for the slices to be read."""
+    return float(written) if re.fullmatch(r"\d{1,9}(\.\d*)?", written) else None
 
 
 def find_series(paths: Sequence[Path], modality: str | None, series: int | str | None) -> Series:
@@ -177,7 +202,7 @@ def read_series(series: Series, unit: str | None) -> Volume:
         if array.dtype == np.int16 and not (-(2**15) <= values.min() and values.max() < 2**15):
             array = array.astype(np.int32)
         array[i] = values
-    return Volume(array, affine, own_unit, series.modality)
+    return Volume(array, affine, own_unit, series.modality, text(series.headers[0], "FrameOfReferenceUID"))
 
 
 def geometry(series: Series) -> tuple[np.ndarray, list[int]]:

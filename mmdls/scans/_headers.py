@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Refusal", "chosen_number", "date_time", "items", "number", "numbers", "open_dicom", "pydicom", "text"]
+__all__ = ["Refusal", "check_frames", "chosen_number", "date_time", "items", "number", "numbers", "open_dicom",
+           "pydicom", "text"]  # fmt: skip
 
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
@@ -112,6 +113,23 @@ def items(dataset: Any, keyword: str) -> list[Any]:
         return [] if found is None else list(found)
     except Exception:
         raise Refusal(f"is damaged: its {keyword} cannot be read") from None
+
+
+def check_frames(frame: str, other: str, what: str = "") -> None:
+    """Refuse to compare places in two frames of reference, given by their UIDs; an unknown one may be any.
+
+    Parameters
+    ----------
+    frame, other : str
+    what : str, default=""
+        What has the first one, if the refusal is not told of a file.
+    """
+    if frame and other and frame != other:
+        raise Refusal(
+            f"{what} has another frame of reference (FrameOfReferenceUID) than the scan, as after another visit, so "
+            "that its place in the scan is not known. Give the one of this scan; if the two were registered, pass "
+            "dataclasses.replace(scan, frame='') as the scan, or one of the two as NIfTI, which has no frame".lstrip()
+        )
 
 
 def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any, argument: str) -> int:

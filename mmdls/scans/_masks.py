@@ -11,7 +11,7 @@ import numpy as np
 
 from mmdls.images._files import of_patient
 from mmdls.images._masks import choose
-from mmdls.scans._headers import Refusal, open_dicom, text
+from mmdls.scans._headers import Refusal, check_frames, open_dicom, text
 from mmdls.scans._itk import READERS, read_itk, segments_of
 from mmdls.scans._reading import NIFTI, dicom_files, read_nifti_volume, volume_of
 from mmdls.scans._resampling import resample as resampled
@@ -177,6 +177,8 @@ def _read(
 
 def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:
     """The mask on the voxels of its scan."""
+    check_frames(mask.frame, like.frame)
+    mask = replace(mask, frame=like.frame)
     if same_geometry(like, mask):
         return replace(mask, affine=like.affine)
     placed = _placed(mask, like)

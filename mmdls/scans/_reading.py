@@ -107,7 +107,12 @@ def _read(path: Path, source: str, unit: str | None, modality: str | None, serie
         if found.is_lossy:
             warnings.warn(f"{source} was compressed with loss: its values deviate from those of the scanner, and so do "
                           "uptake and radiomics. Use the original if there is one.", stacklevel=3)  # fmt: skip
-        return read_series(found, unit)
+        volume = read_series(found, unit)
+        if why := found.missing(volume.spacing[0]):
+            warnings.warn(
+                f"{source} may lack slices, by its headers: {why}. Look whether all were copied.", stacklevel=3
+            )
+        return volume
     if series is not None:
         raise Refusal("is no DICOM, and has no series to choose")
     what = {"unit": unit or "", "modality": modality or ""}

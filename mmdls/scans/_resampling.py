@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from mmdls.scans._headers import check_frames
 from mmdls.scans._volume import Volume
 
 __all__ = ["MOST_VOXELS", "OUTSIDE", "finer", "lengths", "outside_value", "resample", "upright", "voxels_at"]
@@ -58,8 +59,8 @@ def resample(
     Raises
     ------
     ValueError
-        If neither or both of like and spacing are given, values between labels are asked for, or the value outside is
-        not known.
+        If neither or both of like and spacing are given, like has another frame of reference, values between labels are
+        asked for, or the value outside is not known.
 
     Examples
     --------
@@ -76,6 +77,7 @@ def resample(
     if is_label and order:
         raise ValueError(f"labels have no values between them: order must be 0; got {order}.")
     like = finer(volume, spacing) if like is None else like
+    check_frames(volume.frame, like.frame, "the volume")
     shape, affine = like.shape, like.affine
     turn = np.linalg.inv(volume.affine) @ affine
     # A diagonal matrix goes a faster way through scipy.
@@ -97,7 +99,8 @@ def resample(
         inside = ndimage.affine_transform(ones, matrix, offset, shape, order=0, mode="grid-constant", cval=0)
         if not inside.all():
             moved[inside == 0] = outside_value(volume, fill)
-    return replace(volume, array=moved.view(bool) if volume.array.dtype == bool else moved, affine=affine)
+    array = moved.view(bool) if volume.array.dtype == bool else moved
+    return replace(volume, array=array, affine=affine, frame=like.frame or volume.frame)
 
 
 def outside_value(volume: Volume, fill: float | None) -> float:

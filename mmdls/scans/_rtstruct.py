@@ -1,12 +1,12 @@
 """Contours of DICOM structure sets (RTSTRUCT), rasterised onto the voxels of their scan."""
 
 import warnings
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 
-from mmdls.scans._headers import Refusal, chosen_number, items, number, numbers, text
+from mmdls.scans._headers import Refusal, check_frames, chosen_number, items, number, numbers, text
 from mmdls.scans._volume import Volume
 
 __all__ = ["RTSTRUCT", "rasterise"]
@@ -16,13 +16,15 @@ RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _TOLERANCE = 0.1
 # Shares of the smaller of two contours up to which they lie beside, or from which one is in the other: borders touch.
 _PART = 0.05
+# Pixels between a contour and a hole in it, as the difference of radii; what is thinner is a copy of the contour.
+_THINNEST = 0.5
 
 
 def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, argument: str) -> np.ndarray:
     """The voxels whose centres lie inside the contours of one structure.
 
-    Of several contours of a slice, one inside another is a hole, and copies count once. Those that overlap in part are
-    refused, unless their type (CLOSEDPLANAR_XOR) says that the common part is outside.
+    Of several contours of a slice, one inside another is a hole, and copies count once, also with other corners. Those
+    that overlap in part are refused, unless their type (CLOSEDPLANAR_XOR) says that the common part is outside.
 
     Parameters
     ----------
@@ -42,7 +44,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
     """
     if like is None:
         raise Refusal("has contours, which become voxels on those of their scan: pass like=, the scan")
-    contours, is_exclusive = _contours(dataset, label, argument)
+    contours, is_exclusive = _contours(dataset, like.frame, label, argument)
     places = [like.indices(points) for points in contours]
     if max(np.ptp(place[:, 0]) for place in places) > 2 * _TOLERANCE:
         raise Refusal("has contours that are not parallel to the slices of like; read the scan that they were drawn on")
@@ -57,23 +59,29 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
             )
         return _between(places, heights, like, is_exclusive)
     _check_inside(places, planes, like)
-    gaps = np.diff(np.unique(planes))
-    if len(gaps) and gaps.max() > 1 and np.median(gaps) > 1:
+    mask = np.zeros(like.shape, dtype=bool)
+    drawn = np.unique(planes)
+    for plane in drawn:
+        own = [places[i][:, 1:] for i in np.flatnonzero(planes == plane)]
+        mask[plane] = _slice(own, like.shape[1:], is_exclusive)
+    gaps = np.diff(drawn)
+    if len(gaps) and np.median(gaps) > 1:
         warnings.warn(
             f"contours were drawn on every {np.median(gaps):g}. slice only; slices between them have none.",
             stacklevel=5,
         )
-    mask = np.zeros(like.shape, dtype=bool)
-    for plane in np.unique(planes):
-        own = [places[i][:, 1:] for i in np.flatnonzero(planes == plane)]
-        mask[plane] = _slice(own, like.shape[1:], is_exclusive)
+    elif left := sum(int(high - low - 1) for low, high in pairwise(drawn) if (mask[low] & mask[high]).any()):
+        warnings.warn(
+            f"{left} slices between contours that lie over one another have none; look whether they were forgotten.",
+            stacklevel=5,
+        )
     return mask
 
 
 def _slice(polygons: list[np.ndarray], shape: tuple[int, ...], is_exclusive: bool) -> np.ndarray:
     """The pixels inside the contours of one slice."""
     if len(polygons) > 1 and not is_exclusive:
-        polygons = list({tuple(sorted(map(tuple, np.round(one, 2)))): one for one in polygons}.values())
+        polygons = _without_copies(polygons, shape)
         lows, highs = ([end(one, axis=0) for one in polygons] for end in (np.min, np.max))
         for i, j in combinations(range(len(polygons)), 2):
             if (lows[i] < highs[j]).all() and (lows[j] < highs[i]).all():
@@ -83,6 +91,25 @@ def _slice(polygons: list[np.ndarray], shape: tuple[int, ...], is_exclusive: boo
                     raise Refusal("has contours that overlap in part on one slice, so that it is not known whether "
                                   "what they share is inside; join them in the program that drew them")  # fmt: skip
     return fill(polygons, shape)
+
+
+def _without_copies(polygons: list[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    """The polygons of a slice, without those that repeat another one with other corners or rounding."""
+    kept: list[tuple[np.ndarray, np.ndarray, float]] = []
+    for polygon in polygons:
+        inside, radius = fill([polygon], shape), np.sqrt(_area(polygon) / np.pi)
+        for _, other, other_radius in kept:
+            least = max(1, min(inside.sum(), other.sum()))
+            if abs(radius - other_radius) < _THINNEST and (inside & other).sum() / least >= 1 - _PART:
+                break
+        else:
+            kept.append((polygon, inside, radius))
+    return [polygon for polygon, _, _ in kept]
+
+
+def _area(polygon: np.ndarray) -> float:
+    rows, columns = (polygon - polygon.mean(axis=0)).T
+    return float(abs(rows @ np.roll(columns, -1) - columns @ np.roll(rows, -1)) / 2)
 
 
 def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -114,7 +141,7 @@ def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.cumsum(crossings, axis=1)[:, :width] % 2 == 1
 
 
-def _contours(dataset: Any, label: Any, argument: str) -> tuple[list[np.ndarray], bool]:
+def _contours(dataset: Any, frame: str, label: Any, argument: str) -> tuple[list[np.ndarray], bool]:
     """Corners (n, 3) in mm of the contours of one structure, and whether what two of them share is outside."""
     structures = items(dataset, "StructureSetROISequence")
     names = {int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in structures}
@@ -123,6 +150,8 @@ def _contours(dataset: Any, label: Any, argument: str) -> tuple[list[np.ndarray]
     if len(names) < len(structures):
         raise Refusal("has several structures with the same ROINumber, so that their contours cannot be told apart")
     chosen = chosen_number(names, label, "structures", sorted(names.values()), argument)
+    own = next(roi for roi in structures if int(number(roi, "ROINumber") or 0) == chosen)
+    check_frames(text(own, "ReferencedFrameOfReferenceUID") or text(dataset, "FrameOfReferenceUID"), frame)
     found, kinds = [], set()
     for one in items(dataset, "ROIContourSequence"):
         if number(one, "ReferencedROINumber") != chosen:

@@ -52,7 +52,7 @@ def read_segmentation(path: Path, label: Any, argument: str) -> Volume:
         groups = [item for group in (frame, *common) for item in items(group, "SegmentIdentificationSequence")]
         if [number(item, "ReferencedSegmentNumber") for item in groups] == [chosen]:
             array[places[i]] |= stored[i] != 0
-    return Volume(array, affine, "label", "SEG")
+    return Volume(array, affine, "label", "SEG", text(header, "FrameOfReferenceUID"))
 
 
 def _grid(planes: list[Plane], common: list[Any]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """Standardised uptake values by body weight (SUVbw) from the headers of a PET series."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,31 @@ from mmdls.scans._headers import Refusal, date_time, items, number, text, texts
 
 __all__ = ["suv_factor"]
 
-# Half-lives in seconds of nuclides by their codes in SNOMED.
-_HALF_LIVES = {"C-111A1": 6586.2, "C-131A3": 4057.7, "C-105A1": 1221.8, "C-107A1": 597.9, "C-B1038": 122.2}
+# Half-lives in seconds.
+_HALF_LIVES = {
+    "F-18": 6586.2, "Ga-68": 4057.7, "C-11": 1221.8, "N-13": 597.9, "O-15": 122.2, "Rb-82": 75.5, "Cu-64": 45721.0,
+    "Zr-89": 282276.0, "I-124": 360806.0,
+}  # fmt: skip
+# Codes of SNOMED, as written formerly (SRT) and today (SCT).
+_CODES = {
+    "C-111A1": "F-18", "C-131A3": "Ga-68", "C-105A1": "C-11", "C-107A1": "N-13", "C-B1038": "O-15",
+    "77004003": "F-18", "35337001": "Ga-68", "40565003": "C-11", "21576001": "N-13", "129504001": "O-15",
+}  # fmt: skip
+
+
+def _spellings(nuclide: str) -> re.Pattern:
+    """A nuclide in a name, such as F-18, 18F, [18F] and ^18^Fluorine."""
+    symbol, mass = nuclide.split("-")
+    whole = {"F": "Fluorine", "Ga": "Gallium", "C": "Carbon", "N": "Nitrogen", "O": "Oxygen", "Cu": "Copper"}
+    letters = f"(?:{symbol}|{whole.get(symbol, symbol)})"
+    also = "|FDG|fluorodeoxyglucose" if nuclide == "F-18" else ""
+    return re.compile(rf"(?<![a-z\d]){mass}[-^ ]*{letters}(?![a-z])|(?<![a-z]){letters}[-^ ]*{mass}(?!\d){also}", re.I)
+
+
+_NAMES = {nuclide: _spellings(nuclide) for nuclide in _HALF_LIVES}
 _DAY = 86400.0
+# Seconds by which two statements of one injection may differ: times are rounded to minutes.
+_SAME = 60.0
 # More half-lives than this between injection and scan are a mistake of clock, date or unit.
 _MOST_HALF_LIVES = 5
 
@@ -100,17 +123,18 @@ def _by_weight(slices: Sequence[Any]) -> float:
     drugs = items(first, "RadiopharmaceuticalInformationSequence")
     if len(drugs) != 1:
         raise Refusal(f"has {len(drugs)} items in RadiopharmaceuticalInformationSequence instead of one injection")
-    dose = _positive(drugs[0], "RadionuclideTotalDose", "Bq", 1e5, 1e11)
+    dose = _positive(drugs[0], "RadionuclideTotalDose", "Bq", 1e6, 1e11)  # in kBq it is below
     reference = text(first, "DecayCorrection")
     if reference == "ADMIN":
         return weight * 1000 / dose
     if reference != "START":
         raise Refusal("is corrected for decay to no known time: DecayCorrection is neither START nor ADMIN")
     half_life = _positive(drugs[0], "RadionuclideHalfLife", "s", 60, 1e7)
-    for code in items(drugs[0], "RadionuclideCodeSequence"):
-        known = _HALF_LIVES.get(text(code, "CodeValue"))
-        if known and abs(half_life / known - 1) > 0.02:
-            raise Refusal("has a RadionuclideHalfLife that is not the one of its nuclide in seconds")
+    if any(abs(half_life / known - 1) > 0.02 for known in _half_lives(drugs[0])):
+        raise Refusal(
+            "has a RadionuclideHalfLife that is not the one of its nuclide in seconds, by the code of the nuclide or "
+            "the names of nuclide and radiopharmaceutical; correct what is wrong"
+        )
     waited = _waited(slices, drugs[0], half_life)
     if not 0 <= waited <= _MOST_HALF_LIVES * half_life:
         raise Refusal(
@@ -118,6 +142,15 @@ def _by_weight(slices: Sequence[Any]) -> float:
             f"{_MOST_HALF_LIVES * half_life / 3600:.1f} h. Correct RadiopharmaceuticalStartTime or SeriesTime"
         )
     return weight * 1000 / (dose * 2 ** (-waited / half_life))
+
+
+def _half_lives(drug: Any) -> set[float]:
+    """Half-lives in seconds of the nuclides that an injection names; empty if none is known."""
+    nuclides, drugs = (items(drug, f"{what}CodeSequence") for what in ("Radionuclide", "Radiopharmaceutical"))
+    named = " ".join([text(drug, "Radiopharmaceutical"), *(text(code, "CodeMeaning") for code in (*nuclides, *drugs))])
+    found = {_CODES.get(text(code, "CodeValue")) for code in nuclides}
+    found |= {nuclide for nuclide, pattern in _NAMES.items() if pattern.search(named)}
+    return {_HALF_LIVES[nuclide] for nuclide in found if nuclide}
 
 
 def _waited(slices: Sequence[Any], drug: Any, half_life: float) -> float:
@@ -133,17 +166,28 @@ def _waited(slices: Sequence[Any], drug: Any, half_life: float) -> float:
     local, zone = full[:14], full[14:].partition("+")[2] or full[14:].partition("-")[2]
     if zone and text(first, "TimezoneOffsetFromUTC")[1:] != zone:
         raise Refusal("has a RadiopharmaceuticalStartDateTime in another time zone than the scan")
-    injected = date_time(local[:8], full[8:].partition("+")[0].partition("-")[0]) if has_dates else None
+    time_of_full = full[8:].partition("+")[0].partition("-")[0]
+    start = text(drug, "RadiopharmaceuticalStartTime") or time_of_full
+    one, other = (date_time("20000101", time) for time in (start, time_of_full))
+    if one is not None and other is not None and abs(_seconds(one - other, -_DAY / 2)) > _SAME:
+        raise Refusal(
+            "has a RadiopharmaceuticalStartTime and a RadiopharmaceuticalStartDateTime of different times; correct one"
+        )
+    injected = date_time(local[:8], time_of_full) if has_dates else None
     if injected is not None:
         return _seconds(scan - injected)
-    start = text(drug, "RadiopharmaceuticalStartTime") or full[8:].partition("+")[0].partition("-")[0]
     if not start:
         raise Refusal("has neither RadiopharmaceuticalStartDateTime nor RadiopharmaceuticalStartTime")
-    injected = date_time("20000101", start)
-    if injected is None:
+    if one is None:
         raise Refusal("has a RadiopharmaceuticalStartTime that is no time (HHMMSS)")
     # A time without its date: the last one before the scan, if need be on the day before.
-    return _seconds(scan - injected, 0.0)
+    waited = _seconds(scan - one, 0.0)
+    if waited + _DAY <= _MOST_HALF_LIVES * half_life:
+        raise Refusal(
+            "states the time of the injection without its day, and with its half-life several days are possible; add "
+            "RadiopharmaceuticalStartDateTime, SeriesDate and AcquisitionDate"
+        )
+    return waited
 
 
 def _scan_time(header: Any, later: float, series: np.datetime64, half_life: float) -> np.datetime64:

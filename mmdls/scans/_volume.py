@@ -1,6 +1,6 @@
 """A scan in memory: voxels, their places in the patient in millimetres, and their unit."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
@@ -34,6 +34,8 @@ class Volume:
         unknown.
     modality : str, default=""
         As in DICOM: ``"CT"``, ``"PT"``, ``"SEG"``, ...; empty if unknown.
+    frame : str, default=""
+        UID of the frame of reference in which the places are given, of DICOM; empty if unknown.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Volume:
     affine: np.ndarray
     unit: str = ""
     modality: str = ""
+    frame: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         array = self.array
