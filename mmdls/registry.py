@@ -4,9 +4,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property, partial
+from functools import cached_property, partial, wraps
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from operator import attrgetter
 from typing import Any
 
@@ -77,6 +78,11 @@ class Registry(Mapping):
         name : str
             The key; a class defined once more, as in a notebook, takes the place of its former self.
 
+        Notes
+        -----
+        A class may say what its parameters may be, in the attribute ``_parameter_constraints``, as estimators of
+        scikit-learn do: they are then checked whenever it is called, before anything is made.
+
         Raises
         ------
         TypeError
@@ -100,7 +106,7 @@ class Registry(Mapping):
                     f"{self.kind}[{name!r}] is taken by {_owner(taken)!r}; {_owner(part)!r} cannot have the same name. "
                     "Choose another name, or uninstall one of the two packages."
                 )
-            self._parts[name] = part
+            self._parts[name] = _checked(part)
             self._received.discard(name)
             if _is_foreign(part):
                 _teach_cloudpickle()
@@ -124,7 +130,7 @@ class Registry(Mapping):
         """
 
         def decorate(part: type) -> type:
-            self._families[prefix] = part
+            self._families[prefix] = _checked(part)
             return part
 
         return decorate
@@ -270,6 +276,28 @@ def _teach_cloudpickle() -> None:
     for name in ("cloudpickle", "joblib.externals.cloudpickle"):
         with suppress(ImportError):
             import_module(name).CloudPickler.dispatch_table[_Carried] = _pack
+
+
+def _checked(part: Any) -> type:
+    """A class whose ``__init__`` first checks its parameters, where ``_parameter_constraints`` say what they may be.
+
+    Estimators are left as they are: theirs are checked by ``fit``, as in scikit-learn.
+    """
+    constraints, make = getattr(part, "_parameter_constraints", None), part.__init__
+    if constraints is None or hasattr(part, "get_params") or getattr(make, "checks", None) is part:
+        return part
+    from sklearn.utils._param_validation import validate_parameter_constraints  # here: a registry of names is fast
+
+    names = list(signature(part).parameters)
+
+    @wraps(make)
+    def check_and_make(self: Any, *args: Any, **params: Any) -> None:
+        validate_parameter_constraints(constraints, {**dict(zip(names, args, strict=False)), **params}, part.__name__)
+        make(self, *args, **params)
+
+    check_and_make.checks = part  # type: ignore[attr-defined]
+    part.__init__ = check_and_make
+    return part
 
 
 def _registries() -> dict[str, Registry]:

@@ -19,6 +19,7 @@ FLOORS = {
     "_hints": 0,
     "_memory": 0,
     "_parallel": 0,
+    "_parameters": 0,
     "_secrets": 0,
     "_versions": 0,
     "_provenance": 3,

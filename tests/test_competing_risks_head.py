@@ -170,9 +170,9 @@ def test_a_cause_without_events_has_no_incidence_and_no_gradient():
 
 
 def test_what_is_wrong_is_refused():
-    with pytest.raises(ValueError, match="n_causes must be at least 1; got 0"):
+    with pytest.raises(ValueError, match="'n_causes' parameter of CauseSpecificCoxHead must be an int .*Got 0"):
         CauseSpecificCoxHead(1, 0)
-    with pytest.raises(ValueError, match="ties must be"):
+    with pytest.raises(ValueError, match="'ties' parameter of CauseSpecificCoxHead must be a str among"):
         CauseSpecificCoxHead(1, 2, ties="exact")
     head = CauseSpecificCoxHead(1, 2)
     for method in (head.survival_function, head.cumulative_incidence):

@@ -59,9 +59,9 @@ def test_extreme_values_move_the_squared_loss_and_hardly_the_huber_loss():
 
 
 def test_what_is_wrong_is_refused():
-    with pytest.raises(ValueError, match="loss must be 'squared' or 'huber'; got 'absolute'"):
+    with pytest.raises(ValueError, match="'loss' parameter of RegressionHead must be a str among .*Got 'absolute'"):
         RegressionHead(1, "absolute")
     for delta in (0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="delta must be above 0"):
+        with pytest.raises(ValueError, match="'delta' parameter of RegressionHead must be a float"):
             RegressionHead(1, "huber", delta)
     assert set(RegressionHead.search_space()["loss"].choices) == {"squared", "huber"}

@@ -424,7 +424,7 @@ def test_a_head_of_two_endpoints_says_what_it_needs(cohort):
 
 @pytest.mark.parametrize("wrong", [{"ranking_weight": -0.1}, {"sigma": 0.0}, {"sigma": -1.0}])
 def test_deephit_refuses_a_ranking_that_has_no_meaning(wrong):
-    with pytest.raises(ValueError, match="ranking_weight must be at least 0 and sigma above 0; got"):
+    with pytest.raises(ValueError, match=f"{[*wrong][0]!r} parameter of DeepHitHead must be a float"):
         DeepHitHead(4, **wrong)
 
 

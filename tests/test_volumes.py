@@ -40,7 +40,7 @@ def test_thick_slices_are_not_mixed_before_pixels_are_as_large():
     net = volume_backbones["resnet18"](spacing=(8, 1, 1), width=4)
     kernels = [net.conv1.kernel_size, *(net.get_submodule(f"layer{i}")[0].conv1.kernel_size for i in (1, 2, 3, 4))]
     assert kernels == [(1, 7, 7), (1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)]
-    with pytest.raises(ValueError, match="sides of a voxel along slices, rows and columns"):
+    with pytest.raises(ValueError, match="must be a sequence of 3 items, each a float in the range"):
         volume_backbones["small"](spacing=(1, 0, 1))
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from sklearn.utils._param_validation import HasMethods, StrOptions
 
+from mmdls._parameters import Finite, count, share
 from mmdls.parts import Part
-from mmdls.training._intervals import Finite, count, share
 from mmdls.training._trainer import Trainer
 
 __all__ = ["NETWORK_CONSTRAINTS", "SEGMENTOR_CONSTRAINTS"]

@@ -6,11 +6,14 @@ of any size. ``slice_dropout`` is the chance that a slice is left out of its bag
 """
 
 import math
+from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import Finite, amount, share
 from mmdls.registry import augmentations
 
 __all__ = ["StandardAugmentation"]
@@ -57,6 +60,15 @@ class StandardAugmentation(nn.Module):
 
     searched = False  # off until it is asked for
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "flip": [Finite(Real, 0, 1, closed="both")],
+        "shift": [Finite(Real, 0, 1, closed="both")],
+        "rotation": [amount()],
+        "scale": [amount()],
+        "intensity": [amount()],
+        "slice_dropout": [share()],
+    }
+
     def __init__(
         self,
         flip: float = 0.5,
@@ -67,11 +79,6 @@ class StandardAugmentation(nn.Module):
         slice_dropout: float = 0.1,
     ):
         super().__init__()
-        sizes = {"shift": shift, "rotation": rotation, "scale": scale, "intensity": intensity}
-        if wrong := {name: value for name, value in sizes.items() if not value >= 0}:
-            raise ValueError(f"{', '.join(wrong)} must be 0 or more; got {wrong}.")
-        if not (0 <= flip <= 1 and 0 <= slice_dropout < 1):
-            raise ValueError(f"flip and slice_dropout are chances; got {flip} and {slice_dropout}.")
         self.flip, self.shift, self.rotation = flip, shift, rotation
         self.scale, self.intensity, self.slice_dropout = scale, intensity, slice_dropout
 

@@ -11,10 +11,13 @@ Beside ``prepare``, ``forward`` and ``loss`` (see :mod:`mmdls.modules.heads`; th
 * ``risk(parameters) -> (B, K)``: higher = more likely, or earlier, event of the cause.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count, one_of
 from mmdls.modules.heads import CoxHead
 from mmdls.registry import competing_risks_heads
 
@@ -67,10 +70,14 @@ class CauseSpecificCoxHead(nn.Module):
     True
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_causes": [count(1)],
+        "ties": [one_of("efron", "breslow")],
+    }
+
     def __init__(self, in_features: int, n_causes: int, ties: str = "efron"):
         super().__init__()
-        if n_causes < 1:
-            raise ValueError(f"n_causes must be at least 1; got {n_causes}.")
         self.causes = nn.ModuleList(CoxHead(in_features, ties) for _ in range(n_causes))
 
     def prepare(self, cause: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> None:

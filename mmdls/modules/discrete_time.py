@@ -1,12 +1,14 @@
 """Survival, and competing risks, in discrete time, with curves that follow the observed times within intervals."""
 
 import math
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import amount, count, positive
 from mmdls.modules.piecewise import IntervalLinear, log_softplus, never_rising, per_event
 from mmdls.registry import competing_risks_heads, survival_heads
 
@@ -31,10 +33,13 @@ class _DiscreteTimeHead(nn.Module):
     # A column has one effect on all parameters of the linear part.
     shares_linear_effects = True
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_intervals": [count(1)],
+    }
+
     def __init__(self, in_features: int, n_intervals: int = 20):
         super().__init__()
-        if n_intervals < 1:
-            raise ValueError(f"n_intervals must be at least 1; got {n_intervals}.")
         self.linear = IntervalLinear(in_features, n_intervals)
         self.n_intervals = n_intervals
         self.times: Tensor | None
@@ -276,10 +281,14 @@ class DeepHitHead(_DiscreteTimeHead):
     # One effect on all scores would move events between early and never, not between early and late.
     shares_linear_effects = False
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_DiscreteTimeHead._parameter_constraints,
+        "ranking_weight": [amount()],
+        "sigma": [positive()],
+    }
+
     def __init__(self, in_features: int, n_intervals: int = 20, ranking_weight: float = 0.02, sigma: float = 0.1):
         super().__init__(in_features, n_intervals)
-        if ranking_weight < 0 or sigma <= 0:
-            raise ValueError(f"ranking_weight must be at least 0 and sigma above 0; got {ranking_weight} and {sigma}.")
         self.ranking_weight, self.sigma = ranking_weight, sigma
 
     @staticmethod
@@ -359,6 +368,11 @@ class DeepHitCompetingRisksHead(DeepHitHead):
     [[0.0, 0.25, 0.25], [0.0, 0.0, 0.375]]
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **DeepHitHead._parameter_constraints,
+        "n_causes": [count(1)],
+    }
+
     def __init__(
         self,
         in_features: int,
@@ -368,8 +382,6 @@ class DeepHitCompetingRisksHead(DeepHitHead):
         sigma: float = 0.1,
     ):
         super().__init__(in_features, n_intervals, ranking_weight, sigma)
-        if n_causes < 1:
-            raise ValueError(f"n_causes must be at least 1; got {n_causes}.")
         self.n_causes = n_causes
         self.linear = IntervalLinear(in_features, n_intervals, n_causes)
 

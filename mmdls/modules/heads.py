@@ -17,10 +17,13 @@ A head of classes (``nominal_heads``, ``ordinal_heads``) is built with their num
 ``sample_weight (B,)`` stands last and may be None or be left out; a patient of weight 0 counts as absent.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count, one_of
 from mmdls.modules.losses import CoxRiskSet, cox_loss
 from mmdls.registry import nominal_heads, ordinal_heads, survival_heads
 
@@ -45,6 +48,11 @@ class ClassHead(nn.Module):
     >>> head.probabilities(logits).shape, head.loss(logits, torch.tensor([0, 1, 2, 1])).shape
     (torch.Size([4, 3]), torch.Size([]))
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_classes": [count(1)],
+    }
 
     def __init__(self, in_features: int, n_classes: int):
         super().__init__()
@@ -91,6 +99,11 @@ class OrdinalHead(nn.Module):
     >>> logits.shape, head.probabilities(logits).shape
     (torch.Size([4, 2]), torch.Size([4, 3]))
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_classes": [count(2)],
+    }
 
     def __init__(self, in_features: int, n_classes: int):
         super().__init__()
@@ -153,10 +166,14 @@ class CoxHead(nn.Module):
     [1.0, 0.779]
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "ties": [one_of("efron", "breslow")],
+        "bias": ["boolean"],
+    }
+
     def __init__(self, in_features: int, ties: str = "efron", bias: bool = False):
         super().__init__()
-        if ties not in ("efron", "breslow"):
-            raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
         self.linear = nn.Linear(in_features, 1, bias=bias)
         self.ties = ties
         self.times: Tensor | None

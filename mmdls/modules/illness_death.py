@@ -6,11 +6,13 @@ head of its own. ``given`` is the endpoint whose outcome the loss of a view read
 
 from collections.abc import Sequence
 from copy import copy
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.modules.piecewise import IntervalLinear, Intervals, falling_share, log_softplus, never_rising, per_event
 from mmdls.registry import survival_heads
 
@@ -118,6 +120,13 @@ class CoherentHead(nn.Module):
     """
 
     searched = False  # needs two endpoints
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_intervals": [count(1)],
+        "earlier": [str],
+        "later": [str],
+    }
 
     def __init__(self, in_features: int, n_intervals: int = 10, earlier: str = "dfs", later: str = "os"):
         super().__init__()

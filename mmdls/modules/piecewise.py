@@ -1,10 +1,13 @@
 """Survival in continuous time, with hazards that are constant within intervals."""
 
+from typing import Any, ClassVar
+
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.registry import survival_heads
 
 __all__ = ["IntervalLinear", "Intervals", "PCHazardHead", "log_softplus", "never_rising"]
@@ -27,8 +30,6 @@ class Intervals(nn.Module):
 
     def __init__(self, n_intervals: int):
         super().__init__()
-        if n_intervals < 1:
-            raise ValueError(f"n_intervals must be at least 1; got {n_intervals}.")
         self.n_intervals = n_intervals
         self.register_buffer("knots", None, persistent=False)
 
@@ -143,6 +144,11 @@ class PCHazardHead(nn.Module):
     # A column has one effect on all hazards of the linear part; of small hazards it is proportional.
     shares_linear_effects = True
     times: Tensor | None
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_intervals": [count(1)],
+    }
 
     def __init__(self, in_features: int, n_intervals: int = 10):
         super().__init__()

@@ -4,9 +4,12 @@ Beside ``prepare``, ``forward`` and ``loss`` (see :mod:`mmdls.modules.heads`; th
 head of regression has ``value(parameters) -> (B,)``, the prediction in the same standardised unit.
 """
 
+from typing import Any, ClassVar
+
 import optuna
 from torch import Tensor, nn
 
+from mmdls._parameters import count, one_of, positive
 from mmdls.modules.heads import weighted_mean
 from mmdls.registry import regression_heads
 
@@ -47,12 +50,14 @@ class RegressionHead(nn.Module):
     (torch.Size([4]), torch.Size([]))
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "loss": [one_of("squared", "huber")],
+        "delta": [positive()],
+    }
+
     def __init__(self, in_features: int, loss: str = "squared", delta: float = 1.0):
         super().__init__()
-        if loss not in ("squared", "huber"):
-            raise ValueError(f"loss must be 'squared' or 'huber'; got {loss!r}.")
-        if not delta > 0:
-            raise ValueError(f"delta must be above 0 (standard deviations of the target); got {delta!r}.")
         self.linear = nn.Linear(in_features, 1)
         self.delta = float(delta) if loss == "huber" else float("inf")
 

@@ -5,9 +5,12 @@ loss of exactly 0 is that of a task of which the batch knows nothing. Parameters
 network, at the learning rate ``learning_rate`` of the class.
 """
 
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count
 from mmdls.registry import task_weights
 
 __all__ = ["FamoWeights", "UncertaintyWeights"]
@@ -37,6 +40,10 @@ class UncertaintyWeights(nn.Module):
     """
 
     learning_rate = 0.025
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_tasks": [count(1)],
+    }
 
     def __init__(self, n_tasks: int):
         super().__init__()
@@ -73,6 +80,10 @@ class FamoWeights(nn.Module):
 
     learning_rate = 0.025
     least = 1e-3  # losses below it, such as negative log densities, count as this
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_tasks": [count(1)],
+    }
 
     def __init__(self, n_tasks: int):
         super().__init__()

@@ -10,10 +10,10 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import InvalidParameterError, StrOptions
 from skorch.callbacks import Callback
 
+from mmdls._parameters import Finite, count, share
 from mmdls.parts import Part
 from mmdls.registry import task_weights
 from mmdls.training._compute import Compute
-from mmdls.training._intervals import Finite, count, share
 
 __all__ = ["Trainer"]
 

@@ -11,11 +11,11 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from mmdls._parameters import Finite, count
 from mmdls.cohort import refuse_other_tables
 from mmdls.estimators.columns._columns import number_table
 from mmdls.metrics import intraclass_correlation
 from mmdls.registry import estimators
-from mmdls.training._intervals import Finite, count
 
 __all__ = ["StabilityFilter"]
 

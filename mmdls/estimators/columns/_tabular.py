@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, validate_data
 
+from mmdls._parameters import share
 from mmdls.cohort import refuse_other_tables
 from mmdls.cohort._cells import plain_columns
 from mmdls.encoders import Encoder, TableData
@@ -20,7 +21,6 @@ from mmdls.estimators.columns._columns import MISSING, UNSEEN, Cells, number_tab
 from mmdls.estimators.columns._quantiles import weighted_quantile
 from mmdls.estimators.columns._scaling import NumberScaler
 from mmdls.registry import encoders, estimators
-from mmdls.training._intervals import share
 from mmdls.training._tables import patient_weights
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
 from mmdls._files import whole_file
+from mmdls._parameters import count
 from mmdls.encoders import BagData
 from mmdls.estimators.encoders._vectors import VectorBagEncoder
 from mmdls.images import fingerprint
 from mmdls.images._files import of_patient
 from mmdls.parts import Slot
 from mmdls.registry import encoders
-from mmdls.training._intervals import count
 from mmdls.training._trainer import Trainer
 
 __all__ = ["FrozenFeatures"]

@@ -13,6 +13,7 @@ import torch
 from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
 
+from mmdls._parameters import Finite, count
 from mmdls.encoders import BagData
 from mmdls.estimators.encoders._bag_encoder import BagEncoder
 from mmdls.estimators.encoders._scan_cells import ScanReader
@@ -24,7 +25,6 @@ from mmdls.registry import estimators as estimator_registry
 from mmdls.scans import ScanView
 from mmdls.training._compute import Compute
 from mmdls.training._inference import freeze, standardize_features
-from mmdls.training._intervals import Finite, count
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._trainer import Trainer
 from mmdls.training._weights_file import WeightsOrigin, start_from_file

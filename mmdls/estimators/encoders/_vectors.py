@@ -8,13 +8,13 @@ import pandas as pd
 import torch
 from torch import nn
 
+from mmdls._parameters import count
 from mmdls.estimators.encoders._bag_encoder import BagEncoder
 from mmdls.estimators.encoders._vector_data import VectorData
 from mmdls.modules import BagNet, Standardize
 from mmdls.parts import Part, Slot, build
 from mmdls.registry import encoders, poolings
 from mmdls.registry import estimators as estimator_registry
-from mmdls.training._intervals import count
 from mmdls.training._ranks import is_first_rank
 from mmdls.training._trainer import Trainer
 

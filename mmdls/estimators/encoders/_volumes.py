@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmdls._parameters import Each, positive
 from mmdls.encoders import BagData
 from mmdls.estimators.encoders._slices import SliceData, SliceEncoder
 from mmdls.images import SliceStore, is_missing
@@ -137,7 +138,7 @@ class VolumeEncoder(SliceEncoder):
         name: allowed
         for name, allowed in SliceEncoder._parameter_constraints.items()
         if name not in ("pooling", "image_size", "max_image_size", "max_slices")
-    } | {"volume_size": [Real, tuple, list], "spacing": [tuple, list, np.ndarray, None]}
+    } | {"volume_size": [Real, tuple, list], "spacing": [Each(positive(), 3), None]}
 
     def __init__(
         self,

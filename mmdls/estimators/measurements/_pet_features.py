@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.utils._param_validation import StrOptions
 
+from mmdls._parameters import Finite
 from mmdls.cohort import modality_name
 from mmdls.estimators.measurements._scan_features import ScanFeatures
 from mmdls.estimators.measurements._uptake import UPTAKE, share_of, uptake
 from mmdls.registry import estimators
 from mmdls.scans import Volume
-from mmdls.training._intervals import Finite
 
 __all__ = ["PETFeatures"]
 

@@ -9,13 +9,13 @@ import numpy as np
 from sklearn.utils._param_validation import HasMethods, StrOptions
 from sklearn.utils.validation import check_memory
 
+from mmdls._parameters import Finite, count
 from mmdls.estimators.measurements._radiomics import features_of, radiomics
 from mmdls.estimators.measurements._radiomics_engines import CLASSES, ENGINES, check_engine
 from mmdls.estimators.measurements._scan_features import ScanFeatures
 from mmdls.registry import estimators
 from mmdls.scans import Volume
 from mmdls.scans._resampling import lengths
-from mmdls.training._intervals import Finite, count
 
 __all__ = ["RadiomicsExtractor"]
 

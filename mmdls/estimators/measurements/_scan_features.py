@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from mmdls._parallel import workers_may_die
+from mmdls._parameters import count
 from mmdls.cohort import check_features, modality_name
 from mmdls.images import is_missing
 from mmdls.scans import Volume
 from mmdls.scans._cells import as_mask, as_volume
-from mmdls.training._intervals import count
 
 __all__ = ["ScanFeatures"]
 

@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from mmdls._parameters import Finite, count
 from mmdls.estimators.columns._screening import Correlated, unit_columns
 from mmdls.estimators.columns._tabular import TabularEncoder
 from mmdls.estimators.survival._ridge_cox import ProportionalHazards, RidgeCox
@@ -21,7 +22,6 @@ from mmdls.metrics import baseline_cumulative_hazard
 from mmdls.metrics._classification import weighted_auc
 from mmdls.metrics._concordance import concordance_by_column
 from mmdls.registry import estimators
-from mmdls.training._intervals import Finite, count
 
 __all__ = ["SignWeightedBagging", "SignWeightedClassifier"]
 

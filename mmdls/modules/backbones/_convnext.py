@@ -1,10 +1,13 @@
 """ConvNeXt: a residual network in the manner of transformers."""
 
+from typing import Any, ClassVar
+
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.registry import backbones
 
 __all__ = ["ConvNeXtTinyBackbone"]
@@ -72,6 +75,11 @@ class ConvNeXtTinyBackbone(nn.Module):
 
     searched = False  # takes long, and small cohorts rarely repay it
     blocks = (3, 3, 9, 3)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(1)],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 96):
         super().__init__()

@@ -1,12 +1,13 @@
 """Densely connected networks with group normalisation."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.registry import backbones
 
@@ -63,6 +64,11 @@ class DenseNet121Backbone(nn.Module):
     blocks = (6, 12, 24, 16)
     # The place of the layers in files that were written from a plain sequence of them.
     sequence = ("features",)
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(2)],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()

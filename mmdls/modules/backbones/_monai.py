@@ -1,12 +1,13 @@
 """Networks of MONAI as backbones."""
 
 from inspect import signature
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from mmdls._memory import is_out_of_memory
+from mmdls._parameters import count
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.modules.monai import monai_class
 from mmdls.registry import backbones
@@ -49,6 +50,12 @@ class MonaiBackbone(nn.Module):
     >>> [tuple(each.shape) for each in backbone(torch.zeros(1, 1, 64, 64))]  # doctest: +SKIP
     [(1, 4, 64, 64), (1, 4, 32, 32), (1, 8, 16, 16), (1, 16, 8, 8), (1, 32, 4, 4)]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "name": [str],
+        "in_channels": [count(1)],
+        "spatial_dims": [count(2, 3)],
+    }
 
     def __init__(self, name: str, in_channels: int = 1, spatial_dims: int = 2, **params: Any):
         super().__init__()

@@ -7,6 +7,7 @@ import optuna
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.modules.backbones._convolutions import Convolution
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.registry import backbones
@@ -104,6 +105,11 @@ class _ResNetBackbone(nn.Module):
     block: ClassVar[type[Block] | type[Bottleneck]] = Block
     # The places of the layers in files that were written from a plain sequence of them.
     sequence = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4")
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(1)],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()

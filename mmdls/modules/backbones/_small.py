@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import Each, count
 from mmdls.kernels import antialiased_sums, conv3x3, sums_in_one_pass
 from mmdls.modules.backbones._convolutions import is_conv3x3
 from mmdls.registry import backbones
@@ -51,6 +52,12 @@ class AntialiasedBackbone(nn.Module):
     >>> [tuple(each.shape) for each in backbone(torch.zeros(2, 1, 32, 32))], backbone.out_channels
     ([(2, 4, 16, 16), (2, 12, 8, 8), (2, 28, 4, 4)], [4, 12, 28])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(1)],
+        "depth": [count(1, 10)],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 8, depth: int = 3):
         super().__init__()
@@ -126,6 +133,12 @@ class ConvBackbone(nn.Module):
     """
 
     searched = False  # at full resolution it takes a hundred times as long as the default
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(1)],
+        "strides": [Each(count(1))],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 32, strides: Sequence[int] = (1, 1)):
         super().__init__()

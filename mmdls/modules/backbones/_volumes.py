@@ -7,6 +7,7 @@ import optuna
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import Each, count, positive
 from mmdls.modules.backbones._monai import MonaiBackbone
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.modules.backbones._resnet import Block, Bottleneck, half
@@ -32,11 +33,15 @@ class _VolumeResNet(nn.Module):
     blocks: Sequence[int] = (1, 1, 1, 1)
     block: ClassVar[type[Block] | type[Bottleneck]] = Block
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "spacing": [Each(positive(), 3)],
+        "width": [count(1)],
+    }
+
     def __init__(self, in_channels: int = 1, spacing: Sequence[float] = (1.0, 1.0, 1.0), width: int = 64):
         super().__init__()
         voxel = tuple(map(float, spacing))
-        if len(voxel) != 3 or not all(0 < side < float("inf") for side in voxel):
-            raise ValueError(f"spacing is the sides of a voxel along slices, rows and columns; got {spacing!r}.")
 
         def halved(size: int) -> tuple[Any, Any]:
             nonlocal voxel
@@ -257,6 +262,11 @@ class MonaiVolumeBackbone(MonaiBackbone):
     >>> [tuple(each.shape[2:]) for each in backbone(torch.zeros(1, 1, 32, 64, 64))]  # doctest: +SKIP
     [(32, 64, 64), (16, 32, 32), (8, 16, 16), (4, 8, 8), (2, 4, 4)]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **MonaiBackbone._parameter_constraints,
+        "spacing": [Each(positive(), 3)],
+    }
 
     def __init__(self, name: str, in_channels: int = 1, spacing: Sequence[float] = (1.0, 1.0, 1.0), **params: Any):
         super().__init__(name, in_channels, **{"spatial_dims": 3, **params})

@@ -1,11 +1,13 @@
 """Sums of what the modalities say, plain or gated."""
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, positive, share
 from mmdls.modules.containers import NamedModules
 from mmdls.registry import fusions
 
@@ -45,6 +47,13 @@ class AdditiveFusion(nn.Module):
     >>> fusion.attention(embeddings, present)[1].tolist()
     [0.0, 1.0]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "dropout": [share()],
+        "input_scale": [positive()],
+    }
 
     def __init__(
         self, widths: Mapping[str, int], out_features: int = 64, dropout: float = 0.1, input_scale: float = 3.0
@@ -127,6 +136,11 @@ class GatedFusion(AdditiveFusion):
     >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
     torch.Size([2, 4])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **AdditiveFusion._parameter_constraints,
+        "n_heads": [count(1)],
+    }
 
     def __init__(
         self,

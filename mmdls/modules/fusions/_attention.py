@@ -1,12 +1,13 @@
 """Modalities that attend to tokens of one another, such as slices of a lesion to those of a lung and to tables."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, share
 from mmdls.modules.attention import Attention, AttentionBlock
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.fusions._projection import Projection
@@ -80,6 +81,13 @@ class CrossAttentionFusion(_TokenFusion):
     torch.Size([2, 4])
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "n_heads": [count(1)],
+        "dropout": [share()],
+    }
+
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, n_heads: int = 4, dropout: float = 0.1):
         super().__init__(widths, out_features)
         self.norm = nn.LayerNorm(out_features)
@@ -144,6 +152,15 @@ class BottleneckFusion(_TokenFusion):
     torch.Size([2, 4])
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "n_heads": [count(1)],
+        "n_bottlenecks": [count(1)],
+        "n_layers": [count(2)],
+        "dropout": [share()],
+    }
+
     def __init__(
         self,
         widths: Mapping[str, int],
@@ -154,11 +171,6 @@ class BottleneckFusion(_TokenFusion):
         dropout: float = 0.1,
     ):
         super().__init__(widths, out_features)
-        if n_layers < 2 or n_bottlenecks < 1:
-            raise ValueError(
-                f"n_layers must be at least 2 and n_bottlenecks at least 1; got {n_layers} and {n_bottlenecks}. With "
-                "less, no modality would hear of another."
-            )
         self.bottleneck = nn.Parameter(torch.randn(n_bottlenecks, out_features) * out_features**-0.5)
         self.layers = nn.ModuleList(
             NamedModules({name: AttentionBlock(out_features, n_heads, dropout) for name in widths})

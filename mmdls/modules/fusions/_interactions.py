@@ -1,11 +1,13 @@
 """Products of what the modalities say."""
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, share
 from mmdls.modules.fusions._projection import Projection
 from mmdls.registry import fusions
 
@@ -41,6 +43,13 @@ class LowRankFusion(nn.Module):
     >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
     torch.Size([2, 4])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "rank": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, rank: int = 4, dropout: float = 0.1):
         super().__init__()
@@ -92,6 +101,12 @@ class FilmFusion(nn.Module):
     >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
     torch.Size([2, 4])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(self, widths: Mapping[str, int], out_features: int = 64, dropout: float = 0.1):
         super().__init__()

@@ -1,11 +1,13 @@
 """Perceptrons of all modalities together, or of each by itself."""
 
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, share
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.masked import masked_softmax
 from mmdls.registry import fusions
@@ -38,6 +40,13 @@ class ConcatFusion(nn.Module):
     >>> fusion({"ct": torch.ones(2, 8), "clinical": torch.ones(2, 3)}, present).shape
     torch.Size([2, 4])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "hidden_features": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(
         self, widths: Mapping[str, int], out_features: int = 128, hidden_features: int = 256, dropout: float = 0.3
@@ -97,6 +106,13 @@ class LateFusion(nn.Module):
     >>> fusion(embeddings, present).shape, fusion.attention(embeddings, present)[1].tolist()
     (torch.Size([2, 4]), [0.0, 1.0])
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "widths": [Mapping],
+        "out_features": [count(1)],
+        "hidden_features": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(
         self, widths: Mapping[str, int], out_features: int = 64, hidden_features: int = 64, dropout: float = 0.1

@@ -1,11 +1,13 @@
 """Poolings that weigh the slices of a bag."""
 
 import math
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, share
 from mmdls.modules.masked import masked_mean, masked_softmax
 from mmdls.registry import poolings
 
@@ -37,6 +39,11 @@ class GatedAttentionPooling(nn.Module):
     >>> pooling.attention(slices, mask)[1].tolist()  # equal slices weigh the same, padding nothing
     [0.5, 0.5, 0.0, 0.0, 0.0]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "hidden_features": [count(1)],
+    }
 
     def __init__(self, in_features: int, hidden_features: int = 64):
         super().__init__()
@@ -91,6 +98,12 @@ class SelfAttentionPooling(nn.Module):
     >>> pooling(slices, mask).shape, pooling.attention(slices, mask).shape
     (torch.Size([2, 8]), torch.Size([2, 5]))
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_heads": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(self, in_features: int, n_heads: int = 4, dropout: float = 0.1):
         super().__init__()

@@ -1,9 +1,12 @@
 """Slices that attend to one another, read by a learned query."""
 
+from typing import Any, ClassVar
+
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count, share
 from mmdls.modules.attention import AttentionBlock
 from mmdls.registry import poolings
 
@@ -37,6 +40,13 @@ class SetTransformerPooling(nn.Module):
     >>> pooling(slices, mask).shape, pooling.attention(slices, mask).shape
     (torch.Size([2, 8]), torch.Size([2, 5]))
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "n_heads": [count(1)],
+        "n_layers": [count(1)],
+        "dropout": [share()],
+    }
 
     def __init__(self, in_features: int, n_heads: int = 4, n_layers: int = 1, dropout: float = 0.1):
         super().__init__()

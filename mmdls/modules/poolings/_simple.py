@@ -1,9 +1,12 @@
 """Means and maxima over the slices of a bag."""
 
+from typing import Any, ClassVar
+
 import optuna
 import torch
 from torch import Tensor, nn
 
+from mmdls._parameters import count
 from mmdls.modules.masked import masked_mean
 from mmdls.registry import poolings
 
@@ -27,6 +30,10 @@ class MeanPooling(nn.Module):
     >>> MeanPooling(1)(slices, mask).tolist()
     [[2.0]]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+    }
 
     def __init__(self, in_features: int):
         super().__init__()
@@ -53,6 +60,10 @@ class MaxPooling(nn.Module):
     >>> MaxPooling(1)(slices, mask).tolist()
     [[3.0]]
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+    }
 
     def __init__(self, in_features: int):
         super().__init__()
@@ -97,10 +108,13 @@ class TopKPooling(nn.Module):
     [[4.0]]
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_features": [count(1)],
+        "k": [count(1)],
+    }
+
     def __init__(self, in_features: int, k: int = 4):
         super().__init__()
-        if k < 1:
-            raise ValueError(f"k must be at least 1; got {k}.")
         self.k = k
 
     def forward(self, slices: Tensor, mask: Tensor) -> Tensor:

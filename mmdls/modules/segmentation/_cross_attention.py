@@ -1,13 +1,14 @@
 """A decoder over any backbone, in which lung and lesion attend to one another."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.modules.attention import Attention
 from mmdls.modules.segmentation._blocks import STRUCTURES, ConvBlock, PaddedNet
 from mmdls.registry import backbones, segmentation_nets
@@ -82,6 +83,15 @@ class CrossAttentionUNet(PaddedNet):
     >>> {name: tuple(logits.shape) for name, logits in net(torch.zeros(2, 1, 50, 41)).items()}
     {'lung': (2, 1, 50, 41), 'lesion': (2, 1, 50, 41)}
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "backbone": [str, callable],
+        "backbone_params": [Mapping, None],
+        "max_channels": [count(1)],
+        "attention_stride": [count(1)],
+        "n_heads": [count(1)],
+    }
 
     def __init__(
         self,

@@ -1,13 +1,14 @@
 """Segmentation networks by name: the plain U-Net and the published one."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmdls._parameters import count
 from mmdls.modules.attention import Attention
 from mmdls.modules.backbones import ResNet18Backbone
 from mmdls.modules.segmentation._blocks import STRUCTURES, ConvBlock, PaddedNet
@@ -71,6 +72,12 @@ class UNet(PaddedNet):
     {'lung': (1, 1, 37, 50), 'lesion': (1, 1, 37, 50)}
     """
 
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(1)],
+        "depth": [count(1, 10)],
+    }
+
     def __init__(self, in_channels: int = 1, width: int = 16, depth: int = 4):
         super().__init__()
         self.multiple = 2**depth
@@ -130,6 +137,11 @@ class PublishedSegmentationNet(PaddedNet):
     >>> {name: tuple(logits.shape) for name, logits in net(torch.zeros(1, 1, 37, 50)).items()}
     {'lung': (1, 1, 37, 50), 'lesion': (1, 1, 37, 50)}
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "in_channels": [count(1)],
+        "width": [count(2)],
+    }
 
     def __init__(self, in_channels: int = 1, width: int = 64):
         super().__init__()
