@@ -22,10 +22,10 @@ from mmdls._files import whole_file
 from mmdls.cohort import modalities
 from mmdls.datasets import make_nsclc_cohort
 
-__all__ = ["MODALITIES", "imputed", "measure", "summarise"]
+__all__ = ["METRICS", "MODALITIES", "imputed", "measure", "summarise"]
 
 MODALITIES = ("clinical", "pet", "radiomics", "lesion", "lung")
-_METRICS = {"subtype": "auc", "stage": "auc", "dfs": "concordance_index", "os": "concordance_index"}
+METRICS = {"subtype": "auc", "stage": "auc", "dfs": "concordance_index", "os": "concordance_index"}
 
 
 def measure(
@@ -69,7 +69,7 @@ def measure(
         own = MMDLS(n_members=3, random_state=seed) if model is None else model
         fitted = own.fit(learned, y.loc[learned.index])
         table = evaluate(fitted, asked, y.loc[asked.index], horizons=(), n_resamples=0)
-        for task, metric in _METRICS.items():
+        for task, metric in METRICS.items():
             value = table[(table["task"] == task) & (table["metric"] == metric)]["value"].iloc[0]
             rows.append((seed, way, len(learned), task, value))
     return pd.DataFrame(rows, columns=["seed", "way", "n", "task", "value"])

@@ -16,6 +16,13 @@ from mmdls.registry import estimators
 
 __all__ = ["SurvivalBoosting", "SurvivalForest"]
 
+_MAX_FEATURES = [
+    StrOptions({"sqrt", "log2"}),
+    Interval(Integral, 1, None, closed="left"),
+    Interval(RealNotInt, 0, 1, closed="right"),
+    None,
+]
+
 
 @estimators.register("survival_forest")
 class SurvivalForest(TabularSurvival):
@@ -77,12 +84,7 @@ class SurvivalForest(TabularSurvival):
         **TabularSurvival._parameter_constraints,
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "min_samples_leaf": [Interval(Integral, 1, None, closed="left"), Interval(RealNotInt, 0, 1, closed="neither")],
-        "max_features": [
-            StrOptions({"sqrt", "log2"}),
-            Interval(Integral, 1, None, closed="left"),
-            Interval(RealNotInt, 0, 1, closed="right"),
-            None,
-        ],
+        "max_features": _MAX_FEATURES,
         "n_jobs": [Integral, None],
         "random_state": ["random_state"],
     }
@@ -121,6 +123,9 @@ class SurvivalBoosting(TabularSurvival):
     learning_rate : float, default=0.05
     max_depth : int, default=2
     subsample : float, default=0.7
+    max_features : int, float, {"sqrt", "log2"} or None, default=1000
+        Columns tried at each split, drawn anew for every split: their number, their share, or None for all. Where there
+        are fewer, all are tried.
     random_state : int, RandomState instance or None, default=None
 
     Attributes
@@ -152,6 +157,7 @@ class SurvivalBoosting(TabularSurvival):
         learning_rate: float = 0.05,
         max_depth: int = 2,
         subsample: float = 0.7,
+        max_features: int | float | str | None = 1000,
         random_state: Any = None,
     ):
         self.columns = columns
@@ -160,6 +166,7 @@ class SurvivalBoosting(TabularSurvival):
         self.learning_rate = learning_rate
         self.max_depth = max_depth
         self.subsample = subsample
+        self.max_features = max_features
         self.random_state = random_state
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -168,6 +175,7 @@ class SurvivalBoosting(TabularSurvival):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "max_depth": [Interval(Integral, 1, None, closed="left")],
         "subsample": [Interval(Real, 0, 1, closed="right")],
+        "max_features": _MAX_FEATURES,
         "random_state": ["random_state"],
     }
     _unweighted = "scikit-survival's boosting leaves weights out of the risk sets and the baseline hazard"
@@ -187,6 +195,7 @@ class SurvivalBoosting(TabularSurvival):
             learning_rate=self.learning_rate,
             max_depth=self.max_depth,
             subsample=self.subsample,
+            max_features=self.max_features,
             random_state=self.random_state,
         )
         return make_pipeline(TabularEncoder(scale=None), boosting)
