@@ -1,7 +1,7 @@
 """Whether more modalities ever hurt ``MMDLS()``: noise must cost nearly nothing, and what informs must not cost.
 
-``python -m benchmarks.more_modalities`` simulates 20 cohorts of 300 patients and 1,000 others and lets the defaults learn
-with and without a modality: 500 radiomics of pure noise, the images of other patients, and the patients' own images.
+``python -m benchmarks.more_modalities`` simulates 20 cohorts of 300 patients and 1,000 others and lets the defaults
+learn with and without a modality: 500 radiomics of pure noise, the images of other patients, the patients' own images.
 Each law allows a loss of .005. Differences are those within a cohort; the test patients of one cohort leave an
 uncertainty of their own, so the mean over cohorts stands beside the count. It takes about an hour on two cores.
 """

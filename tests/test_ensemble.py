@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sksurv.metrics import concordance_index_censored
 from torch import nn
 
-from mmdls import Trainer
+from mmdls import Trainer, evaluate
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.estimators import MMDLS, MultimodalSurvival, TabularEncoder
 from mmdls.estimators.survival._ridge_cox import RidgeCox
@@ -84,7 +84,7 @@ def test_penalties_may_differ_between_columns():
 
 def test_each_table_gets_the_penalty_that_suits_it():
     best = np.array([0.1, 1000.0])
-    found = _choose_penalties(lambda tried: float((np.log10(tried / best) ** 2).sum()), 2, 1e-3)
+    found = _choose_penalties(lambda tried: float((np.log10(tried / best) ** 2).sum()), [5, 5], 1e-3)
     np.testing.assert_allclose(np.log10(found), np.log10(best), atol=0.51)
 
 
@@ -111,6 +111,28 @@ def test_a_table_of_noise_costs_little():
 
     alone, together = concordance([x]), concordance([x, noise])
     assert alone > 0.7 and together > alone - 0.005
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_noise_does_not_shrink_the_tables_that_tell_the_stage(seed):
+    """The common penalty is strong because of the noise, and a table moved alone seems better off with it."""
+    X, y = make_nsclc_cohort(1200, n_slices=1, image_size=8, n_radiomics=1, return_X_y=True, random_state=seed)
+    tables = X.filter(regex="^(clinical|pet)_")
+    noise = pd.DataFrame(np.random.default_rng(seed).normal(size=(1200, 300)), X.index).add_prefix("radiomics_")
+    model = MMDLS(table_encoder=LINEAR, n_members=1, trainer=Trainer(max_epochs=1), random_state=0)
+
+    def auc(X):
+        found = evaluate(
+            model.fit(X[:200], y.loc[X.index[:200], ["stage"]]),
+            X[200:],
+            y.loc[X.index[200:], ["stage"]],
+            horizons=(),
+            n_resamples=0,
+        )
+        return found.loc[found["metric"] == "auc", "value"].iloc[0]
+
+    alone = auc(tables)
+    assert alone > 0.8 and auc(tables.join(noise)) > alone - 0.01
 
 
 def test_columns_of_absent_tables_count_as_their_mean():

@@ -13,7 +13,7 @@ __all__ = ["LinearFit", "fit_linear"]
 
 # Penalties per event or patient, from strong to weak; factors of the penalty of one table against the others.
 _PENALTIES = 10.0 ** np.arange(1.5, -4.0, -0.5)
-_FACTORS = (10.0, 0.1)
+_FACTORS: tuple[float, ...] = (10.0, 0.1)
 _RANGE = (1e-6, 1e6)
 _PATIENCE = 2  # steps of the path without a better loss, after which it ends
 _SEARCH, _FINAL = 1e-6, 1e-9  # relative fall of the loss in a step at which a fit ends
@@ -135,8 +135,8 @@ def fit_linear(
 ) -> LinearFit:
     """Fit the linear predictor of one task; penalties have the least pooled loss of held-out rows.
 
-    Each table gets a penalty of its own: after the best common one is found, that of each table is moved while the
-    held-out log likelihood gains from it, so that a table of many useless columns does not shrink the others.
+    Each table gets a penalty of its own: after the best common one is found, those of the tables are moved in turn as
+    long as the held-out log likelihood gains, so that a table of many useless columns does not shrink the others.
 
     Parameters
     ----------
@@ -178,14 +178,21 @@ def fit_linear(
             parameters[fold] = columns[fold] @ coefficients + intercept
         return float(loss(torch.as_tensor(parameters), *targets))
 
-    penalties = _choose_penalties(held_out_loss, len(tables), _LEAST_GAIN / n_informative) if sum(sizes) else None
+    penalties = _choose_penalties(held_out_loss, sizes, _LEAST_GAIN / n_informative) if sum(sizes) else None
     penalty = np.repeat(np.ones(len(tables)) if penalties is None else penalties, sizes)
     fits = [problem(np.setdiff1d(everybody, rows)).fit(penalty) for rows in left_out]
     return LinearFit(np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits]))
 
 
-def _choose_penalties(held_out_loss: Callable[[np.ndarray], float], n_tables: int, least_gain: float) -> np.ndarray:
-    """A common penalty by a path from strong to weak, then one of each table by steps that gain."""
+def _choose_penalties(
+    held_out_loss: Callable[[np.ndarray], float], sizes: Sequence[int], least_gain: float
+) -> np.ndarray:
+    """A common penalty by a path from strong to weak, then one of each table by steps that gain.
+
+    While useless columns are free, the other tables seem better off when they are shrunk too. So tables of many columns
+    come first, and after one has moved, all others are moved together.
+    """
+    n_tables = len(sizes)
     best, chosen, waited = np.inf, np.ones(n_tables), 0
     for penalty in _PENALTIES:
         loss = held_out_loss(np.full(n_tables, penalty))
@@ -195,16 +202,29 @@ def _choose_penalties(held_out_loss: Callable[[np.ndarray], float], n_tables: in
             waited += 1
             if waited == _PATIENCE:
                 break
-    for i in range(n_tables if n_tables > 1 else 0):
-        for factor in _FACTORS:
-            moved = False
-            while _RANGE[0] <= chosen[i] * factor <= _RANGE[1]:
-                tried = chosen.copy()
-                tried[i] *= factor
-                loss = held_out_loss(tried)
-                if loss > best - least_gain:
-                    break
-                best, chosen, moved = loss, tried, True
-            if moved:
-                break
+
+    def move(tables: np.ndarray) -> bool:
+        """Multiply the penalties of some tables by the better factor as long as that gains."""
+        nonlocal best, chosen
+        factors, moved = _FACTORS, False
+        while True:
+            tried = [np.where(tables, chosen * factor, chosen) for factor in factors]
+            losses = [held_out_loss(each) if _is_in_range(each) else np.inf for each in tried]
+            least = int(np.argmin(losses))
+            if not losses[least] < best - least_gain:
+                return moved
+            best, chosen, factors, moved = losses[least], tried[least], (factors[least],), True
+
+    order = sorted(range(n_tables), key=lambda table: -sizes[table])
+    turn, still = 0, 0
+    while 1 < n_tables > still:  # until every table has stayed in its turn
+        own = np.arange(n_tables) == order[turn]
+        moved = move(own)
+        if moved:
+            move(~own)
+        turn, still = (turn + 1) % n_tables, 1 if moved else still + 1
     return chosen
+
+
+def _is_in_range(penalties: np.ndarray) -> bool:
+    return _RANGE[0] <= penalties.min() and penalties.max() <= _RANGE[1]
