@@ -129,6 +129,18 @@ def test_equals_scikit_survival_on_the_same_columns(parts, kind):
     assert model.score(X_test, y_test) == pytest.approx(c_index, abs=1e-9)
 
 
+@pytest.mark.parametrize("most", [3, 0.2, "sqrt"])
+def test_boosted_trees_try_some_columns_at_each_split(parts, most):
+    X_train, X_test, y_train, _ = parts
+    train, test = (block(X, *ALL) for X in (X_train, X_test))
+    encoder = TabularEncoder(scale=None).fit(train)
+    oracle = ORACLES[SurvivalBoosting]().set_params(max_features=most)
+    oracle.fit(encoder.transform(train), survival_target(y_train, "os"))
+    risk = quick(SurvivalBoosting, max_features=most).fit(X_train, y_train).predict(X_test)
+    np.testing.assert_allclose(risk, oracle.predict(encoder.transform(test)), rtol=1e-6, atol=1e-9)
+    assert not np.allclose(risk, quick(SurvivalBoosting).fit(X_train, y_train).predict(X_test))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_survival_starts_at_one_and_never_rises(parts, kind):
     X_train, X_test, y_train, _ = parts
