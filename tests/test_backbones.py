@@ -19,6 +19,7 @@ from mmdls.modules import MonaiBackbone
 from mmdls.modules.pretrained import load_weights
 from mmdls.registry import backbones
 from mmdls.testing import check_backbone
+from mmdls.training._weights_file import start_from_file
 
 # -- plain networks, under the usual names -----------------------------------------------------------------------------
 
@@ -329,6 +330,40 @@ def test_files_that_hold_no_weights_are_refused(cohort, tmp_path):
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     with pytest.raises(ValueError, match="must hold a state dict; got list"):
         fit(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state["conv1.weight"].fill_(torch.nan), "'conv1.weight' holds NaN or infinity"),
+        (
+            lambda state: state["layer4.0.conv2.weight"].view(-1)[:1].fill_(torch.inf),
+            "conv2.weight' holds NaN",
+        ),
+        (lambda state: state["bn1.running_var"].neg_(), "'bn1.running_var' holds a variance below 0"),
+        (lambda state: state.update({"bn1.weight": torch.ones(8).long()}), "must be a dense tensor of torch.float32"),
+        (lambda state: state.update({"conv1.weight": state["conv1.weight"].to_sparse()}), "got .* torch.sparse_coo"),
+        (lambda state: state.update({"conv1.weight": torch.ones(8, 0, 7, 7)}), r"has shape \(8, 0, 7, 7\)"),
+        (lambda state: state.update({"conv1.weight": torch.tensor(1.0)}), r"has shape \(\)"),
+        (lambda state: state.update({3: torch.ones(1)}), r"got the names \[3\]"),
+        (lambda state: state.clear(), r"got no tensor under \[\]"),
+    ],
+)
+def test_weights_that_no_training_can_start_from_are_refused(tmp_path, change, said):
+    state = ResNet((1, 1, 1, 1), width=8).state_dict()
+    change(state)
+    torch.save(state, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match=said):
+        start_from_file(backbones["resnet10"](in_channels=1, width=8), tmp_path / "odd.pt", "weights")
+
+
+def test_a_file_that_ends_too_soon_is_no_file_of_weights(tmp_path):
+    save_file(ResNet((1, 1, 1, 1), width=8).state_dict(), tmp_path / "whole.safetensors")
+    whole = (tmp_path / "whole.safetensors").read_bytes()
+    for name, content in (("half.safetensors", whole[: len(whole) // 2]), ("no.safetensors", b""), ("no.pt", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=r"cannot be read as weights: .* write them \(\w+.*\)"):
+            start_from_file(backbones["resnet10"](in_channels=1, width=8), tmp_path / name, "weights")
 
 
 # -- networks of MONAI -------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Images seen by a model that does not train: computed once, known by contents and weights, refused where lost."""
 
+from functools import partial
+
 import joblib
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 from optuna.distributions import CategoricalDistribution
 from sklearn.base import clone
 from torch import nn
+from torch.nn.modules.module import _global_forward_pre_hooks
 
 import mmdls
 from mmdls import MMDLS, FrozenFeatures, OptunaSearch, SliceEncoder, Trainer
@@ -133,6 +136,76 @@ def test_a_function_needs_a_name_in_a_folder(study, tmp_path):
     features.set_params(model_name="pixels 1").fit_preprocessing(study[0][["lesion_image"]])
     assert features.model_origin_ == {"name": "pixels 1", "digest": None}
     assert len(list(tmp_path.rglob("*.npy"))) == study[0]["lesion_image"].notna().sum()
+
+
+class Holder:
+    def __init__(self, net):
+        self.parts = {"net": net}
+
+    def __call__(self, images):
+        return self.parts["net"](images)
+
+    def see(self, images):
+        return self.parts["net"](images)
+
+
+SHARED = CountingNet()
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda net: lambda images: net(images),
+        lambda net: lambda images, net=net: net.forward(images),
+        lambda net: partial(lambda network, images: network(images), net),
+        lambda net: Holder(net),
+        lambda net: Holder(net).see,
+        lambda net: lambda images: SHARED(images),
+    ],
+    ids=["closure", "default", "partial", "object", "method", "global"],
+)
+def test_a_network_inside_of_a_function_is_in_evaluation_mode_and_known_by_its_weights(request, study, wrap):
+    images = study[0][["lesion_image"]].dropna()[:5]
+    net = SHARED if request.node.callspec.id == "global" else CountingNet()
+    net.seen = 0
+    features = FrozenFeatures(wrap(net))
+    before = features._column(images)
+    np.testing.assert_array_equal(before.iloc[0], FrozenFeatures(CountingNet())._column(images).iloc[0])
+    assert net.training and net.dropout.training and net.seen == n_slices(images)
+    features._column(images)
+    assert net.seen == n_slices(images), "what is known is not computed again"
+    with torch.no_grad():
+        net.scale *= 2
+    np.testing.assert_allclose(features._column(images).iloc[0], 2 * before.iloc[0], rtol=1e-6)
+    with torch.no_grad():
+        net.scale /= 2
+    assert features._column(images).iloc[0] is before.iloc[0]
+
+
+def test_a_function_that_hides_its_network_needs_a_name(study):
+    images, made = study[0][["lesion_image"]].dropna()[:3], []
+
+    def hidden(images):
+        made.append(CountingNet())
+        return made[-1](images)
+
+    with pytest.raises(ValueError, match="calls the network CountingNet, which is in none of its variables"):
+        FrozenFeatures(hidden)._column(images)
+    found = FrozenFeatures(hidden, model_name="bands 1")._column(images)
+    np.testing.assert_array_equal(found.iloc[0], FrozenFeatures(CountingNet())._column(images).iloc[0])
+    assert made[-1].training and made[-1].dropout.training
+    assert not _global_forward_pre_hooks
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_vectors_that_are_no_numbers_are_refused_with_the_patient(study, tmp_path, bad):
+    images = study[0][["lesion_image"]].dropna()[:3]
+    net = CountingNet()
+    with torch.no_grad():
+        net.scale *= bad
+    with pytest.raises(ValueError, match=f"NaN or infinite numbers for . of . images of patient '{images.index[0]}'"):
+        FrozenFeatures(net, memory=tmp_path)._column(images)
+    assert not list(tmp_path.rglob("*.npy")), "nothing of it is kept"
 
 
 def test_copies_share_the_model_and_its_settings():

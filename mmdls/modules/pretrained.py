@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mmdls.modules.backbones._normalisation import FrozenNorm
@@ -44,7 +45,8 @@ def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[
     Raises
     ------
     ValueError
-        If names or shapes do not fit, or the weights are those of a deeper network.
+        If names or shapes do not fit, the weights are those of a deeper network, or what the backbone takes is not
+        finite.
     """
     tensors = _tensors(weights)
     names = _naming(backbone, tensors)
@@ -65,8 +67,8 @@ def load_weights(backbone: nn.Module, weights: Mapping[str, Any]) -> tuple[dict[
                 f"the weights lack {theirs!r}, which {type(backbone).__name__} needs; they have "
                 f"{list(tensors)[:5]} ... Choose the file of a network of the same kind and depth."
             )
-        given = tensors[theirs].to(value.dtype)
-        if name == first and given.ndim == value.ndim and given.shape[1] != value.shape[1]:
+        given = _numbers(tensors[theirs], theirs, value.dtype)
+        if name == first and given.ndim == value.ndim and given.shape[1] not in (0, value.shape[1]):
             given = given.sum(dim=1, keepdim=True).expand(-1, value.shape[1], *given.shape[2:]) / value.shape[1]
         flat = [axis for axis in range(2, value.ndim) if value.ndim == given.ndim == 5 and value.shape[axis] == 1]
         given = given.sum(dim=flat, keepdim=True) if flat else given
@@ -94,7 +96,26 @@ def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
     for key in _CONTAINERS:
         if isinstance(weights.get(key), Mapping):
             return _tensors(weights[key])
-    return {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in weights.items() if isinstance(value, Tensor)}
+    if not tensors or (nameless := [name for name in tensors if not isinstance(name, str)]):
+        got = f"the names {nameless[:5]}" if tensors else f"no tensor under {list(weights)[:5]}"
+        raise ValueError(f"weights are a state dict, of tensors by the names of layers; got {got}.")
+    return tensors
+
+
+def _numbers(tensor: Tensor, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor of weights as numbers of a type, which must be able to hold them."""
+    fits = tensor.is_floating_point() == dtype.is_floating_point and tensor.layout is torch.strided
+    if not fits or tensor.is_meta:
+        raise ValueError(
+            f"{name!r} must be a dense tensor of {dtype} or the like; got {tensor.dtype}, {tensor.layout}, on "
+            f"{tensor.device}. Save the weights of the whole network as plain numbers."
+        )
+    numbers = tensor.to(dtype)
+    if not numbers.isfinite().all() or (name.endswith("running_var") and (numbers < 0).any()):
+        wrong = "NaN or infinity" if not numbers.isfinite().all() else "a variance below 0"
+        raise ValueError(f"{name!r} holds {wrong}, as {dtype}; the file is damaged, or its training diverged.")
+    return numbers
 
 
 def _naming(backbone: nn.Module, tensors: Mapping[str, Tensor]) -> Callable[[str], str]:

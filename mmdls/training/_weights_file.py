@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load
@@ -63,9 +64,12 @@ def start_from_file(backbone: nn.Module, path: str | PathLike, parameter: str) -
         else:
             weights = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file may raise anything
+        said = str(error).partition("\n")[0]
+        if not said or isinstance(error, UnpicklingError):  # which advises to load the file without this protection
+            said = type(error).__name__
         raise ValueError(
             f"{str(path)!r} cannot be read as weights: it must hold tensors only, as safetensors or "
-            f"torch.save(network.state_dict(), path) write them ({str(error).partition(chr(10))[0]})."
+            f"torch.save(network.state_dict(), path) write them ({said})."
         ) from error
     if not isinstance(weights, dict):
         raise ValueError(f"{str(path)!r} must hold a state dict; got {type(weights).__name__}.")

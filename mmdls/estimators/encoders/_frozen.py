@@ -1,10 +1,15 @@
 """Images seen by a model that does not train, such as a foundation model: its features are computed once."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from copy import copy
+from functools import partial
+from inspect import getclosurevars
 from os import PathLike
 from pathlib import Path
+from threading import get_ident
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -14,6 +19,7 @@ import pandas as pd
 import torch
 from sklearn.utils._param_validation import HasMethods
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from mmdls._files import whole_file
 from mmdls._parameters import count
@@ -44,16 +50,18 @@ class FrozenFeatures(VectorBagEncoder):
     model : nn.Module or callable
         From a Tensor of images (k, C, H, W), or volumes (k, C, S, H, W), float32 from 0 to 1, to k vectors: a Tensor or
         array of shape (k, D), maps (k, D, ...), of which the mean is taken, or a list of maps, of which the last one
-        counts. What is seen of one image must not depend on the others. A module, or a method of one, runs in
-        evaluation mode, on the device where its weights are. What else it needs, such as its own scaling of
-        intensities, belongs into a module or function around it.
+        counts. What is seen of one image must not depend on the others. What else it needs, such as its own scaling of
+        intensities, belongs into a module or function around it. A module, or a method of one, gets images on the
+        device where its weights are. Networks run in evaluation mode, also those that a function calls; vectors are
+        known by the weights of all networks that are found in its variables, in a ``functools.partial`` or in its
+        object. Whatever else a function reads must stay as it is.
     images : str or estimator, default="slices"
         The encoder that says how images are read: ``SliceEncoder(image_size=224)``. Its backbone is not used.
     n_channels : int, default=1
         Channels into which each grey image is repeated, such as 3 for a model of colour images.
     model_name : str, default=None
         Name and version of the model, for ``model_origin_``. With ``memory`` a model that is no ``nn.Module`` needs
-        one, by which its vectors are found again.
+        one, by which its vectors are found again; so does a function that calls a network which is not found in it.
     micro_batch_size : int, default=16
         Images that the model sees at a time.
     memory : str or joblib.Memory, default=None
@@ -64,7 +72,7 @@ class FrozenFeatures(VectorBagEncoder):
     Attributes
     ----------
     model_origin_ : dict
-        ``name`` of the model, and ``digest`` of its class, layout and weights; None for a function.
+        ``name`` of the model, and ``digest`` of class, layout and weights of its networks; None without any.
     n_vector_features_, mean_, std_, network_, history_, n_features_in_, feature_names_in_
         As in :class:`VectorBagEncoder`.
 
@@ -140,9 +148,9 @@ class FrozenFeatures(VectorBagEncoder):
         """The vectors of all patients, computed where they are not known yet; None where there is no image."""
         model, root = self.model, getattr(self.memory, "location", self.memory)
         digest = _digest(model)
-        if digest is None and root is not None and self.model_name is None:
+        if _network_of(model) is None and root is not None and self.model_name is None:
             raise ValueError(
-                f"memory={self.memory!r} keeps features for later, and a function has no weights to be known by; "
+                f"memory={self.memory!r} keeps features for later, and a function has no layout to be known by; "
                 "give model_name='<name and version>', or memory=None."
             )
         reader = Slot(encoders).resolve(self.images)
@@ -174,38 +182,71 @@ class FrozenFeatures(VectorBagEncoder):
         for row, patient in enumerate(patients):
             index, _ = data.index_of(np.array([row]))
             parts = [
-                _features(self.model, data.read(index[start : start + self.micro_batch_size]), self.n_channels, patient)
+                self._features(data.read(index[start : start + self.micro_batch_size]), patient)
                 for start in range(0, len(index), self.micro_batch_size)
             ]
             found.append(np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32))
         return found
 
+    def _features(self, images: Tensor, patient: Any) -> np.ndarray:
+        """Vectors (k, D) of images (k, C, ...), by a model that is afterwards as it was."""
+        if self.n_channels > 1 and images.shape[1] == 1:
+            images = images.expand(-1, self.n_channels, *images.shape[2:])
+        network = _network_of(self.model)
+        first = images if network is None else next(network.parameters(), images)
+        with _evaluating(self.model, named=self.model_name is not None), torch.inference_mode():
+            answer = self.model(images.to(first.device))
+        last = answer[-1] if isinstance(answer, list | tuple) and len(answer) else answer
+        found = torch.as_tensor(last) if isinstance(last, Tensor | np.ndarray) else None
+        if found is None or found.ndim < 2 or found.ndim == 3 or len(found) != len(images):
+            got = type(last).__name__ if found is None else f"shape {tuple(found.shape)}"
+            raise ValueError(
+                f"model must give one vector an image, ({len(images)}, D), or maps ({len(images)}, D, ...), for images "
+                f"of shape {tuple(images.shape)}{of_patient(patient)}; got {got}. Put a function around it that "
+                "chooses, such as lambda images: model(images)['features'], or model(images)[:, 0] of tokens."
+            )
+        found = found.detach().cpu().float()
+        found = found.flatten(2).mean(dim=2) if found.ndim > 2 else found
+        if bad := int((~found.isfinite()).any(dim=1).sum()):
+            raise ValueError(
+                f"model gives NaN or infinite numbers for {bad} of {len(found)} images{of_patient(patient)}, of values "
+                f"from {images.min():.3g} to {images.max():.3g}. Look at this image and at the weights of the model."
+            )
+        return found.numpy()
 
-def _features(model: Any, images: Tensor, n_channels: int, patient: Any) -> np.ndarray:
-    """Vectors (k, D) of images (k, C, ...), by a model that is afterwards as it was."""
-    if n_channels > 1 and images.shape[1] == 1:
-        images = images.expand(-1, n_channels, *images.shape[2:])
-    network = _network_of(model) or nn.Identity()
-    training = [module for module in network.modules() if module.training]
-    first = next(network.parameters(), images)
-    network.eval()
+
+@contextmanager
+def _evaluating(model: Any, named: bool) -> Iterator[None]:
+    """Networks of a model, and those that a function calls, in evaluation mode; afterwards each module is as it was.
+
+    A function without a name may only call networks that are found in it: nobody would notice that the weights of
+    another one have changed.
+    """
+    known = {module for network in _networks_in(model) for module in network.modules()}
+    training = [module for module in known if module.training]
+    thread = get_ident()
+
+    def stop_training(module: nn.Module, arguments: Any) -> None:
+        if get_ident() != thread:  # another thread may train a network of its own
+            return
+        if not named and module not in known:
+            raise ValueError(
+                f"model calls the network {type(module).__name__}, which is in none of its variables, so that features "
+                "of other weights would be taken for those of these. Make the network once, outside of the function; "
+                "or, if its weights never change, give model_name='<name and version>'."
+            )
+        training.extend(inner for inner in module.modules() if inner.training)
+        module.eval()
+
+    for module in known:
+        module.training = False
+    hook = register_module_forward_pre_hook(stop_training) if _network_of(model) is None else nullcontext()
     try:
-        with torch.inference_mode():
-            answer = model(images.to(first.device))
+        with hook:
+            yield
     finally:
         for module in training:
             module.training = True
-    last = answer[-1] if isinstance(answer, list | tuple) and len(answer) else answer
-    found = torch.as_tensor(last) if isinstance(last, Tensor | np.ndarray) else None
-    if found is None or found.ndim < 2 or found.ndim == 3 or len(found) != len(images):
-        got = type(last).__name__ if found is None else f"shape {tuple(found.shape)}"
-        raise ValueError(
-            f"model must give one vector an image, ({len(images)}, D), or maps ({len(images)}, D, ...), for images of "
-            f"shape {tuple(images.shape)}{of_patient(patient)}; got {got}. Put a function around it that chooses, such "
-            "as lambda images: model(images)['features'], or model(images)[:, 0] of tokens."
-        )
-    found = found.detach().cpu().float()
-    return (found.flatten(2).mean(dim=2) if found.ndim > 2 else found).numpy()
 
 
 def _network_of(model: Any) -> nn.Module | None:
@@ -214,15 +255,43 @@ def _network_of(model: Any) -> nn.Module | None:
     return owner if isinstance(owner, nn.Module) else None
 
 
+def _networks_in(model: Any) -> list[nn.Module]:
+    """The networks that a model is, or that are found in the variables of a function, a partial or an object."""
+    networks, seen, waiting = list[nn.Module](), dict[int, Any](), [model]
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen or isinstance(each, type | ModuleType | Tensor | np.ndarray):
+            continue
+        seen[id(each)] = each
+        if isinstance(each, nn.Module):
+            networks.append(each)
+        elif isinstance(each, Mapping):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
+        elif isinstance(each, partial):
+            waiting += [each.func, each.args, each.keywords]
+        elif isinstance(each, MethodType):
+            waiting += [each.__self__, each.__func__]
+        elif isinstance(each, FunctionType):
+            read = getclosurevars(each)
+            waiting += [read.nonlocals, read.globals, each.__defaults__, each.__kwdefaults__]
+        else:
+            waiting.append(getattr(each, "__dict__", None))
+    return networks
+
+
 def _digest(model: Any) -> str | None:
-    """A hash of the class, layout and weights of a module; None for another callable."""
-    network = _network_of(model)
-    if network is None:
+    """A hash of the class, layout and weights of the networks of a model; None without any."""
+    networks = _networks_in(model)
+    if not networks:
         return None
-    digest = hashlib.blake2b(f"{_qualified_name(model)} {network!r}".encode(), digest_size=16)
-    for name, tensor in network.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    digest = hashlib.blake2b(_qualified_name(model).encode(), digest_size=16)
+    for network in networks:
+        digest.update(f" {network!r}".encode())
+        for name, tensor in network.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
