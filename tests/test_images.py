@@ -39,6 +39,28 @@ def test_a_folder_of_slices_is_read_in_natural_order(tmp_path, stacks):
     assert np.array_equal(read_image(str(folder)), stacks[2])
 
 
+@pytest.mark.parametrize(
+    ("names", "is_open"),
+    [
+        (["z-5", "z0", "z5"], True),
+        (["z1.75", "z2.25", "z2.5"], True),
+        (["z-110.5", "z-107.5", "z-104.5"], False),  # all of them have a sign, or none
+        (["a.9", "a.10", "a.11"], False),
+        (["3.9", "3.10", "3.11"], False),  # series and slice
+        (["1.2.840.9", "1.2.840.10", "1.2.841.9"], False),
+        (["z9.50", "z10.00", "z10.50"], False),
+    ],
+)
+def test_signs_and_decimals_leave_no_order_open(tmp_path, stacks, names, is_open):
+    for name, picture in zip(names, stacks[0], strict=True):
+        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+    if is_open:
+        with pytest.raises(ValueError, match="have signs or decimals, by which their order would be another"):
+            read_image(tmp_path)
+    else:
+        assert len(read_image(tmp_path)) == 3
+
+
 def test_npy_and_arrays_are_read(tmp_path, stacks):
     np.save(tmp_path / "a.npy", stacks[0])
     assert np.array_equal(read_image(tmp_path / "a.npy"), stacks[0])

@@ -627,6 +627,11 @@ def test_names_of_columns_count_in_any_case_and_ids_may_be_the_index(scans, tmp_
     assert prepare_cohort(other, tmp_path / "named", id="pat. no", ct="ct", **SMALL).equals(expected)
 
 
+def test_a_long_text_is_no_path(scans, tmp_path):
+    with pytest.raises(ValueError, match="are paths; got a text of 300 letters"):
+        prepare_cohort(scans.assign(lesion="x" * 300), tmp_path / "cohort", **SMALL)
+
+
 def test_a_title_and_empty_rows_of_a_file(scans, tmp_path):
     rows = scans[:1].drop(columns="pet").reset_index()
     lines = [["Our cohort"] + [None] * (rows.shape[1] - 1), list(rows.columns), *rows.to_numpy(dtype=object).tolist()]

@@ -142,11 +142,14 @@ def test_contours_on_other_slices(tmp_path):
     with pytest.raises(ValueError, match="not parallel"):
         read_mask(tmp_path / "rt.dcm", make((20, 20, 24), turn=OBLIQUE))
     write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (0, 2, 4)]})
-    with pytest.warns(UserWarning, match="every 2. slice"):
+    with pytest.warns(UserWarning, match="nothing on 2 slices between others .* forgotten"):
         assert read_mask(tmp_path / "rt.dcm", scan).array.any(axis=(1, 2)).tolist() == [True, False] * 3
     write_contours(tmp_path / "rt.dcm", {"GTV": [box(scan, k, (2.5, 3.5), (15.5, 18.5)) for k in (0, 1, 3, 4)]})
-    with pytest.warns(UserWarning, match="1 slices between contours .* forgotten"):
-        read_mask(tmp_path / "rt.dcm", scan)
+    with pytest.warns(UserWarning, match="the mask of patient 'P1' has nothing on 1 slices"):
+        drawn = read_mask(tmp_path / "rt.dcm", scan, patient="P1")
+    write_nifti(drawn, tmp_path / "a.nii")
+    with pytest.warns(UserWarning, match="nothing on 1 slices"):
+        read_mask(tmp_path / "a.nii", scan)
 
 
 def test_a_mask_of_another_frame_of_reference_is_refused(tmp_path):
@@ -323,6 +326,14 @@ def test_what_is_no_segmentation_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds 5 DICOM files"):
         read_mask(tmp_path / "ct", scan)
     write_segmentation({"a": inside(scan)}, tmp_path / "seg.dcm", tmp_path / "ct")
+    write_segmentation({"a": inside(scan), "b": inside(scan)}, tmp_path / "two.dcm", tmp_path / "ct")
+    for named in ([], [1, 1], [9]):
+        dataset = dcmread(tmp_path / "two.dcm")
+        frame = dataset.PerFrameFunctionalGroupsSequence[0]
+        frame.SegmentIdentificationSequence = [item(ReferencedSegmentNumber=number) for number in named]
+        dataset.save_as(tmp_path / "odd.dcm")
+        with pytest.raises(ValueError, match="name none of its segments, or several"):
+            read_mask(tmp_path / "odd.dcm", scan, label="a", allow_empty=True)
     dataset = dcmread(tmp_path / "seg.dcm")
     dataset.SegmentationType = "FRACTIONAL"
     dataset.save_as(tmp_path / "seg.dcm")

@@ -2,6 +2,7 @@
 
 import shutil
 import struct
+import sys
 import warnings
 from io import BytesIO
 
@@ -474,6 +475,7 @@ QFORM, SFORM = ((CODES[1], "h"), 0), ((CODES[0], "h"), 0)  # the one that counts
         ([SFORM, ((292, "f"), INF)], "places no volume"),
         ([QFORM, ((256, "f"), NAN)], "places no volume"),
         *[([QFORM, (QFAC, value)], r"in pixdim\[0\], where .* 1 or -1") for value in (2, -2, NAN, INF)],
+        ([((108, "f"), 0)], "voxels inside its header .vox_offset"),
         ([(UNIT, 1)], "in meter instead of mm; write it"),
         ([(UNIT, 3)], "in micron instead of mm; write it"),
         ([(UNIT, 5)], "in another unit instead of mm; write it"),
@@ -507,6 +509,16 @@ def test_odd_headers_of_nifti_that_say_enough_are_read_right(tmp_path, changes, 
     stored = (np.arange(60).reshape(3, 4, 5) - 10).transpose(2, 1, 0)[:, ::-1, ::-1]
     assert (volume.array == stored * scale[0] + scale[1]).all()
     assert volume.spacing == (3, 2, 1)
+
+
+def test_bytes_in_the_other_order_become_those_of_the_machine(tmp_path):
+    import nibabel
+
+    array = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    header = nibabel.Nifti1Header(endianness=">" if sys.byteorder == "little" else "<")
+    nibabel.save(nibabel.Nifti1Image(array, np.diag([-1.0, -1, 1, 1]), header), tmp_path / "a.nii")
+    found = read_scan(tmp_path / "a.nii").array
+    assert found.dtype.isnative and (found == array.T).all()
 
 
 def test_handedness_of_zero_is_one_as_the_standard_says(tmp_path):

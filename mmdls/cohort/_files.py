@@ -243,8 +243,8 @@ def _decode(path: Path, encoding: str | None) -> str:
         text = content.decode(encoding)
     except (UnicodeDecodeError, LookupError) as error:
         raise ValueError(
-            f"{path.name} is not readable as {encoding}: {error}. Give its encoding, for example encoding='cp1252' "
-            "(Western Windows)."
+            f"{path.name} is not readable as {encoding}: {error}. Save it as UTF-8, or give its encoding to what "
+            "takes one, for example encoding='cp1252' (Western Windows)."
         ) from error
     if "\0" in text:
         raise ValueError(f"{path.name} is no text file; save the table as CSV or .xlsx, or give its encoding.")

@@ -131,7 +131,8 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
     Raises
     ------
     ValueError
-        If two names differ in leading zeros or letter case only, which leaves their order open.
+        If two names differ in leading zeros or letter case only, or numbers have signs or decimals that order them
+        otherwise, which leaves their order open.
     """
     places: dict[tuple, Path] = {}
     for file in files:
@@ -142,7 +143,19 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
                 "rename or remove one."
             )
         places[key] = file
-    return [places[key] for key in sorted(places)]
+    order = [places[key] for key in sorted(places)]
+    texts = {key[::2] for key in places}
+    decimals = [_DECIMAL.search(file.name) for file in order]
+    values = [float(found[0]) for found in decimals if found]
+    if len({tuple(text.rstrip("-") for text in one) for one in texts}) < len(texts) or (
+        # With one number before all points, as of a series, the other one counts.
+        len(values) == len(order) and len({int(value) for value in values}) > 1 and values != sorted(values)
+    ):
+        raise ValueError(
+            f"names in {source}, such as {order[0].name!r} and {order[-1].name!r}, have signs or decimals, by which "
+            "their order would be another; number the slices 1, 2, 3 and so on."
+        )
+    return order
 
 
 def folder_entries(folder: Path) -> list[Path]:
@@ -160,6 +173,10 @@ def folder_entries(folder: Path) -> list[Path]:
         return []
     names = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     return [path for path in names if path.name.lower() not in _SYSTEM_FILES]
+
+
+# Two numbers with a point between them, and not more, as in UIDs.
+_DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?!\d|\.\d)")
 
 
 def _natural_key(name: str) -> tuple:

@@ -150,7 +150,7 @@ def _voxels(volume: Any) -> np.ndarray:
     stored, rest = volume.dataobj, (0,) * (len(volume.shape) - 3)
     values = np.asanyarray(stored[(..., 0, *rest)]).dtype
     turned = [volume.shape[int(axis)] for axis in np.argsort(_turn(volume)[:, 0])]
-    voxels = np.empty(turned[::-1], dtype=np.float32 if values == np.float64 else values)
+    voxels = np.empty(turned[::-1], dtype=np.float32 if values == np.float64 else values.newbyteorder("="))
     as_stored = _nibabel().orientations.apply_orientation(voxels.transpose(2, 1, 0), _back(volume))
     for i in range(volume.shape[2]):
         as_stored[..., i] = stored[(..., i, *rest)]
@@ -262,6 +262,9 @@ def _load(path: Path, source: str) -> Any:
                 f"{source} has {handedness:g} in pixdim[0], where the standard has 1 or -1, so that it is not known "
                 "whether its axes are mirrored; write it with the affine of its series."
             )
+    start = float(_stored_header(volume)["vox_offset"])
+    if isinstance(volume, nibabel.Nifti1Image) and not start >= volume.header.single_vox_offset:
+        raise ValueError(f"{source} has its voxels inside its header (vox_offset {start:g}); write it again.")
     slope, intercept = (float(part) for part in _stored_header(volume)[["scl_slope", "scl_inter"]].item())
     # A slope of 0, or one that was never set, means values as stored.
     if np.isinf(slope) or (np.isnan(slope) and not (np.isnan(intercept) or intercept == 0)):

@@ -161,7 +161,12 @@ def _path(cell: Any, home: Path) -> str | None:
         return None
     if not isinstance(cell, str | PathLike):
         raise TypeError(f"the scans of a table are paths; got {type(cell).__name__}. Write arrays to files first.")
-    return str(home / fspath(cell).strip())
+    place = home / fspath(cell).strip()
+    try:
+        place.exists()
+    except OSError as error:
+        raise ValueError(f"the scans of a table are paths; got a text of {len(fspath(cell))} letters.") from error
+    return str(place)
 
 
 def _names(ids: Sequence[str]) -> dict[str, str]:

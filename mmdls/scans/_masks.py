@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from mmdls.scans._segmentation import SEGMENTATION, read_segmentation
 from mmdls.scans._volume import Volume, distance, same_geometry
 
 __all__ = ["read_mask", "read_structure"]
+
+# The most slices in a row that may have been forgotten; more of them part two lesions.
+_FORGOTTEN = 3
 
 
 def read_mask(
@@ -68,7 +72,7 @@ def read_mask(
     Warns
     -----
     UserWarning
-        If a resampled mask reaches beyond the scan, or contours were drawn on some slices only.
+        If a resampled mask reaches beyond the scan, or slices between others have nothing, as if they were forgotten.
 
     Examples
     --------
@@ -118,7 +122,20 @@ def read_structure(
             raise Refusal("is empty: no voxel is inside. Pass allow_empty=True if the structure is absent")
     except Refusal as reason:
         raise ValueError(f"{source} {reason}.") from None
+    if left := _left_out(mask.array):
+        warnings.warn(
+            f"the mask{of_patient(patient)} has nothing on {left} slices between others that show the structure at the "
+            "same place; look whether they were forgotten.",
+            stacklevel=3,
+        )
     return mask
+
+
+def _left_out(array: np.ndarray) -> int:
+    """How many slices are empty, up to three in a row, between two that show something at the same place."""
+    shown = np.flatnonzero(array.any(axis=(1, 2)))
+    pairs = [(low, high) for low, high in pairwise(shown) if 1 < high - low <= _FORGOTTEN + 1]
+    return sum(int(high - low - 1) for low, high in pairs if (array[low] & array[high]).any())
 
 
 def _one_by_one(label: Any, path: Path) -> list[Any]:

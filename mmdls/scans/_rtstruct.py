@@ -1,7 +1,6 @@
 """Contours of DICOM structure sets (RTSTRUCT), rasterised onto the voxels of their scan."""
 
-import warnings
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -60,21 +59,9 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
         return _between(places, heights, like, is_exclusive)
     _check_inside(places, planes, like)
     mask = np.zeros(like.shape, dtype=bool)
-    drawn = np.unique(planes)
-    for plane in drawn:
+    for plane in np.unique(planes):
         own = [places[i][:, 1:] for i in np.flatnonzero(planes == plane)]
         mask[plane] = _slice(own, like.shape[1:], is_exclusive)
-    gaps = np.diff(drawn)
-    if len(gaps) and np.median(gaps) > 1:
-        warnings.warn(
-            f"contours were drawn on every {np.median(gaps):g}. slice only; slices between them have none.",
-            stacklevel=5,
-        )
-    elif left := sum(int(high - low - 1) for low, high in pairwise(drawn) if (mask[low] & mask[high]).any()):
-        warnings.warn(
-            f"{left} slices between contours that lie over one another have none; look whether they were forgotten.",
-            stacklevel=5,
-        )
     return mask
 
 

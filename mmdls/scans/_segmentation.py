@@ -39,7 +39,9 @@ def read_segmentation(path: Path, label: Any, argument: str) -> Volume:
     }
     chosen = chosen_number(names, label, "segments", names, argument)
     if text(header, "SegmentationType") != "BINARY":
-        raise Refusal("has fractions instead of yes and no (SegmentationType is not BINARY); store a binary one")
+        raise Refusal(
+            "has fractions or labels instead of yes and no (SegmentationType is not BINARY); store a binary one"
+        )
     common, frames = items(header, "SharedFunctionalGroupsSequence"), items(header, "PerFrameFunctionalGroupsSequence")
     rows, columns, count = (int(number(header, tag) or 0) for tag in ("Rows", "Columns", "NumberOfFrames"))
     if not frames or len(frames) != count or count * rows * columns > MOST_VOXELS:
@@ -50,7 +52,10 @@ def read_segmentation(path: Path, label: Any, argument: str) -> Volume:
     stored = pixels(path, rows, columns)
     for i, frame in enumerate(frames):
         groups = [item for group in (frame, *common) for item in items(group, "SegmentIdentificationSequence")]
-        if [number(item, "ReferencedSegmentNumber") for item in groups] == [chosen]:
+        named = [number(item, "ReferencedSegmentNumber") for item in groups]
+        if len(named) != 1 or named[0] not in names:
+            raise Refusal("has frames that name none of its segments, or several (ReferencedSegmentNumber)")
+        if named[0] == chosen:
             array[places[i]] |= stored[i] != 0
     return Volume(array, affine, "label", "SEG", text(header, "FrameOfReferenceUID"))
 
