@@ -152,6 +152,21 @@ def test_contours_on_other_slices(tmp_path):
         read_mask(tmp_path / "a.nii", scan)
 
 
+@pytest.mark.parametrize(("characters", "called"), [("ISO_IR 192", "Größe Łódź 肺"), ("ISO_IR 100", "Läsion")])
+def test_names_of_structures_are_in_the_letters_of_the_file(tmp_path, characters, called):
+    write_series(tmp_path / "ct")
+    scan = read_scan(tmp_path / "ct")
+    write_contours(tmp_path / "rt.dcm", {"a": [box(scan, k, (0.5, 0.5), (3.5, 4.5)) for k in (1, 2)]})
+    write_segmentation({"a": inside(scan)}, tmp_path / "seg.dcm", tmp_path / "ct")
+    for file, sequence, tag in (("rt.dcm", "StructureSetROISequence", "ROIName"),
+                                ("seg.dcm", "SegmentSequence", "SegmentLabel")):  # fmt: skip
+        dataset = dcmread(tmp_path / file)
+        dataset.SpecificCharacterSet = characters
+        setattr(dataset[sequence][0], tag, called)
+        dataset.save_as(tmp_path / file)
+        assert read_mask(tmp_path / file, scan, label=called).array.any()
+
+
 def test_a_mask_of_another_frame_of_reference_is_refused(tmp_path):
     write_series(tmp_path / "ct", np.zeros((6, 20, 24), dtype=np.int16), FrameOfReferenceUID="1.2.3")
     scan = read_scan(tmp_path / "ct")

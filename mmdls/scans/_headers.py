@@ -4,13 +4,14 @@ Conversion warns of invalid values and names them, and a header names the patien
 stored, and no message holds a value that could identify anybody.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Refusal", "check_frames", "chosen_number", "date_time", "items", "number", "numbers", "open_dicom",
+__all__ = ["Refusal", "check_frames", "chosen_number", "date_time", "items", "name", "number", "numbers", "open_dicom",
            "pydicom", "text"]  # fmt: skip
 
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
@@ -73,6 +74,17 @@ def text(dataset: Any, tag: Any) -> str:
     """The first text of an element; empty if there is none."""
     values = _values(dataset, tag)
     return str(values[0]).strip() if values else ""
+
+
+def name(dataset: Any, tag: str) -> str:
+    """A text in the letters of the header's character set, as people write it; empty if there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # which would hold the value
+        try:
+            value = dataset[tag].value if tag in dataset else None
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+            return text(dataset, tag)
+    return value.strip() if isinstance(value, str) else text(dataset, tag)
 
 
 def texts(dataset: Any, tag: Any) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.scans._headers import Refusal, check_frames, chosen_number, items, number, numbers, text
+from mmdls.scans._headers import Refusal, check_frames, chosen_number, items, name, number, numbers, text
 from mmdls.scans._volume import Volume
 
 __all__ = ["RTSTRUCT", "rasterise"]
@@ -131,7 +131,7 @@ def fill(polygons: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
 def _contours(dataset: Any, frame: str, label: Any, argument: str) -> tuple[list[np.ndarray], bool]:
     """Corners (n, 3) in mm of the contours of one structure, and whether what two of them share is outside."""
     structures = items(dataset, "StructureSetROISequence")
-    names = {int(number(roi, "ROINumber") or 0): text(roi, "ROIName") for roi in structures}
+    names = {int(number(roi, "ROINumber") or 0): name(roi, "ROIName") for roi in structures}
     if not names:
         raise Refusal("has no structures")
     if len(names) < len(structures):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mmdls.scans._dicom import Plane, affine_of, axes_of, pixels, plane_of
-from mmdls.scans._headers import Refusal, chosen_number, items, number, open_dicom, text
+from mmdls.scans._headers import Refusal, chosen_number, items, name, number, open_dicom, text
 from mmdls.scans._resampling import MOST_VOXELS
 from mmdls.scans._volume import Volume
 
@@ -35,7 +35,7 @@ def read_segmentation(path: Path, label: Any, argument: str) -> Volume:
     """
     header = open_dicom(path)
     names = {
-        int(number(one, "SegmentNumber") or 0): text(one, "SegmentLabel") for one in items(header, "SegmentSequence")
+        int(number(one, "SegmentNumber") or 0): name(one, "SegmentLabel") for one in items(header, "SegmentSequence")
     }
     chosen = chosen_number(names, label, "segments", names, argument)
     if text(header, "SegmentationType") != "BINARY":
