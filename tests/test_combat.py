@@ -158,6 +158,15 @@ def test_centres_that_fit_does_not_know(data):
     np.testing.assert_array_equal(radiomics(kept)[~same], radiomics(model.transform(train)))
 
 
+@pytest.mark.parametrize(("columns", "shrunk"), [(slice(1, 2), False), (slice(0, 7), False), (slice(0, 7), True)])
+def test_a_centre_that_measures_the_same_of_everybody_has_no_scale(data, columns, shrunk):
+    X = data.copy()
+    names = [f"radiomics_{i}" for i in range(7)][columns]
+    X.loc[X["centre"] == "a", names] = 0.1  # whose mean is rounded
+    with pytest.raises(ValueError, match="the centre 'a' has the same value for all patients in the columns"):
+        ComBat(empirical_bayes=shrunk).fit(X)
+
+
 def test_a_centre_with_one_patient(data):
     X = pd.concat([data, data.iloc[:1].assign(centre="d")], ignore_index=True)
     with pytest.raises(ValueError, match=r"the centres \['d'\] have one patient each in fit"):
@@ -223,6 +232,7 @@ def test_a_patient_alone_and_the_order_of_rows_and_codes_of_centres(data):
     [
         (lambda X: X.drop(columns="centre"), {}, "ComBat needs the centre of each patient: pass site="),
         (lambda X: X.assign(centre=X["centre"].where(X.index != 3)), {}, r"the centre of the patients \[3\]"),
+        (lambda X: X.assign(centre=X["centre"].where(X.index != 3).map(str)), {}, r"the centre of the patients \[3\]"),
         (lambda X: X, {"covariates": ["clinical_bmi"]}, r"X lacks the covariates \['clinical_bmi'\]"),
         (
             lambda X: X.assign(clinical_age=X["clinical_age"].where(X.index != 3)),

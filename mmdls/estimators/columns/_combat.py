@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import align_rows, cell_kind, modalities, refuse_other_tables
+from mmdls.cohort._columns import MISSING_WORDS
 from mmdls.estimators.columns._columns import UNSEEN, Cells, number_table, numbers_of, plain_numbers
 from mmdls.estimators.columns._empirical_bayes import estimate_effects
 from mmdls.estimators.columns._selection import select_columns
@@ -255,7 +256,8 @@ class ComBat(TransformerMixin, BaseEstimator):
         aligned = align_rows(site, table.index, "site")
         centre = pd.Series(np.asarray(aligned, dtype=object), index=table.index)
         keys = _keys(centre)
-        if lost := list(table.index[[key is None for key in keys]]):
+        # A text that stands for nothing, such as "nan" of a column made text, is no centre either.
+        if lost := list(table.index[[key is None or key in MISSING_WORDS for key in keys]]):
             raise ValueError(f"the centre of the patients {lost[:5]} ({len(lost)} in all) is missing; give it.")
         return keys
 

@@ -90,7 +90,9 @@ def _one_centre(z: np.ndarray, n: np.ndarray, shrink: bool) -> tuple[np.ndarray,
     present = ~np.isnan(z)
     shift = _mean(z, present)
     variance = _mean((z - shift) ** 2, present) * n / (n - 1)
-    if not shrink or len(n) < 2:
+    # Rounding of the mean leaves a variance of values that are all the same.
+    variance[np.nanmax(z, axis=0) == np.nanmin(z, axis=0)] = 0
+    if not shrink or len(n) < 2 or not variance.any():
         return shift, variance
     prior_mean, prior_variance = shift.mean(), shift.var(ddof=1)
     m, s2 = variance.mean(), variance.var(ddof=1)
