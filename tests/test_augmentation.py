@@ -73,6 +73,8 @@ def test_slices_are_left_out_in_training_but_never_all():
     whole = packed.reshape(200, 3).mean(dim=1, keepdim=True)
     torch.testing.assert_close(net.eval().pool(packed, counts), whole)
     pooled = net.train().pool(packed, counts)
+    alone = torch.ones(50, dtype=torch.long)
+    torch.testing.assert_close(net.pool(packed[:50], alone), packed[:50])  # the only slice of a patient stays
     assert (pooled > 0).all() and 0.3 < (pooled != whole).float().mean() < 0.95
     with pytest.raises(ValueError, match=r"'slice_dropout' parameter of StandardAugmentation .* \[0.0, 1.0\). Got 1"):
         StandardAugmentation(slice_dropout=1)

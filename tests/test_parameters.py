@@ -107,6 +107,13 @@ def test_weights_of_tasks_that_are_not_there_are_refused():
         MMDLS(trainer=Trainer(task_weights={"dfs": 2.0})).fit(X, ENDPOINT)
 
 
+def test_weights_that_are_all_0_are_refused():
+    with pytest.raises(ValueError, match=re.escape("task_weights is 0 for every task of y, ['os']")):
+        MMDLS(trainer=Trainer(task_weights={"os": 0.0})).fit(X, ENDPOINT)
+    y = ENDPOINT.assign(sex=["f", "m"] * 10)
+    assert MMDLS(trainer=Trainer(max_epochs=1, task_weights={"os": 0.0}), random_state=0).fit(X, y).tasks_
+
+
 def test_heads_of_tasks_that_are_not_there_are_refused():
     with pytest.raises(ValueError, match=r"heads names \['dfs'\], which are no tasks of y; its tasks are \['os'\]"):
         MMDLS(heads={"dfs": "cox"}).fit(X, ENDPOINT)

@@ -43,7 +43,9 @@ for CT. The model itself does not train and sees each patient once, whatever num
 
 ```python
 from mmdls import MMDLS, FrozenFeatures, SliceEncoder
+from torch import nn
 
+network = nn.Sequential(nn.AdaptiveAvgPool2d(8), nn.Flatten())  # in its place the foundation model, with its weights
 encoder = FrozenFeatures(
     network,  # images (k, 3, 224, 224), from 0 to 1 -> vectors (k, D), or maps
     images=SliceEncoder(image_size=224, max_slices=32),  # how slices are read
@@ -53,10 +55,11 @@ encoder = FrozenFeatures(
 model = MMDLS(image_encoder=encoder)
 ```
 
-Features are found again by the contents of image and mask, the settings of reading, and the weights of the network. A
-function has no weights to be known by, so in a folder it needs `model_name="<name and version>"`. `model_origin_` of
-the fitted encoder keeps name and hash. A saved model holds the weights of the network, whose class must be registered
-(`mmdls.registry.backbones.register("my_network")`); a function cannot be saved.
+Features are found again by the contents of image and mask, the settings of reading, and the weights of the network,
+also of one inside of a function. A function may do more than its networks say, so in a folder it needs
+`model_name="<name and version>"`. `model_origin_` of the fitted encoder keeps name and hash. A saved model holds the
+weights of the network, whose class must be registered (`mmdls.registry.backbones.register("my_network")`); a function
+cannot be saved.
 """
 
 

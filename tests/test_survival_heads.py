@@ -2,8 +2,10 @@
 
 import math
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.linalg import expm
@@ -446,3 +448,39 @@ def test_a_sum_over_no_event_is_zero_and_has_a_gradient():
 def test_the_falling_share_is_its_formula_at_any_size():
     values = torch.tensor([1e-6, 5e-4, 9.9e-4, 1.1e-3, 0.5, 40.0], dtype=torch.float64)
     torch.testing.assert_close(falling_share(values), -torch.expm1(-values) / values, rtol=1e-9, atol=0)
+
+
+ODD = {
+    "one event": lambda time, event: (time, np.arange(len(time)) == 3),
+    "the last one dies": lambda time, event: (time, time == time.max()),
+    "all die": lambda time, event: (time, event | True),
+    "one time": lambda time, event: (time * 0 + 12, event),
+    "all die at one time": lambda time, event: (time * 0 + 12, event | True),
+    "events at one time": lambda time, event: (np.where(event, 10.0, time), event),
+    "events at 0": lambda time, event: (np.where(event, 0.0, time), event),
+    "censored at 0": lambda time, event: (np.where(event, time, 0.0), event),
+    "years": lambda time, event: (np.ceil(time / 12) * 12, event),
+}
+
+
+@pytest.mark.filterwarnings("ignore:the times of", "ignore:the . patients held out")
+@pytest.mark.parametrize("case", ODD)
+@pytest.mark.parametrize("head", survival_heads)
+def test_odd_outcomes_are_learned(head, case):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(30, 2)), columns=["clinical_a", "clinical_b"])
+    time, event = ODD[case](rng.exponential(20, 30).round(1) + 0.1, rng.random(30) < 0.6)
+    y = pd.DataFrame({"os_time": time, "os_event": event.astype(float)})
+    if head == "coherent":
+        y = y.assign(dfs_time=y["os_time"], dfs_event=y["os_event"])
+    model = MMDLS(survival_head=head, n_members=1, trainer=Trainer(max_epochs=2), random_state=0).fit(X, y)
+    curves = model.predict_survival_function(X, "os", times=np.linspace(0, time.max(), 7)[1:])
+    assert curves.shape == (30, 6) and ((curves >= 0) & (curves <= 1)).all() and (np.diff(curves, axis=1) <= 0).all()
+    assert np.isfinite(model.predict(X).to_numpy()).all()
+
+
+def test_an_endpoint_without_events_or_follow_up_is_refused():
+    X = pd.DataFrame({"clinical_a": np.arange(20.0)})
+    for time, event, said in ((5.0, 0, "'os' has no event among 20"), (0.0, 1, "every known time of 'os_time' is 0")):
+        with pytest.raises(ValueError, match=said), pytest.warns(UserWarning) if time == 0 else nullcontext():
+            MMDLS().fit(X, pd.DataFrame({"os_time": [time] * 20, "os_event": [event] * 20}))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-__all__ = ["DAYS_A_MONTH", "endpoint_numbers", "shortened", "warn_if_implausible"]
+__all__ = ["DAYS_A_MONTH", "endpoint_numbers", "refuse_no_follow_up", "shortened", "warn_if_implausible"]
 
 DAYS_A_MONTH = 30.4375
 """Days of a mean month."""
@@ -58,6 +58,25 @@ def endpoint_numbers(y: pd.DataFrame, columns: tuple[str, ...]) -> tuple[np.ndar
             values = y.loc[bad, list(columns)].head(3).to_dict("list")
             raise ValueError(f"{what} in rows {shortened(y.index[bad])}: {values}. {hint}.")
     return time, event
+
+
+def refuse_no_follow_up(time: np.ndarray, name: str) -> None:
+    """Refuse times that are all 0, of which no curve can be learned.
+
+    Parameters
+    ----------
+    time : ndarray of shape (n_patients,)
+        Months; NaN if unknown.
+    name : str
+        The column that holds them.
+
+    Raises
+    ------
+    ValueError
+        If no known time is above 0.
+    """
+    if not (time > 0).any():
+        raise ValueError(f"every known time of {name!r} is 0, so nobody was followed. Give months from treatment on.")
 
 
 def warn_if_implausible(time: np.ndarray, name: str, stacklevel: int = 3) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.cohort._causes import MOST_CAUSES
-from mmdls.cohort._endpoints import endpoint_numbers, shortened, warn_if_implausible
+from mmdls.cohort._endpoints import endpoint_numbers, refuse_no_follow_up, shortened, warn_if_implausible
 from mmdls.registry import competing_risks_heads, tasks
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._cause_statistics import CAUSE_METRICS, cause_statistics
@@ -94,6 +94,7 @@ class CompetingRisksTask(Task):
                 f"{self.name!r} has no event among {int(self.known(outcome).sum())} patients with known outcome; "
                 "nothing can be learned about it. Leave it out of y, or fit on more patients."
             )
+        refuse_no_follow_up(outcome["time"], self.columns[0])
         absent = [cause for cause in causes if not (outcome["cause"] == cause).any()]
         if absent:
             warnings.warn(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls.cohort import Task
-from mmdls.cohort._endpoints import endpoint_numbers, warn_if_implausible
+from mmdls.cohort._endpoints import endpoint_numbers, refuse_no_follow_up, warn_if_implausible
 from mmdls.metrics import concordance_index, median_follow_up, tied_times
 from mmdls.metrics._censoring import median_text
 from mmdls.registry import survival_heads, tasks
@@ -95,13 +95,14 @@ class SurvivalTask(Task):
         warn_if_implausible(time, self.columns[0], stacklevel=5)
 
     def learnable(self, y: pd.DataFrame) -> "SurvivalTask":
-        """Refuse an endpoint without any event."""
-        _, event = endpoint_numbers(y, self.columns)
+        """Refuse an endpoint without any event, or any follow-up."""
+        time, event = endpoint_numbers(y, self.columns)
         if not (event == 1).any():
             raise ValueError(
                 f"endpoint {self.name!r} has no event among {int((~np.isnan(event)).sum())} patients with known "
                 "outcome; nothing can be learned about it. Leave it out of y, or fit on more patients."
             )
+        refuse_no_follow_up(time, self.columns[0])
         return self
 
     def outcome(self, y: pd.DataFrame) -> np.ndarray:

@@ -176,6 +176,8 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         ):
             if strange := [task for task in given or {} if task not in known]:
                 raise ValueError(f"{name} names {strange}, which are no tasks of y; its tasks are {list(tasks)}.")
+        if tasks and not any(self._trainer.fixed_weights.get(task, 1) for task in tasks):
+            raise ValueError(f"task_weights is 0 for every task of y, {list(tasks)}, so nothing would be learned.")
         self.tasks_ = tasks
         used = {column for _, _, columns in self.modalities_ for column in columns}
         if not self._plain_input:
