@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import math
 import os
 import shutil
 import socket
@@ -12,8 +13,11 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy.lib.format as npy
+
 __all__ = [
     "SEAL",
+    "check_npy",
     "is_sealed",
     "new_folder",
     "partial_path",
@@ -26,6 +30,8 @@ __all__ = [
 
 SEAL = 32  # bytes of a hash
 _UNFINISHED = ".unfinished-"
+# The third version has names of fields, which no array of numbers has.
+_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 @contextmanager
@@ -182,6 +188,31 @@ def unsealed(path: Path) -> bytes | None:
     path : Path
     """
     return path.read_bytes()[:-SEAL] if is_sealed(path) else None
+
+
+def check_npy(path: str | PathLike) -> None:
+    """Refuse a ``.npy`` file with fewer or more bytes than its header states.
+
+    numpy passes over what stands behind an array, and says of a file that was cut off neither size.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Raises
+    ------
+    ValueError
+        If the length differs, or there is no header.
+    """
+    with Path(path).open("rb") as file:
+        version = npy.read_magic(file)
+        if version not in _HEADERS:
+            return
+        shape, _, dtype = _HEADERS[version](file)
+        expected, found = file.tell() + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
+    # Objects are pickled, in any number of bytes, and refused by those who read numbers.
+    if found != expected and not dtype.hasobject:
+        raise ValueError(f"expected {expected} bytes for shape {shape} and dtype {dtype}, found {found}")
 
 
 def _digest(file: BinaryIO, size: int) -> bytes:

@@ -212,6 +212,16 @@ def samples(tmp_path_factory):
     return _samples(tmp_path_factory.mktemp("whole"))
 
 
+def test_an_array_of_another_length_than_its_header_states_is_refused(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((2, 3, 4), np.int16))
+    whole = path.read_bytes()
+    for content in (whole[:-1], whole + b"0"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"expected {len(whole)} bytes .* found {len(content)}"):
+            read_image(path)
+
+
 @pytest.mark.parametrize("name", ["x.png", "y.png", "x.npy", "x.nii", "x.nii.gz"])
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())

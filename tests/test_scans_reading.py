@@ -583,6 +583,26 @@ def test_headers_without_geometry_or_with_others_data_are_refused(tmp_path, name
     refuse(tmp_path / name, match)
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.int64, np.float64])
+@pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr", "a.mha", "a.mhd", "packed.nrrd", "packed.mha"])
+def test_voxels_of_another_length_than_their_header_states_are_refused(tmp_path, name, kind):
+    array = np.arange(60).reshape(3, 4, 5).astype(kind)
+    path, whole_length = tmp_path / name, array.nbytes
+    sitk.WriteImage(sitk.GetImageFromArray(array), str(path), useCompression=name.startswith("packed"))
+    voxels = tmp_path / "a.raw" if (tmp_path / "a.raw").exists() else path
+    assert (np.sort(read_scan(path).array.ravel()) == array.ravel()).all()
+    whole = voxels.read_bytes()
+    if name.startswith("packed"):  # the header claims another number of slices
+        sizes = b"sizes: 5 4 3" if name.endswith("nrrd") else b"DimSize = 5 4 3"
+        for n in (2, 4):
+            voxels.write_bytes(whole.replace(sizes, sizes[:-1] + b"%d" % n))
+            refuse(path, f"{whole_length} bytes .* states {whole_length // 3 * n}")
+        return
+    for change, content in ((-1, whole[:-1]), (7, whole + bytes(7))):
+        voxels.write_bytes(content)
+        refuse(path, f"has {whole_length + change} bytes .* states {whole_length};")
+
+
 def test_no_scan_at_all(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no scan"):
         read_scan(tmp_path / "nothing")

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.utils import Bunch
 
+from mmdls._files import check_npy
 from mmdls.cohort import Cohort, check_cohort, read_cohort
 from mmdls.cohort._files import read_ids, read_table
 from mmdls.datasets._slices import find_slices
@@ -237,6 +238,7 @@ def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -
     if not path.exists():
         return None
     try:
+        check_npy(path)
         values = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path.name} is no readable array of numbers: {error}") from error

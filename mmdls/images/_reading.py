@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdls._files import check_npy
 from mmdls.images._files import find_image, of_patient, slice_files
 from mmdls.images._nifti import read_nifti
 from mmdls.images._png import read_png, read_slices
@@ -132,6 +133,7 @@ def _read_folder(path: Path, source: str) -> np.ndarray:
 
 def _read_npy(path: Path, source: str) -> np.ndarray:
     try:
+        check_npy(path)
         with path.open("rb") as file:
             return np.lib.format.read_array(file, allow_pickle=False)
     except (

@@ -32,6 +32,8 @@ _IGNORED = {
     "ElementToIntensityFunctionSlope": r"1(\.0*)?",
     "ElementToIntensityFunctionOffset": r"0(\.0*)?",
 }
+# How many bytes or lines before the voxels are none; below 0 the voxels stand at the end.
+_SKIPS = ("byte skip", "byteskip", "line skip", "lineskip", "HeaderSize")
 _SPACES = {"left-posterior-superior", "lps", "right-anterior-superior", "ras", "left-anterior-superior", "las"}
 
 
@@ -66,7 +68,7 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
     for name, plain in _IGNORED.items():
         if name in header and not re.fullmatch(plain, header[name]):
             raise Refusal(f"has another {name} in its header than is read here; write it again, in mm, with its values")
-    _check_data(path, header, end)
+    found = _data_length(path, header, end)
     reader = library.ImageFileReader()
     reader.SetImageIO(kind)
     reader.SetFileName(str(path))
@@ -79,6 +81,10 @@ def read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
             raise Refusal(f"is no volume with three axes and one number a voxel; it has {size} x {components}")
         if np.prod([float(one) for one in size]) > MOST_VOXELS:
             raise Refusal(f"claims {size} voxels, more than can be read")
+        width = library.Image([1, 1, 1], reader.GetPixelID()).GetSizeOfPixelComponent()
+        expected = int(np.prod(size)) * components * width
+        if found not in (None, expected):
+            raise Refusal(f"has {found} bytes of voxels where its header states {expected}; replace it")
         image = reader.Execute()
     except Refusal:
         raise
@@ -121,15 +127,24 @@ def _header(path: Path, kind: str) -> tuple[dict[str, str], int]:
     return {name.strip(): value for name, value in pairs}, place
 
 
-def _check_data(path: Path, header: dict[str, str], end: int) -> None:
-    """Voxels stand in the file itself, or in one file beside it, and are whole if they are compressed."""
+def _data_length(path: Path, header: dict[str, str], end: int) -> int | None:
+    """The bytes of the voxels, unpacked; None where they are text or the header lets others stand among them.
+
+    Voxels stand in the file itself, or in one file beside it, and are whole if they are compressed.
+    """
     data = header.get("ElementDataFile") or header.get("data file") or header.get("datafile") or "LOCAL"
     if data != "LOCAL" and (Path(data).name != data or not (path.parent / data).is_file()):
         raise Refusal("has its voxels in other files than one beside it; store it as one file")
-    is_gzip, is_zlib = header.get("encoding", "").lower() in ("gz", "gzip"), header.get("CompressedData") == "True"
-    if is_gzip or is_zlib:
-        place, start = (path, end) if data == "LOCAL" else (path.parent / data, 0)
-        check_packed(place, GZIP if is_gzip else ZLIB, start)
+    place, start = (path, end) if data == "LOCAL" else (path.parent / data, 0)
+    encoding = header.get("encoding", "raw").lower()
+    is_skipping = any(header.get(name, "0") != "0" for name in _SKIPS)
+    if encoding in ("gz", "gzip") or header.get("CompressedData") == "True":
+        length = check_packed(place, ZLIB if "CompressedData" in header else GZIP, start)
+    elif encoding == "raw" and header.get("BinaryData", "True") == "True":
+        length = place.stat().st_size - start
+    else:
+        return None
+    return None if is_skipping else length
 
 
 def _simpleitk() -> Any:

@@ -13,7 +13,7 @@ GZIP, ZLIB = 31, 15
 _BLOCK = 2**20
 
 
-def check_packed(path: Path, kind: int, start: int = 0) -> None:
+def check_packed(path: Path, kind: int, start: int = 0) -> int:
     """Refuse a file whose compressed part is cut off, was changed, or unpacks to more than a scan can hold.
 
     Parameters
@@ -23,6 +23,11 @@ def check_packed(path: Path, kind: int, start: int = 0) -> None:
         GZIP or ZLIB.
     start : int, default=0
         Where the compressed part begins.
+
+    Returns
+    -------
+    int
+        The bytes that it unpacks to.
     """
     size, unpacker = 0, zlib.decompressobj(kind)
     try:
@@ -41,3 +46,4 @@ def check_packed(path: Path, kind: int, start: int = 0) -> None:
         raise Refusal("is damaged: its compressed voxels do not fit their checksum; replace it") from None
     if not unpacker.eof:
         raise Refusal("is cut off: its compressed voxels have no end; replace it")
+    return size

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmdls._files import check_npy
 from mmdls.encoders import BagData
 from mmdls.images import is_missing
 
@@ -149,6 +150,7 @@ def open_array(path: str | PathLike, where: str) -> np.ndarray:
     if Path(text).suffix.lower() != ".npy":
         raise ValueError(f"{where}: {text!r} is no .npy file; write the vectors with numpy.save.")
     try:
+        check_npy(text)
         return np.load(text, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{where}: {text!r} is no array of numbers ({error}); write it with numpy.save.") from error
