@@ -1,4 +1,4 @@
-"""What parameters may be: scikit-learn's constraints, with intervals that NaN, infinity and booleans are not in."""
+"""What parameters may be: scikit-learn's constraints, with intervals that booleans, NaN and infinity are not in."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -11,9 +11,9 @@ __all__ = ["Each", "Finite", "amount", "count", "one_of", "positive", "share"]
 
 
 class Finite(Interval):
-    """An interval of ``sklearn.utils._param_validation`` that NaN, infinities and booleans do not lie in.
+    """An interval of ``sklearn.utils._param_validation`` that booleans do not lie in, nor NaN and infinities.
 
-    scikit-learn's own lets NaN pass, since every comparison with it is false, and counts True as 1.
+    scikit-learn's own counts True as 1.
 
     Parameters
     ----------
