@@ -43,6 +43,10 @@ def test_a_folder_of_slices_is_read_in_natural_order(tmp_path, stacks):
     ("names", "is_open"),
     [
         (["z-5", "z0", "z5"], True),
+        (["-3", "-2", "-1"], True),
+        (["-5", "+3", "+5"], True),
+        (["z-5", "z+3", "z+5"], True),
+        (["+1", "+2", "+3"], False),
         (["z1.75", "z2.25", "z2.5"], True),
         (["z-110.5", "z-107.5", "z-104.5"], False),  # all of them have a sign, or none
         (["a.9", "a.10", "a.11"], False),

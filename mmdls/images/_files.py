@@ -132,7 +132,8 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
     ------
     ValueError
         If two names differ in leading zeros or letter case only, or numbers have signs or decimals that order them
-        otherwise, which leaves their order open.
+        otherwise, which leaves their order open. A hyphen after letters, as in ``slice-2``, is a sign only where other
+        names have none or a plus in its place; one that begins all names, as in ``-2``, is a sign.
     """
     places: dict[tuple, Path] = {}
     for file in files:
@@ -147,9 +148,12 @@ def natural_order(files: Sequence[Path], source: str) -> list[Path]:
     texts = {key[::2] for key in places}
     decimals = [_DECIMAL.search(file.name) for file in order]
     values = [float(found[0]) for found in decimals if found]
-    if len({tuple(text.rstrip("-") for text in one) for one in texts}) < len(texts) or (
+    signed = [float(file.stem) for file in order if _SIGNED.fullmatch(file.stem)]
+    if (
+        len({tuple(text.rstrip("+-") for text in one) for one in texts}) < len(texts)
+        or (len(signed) == len(order) and signed != sorted(signed))
         # With one number before all points, as of a series, the other one counts.
-        len(values) == len(order) and len({int(value) for value in values}) > 1 and values != sorted(values)
+        or (len(values) == len(order) and len({int(value) for value in values}) > 1 and values != sorted(values))
     ):
         raise ValueError(
             f"names in {source}, such as {order[0].name!r} and {order[-1].name!r}, have signs or decimals, by which "
@@ -177,6 +181,8 @@ def folder_entries(folder: Path) -> list[Path]:
 
 # Two numbers with a point between them, and not more, as in UIDs.
 _DECIMAL = re.compile(r"(?<![\d.])\d+\.\d+(?!\d|\.\d)")
+
+_SIGNED = re.compile(r"[+-]\d+(\.\d+)?")
 
 
 def _natural_key(name: str) -> tuple:
