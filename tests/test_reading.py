@@ -599,6 +599,7 @@ def test_ids_stay_what_they_are(ids, expected):
         ([1.5, 2, 3, 4, 5], "no whole numbers"),
         (["1.23457E+11", "b", "c", "d", "e"], "have lost digits"),
         ([7, 7.0, 3, 4, 5], "more than one row"),
+        (["Jos\u00e9", "Jose\u0301", "b", "c", "d"], r"look the same .* 'Jos\\xe9', 'Jose\\u0301'"),
     ],
 )
 def test_ids_that_are_none_are_refused(ids, message):

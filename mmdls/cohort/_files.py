@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -160,7 +161,7 @@ def _counted(raw: RawTable, n_empty: int) -> RawTable:
 
 
 def read_ids(cells: pd.Series, raw: RawTable, name: str) -> pd.Index:
-    """Ids as text; refuses ids that are missing, repeated, or have lost digits."""
+    """Ids as text; refuses ids that are missing, repeated (also in another form of Unicode), or have lost digits."""
     values = cells.to_numpy(dtype=object)
     lines = np.asarray(cells.index)
     texts = [_id_text(value) for value in values]
@@ -186,6 +187,13 @@ def read_ids(cells: pd.Series, raw: RawTable, name: str) -> pd.Index:
             f"{raw.source} has more than one row for the patients {repeated[:5]} ({len(repeated)} in all); merge or "
             "drop them, since every patient has one row. Rows that belong together, such as two scans of a patient, "
             "need an id of their own each; name the column of the patient in carry=... and in CohortKFold(groups=...)."
+        )
+    forms = pd.Index([unicodedata.normalize("NFC", str(text)) for text in ids])
+    if forms.has_duplicates:
+        alike = ", ".join(ascii(text) for text in ids[forms.duplicated(keep=False)][:4])
+        raise ValueError(
+            f"{raw.source} has ids in {name} that look the same and differ in how Unicode stores their letters: {alike}. "
+            "If they are one patient, merge the rows; if not, rename one."
         )
     return ids
 
