@@ -1,13 +1,13 @@
 """What is shown or shared, without passwords, ids of patients and formulas."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["without_formulas", "without_ids", "without_secrets"]
+__all__ = ["with_formulas", "without_formulas", "without_ids", "without_secrets"]
 
 _URL = re.compile(r"[\w+.-]+://[^\s'\"]+")
 _USER = re.compile(r"(://[^/\s:@]*:).*@")
@@ -16,6 +16,8 @@ _QUERY = re.compile(
     r"(?:(?!%3B|%26)[^&;#])*",
     re.IGNORECASE,
 )
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def without_secrets(text: str) -> str:
@@ -66,6 +68,8 @@ def without_ids(text: str, ids: Iterable[Any], *, small: bool = False) -> str:
 def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     """A table whose texts no spreadsheet takes for a formula: those get an apostrophe before them.
 
+    So do such texts that begin with apostrophes already, so that :func:`with_formulas` gives all texts back.
+
     Parameters
     ----------
     table : pandas.DataFrame
@@ -81,14 +85,43 @@ def without_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
     >>> without_formulas(table)["centre"].to_dict()
     {"'@P1": "'=HYPERLINK(A1)", 'P2': '-5', 'P3': 'A'}
     """
-    safe = table.copy(deep=False)
+    return _with_texts(table, _as_text)
+
+
+def with_formulas(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table as it was before :func:`without_formulas`; an apostrophe before anything else stays.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> with_formulas(pd.DataFrame({"centre": ["'=HYPERLINK(A1)", "'s Hertogenbosch"]}))["centre"].tolist()
+    ['=HYPERLINK(A1)', "'s Hertogenbosch"]
+    """
+    return _with_texts(table, _as_written)
+
+
+def _with_texts(table: "pd.DataFrame", change: Callable[[Any], Any]) -> "pd.DataFrame":
+    """A table in which every text, also of the index and the names of columns, is changed."""
+    changed = table.copy(deep=False)
     for place, (_, column) in enumerate(table.items()):
         if column.dtype.kind in "OUS" or column.dtype.name in ("str", "string", "category"):
-            safe.isetitem(place, column.astype(object).map(_as_text))
-    return safe.set_axis(table.index.map(_as_text), axis=0).set_axis(table.columns.map(_as_text), axis=1)
+            changed.isetitem(place, column.astype(object).map(change))
+    return changed.set_axis(table.index.map(change), axis=0).set_axis(table.columns.map(change), axis=1)
 
 
 def _as_text(cell: Any) -> Any:
-    if isinstance(cell, str) and re.match(r"[=+\-@\t\r]", cell) and not re.fullmatch(r"[-+][\d.]+(e[-+]?\d+)?", cell):
+    if isinstance(cell, str) and _FORMULA.match(cell) and not re.fullmatch(r"[-+][\d.]+(e[-+]?\d+)?", cell):
         return f"'{cell}"
     return cell
+
+
+def _as_written(cell: Any) -> Any:
+    return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and _FORMULA.match(cell) else cell

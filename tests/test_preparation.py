@@ -577,7 +577,23 @@ def test_of_two_lesions_the_larger_is_cut_out_and_both_are_measured(tmp_path):
 def test_names_of_files_are_plain_and_unique_and_ids_come_back(tmp_path):
     row = write_patient(tmp_path / "scans", pet=False)
     del row["lung"]
-    ids = ["a/b", "a_b", "../x", "..", "P1", "p1", "Jürgen Ö", "日本", "con", "x" * 90, "007"]
+    ids = [
+        "a/b",
+        "a_b",
+        "../x",
+        "..",
+        "P1",
+        "p1",
+        "Jürgen Ö",
+        "日本",
+        "con",
+        "x" * 90,
+        "007",
+        "=1+1",
+        "'=1+1",
+        "'s-Gravenhage",
+        "-5",
+    ]
     log = prepare_cohort(
         pd.DataFrame([{"patient_id": one, **row} for one in ids]), tmp_path / "out" / "cohort", **SMALL
     )

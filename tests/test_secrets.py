@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from mmdls import OptunaSearch
-from mmdls._secrets import without_formulas, without_ids, without_secrets
+from mmdls._secrets import with_formulas, without_formulas, without_ids, without_secrets
 from mmdls.report import report
 
 
@@ -76,6 +76,14 @@ def test_no_text_of_a_table_is_a_formula():
     )
     assert set(safe["group"]) == {"'=a"} and (safe["number"] == -1).all()
     assert table.columns[0] == "=x" and table["=x"].tolist()[0] == "=1+1"
+
+
+def test_texts_that_are_kept_from_being_formulas_come_back():
+    texts = ["=1+1", "'=1+1", "''@x", "'-5", "-5", "'s-Gravenhage", "'", "plain", "\t=1", "-", "'-"]
+    table = pd.DataFrame({"=x": texts, "'=x": texts}, index=texts)
+    safe = without_formulas(table)
+    assert safe["'=x"].is_unique and not safe.index.str.match(r"[=@\t]|-$").any()
+    pd.testing.assert_frame_equal(with_formulas(safe), table)
 
 
 def test_a_report_names_no_patient_and_holds_no_markup_of_the_table():

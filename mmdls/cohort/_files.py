@@ -192,7 +192,7 @@ def read_ids(cells: pd.Series, raw: RawTable, name: str) -> pd.Index:
     if forms.has_duplicates:
         alike = ", ".join(ascii(text) for text in ids[forms.duplicated(keep=False)][:4])
         raise ValueError(
-            f"{raw.source} has ids in {name} that look the same and differ in how Unicode stores their letters: {alike}. "
+            f"{raw.source} has ids in {name} that look the same and differ in how Unicode stores letters: {alike}. "
             "If they are one patient, merge the rows; if not, rename one."
         )
     return ids

@@ -12,8 +12,9 @@ import pandas as pd
 from sklearn.utils import Bunch
 
 from mmdls._files import check_npy
+from mmdls._secrets import with_formulas
 from mmdls.cohort import Cohort, check_cohort, read_cohort
-from mmdls.cohort._files import read_ids, read_table
+from mmdls.cohort._files import RawTable, read_ids, read_table
 from mmdls.datasets._slices import find_slices
 from mmdls.images._files import SLICE_FOLDERS
 from mmdls.images._png import pillow
@@ -44,7 +45,8 @@ def load_cohort(
     IV), endpoints of any name, ``<name>_time`` (months) with ``<name>_event``, or ``<name>_months`` with
     ``<name>_status``, competing risks, ``<name>_time`` with ``<name>_cause``, and numbers, ``<name>_value``.
     Names count without regard to case and outer spaces; columns that are left over are named in a warning.
-    :func:`mmdls.cohort.read_cohort` reads the CSV.
+    :func:`mmdls.cohort.read_cohort` reads the CSV. An apostrophe before ``=``, ``+``, ``-`` or ``@``, as
+    :func:`mmdls.prepare_cohort` writes it so that no spreadsheet takes a text for a formula, is no part of the text.
     ``radiomics.npy`` (n, any) and ``pet.npy`` (n, 5), both optional, have their rows in the order of the CSV;
     ``radiomics.csv`` and ``pet.csv`` instead have a column ``patient_id`` and names.
 
@@ -183,7 +185,7 @@ def _read_clinical(
         raise FileNotFoundError(
             f"there is no {path.name} in {str(path.parent)!r}; a cohort needs one row a patient in it."
         )
-    table = read_table(path)
+    table = _read_csv(path)
     folders = table.frame.get("image_folder")
     table = replace(table, frame=table.frame.drop(columns="image_folder", errors="ignore"))
     names = {str(name).casefold(): name for name in table.frame.columns}
@@ -234,6 +236,12 @@ def _read_clinical(
     return cohort, cohort.X.index if folders is None else pd.Index(folders)
 
 
+def _read_csv(path: Path) -> RawTable:
+    """A table of a folder, with its texts as they were before an apostrophe kept them from being formulas."""
+    table = read_table(path)
+    return replace(table, frame=with_formulas(table.frame))
+
+
 def _read_block(path: Path, patients: pd.Index, names: tuple[str, ...] | None) -> pd.DataFrame | None:
     if not path.exists():
         return None
@@ -263,7 +271,7 @@ def _read_named_block(path: Path, patients: pd.Index) -> pd.DataFrame | None:
     """A table of numbers with the patients' ids, in the order of the patients."""
     if not path.exists():
         return None
-    table = read_table(path)
+    table = _read_csv(path)
     if "patient_id" not in table.frame.columns:
         raise ValueError(f"{path.name} lacks the column 'patient_id'. Columns: {list(table.frame.columns)[:10]}.")
     block = table.frame.drop(columns="patient_id").set_axis(read_ids(table.frame["patient_id"], table, "patient_id"))
