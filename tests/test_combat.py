@@ -257,6 +257,12 @@ def test_what_is_refused(data, change, params, message):
         ComBat(**params).fit(change(data))
 
 
+def test_sites_in_two_dimensions_are_refused(data):
+    for site in (data[["centre"]], np.repeat(data[["centre"]].to_numpy(), 2, axis=1)):
+        with pytest.raises(ValueError, match=rf"one centre a patient, in one dimension .* \({len(data)}, "):
+            ComBat().fit(data, site=site)
+
+
 def test_a_new_category_of_a_covariate_is_refused(data):
     model = ComBat(covariates=["clinical_sex"]).fit(data)
     with pytest.raises(ValueError, match="'clinical_sex' has categories that were not in fit"):

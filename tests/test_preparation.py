@@ -690,7 +690,7 @@ def test_structures_are_named_by_their_argument_and_a_reason_stands_once(tmp_pat
         with pytest.warns(UserWarning, match=message):
             log = prepare_cohort(table, tmp_path / f"cohort {label}", lesion_label=label, ids="keep", **SMALL)
         assert log["reason"].item().count("choose one") == 1
-        assert "pet: for the same reason as lesion" in log["reason"].item()
+        assert "; pet: for the same reason as lesion" in log["reason"].item() and ".;" not in log["reason"].item()
 
 
 # -- identity ----------------------------------------------------------------------------------------------------------

@@ -339,6 +339,10 @@ def _prepare_alone(patients: list[Patient], settings: Mapping[str, Any], segment
             )
 
 
+def _joined(texts: Sequence[str]) -> str:
+    return "; ".join([*(text.rstrip(".") for text in texts[:-1]), *texts[-1:]])
+
+
 def _finish(place: Folder, patients: list[Patient], carried: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """Write the tables, the manifest and the page of all patients; the table that load_cohort looks for comes last."""
     records = [place.records()[patient.name] for patient in patients]
@@ -352,8 +356,8 @@ def _finish(place: Folder, patients: list[Patient], carried: pd.DataFrame, setti
     log = pd.DataFrame(
         {
             "status": [record["status"] for record in records],
-            "reason": ["; ".join(record["problems"]) for record in records],
-            "notes": ["; ".join(record["notes"]) for record in records],
+            "reason": [_joined(record["problems"]) for record in records],
+            "notes": [_joined(record["notes"]) for record in records],
         },
         index=index,
     ).join(pd.DataFrame([record["measures"] for record in records], index=index))

@@ -254,6 +254,11 @@ class ComBat(TransformerMixin, BaseEstimator):
                 )
             site = table[self.site_column]
         aligned = align_rows(site, table.index, "site")
+        if np.ndim(aligned) != 1:
+            raise ValueError(
+                f"site must hold one centre a patient, in one dimension of {len(table)}; got the shape "
+                f"{np.shape(aligned)}. Of a table, pass the column with the centres."
+            )
         centre = pd.Series(np.asarray(aligned, dtype=object), index=table.index)
         keys = _keys(centre)
         # A text that stands for nothing, such as "nan" of a column made text, is no centre either.
