@@ -660,6 +660,15 @@ def test_a_title_and_empty_rows_of_a_file(scans, tmp_path):
     assert log["status"].to_dict() == {"P1": "done"}
 
 
+def test_a_file_in_another_encoding_is_read_where_said(scans, tmp_path):
+    rows = scans[:1].drop(columns="pet").reset_index(names="patient_id").assign(patient_id="J\u00f6rg")
+    rows.to_csv(tmp_path / "table.csv", index=False, encoding="cp1252")
+    with pytest.raises(ValueError, match="encoding='cp1252'"):
+        prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", **SMALL)
+    log = prepare_cohort(tmp_path / "table.csv", tmp_path / "cohort", encoding="cp1252", **SMALL)
+    assert log.index.tolist() == ["J\u00f6rg"]
+
+
 def test_patients_with_a_pet_alone_are_asked_for(scans, tmp_path):
     log = prepare_cohort(scans[:1].drop(columns="ct"), tmp_path / "cohort", ct=None, **SMALL)
     assert log["status"].item() == "done" and "there is no CT, and so there are no slices" in log["notes"].item()

@@ -46,6 +46,7 @@ __all__ = ["prepare"]
 @click.option("--pet-features", multiple=True, metavar="NAME=VALUE", help="A parameter of PETFeatures.")
 @click.option("--carry", multiple=True, help="A column to keep; if none is named, those that a cohort folder knows.")
 @click.option("--header", type=int, help="Row of the table with the names of the columns, from 0; empty rows count.")
+@click.option("--encoding", help="Encoding of a text file, where it is not clear.")
 @click.option("--ids", type=click.Choice(["check", "keep", "number"]), default="check", show_default=True,
               help="Refuse ids that stand in the headers of scans, keep them, or write numbers.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Prepare all patients again; else finished ones stay.")

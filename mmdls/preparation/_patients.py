@@ -64,6 +64,7 @@ def read_patients(
     carry: Sequence[str] | None,
     numbered: bool,
     header: int | None = None,
+    encoding: str | None = None,
 ) -> tuple[list[Patient], Tables]:
     """The patients of a table.
 
@@ -83,6 +84,8 @@ def read_patients(
         Whether patients get numbers instead of their ids.
     header : int, default=None
         The row of a file that holds the names.
+    encoding : str, default=None
+        Of a text file.
 
     Returns
     -------
@@ -94,7 +97,7 @@ def read_patients(
         If columns are not there, or ids are missing or repeated.
     """
     table = _with_ids(table, id)
-    raw = read_table(table, header=header)
+    raw = read_table(table, header=header, encoding=encoding)
     home = Path(table).resolve().parent if isinstance(table, str | PathLike) else Path.cwd()
     known = f"Columns: {list(raw.frame.columns)[:30]}.{raw.header_hint}"
     asked = {id, *filter(None, columns.values()), *(carry or ())}

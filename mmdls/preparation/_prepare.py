@@ -53,6 +53,7 @@ def prepare_cohort(
     pet_features: Mapping[str, Any] | None = None,
     carry: Sequence[str] | None = None,
     header: int | None = None,
+    encoding: str | None = None,
     ids: str = "check",
     existing: str = "continue",
     n_jobs: int | None = None,
@@ -110,6 +111,8 @@ def prepare_cohort(
         others in a warning.
     header : int, default=None
         The row of a file that holds the names of the columns, from 0, where a title stands above; empty rows count.
+    encoding : str, default=None
+        Of a text file, where it cannot be detected.
     ids : {"check", "keep", "number"}, default="check"
         ``"check"`` refuses ids and carried cells that identify a patient in the headers of the scans; ``"keep"`` writes
         them, for ids that are pseudonyms in the headers too; ``"number"`` writes ``patient-0001`` and so on instead.
@@ -185,7 +188,7 @@ def prepare_cohort(
             raise ValueError(f"{name} must be one of {choices}; got {value!r}.")
     pillow()
     columns = dict(zip(SCANS, (ct, pet, lesion, lung), strict=True))
-    patients, tables = read_patients(table, id, columns, carry, ids == "number", header)
+    patients, tables = read_patients(table, id, columns, carry, ids == "number", header, encoding)
     if ids != "keep":
         _check_identity(patients, tables.carried, ids == "check")
     place = Folder(Path(folder).resolve())
