@@ -153,6 +153,13 @@ def test_numbers_of_masks_without_names_are_named_beside_contours(tmp_path):
     assert log["status"].tolist() == ["done", "done"]
     assert log["lesion_ml"].iloc[0] == pytest.approx(np.count_nonzero(numbers == 3) * ct.voxel_ml)
     assert log["lung_lung-right_ml"].iloc[0] == pytest.approx(np.count_nonzero(numbers == 2) * ct.voxel_ml)
+    table = table.assign(lung=found["structures"])[1:]
+    log = prepare_cohort(table, tmp_path / "part", **how | {"lung_label": ["lung-left", "lunge-right"]})
+    assert log["status"].tolist() == ["done"] and "lung: nothing has the label 'lunge-right'" in log["notes"].iloc[0]
+    assert log["lung_lunge-right_ml"].iloc[0] == 0 < log["lung_lung-left_ml"].iloc[0] == log["lung_ml"].iloc[0]
+    with pytest.warns(UserWarning, match="1 of 1 patients are not complete"):
+        log = prepare_cohort(table, tmp_path / "none", **how | {"lung_label": ["lunge-left", "lunge-right"]})
+    assert "has no structures called 'lunge-right'; choose one by lung_label=, of" in log["reason"].iloc[0]
     with pytest.raises(TypeError, match=r"numbers by name.*\{'lesion': '3'\}"):
         prepare_cohort(table, tmp_path / "no", label_names={"lesion": "3"}, **how)
 

@@ -303,6 +303,27 @@ def test_a_mask_with_other_voxels_is_compared_in_millimetres(tmp_path):
 # -- DICOM segmentations -----------------------------------------------------------------------------------------------
 
 
+def test_probabilities_arrays_and_empty_masks_are_not_written(tmp_path):
+    write_series(tmp_path / "ct")
+    scan = read_scan(tmp_path / "ct")
+    mask = inside(scan)
+    wrong = (
+        (replace(mask, array=np.where(mask.array, 0.7, 0.2)), ValueError, "other values than 0 and 1.*array > 0.5"),
+        (replace(mask, array=mask.array * np.uint8(2)), ValueError, "other values than 0 and 1"),
+        (replace(mask, array=mask.array & False), ValueError, "is empty; leave it out"),
+        (Volume(mask.array[1:], mask.affine, "label"), ValueError, "has other voxels than the scan"),
+        (mask.array, TypeError, r"must be a mmdls.scans.Volume; got ndarray.*Volume\(array, scan.affine"),
+    )
+    for one, error, message in wrong:
+        with pytest.raises(error, match=message):
+            write_segmentation({"lesion": one}, tmp_path / "seg.dcm", tmp_path / "ct")
+    with pytest.raises(TypeError, match="must be a mmdls.scans.Volume; got ndarray"):
+        write_nifti(mask.array, tmp_path / "mask.nii.gz")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct"]
+    write_segmentation({"lesion": replace(mask, array=mask.array * 1.0)}, tmp_path / "seg.dcm", tmp_path / "ct")
+    assert (read_mask(tmp_path / "seg.dcm", scan).array == mask.array).all()
+
+
 @pytest.mark.parametrize("turn", [None, OBLIQUE, rotation(180, 0, 0)])
 def test_segmentations_are_read_back_equal(tmp_path, turn):
     write_series(tmp_path / "ct", turn=turn)

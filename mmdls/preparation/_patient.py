@@ -19,7 +19,7 @@ from mmdls.preparation._identity import check_together, without_identity
 from mmdls.preparation._inputs import describe
 from mmdls.preparation._sheet import draw_sheet, planes_of, with_mask
 from mmdls.scans import Volume, read_scan, resample, write_nifti
-from mmdls.scans._headers import check_frames
+from mmdls.scans._headers import NoSuchStructure, check_frames
 from mmdls.scans._masks import read_structure
 from mmdls.scans._views import box_of
 
@@ -236,19 +236,28 @@ def _read_structure(
     label = settings[f"{name}_label"]
     labels = label if isinstance(label, list) else [label]
     whole: Volume | None = None
+    absent: NoSuchStructure | None = None
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
         how |= {"argument": f"{name}_label", "names": settings["label_names"], "names_argument": "label_names"}
-        mask = read_structure(patient.paths[name], like, **how)
-        parts[f"{name}_{one}_ml"] = _millilitres(mask)
+        mask = None
+        try:
+            mask = read_structure(patient.paths[name], like, **how)
+        except NoSuchStructure as error:
+            absent = error
+        parts[f"{name}_{one}_ml"] = 0.0 if mask is None else _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)
+        if mask is None:
+            continue
         if whole is None:
             whole = mask
         else:
             np.logical_or(whole.array, mask.array, out=whole.array)
-    assert whole is not None
+    if whole is None:
+        assert absent is not None
+        raise absent
     return whole, {f"{name}_ml": _millilitres(whole), **(parts if len(labels) > 1 else {})}
 
 

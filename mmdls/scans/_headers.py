@@ -11,8 +11,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Refusal", "check_frames", "chosen_number", "date_time", "items", "name", "number", "numbers", "open_dicom",
-           "pydicom", "text"]  # fmt: skip
+__all__ = [
+    "NoSuchStructure",
+    "Refusal",
+    "check_frames",
+    "chosen_number",
+    "date_time",
+    "items",
+    "name",
+    "number",
+    "numbers",
+    "open_dicom",
+    "pydicom",
+    "text",
+]
 
 _BINARY = {"US": "u2", "SS": "i2", "UL": "u4", "SL": "i4", "FL": "f4", "FD": "f8"}
 _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
@@ -20,6 +32,10 @@ _DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1")
 
 class Refusal(ValueError):
     """Why something cannot be read; the place is added where it is known."""
+
+
+class NoSuchStructure(Refusal):
+    """A file has no structure of the name or number that was asked for."""
 
 
 def pydicom() -> Any:
@@ -162,7 +178,8 @@ def chosen_number(names: Mapping[int, str], label: Any, what: str, listed: Any, 
     if len(chosen) != 1:
         if label is None:
             raise Refusal(f"has {len(names)} {what}; choose one by {argument}=, of {listed}")
-        raise Refusal(f"has {len(chosen) or 'no'} {what} called {label!r}; choose one by {argument}=, of {listed}")
+        refusal = Refusal if chosen else NoSuchStructure
+        raise refusal(f"has {len(chosen) or 'no'} {what} called {label!r}; choose one by {argument}=, of {listed}")
     return chosen[0]
 
 

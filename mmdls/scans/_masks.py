@@ -12,7 +12,7 @@ import numpy as np
 
 from mmdls.images._files import of_patient
 from mmdls.images._masks import choose
-from mmdls.scans._headers import Refusal, check_frames, open_dicom, text
+from mmdls.scans._headers import NoSuchStructure, Refusal, check_frames, open_dicom, text
 from mmdls.scans._itk import READERS, read_itk, segments_of
 from mmdls.scans._reading import NIFTI, dicom_files, read_nifti_volume, volume_of
 from mmdls.scans._resampling import resample as resampled
@@ -121,7 +121,8 @@ def read_structure(
         if not (allow_empty or mask.array.any()):
             raise Refusal("is empty: no voxel is inside. Pass allow_empty=True if the structure is absent")
     except Refusal as reason:
-        raise ValueError(f"{source} {reason}.") from None
+        error = NoSuchStructure if isinstance(reason, NoSuchStructure) else ValueError
+        raise error(f"{source} {reason}.") from None
     if left := _left_out(mask.array):
         warnings.warn(
             f"the mask{of_patient(patient)} has nothing on {left} slices between others that show the structure at the "

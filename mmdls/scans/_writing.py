@@ -42,6 +42,8 @@ def write_nifti(volume: Volume, path: str | PathLike) -> None:
     ------
     ValueError
         If the path has another ending.
+    TypeError
+        If the volume is none.
     ImportError
         Without nibabel.
 
@@ -63,6 +65,7 @@ def write_nifti(volume: Volume, path: str | PathLike) -> None:
         ) from error
     if not fspath(path).endswith((".nii", ".nii.gz")):
         raise ValueError(f"a volume is written as .nii or .nii.gz; got {fspath(path)!r}.")
+    _check_volume(volume, "what is written")
     array = volume.array.astype(np.uint8) if volume.array.dtype == bool else volume.array
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         array = array.astype(np.int32) if np.abs(array).max() < 2**31 else array.astype(np.float64)
@@ -97,9 +100,10 @@ def write_segmentation(masks: Mapping[str, Volume], path: str | PathLike, scan: 
     Raises
     ------
     ValueError
-        If the scan is no DICOM series of slices, or a mask has other voxels or nothing inside.
+        If the scan is no DICOM series of slices, or a mask has other voxels, nothing inside, or values besides 0 and 1,
+        such as probabilities.
     TypeError
-        If ``series`` holds anything else.
+        If ``series`` holds anything else, or a mask is no :class:`Volume`.
 
     Examples
     --------
@@ -129,10 +133,29 @@ def write_segmentation(masks: Mapping[str, Volume], path: str | PathLike, scan: 
     acquired = Volume(np.broadcast_to(False, shape), affine, "label")
     turned = acquired.turned()
     for name, mask in masks.items():
-        if not same_geometry(turned, mask) or not mask.array.any():
-            raise ValueError(f"the mask {name!r} is empty, or has other voxels than the scan; bring it to them first.")
+        _check_volume(mask, f"the mask {name!r}")
+        if not same_geometry(turned, mask):
+            raise ValueError(
+                f"the mask {name!r} has other voxels than the scan; bring it to them by mmdls.scans.resample."
+            )
+        if not mask.array.any():
+            raise ValueError(f"the mask {name!r} is empty; leave it out, since a segmentation holds no empty segment.")
+        if not np.isin(mask.array, (0, 1)).all():
+            raise ValueError(
+                f"the mask {name!r} holds other values than 0 and 1; give one structure a mask, and of probabilities "
+                "what is above a threshold: dataclasses.replace(mask, array=mask.array > 0.5)."
+            )
     arrays = [resample(Volume(m.array != 0, m.affine, "label"), like=acquired).array for m in masks.values()]
     _highdicom_file(np.stack(arrays, axis=-1), list(masks), headers, path)
+
+
+def _check_volume(volume: Any, what: str) -> None:
+    """Refuse what is no volume, such as an array, whose places nobody knows."""
+    if not isinstance(volume, Volume):
+        raise TypeError(
+            f"{what} must be a mmdls.scans.Volume; got {type(volume).__name__}. An array on the voxels of a scan "
+            'becomes one by Volume(array, scan.affine, "label").'
+        )
 
 
 def _highdicom_file(array: np.ndarray, names: list[str], headers: list[Any], path: Any) -> None:
