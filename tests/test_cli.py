@@ -131,6 +131,11 @@ def test_modules_that_register_parts_are_imported_first(monkeypatch, tmp_path):
     monkeypatch.setattr(mmdls.registry.poolings, "_parts", {**mmdls.registry.poolings._parts})
     assert "poolings own_mean: keeps its contract" in run("--import", "own_parts", "check-plugin", "own_mean")
     assert "No module named 'no_parts'" in run("--import", "no_parts", "zoo", code=1)
+    (tmp_path / "raising_parts.py").write_text("raise ValueError('half made')\n")
+    shown = run("--import", "raising_parts", "zoo", code=1)
+    assert shown.startswith("Error: --import raising_parts: the module raises ValueError: half made;")
+    assert shown.count("\n") == 1
+    assert "Traceback" in run("--debug", "--import", "raising_parts", "zoo", code=1)
 
 
 # -- roles of columns --------------------------------------------------------------------------------------------------

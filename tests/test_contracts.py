@@ -207,6 +207,12 @@ class StubbornFusion(ConcatFusion):
         super().__init__(widths, 32)
 
 
+class SilentFusion(ConcatFusion):
+    def __init__(self, widths, out_features=16):
+        super().__init__(widths, out_features)
+        del self.out_features
+
+
 class PaddedTokensFusion(CrossAttentionFusion):
     """Takes padding for items."""
 
@@ -266,6 +272,11 @@ class OrderedHead(CoxHead):
 class DisconnectedHead(CoxHead):
     def loss(self, parameters, event, time, sample_weight=None):
         return super().loss(parameters, event, time) if event.any() else torch.tensor(0.0)
+
+
+class TimelessHead(LogisticHazardHead):
+    def fit_baseline(self, parameters, event, time):
+        del self.times
 
 
 class ReversedTimeHead(LogisticHazardHead):
@@ -562,6 +573,7 @@ WRONG = {
         BatchFusion: "alone must equal itself",
         BatchNormFusion: "normalises over the batch",
         StubbornFusion: "out_features must be kept",
+        SilentFusion: "out_features must be kept",
         PaddedTokensFusion: "padding of a bag changed",
         TokenlessFusion: "items of a present modality must count",
         GhostTokensFusion: "items of an absent modality changed",
@@ -575,6 +587,7 @@ WRONG = {
         OrderedHead: "order of patients",
         DisconnectedHead: "finite, connected loss",
         ReversedTimeHead: "times must rise",
+        TimelessHead: "fit_baseline must set times",
     },
     "competing_risks_head": {
         SharelessHead: "must sum to 1",

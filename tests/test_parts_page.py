@@ -27,7 +27,10 @@ Every part of a network is chosen by its name, as a class, or with parameters: `
 sources and parameters stand in the docstring of each: `help(mmdls.registry.fusions["gated"])`. A search tries all parts
 of a slot but those marked with *, and of each the parameters named here. Backbones, of images and of volumes, are also
 the networks of MONAI, by `"monai:<Name>"`; `SliceEncoder(weights=...)` and `VolumeEncoder(weights=...)` start one from
-weights of a file. How to add one: [architecture.md](architecture.md), "Adding a part".
+weights of a file: safetensors, or a state dict of `torch.save`, with the names of torchvision, RadImageNet or
+MedicalNet; `weights_origin_` of the fitted encoder keeps path, hash, and the names that were used and unused.
+`coherent` needs two endpoints, named by `Part("coherent", earlier="dfs", later="os")`. How to add one:
+[architecture.md](architecture.md), "Adding a part".
 
 ## Volumes
 

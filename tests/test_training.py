@@ -18,6 +18,7 @@ from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore
 from mmdls.modules import SliceNet
 from mmdls.modules.poolings import MeanPooling
+from mmdls.parts import Part
 from mmdls.registry import backbones
 from mmdls.training._batches import _Batches, _Rows
 from mmdls.training._compute import Compute
@@ -281,6 +282,9 @@ def test_unknown_choices_are_named(cohort):
         MMDLS(fusion="gatd").fit(X, y)
     with pytest.raises(KeyError, match="ordinal_heads has no 'probit'"):
         MMDLS(ordinal_head="probit").fit(X, y)
+    for name, wrong in (("ordinal_head", "probit"), ("ordinal_head", Part("probit")), ("survival_head", "probit")):
+        with pytest.raises(KeyError, match=f"{name}s has no 'probit'"):  # y has no such task
+            MMDLS(**{name: wrong}).fit(X, y[["subtype"]])
     for wrong in ({"schedule": "linear"}, {"optimizer": "sgd"}, {"precision": "half"}):
         with pytest.raises(ValueError, match=f"The '{next(iter(wrong))}' parameter of Trainer must be"):
             MMDLS(trainer=Trainer(**wrong)).fit(X, y)

@@ -101,10 +101,15 @@ def import_modules(ctx: click.Context, _: Any, names: tuple[str, ...]) -> None:
     Raises
     ------
     Failed
-        If one cannot be imported.
+        If one cannot be imported, or raises.
     """
     for name in names:
         try:
             import_module(name)
         except ImportError as error:
             raise Failed(f"--import {name}: {error}. It must be installed, or stand in PYTHONPATH.") from error
+        except Exception as error:  # whatever the module's own code raises
+            if ctx.meta.get("debug"):
+                click.echo(without_secrets("".join(traceback.format_exception(error))), err=True)
+            what = f"{type(error).__name__}: {error}"
+            raise Failed(f"--import {name}: the module raises {what}; `mmdls --debug ...` shows where.") from error

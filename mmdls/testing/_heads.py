@@ -89,7 +89,7 @@ def check_survival_head(head: Callable[..., nn.Module]) -> None:
         # Heads of many parameters have learned these patients by heart, and noise with the signal.
         assert np.corrcoef(risk, signal)[0, 1] > 0.25, "higher risk must mean earlier event"
         net.fit_baseline(parameters, event, time)
-        assert (net.times.diff() > 0).all(), "times must rise"
+        _check_times(net)
         grid = torch.linspace(0, float(time.max()) + 5, 50, dtype=torch.float64)
         survival = net.survival_function(parameters, grid)
         assert survival.shape == (n, 50), f"survival must be (B, T); got {tuple(survival.shape)}"
@@ -134,7 +134,7 @@ def check_competing_risks_head(head: Callable[..., nn.Module]) -> None:
         silent = net.loss(net(features), torch.zeros_like(cause), time)
         assert torch.isfinite(silent) and silent.requires_grad, "no event must give a finite, connected loss"
         net.fit_baseline(parameters, cause, time)
-        assert (net.times.diff() > 0).all(), "times must rise"
+        _check_times(net)
         grid = torch.linspace(0, float(time.max()) + 5, 50, dtype=torch.float64)
         survival, incidence = net.survival_function(parameters, grid), net.cumulative_incidence(parameters, grid)
         assert incidence.shape == (n, n_causes, 50), f"incidence must be (B, K, T); got {tuple(incidence.shape)}"
@@ -185,6 +185,14 @@ def check_regression_head(head: Callable[..., nn.Module]) -> None:
         rows = rows[torch.randperm(len(rows))]
         repeated = net.loss(parameters[rows], target[rows], None)
         close(net.loss(parameters, target, weight), repeated, "a weight must count as a repetition, in any order")
+
+
+def _check_times(net: Any) -> None:
+    """The months on which the fitted curves are known."""
+    assert getattr(net, "times", None) is not None, (
+        "fit_baseline must set times, a tensor (T,) of the rising months on which the fitted curves are known"
+    )
+    assert (net.times.diff() > 0).all(), "times must rise"
 
 
 def _train(net: Any, features: Tensor, *targets: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from mmdls.estimators.columns._transformer_encoder import as_encoder
 from mmdls.estimators.multimodal._modalities import check_names, find_modalities, resolve_modalities
 from mmdls.estimators.multimodal._task_answers import TaskAnswers
 from mmdls.modules import Outputs
-from mmdls.parts import Composed, Slot
+from mmdls.parts import Composed, Part, Slot
 from mmdls.registry import encoders, fusions, ordinal_heads, survival_heads
 from mmdls.registry import tasks as task_kinds
 from mmdls.training._build import fit_network
@@ -163,6 +163,10 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
                 f"The 'auxiliary_horizons' parameter of {name} must hold months above 0, such as (12, 36). Got {wrong} "
                 f"in {self.auxiliary_horizons!r} instead."
             )
+        for registry, head in ((survival_heads, self.survival_head), (ordinal_heads, self.ordinal_head)):
+            called = head.name if isinstance(head, Part) else head
+            if isinstance(called, str):
+                registry[called]  # refuses an unknown name, also where y has no such task
         self._trainer.check()
 
     def _fit(
