@@ -91,6 +91,19 @@ def test_an_encoder_of_another_package_keeps_the_contract_on_its_own_columns(rep
     check_encoder(ReportEncoder)
 
 
+def test_an_encoder_that_reads_no_texts_is_checked_on_a_table_that_is_given():
+    class NumberEncoder(ReportEncoder):
+        reads = "number"
+
+        def prepare(self, X, *, n_jobs=None, verbose=0):
+            numbers = X.iloc[:, [0]].astype(float)
+            return TableData(numbers.fillna(0).to_numpy(), numbers.notna().to_numpy()[:, 0])
+
+    with pytest.raises(AssertionError, match=r"raise ValueError: could not .*check_encoder\(NumberEncoder, X=...\)"):
+        check_encoder(NumberEncoder)
+    check_encoder(NumberEncoder, pd.DataFrame({"own_number": [None, *range(47)]}) / 47)
+
+
 def test_without_the_encoder_the_column_is_no_modality():
     assert cell_kind("ct_report") is None
 

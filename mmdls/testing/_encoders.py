@@ -43,13 +43,23 @@ def check_encoder(encoder: type, X: pd.DataFrame | None = None) -> None:
     cohort, y = make_nsclc_cohort(48, n_slices=(1, 3), image_size=16, missing=0.2, return_X_y=True, random_state=0)
     y = y[["subtype"]]
     part: Any = shrunk(encoder)
+    takes_texts = X is None and encoder.reads not in ("images", "table", "vectors")
     if X is None:
-        X = readable(cohort, part) if encoder.reads in ("images", "table", "vectors") else _texts(encoder.reads)
+        X = _texts(encoder.reads) if takes_texts else readable(cohort, part)
         X = X[[column for column in X.columns if column.split("_")[0] == X.columns[0].split("_")[0]]]
     X = X.set_axis(y.index)
     with warnings.catch_warnings(), seeded():
         warnings.simplefilter("ignore")
-        part.fit_preprocessing(X, y, None)
+        try:
+            part.fit_preprocessing(X, y, None)
+            part.prepare(X)
+        except Exception as error:
+            if not takes_texts:
+                raise
+            raise AssertionError(
+                f"texts such as {X.iloc[1, 0]!r} raise {type(error).__name__}: {error}. If {encoder.__name__} reads "
+                f"something else, call mmdls.testing.check_encoder({encoder.__name__}, X=...) with a table of 48 rows."
+            ) from error
         _check_network(part, X)
         _check_model(encoder, X, y)
 
