@@ -13,8 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy.lib.format as npy
-
 __all__ = [
     "SEAL",
     "check_npy",
@@ -30,8 +28,6 @@ __all__ = [
 
 SEAL = 32  # bytes of a hash
 _UNFINISHED = ".unfinished-"
-# The third version has names of fields, which no array of numbers has.
-_HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 @contextmanager
@@ -204,11 +200,15 @@ def check_npy(path: str | PathLike) -> None:
     ValueError
         If the length differs, or there is no header.
     """
+    import numpy.lib.format as npy  # here: the command line shows its help without numpy
+
+    # The third version has names of fields, which no array of numbers has.
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     with Path(path).open("rb") as file:
         version = npy.read_magic(file)
-        if version not in _HEADERS:
+        if version not in headers:
             return
-        shape, _, dtype = _HEADERS[version](file)
+        shape, _, dtype = headers[version](file)
         expected, found = file.tell() + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
     # Objects are pickled, in any number of bytes, and refused by those who read numbers.
     if found != expected and not dtype.hasobject:
