@@ -19,13 +19,13 @@ import pandas as pd
 from benchmarks.intervals import over_cohorts
 from mmdls import MMDLS, evaluate
 from mmdls._files import whole_file
-from mmdls.cohort import modalities
+from mmdls.cohort import find_tasks, modalities
 from mmdls.datasets import make_nsclc_cohort
+from mmdls.zoo._compare import of_main_metric
 
-__all__ = ["METRICS", "MODALITIES", "imputed", "measure", "summarise"]
+__all__ = ["MODALITIES", "imputed", "main_metrics", "measure", "summarise"]
 
 MODALITIES = ("clinical", "pet", "radiomics", "lesion", "lung")
-METRICS = {"subtype": "auc", "stage": "auc", "dfs": "concordance_index", "os": "concordance_index"}
 
 
 def measure(
@@ -68,11 +68,15 @@ def measure(
     for way, (learned, asked) in ways.items():
         own = MMDLS(n_members=3, random_state=seed) if model is None else model
         fitted = own.fit(learned, y.loc[learned.index])
-        table = evaluate(fitted, asked, y.loc[asked.index], horizons=(), n_resamples=0)
-        for task, metric in METRICS.items():
-            value = table[(table["task"] == task) & (table["metric"] == metric)]["value"].iloc[0]
-            rows.append((seed, way, len(learned), task, value))
+        found = main_metrics(fitted, asked, y.loc[asked.index])
+        rows += [(seed, way, len(learned), task, value) for task, value in found.items()]
     return pd.DataFrame(rows, columns=["seed", "way", "n", "task", "value"])
+
+
+def main_metrics(model: Any, X: pd.DataFrame, y: pd.DataFrame) -> pd.Series:
+    """The main metric of a fitted model on other patients, by task."""
+    table = evaluate(model, X, y, horizons=(), n_resamples=0)
+    return table[of_main_metric(table, find_tasks(y))].set_index("task")["value"]
 
 
 def imputed(X: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.intervals import over_cohorts
-from benchmarks.missing_modalities import METRICS
-from mmdls import MMDLS, evaluate
+from benchmarks.missing_modalities import main_metrics
+from mmdls import MMDLS
 from mmdls._files import whole_file
 from mmdls.cohort import modalities
 from mmdls.datasets import make_nsclc_cohort
 
-__all__ = ["ALLOWED", "LAWS", "measure", "summarise"]
+__all__ = ["ALLOWED", "LAWS", "inputs_of", "measure", "summarise"]
 
 # The inputs with a modality, and those without.
 LAWS = {
@@ -52,10 +52,8 @@ def measure(seed: int, *, n_patients: int = 300, n_test: int = 1000, model: Any 
     for name, inputs in inputs_of(X, n_patients, np.random.default_rng(seed)).items():
         own = MMDLS(random_state=seed) if model is None else model
         fitted = own.fit(inputs[:n_patients], y[:n_patients])
-        table = evaluate(fitted, inputs[n_patients:], y[n_patients:], horizons=(), n_resamples=0)
-        for task, metric in METRICS.items():
-            value = table[(table["task"] == task) & (table["metric"] == metric)]["value"].iloc[0]
-            rows.append((seed, name, task, value))
+        found = main_metrics(fitted, inputs[n_patients:], y[n_patients:])
+        rows += [(seed, name, task, value) for task, value in found.items()]
     return pd.DataFrame(rows, columns=["seed", "inputs", "task", "value"])
 
 

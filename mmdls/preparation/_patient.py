@@ -241,19 +241,16 @@ def _read_structure(
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
         how |= {"argument": f"{name}_label", "names": settings["label_names"], "names_argument": "label_names"}
-        mask = None
         try:
             mask = read_structure(patient.paths[name], like, **how)
         except NoSuchStructure as error:
-            absent = error
+            mask, absent = None, error
         parts[f"{name}_{one}_ml"] = 0.0 if mask is None else _millilitres(mask)
         if len(labels) > 1 and not parts[f"{name}_{one}_ml"]:
             warnings.warn(f"{name}: nothing has the label {one!r}", stacklevel=2)
-        if mask is None:
-            continue
         if whole is None:
             whole = mask
-        else:
+        elif mask is not None:
             np.logical_or(whole.array, mask.array, out=whole.array)
     if whole is None:
         assert absent is not None
