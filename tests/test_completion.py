@@ -13,7 +13,7 @@ from mmdls import MMDLS, Trainer
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.encoders import TableData
 from mmdls.estimators import TabularEncoder
-from mmdls.training._completion import Completion, _best_number, _Factors
+from mmdls.training._completion import Completion, _best_number, _Factors, location_and_scale
 from mmdls.training._inputs import Inputs
 
 SIZES = {"clinical": 3, "pet": 4, "genes": 6}
@@ -171,3 +171,14 @@ def test_tables_without_a_linear_part_stay_absent(cohort):
     encoder, trainer = TabularEncoder(linear=False), Trainer(max_epochs=1)
     fitted = MMDLS(table_encoder=encoder, n_members=1, trainer=trainer, random_state=0).fit(X[:80], y[:80])
     assert not fitted._inputs(fitted._table(without(X, "pet"), reset=False)).present[:, 1].any()
+
+
+def test_marks_are_standardised_but_rare_ones_are_not_blown_up():
+    table = np.zeros((100, 4))
+    table[:50, 0] = 1.0  # a mark of every second patient
+    table[:1, 1] = 1.0  # of one in a hundred
+    table[:, 2] = 1.0  # of everybody
+    table[:, 3] = np.repeat([-3.0, 3.0], 50)  # no mark
+    center, scale = location_and_scale(table)
+    assert center.tolist() == [0.5, 0.01, 1.0, 0.0]
+    assert scale.tolist() == [0.5, 0.25, 1.0, 3.0]

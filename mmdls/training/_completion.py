@@ -20,6 +20,7 @@ _FOLDS = 3
 _PRIOR = 10.0  # patients' worth of evidence for loadings of zero
 _LEAST_NOISE = 0.01  # of the variance of a standardised column
 _ITERATIONS, _TOLERANCE = 100, 1e-3
+_LEAST_SPREAD = 0.25  # of a mark, 0 or 1: that of one patient in fifteen
 _DIGITS = 5  # of expected columns, in standard deviations
 _MOST_CELLS = 500_000  # of all tables, from which factors are learned; more would take longer and tell little more
 
@@ -173,12 +174,16 @@ class Completion:
 
 
 def location_and_scale(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means and standard deviations of columns; marks of categories keep their scale, since rare ones are no larger."""
+    """Means and scales of columns: standard deviations, but of marks, 0 or 1, at least that of one in fifteen.
+
+    A rarer mark would otherwise be worth more to a penalised model the fewer patients tell what it means.
+    """
     if not len(table):
         return np.zeros(table.shape[1]), np.ones(table.shape[1])
     spread = table.std(axis=0)
     is_mark = ((table == 0) | (table == 1)).all(axis=0)
-    return table.mean(axis=0), np.where(is_mark | (spread < 1e-12), 1.0, spread)
+    scale = np.where(is_mark, np.maximum(spread, _LEAST_SPREAD), spread)
+    return table.mean(axis=0), np.where(spread < 1e-12, 1.0, scale)
 
 
 def _is_read(inputs: Inputs, name: str) -> bool:
