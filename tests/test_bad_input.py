@@ -165,6 +165,17 @@ def test_a_column_that_appears_is_refused(cohort_on_disk, fitted):
         fitted.predict(cohort_on_disk.data.assign(clinical_weight=70.0))
 
 
+def test_what_identified_patients_in_fit_is_no_feature_of_one_patient(on_disk):
+    """Alone, no text tells patients apart: it would be a block that is called as the images are."""
+    X, y = on_disk
+    X = X.assign(lesion_label=[f"case {i} b" for i in range(len(X))])
+    with pytest.warns(UserWarning, match="'lesion_label'.* are not used, since they identify patients"):
+        model = MMDLS(n_members=1, image_encoder=SliceEncoder(image_size=16), **QUICK).fit(X, y)
+    pd.testing.assert_frame_equal(model.predict(X[:1]), model.predict(X)[:1])
+    with pytest.raises(ValueError, match="unseen at fit time:\n- clinical_weight"):
+        model.predict(X[:1].assign(clinical_weight=70.0))
+
+
 def test_an_unseen_category_counts_as_unknown(cohort_on_disk, fitted):
     X = cohort_on_disk.data.head(5)
     column = "clinical_smoking_status"

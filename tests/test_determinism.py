@@ -18,6 +18,8 @@ from mmdls.estimators import (
     SurvivalForest,
 )
 from mmdls.estimators.survival import _tabular_survival
+from mmdls.modules import SliceNet
+from mmdls.tasks import SurvivalTask
 from mmdls.training import _build, _net
 from mmdls.training._members import fit_linear_part
 from mmdls.training._threads import in_threads, threads_of_torch
@@ -100,6 +102,27 @@ def test_tables_are_learned_with_one_thread(patients, monkeypatch):
         MMDLS(n_members=1, trainer=Trainer(max_epochs=1)).fit(patients[0].drop(columns="lesion_image"), patients[1])
         assert torch.get_num_threads() == 2
     assert seen == [(1, {1})]
+
+
+def test_answers_are_computed_with_one_thread_but_for_items(patients, fitted, monkeypatch):
+    """Small networks with several threads wait longer than they compute, and keep other processors busy."""
+    seen = {}
+
+    def record(owner, name):
+        original = getattr(owner, name)
+
+        def recording(*args, **kwargs):
+            seen.setdefault(name, set()).add(torch.get_num_threads())
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, recording)
+
+    for owner, name in ((SliceNet, "features"), (SliceNet, "pool"), (SurvivalTask, "predictions")):
+        record(owner, name)
+    with threads_of_torch(2):
+        fitted.predict(patients[0][:1])
+        assert torch.get_num_threads() == 2
+    assert seen == {"features": {2}, "pool": {1}, "predictions": {1}}
 
 
 def test_workers_change_nothing(patients, fitted):

@@ -188,8 +188,9 @@ def check_unique(index: pd.Index, table: str) -> None:
             f"{table} has {int(unnamed.sum())} rows without a patient id (a missing value in the index); give "
             "every patient an id."
         )
-    repeated = index[index.duplicated()].unique()
-    if len(repeated):
+    again = index.duplicated()
+    if again.any():
+        repeated = index[again].unique()
         raise ValueError(
             f"{table} has more than one row for the patients {shortened(repeated)}; the index is the patient id and "
             "each patient has one row. Merge or drop the repeated rows, or reset the index if it is no id."

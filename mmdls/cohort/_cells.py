@@ -1,5 +1,6 @@
 """What a cell of a column holds, by the name of the column: an image, vectors, or what a plug-in reads."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pandas as pd
 
 from mmdls.registry import encoders
 
-__all__ = ["cell_columns", "cell_kind", "modality_name", "plain_columns"]
+__all__ = ["cell_columns", "cell_kind", "modality_name", "plain_columns", "take_columns"]
 
 _ENDINGS = {"_image": "images", "_mask": "masks", "_vectors": "vectors"}
 
@@ -79,6 +80,29 @@ def modality_name(column: str) -> str:
     'lung_lesion'
     """
     return column.rpartition("_")[0]
+
+
+def take_columns(X: pd.DataFrame, names: Sequence[Any]) -> pd.DataFrame:
+    """``X[names]`` by their places; of few rows, pandas' own search for the names takes several times as long.
+
+    Parameters
+    ----------
+    X : pandas.DataFrame of shape (n_patients, n_columns)
+        Each column once.
+    names : sequence of n_names columns
+
+    Returns
+    -------
+    pandas.DataFrame of shape (n_patients, n_names)
+
+    Examples
+    --------
+    >>> take_columns(pd.DataFrame({"clinical_age": [60], "clinical_sex": ["F"]}), ["clinical_sex"])
+      clinical_sex
+    0            F
+    """
+    place = {column: i for i, column in enumerate(X.columns.tolist())}
+    return X.take([place[name] for name in names], axis=1)
 
 
 def plain_columns(X: pd.DataFrame) -> np.ndarray:

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
@@ -83,6 +84,7 @@ def endpoints_under_other_names(y: pd.DataFrame, columns: Sequence[str]) -> tupl
     return found, _renaming(times, statuses) if found else ""
 
 
+@lru_cache(2**16)  # a model that answers one patient after another asks for the same names again and again
 def is_outcome_name(name: str) -> bool:
     """Whether a column's name is that of an endpoint's time or status.
 

@@ -1,6 +1,7 @@
 """Parts of a network by name."""
 
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import cache
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -61,6 +62,7 @@ class NamedModules(nn.Module):
         return dict(zip(self, self._modules.values(), strict=True)).items()
 
 
+@cache
 def state_key(name: str) -> str:
     """The key of a name inside the keys of a state dict: another one for every name.
 
@@ -81,5 +83,6 @@ def state_key(name: str) -> str:
 _PLAIN = nn.Module()
 
 
+@cache
 def _name_of(key: str) -> str:
     return "" if key == "%" else unquote(key, errors="surrogatepass")

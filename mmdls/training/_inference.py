@@ -12,6 +12,7 @@ from mmdls.encoders import BagData
 from mmdls.modules import BagNet, Ensemble, LinearPart, MultimodalNet, Outputs
 from mmdls.training._compute import Compute, channels_last, within_memory
 from mmdls.training._inputs import Inputs
+from mmdls.training._threads import threads_of_torch
 from mmdls.training._two_pass import encode_rows, item_features, pack, project_rows
 
 __all__ = ["embed_patients", "forward_cohort", "freeze", "ready_to_predict", "standardize_features"]
@@ -51,7 +52,7 @@ def forward_cohort(
         nonlocal compute
         compute = smaller
 
-    with torch.inference_mode():
+    with torch.inference_mode(), threads_of_torch(1):
         for rows in torch.arange(len(each[0])).split(n_patients):
             linear = _linear_predictions(ensemble.linear, each[0], rows, compute.torch_device)
             outputs = []
@@ -78,14 +79,20 @@ def _place(network: nn.Module, device: torch.device) -> None:
         network.to(device).eval()
 
 
-def _is_placed(module: nn.Module, device: torch.device) -> bool:
-    """Whether a module and its parts are on a device, in evaluation; torch's own walks take several milliseconds."""
-    tensors = chain(module._parameters.values(), module._buffers.values())
-    return (
-        not module.training
-        and all(tensor is None or tensor.device == device for tensor in tensors)
-        and all(part is None or _is_placed(part, device) for part in module._modules.values())
-    )
+def _is_placed(network: nn.Module, device: torch.device) -> bool:
+    """Whether a network and its parts are on a device, in evaluation; torch's own walks take several milliseconds."""
+    waiting: list[nn.Module | None] = [network]
+    while waiting:
+        part = waiting.pop()
+        if part is None:
+            continue
+        if part.training:
+            return False
+        for tensor in chain(part._parameters.values(), part._buffers.values()):
+            if tensor is not None and tensor.device != device:
+                return False
+        waiting += part._modules.values()
+    return True
 
 
 def _forward(network: MultimodalNet, inputs: Inputs, rows: Tensor, attention: bool, compute: Compute) -> Outputs:

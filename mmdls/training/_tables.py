@@ -12,6 +12,7 @@ from mmdls.cohort import (
     refuse_other_tables,
     survival_target,
 )
+from mmdls.cohort._cells import plain_columns
 
 __all__ = [
     "counted_rows",
@@ -27,9 +28,10 @@ __all__ = [
 def rows_with_values(X: pd.DataFrame) -> np.ndarray:
     """True for each row that has a value in at least one column, (n_patients,); a blank text is none."""
     here = X.notna().to_numpy(copy=True)
-    for i, dtype in enumerate(X.dtypes):
-        if not pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_bool_dtype(dtype):
-            here[:, i] &= [not isinstance(value, str) or bool(value.strip()) for value in X.iloc[:, i]]
+    for i in np.flatnonzero(~plain_columns(X)):
+        column = X.iloc[:, i]
+        if not pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
+            here[:, i] &= [not isinstance(value, str) or bool(value.strip()) for value in column]
     return here.any(axis=1)
 
 

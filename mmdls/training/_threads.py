@@ -20,7 +20,10 @@ Result = TypeVar("Result")
 
 @contextmanager
 def threads_of_torch(n_threads: int) -> Iterator[None]:
-    """Compute with some number of threads in this thread, and with the former number afterwards."""
+    """Compute with some number of threads in this thread, and with the former number afterwards.
+
+    Torch gives the number to other threads too, if they start to compute meanwhile.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(n_threads)
     try:

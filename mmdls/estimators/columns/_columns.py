@@ -115,7 +115,7 @@ class Cells:
             codes, values = np.asarray(column.cat.codes, dtype=np.int64), column.cat.categories.astype(object)
         else:
             try:
-                codes, values = pd.factorize(column.astype(object).to_numpy())
+                codes, values = pd.factorize(column.to_numpy(dtype=object))
             except TypeError:  # a list in a cell has no hash
                 values = [value for value in column if not _is_missing(value)]
                 codes = np.arange(0)

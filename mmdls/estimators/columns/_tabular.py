@@ -15,7 +15,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from mmdls._parameters import share
 from mmdls.cohort import refuse_other_tables
-from mmdls.cohort._cells import plain_columns
+from mmdls.cohort._cells import plain_columns, take_columns
 from mmdls.encoders import Encoder, TableData
 from mmdls.estimators.columns._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
 from mmdls.estimators.columns._quantiles import weighted_quantile
@@ -266,7 +266,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         # What had no value in fit cannot mean anything later either.
         apart = {*self._empty, *self._orders}
         read = [i for i, name in enumerate(self._numbers) if name not in apart]
-        numbers[:, read] = number_table(table[[self._numbers[i] for i in read]])
+        numbers[:, read] = number_table(take_columns(table, [self._numbers[i] for i in read]))
         infinite = np.isinf(numbers).any(axis=0)
         if infinite.any():
             place = int(infinite.argmax())

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names, check_is_fitted, validate_data
 
 from mmdls.cohort import Task, check_features, modalities, refuse_other_tables, warn_unused
+from mmdls.cohort._cells import take_columns
 from mmdls.estimators._constraints import NETWORK_CONSTRAINTS, Finite
 from mmdls.estimators.columns._transformer_encoder import as_encoder
 from mmdls.estimators.multimodal._modalities import check_names, find_modalities, resolve_modalities
@@ -273,15 +274,14 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
 
     def _check_columns(self, X: pd.DataFrame) -> None:
         """Every column used in fit must be there; a feature column that fit did not see is refused."""
-        missing = [c for c in self.feature_names_in_ if c not in X.columns]
-        known = set(self.feature_names_in_)
-        if self._automatic:
-            # What fit set aside, such as identifiers, may look like a feature in other rows.
-            features = {c for columns in modalities(X).values() for c in columns} - set(self._unused)
-            shown = X[[c for c in X.columns if c in known or c in features]]
-        else:
-            shown = X[[c for c in X.columns if c in known]]
-        if missing and len(shown.columns):
+        given, names = X.columns.tolist(), self.feature_names_in_.tolist()
+        present, known, aside = set(given), set(names), set(self._unused)
+        missing = [c for c in names if c not in present]
+        # What fit set aside, such as identifiers, may look like a feature in other rows.
+        if self._automatic and not present <= known | aside:
+            known = known.union(*modalities(X[[c for c in given if c not in aside]]).values())
+        shown = [c for c in given if c in known]
+        if missing and shown:
             of = {c: name for name, _, columns in self.modalities_ for c in columns}
             gone = sorted({of[c] for c in missing})
             raise ValueError(
@@ -291,9 +291,10 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
                 + f"They belong to the modalities {gone}; for patients without them, fill the columns with NaN or None."
             )
         if not self._columns_in_order:
-            place = {c: i for i, c in enumerate(self.feature_names_in_)}
-            shown = shown[sorted(shown.columns, key=lambda c: place.get(c, -1))]
-        _check_feature_names(self, shown, reset=False)
+            place = {c: i for i, c in enumerate(names)}
+            shown = sorted(shown, key=lambda c: place.get(c, -1))
+        if shown != names:
+            _check_feature_names(self, X[shown], reset=False)  # says what differs
 
     def _inputs(
         self,
@@ -305,7 +306,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
     ) -> Inputs:
         data = {}
         for name, transformer, columns in self.modalities_:
-            part, encoder = X[columns], as_encoder(transformer)
+            part, encoder = take_columns(X, columns), as_encoder(transformer)
             if fitting:
                 encoder.fit_preprocessing(part, y, sample_weight)
             data[name] = encoder.prepare(part, n_jobs=self._trainer.n_jobs, verbose=self._trainer.verbose)

@@ -15,6 +15,7 @@ from mmdls.estimators.survival._risk_groups import fit_cutpoints
 from mmdls.metrics._horizons import check_times
 from mmdls.modules import Outputs
 from mmdls.training._targets import Targets
+from mmdls.training._threads import threads_of_torch
 
 __all__ = ["TaskAnswers", "cumulative_hazard"]
 
@@ -103,6 +104,7 @@ class TaskAnswers:
     # -- answers ------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
+    @threads_of_torch(1)
     def _predictions(
         self, outputs: Outputs, name: str, times: np.ndarray = _NO_TIMES, end: float = np.inf
     ) -> pd.DataFrame:
