@@ -12,8 +12,10 @@ from functools import partial
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 import mmdls
+from mmdls.cohort import cell_columns
 from mmdls.datasets import make_nsclc_cohort
 from mmdls.persistence import network_inputs
 
@@ -52,10 +54,13 @@ def main() -> None:
             mmdls.export(model, f"{folder}/network.pt2", X[:2])
             program = torch.export.load(f"{folder}/network.pt2").module()
         inputs = network_inputs(model, one)
+        tables = X.drop(columns=cell_columns(X))
+        alone = clone(model).fit(tables, y)
         steps = {
             "predict": partial(model.predict, one),
             "inputs of the network": partial(network_inputs, model, one),
             "exported network": partial(program, *inputs),
+            "predict, tables alone": partial(alone.predict, tables.iloc[[7]]),
         }
         for step, answer in steps.items():
             print(f"{n} members, {step:22} {milliseconds(answer, options.repeats)}")

@@ -292,7 +292,8 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
         if isinstance(X, pd.DataFrame):
             if repeated := list(X.columns[X.columns.duplicated()]):
                 raise ValueError(f"X has the columns {repeated[:5]} more than once; give every column its own name.")
-            validate_data(self, X, reset=reset, skip_check_array=True)
+            if reset or X.columns.tolist() != list(getattr(self, "feature_names_in_", ())):
+                validate_data(self, X, reset=reset, skip_check_array=True)  # which says what differs
             if len(X) == 0:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required by TabularEncoder.")
             table = X
