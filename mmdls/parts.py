@@ -101,7 +101,8 @@ def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) ->
     KeyError
         If the registry has no such name.
     TypeError
-        If the choice is an object instead of its class, or if the class does not take what its owner knows.
+        If the choice is an object instead of its class, if the class does not take what its owner knows, or if what it
+        makes lacks what its owner reads.
     ValueError
         If the part does not take a parameter.
 
@@ -124,7 +125,31 @@ def build(registry: Mapping[str, Any], choice: Any, *args: Any, **given: Any) ->
         if lacking := [name for name in given if name not in known]:
             raise TypeError(f"{name_of(cls)} must take {', '.join(lacking)}; it takes {', '.join(known) or 'nothing'}.")
         _refuse_unknown(part.params, [n for n in _defaults(known) if n not in given], repr(choice))
-    return cls(*args, **{**given, **part.params})
+    made = cls(*args, **{**given, **part.params})
+    if isinstance(registry, Registry):
+        require(made, f"{name_of(cls)!r}, one of the {registry.kind},", (*registry.needs, *registry.holds))
+    return made
+
+
+def require(part: Any, what: str, names: Iterable[str]) -> None:
+    """Refuse a part that lacks attributes or methods which its owner reads.
+
+    Parameters
+    ----------
+    part : object
+    what : str
+        For the message.
+    names : iterable of str
+
+    Raises
+    ------
+    TypeError
+    """
+    if lacking := [name for name in names if not hasattr(part, name)]:
+        raise TypeError(
+            f"{what} lacks {', '.join(lacking)}, which its model reads; define what is lacking, as the parts of this "
+            "library do. mmdls.testing.check_part says all that a part must have."
+        )
 
 
 @dataclass(frozen=True)

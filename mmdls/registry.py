@@ -52,6 +52,8 @@ class Registry(Mapping):
         The module of this library whose import registers the built-in parts.
     needs : sequence of str, default=()
         Methods without which a class is not a part of this kind.
+    holds : sequence of str, default=()
+        Attributes without which an object of such a class is none.
 
     Examples
     --------
@@ -62,10 +64,11 @@ class Registry(Mapping):
     'MeanPooling'
     """
 
-    def __init__(self, kind: str, home: str, needs: Sequence[str] = ()) -> None:
+    def __init__(self, kind: str, home: str, needs: Sequence[str] = (), holds: Sequence[str] = ()) -> None:
         self.kind = kind
         self.home = home
         self.needs = tuple(needs)
+        self.holds = tuple(holds)
         self._parts: dict[str, type] = {}
         self._families: dict[str, type] = {}
         self._received: set[str] = set()
@@ -321,13 +324,15 @@ def _owner(part: type) -> str:
     return f"{part.__module__}:{part.__qualname__}"
 
 
-augmentations = Registry("augmentations", "mmdls.modules", ["forward"])
-backbones = Registry("backbones", "mmdls.modules", ["forward"])
-volume_backbones = Registry("volume_backbones", "mmdls.modules", ["forward"])
+augmentations = Registry("augmentations", "mmdls.modules", ["forward"], ["slice_dropout"])
+backbones = Registry("backbones", "mmdls.modules", ["forward"], ["out_channels"])
+volume_backbones = Registry("volume_backbones", "mmdls.modules", ["forward"], ["out_channels"])
 poolings = Registry("poolings", "mmdls.modules", ["forward"])
-fusions = Registry("fusions", "mmdls.modules", ["forward"])
+fusions = Registry("fusions", "mmdls.modules", ["forward"], ["out_features"])
 survival_heads = Registry(
-    "survival_heads", "mmdls.modules", ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function"]
+    "survival_heads",
+    "mmdls.modules",
+    ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function"],
 )
 nominal_heads = Registry("nominal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
 ordinal_heads = Registry("ordinal_heads", "mmdls.modules", ["forward", "prepare", "loss", "probabilities"])
@@ -337,7 +342,7 @@ competing_risks_heads = Registry(
     ["forward", "prepare", "loss", "risk", "fit_baseline", "survival_function", "cumulative_incidence"],
 )
 regression_heads = Registry("regression_heads", "mmdls.modules", ["forward", "prepare", "loss", "value"])
-task_weights = Registry("task_weights", "mmdls.modules", ["forward"])
+task_weights = Registry("task_weights", "mmdls.modules", ["forward"], ["learning_rate"])
 segmentation_nets = Registry("segmentation_nets", "mmdls.modules", ["forward"])
 encoders = Registry(
     "encoders", "mmdls.estimators._all", ["get_params", "set_params", "fit_preprocessing", "prepare", "build"]

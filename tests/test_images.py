@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import mmdls.images._store as store_module
-from mmdls.estimators import SliceEncoder
+from mmdls.estimators import LungLesionSegmentor, SliceEncoder, VectorBagEncoder
 from mmdls.estimators.encoders._slices import SliceData
 from mmdls.images import SliceStore, is_missing, read_image, read_mask
 from tests.full_disk import with_a_full_disk
@@ -368,3 +368,23 @@ def test_a_store_remembers_what_was_computed_from_it(tmp_path, stacks):
     store.cached("others", make)
     assert len(made) == 3
     assert not list(tmp_path.rglob(".unfinished*"))
+
+
+def test_all_paths_that_lead_nowhere_are_counted_with_their_patients(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((1, 4, 4), np.uint8))
+    there = str(tmp_path / "a.npy")
+    patients = [f"P{i}" for i in range(7)]
+    paths = [there if i in (0, 3) else f"gone{i}.npy" for i in range(7)]
+    said = (
+        "at 5 of 7 paths: 'gone1.npy' of patient 'P1', 'gone2.npy' of patient 'P2', 'gone4.npy' of patient 'P4' and 2 "
+    )
+    for images, masks, what in ((paths, None, "image"), ([there] * 7, paths, "mask")):
+        with pytest.raises(FileNotFoundError, match=f"no {what} {said}more; correct the paths, or use None"):
+            SliceStore.build(images, masks=masks, patients=patients)
+    # A mask without an image is never read.
+    with pytest.raises(FileNotFoundError, match="no image at 'gone1.npy' of patient 'P1'; "):
+        SliceStore.build([there, "gone1.npy", None], masks=[None, None, "gone2.npy"], patients=patients[:3])
+    for encoder, column in ((VectorBagEncoder(), "ct_vectors"), (LungLesionSegmentor(), "ct_image")):
+        X = pd.DataFrame({column: paths, "lung_mask": there}, index=patients)
+        with pytest.raises(FileNotFoundError, match=said):
+            encoder.prepare(X[[column]]) if column == "ct_vectors" else encoder.fit(X)

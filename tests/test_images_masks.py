@@ -253,7 +253,7 @@ def test_estimators_take_labels():
         torch.equal(a, b) for a, b in zip(first.network_.parameters(), second.network_.parameters(), strict=True)
     )
     assert first.score(labelled) == second.score(apart)
-    with pytest.raises(ValueError, match="lung_label and lesion_label"):
+    with pytest.raises(ValueError, match="for example lung_label=1"):
         LungLesionSegmentor(**settings).fit(labelled)
     with pytest.warns(UserWarning, match="no lesion_mask has any pixel inside, with lesion_label=9"):
         LungLesionSegmentor(lung_label=(1, 2), lesion_label=9, **settings).fit(labelled)

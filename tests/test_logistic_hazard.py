@@ -100,7 +100,8 @@ def test_an_interval_for_every_event_time_is_the_classical_likelihood(scale):
     survived = (1 - hazard[:, :3]).cumprod(axis=1)
     expected = np.c_[np.ones(len(time)), survived[:, 0], survived[:, 0], survived[:, 2], survived[:, 2]]
     np.testing.assert_allclose(curve, expected, rtol=1e-9, atol=1e-12)
-    mean = 6.0 + 6.0 * survived[:, 0] + 12.0 * survived[:, 1]
+    # Beyond the last event time by the mean of 8 months between them.
+    mean = 6.0 + survived @ [6.0, 12.0, 8.0]
     np.testing.assert_allclose(head.risk(logits), -mean, rtol=1e-9)
 
 

@@ -5,15 +5,24 @@ from functools import partial
 from inspect import Parameter, signature
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.utils._param_validation import InvalidParameterError, validate_parameter_constraints
 from torch import nn
 
-from mmdls import MMDLS, Part, SliceEncoder, Trainer, VolumeEncoder, registry
+from mmdls import MMDLS, Part, SliceEncoder, TabularEncoder, Trainer, VolumeEncoder, registry
 from mmdls._parameters import Each, Finite, amount, count, one_of, positive, share
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.modules import ConvBackbone, GatedAttentionPooling, GatedFusion, MonaiBackbone, MonaiVolumeBackbone
+from mmdls.modules import (
+    AdditiveFusion,
+    ConvBackbone,
+    CoxHead,
+    GatedAttentionPooling,
+    GatedFusion,
+    MonaiBackbone,
+    MonaiVolumeBackbone,
+)
 from mmdls.registry import Registry
 from mmdls.testing import all_parts
 from mmdls.testing._parts import _CHECKS
@@ -160,3 +169,87 @@ def test_the_encoder_itself_checks_its_numbers():
     for name, value in (("embedding_dim", 0), ("backbone_learning_rate", float("nan")), ("max_slices", True)):
         with pytest.raises(InvalidParameterError, match=f"'{name}' parameter of SliceEncoder"):
             SliceEncoder(**{name: value}).fit(X[["lesion_image"]], y)
+
+
+class NoWidthFusion(AdditiveFusion):
+    def __init__(self, widths, out_features=16):
+        super().__init__(widths, out_features)
+        del self.out_features
+
+
+class NoRiskHead(nn.Module):
+    def __init__(self, in_features):
+        super().__init__()
+        self.linear = nn.Linear(in_features, 1)
+
+    def prepare(self, event, time, sample_weight=None): ...
+
+    def loss(self, parameters, event, time, sample_weight=None): ...
+
+
+class NoTimesHead(nn.Module):
+    def __init__(self, in_features):
+        super().__init__()
+        self.head = CoxHead(in_features)
+        for name in ("forward", "prepare", "loss", "risk", "fit_baseline", "survival_function"):
+            setattr(self, name, getattr(self.head, name))
+
+    prepare = loss = risk = fit_baseline = survival_function = None
+
+
+class NoChannelsBackbone(nn.Module):
+    def __init__(self, in_channels=1):
+        super().__init__()
+
+
+class NoDropoutAugmentation(nn.Module):
+    pass
+
+
+class NoRateWeights(nn.Module):
+    def __init__(self, n_tasks):
+        super().__init__()
+
+
+class NoWidthEncoder(TabularEncoder):
+    def build(self, data):
+        return nn.Sequential(nn.Linear(data.table.shape[1], 8))
+
+
+ABSENT = {
+    "'NoWidthFusion', one of the fusions, lacks out_features": {"fusion": NoWidthFusion},
+    "'NoRiskHead', one of the survival_heads, lacks risk, fit_baseline, survival_function": {
+        "survival_head": NoRiskHead
+    },
+    "the head of 'os', NoTimesHead, lacks times": {"survival_head": NoTimesHead},
+    "'NoRateWeights', one of the task_weights, lacks learning_rate": {"trainer__task_weights": NoRateWeights},
+    "the network that the encoder of 'clinical' builds lacks out_features": {
+        "modalities": [("clinical", NoWidthEncoder(), ["clinical_x"])]
+    },
+    "'NoChannelsBackbone', one of the backbones, lacks out_channels": {
+        "modalities": [("ct", SliceEncoder(backbone=NoChannelsBackbone), ["ct_image"])]
+    },
+    "'NoDropoutAugmentation', one of the augmentations, lacks slice_dropout": {
+        "modalities": [("ct", SliceEncoder(augmentation=NoDropoutAugmentation), ["ct_image"])]
+    },
+}
+
+
+@pytest.mark.parametrize("said", ABSENT)
+def test_what_a_part_lacks_is_said(said):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 255, (1, 16, 16)).astype(np.uint8) for _ in range(12)]
+    X = pd.DataFrame({"clinical_x": rng.normal(size=12), "ct_image": images})
+    y = pd.DataFrame({"os_time": np.arange(1.0, 13), "os_event": True, "subtype": ["a", "b"] * 6})
+    y = y.drop(columns=[] if "task_weights" in said else "subtype")
+    trainer = Trainer(max_epochs=1, validation_fraction=0)
+    model = MMDLS(trainer=trainer, n_members=1, modalities={"clinical": ["clinical_x"]}, random_state=0)
+    model.set_params(**ABSENT[said])
+    with pytest.raises(TypeError, match=said):
+        model.fit(X, y)
+
+
+def test_encoders_beside_columns_in_a_dict_are_refused():
+    X = pd.DataFrame({"clinical_x": np.arange(12.0)})
+    with pytest.raises(ValueError, match="modality 'clinical' needs the names of columns or blocks"):
+        MMDLS(modalities={"clinical": (TabularEncoder(), ["clinical_x"])}).fit(X, pd.DataFrame({"s": list("ab") * 6}))

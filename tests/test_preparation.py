@@ -694,6 +694,11 @@ def test_a_path_that_leads_nowhere_is_shown_and_not_written(scans, tmp_path):
     outside = rows.assign(ct="/data/Muster_Erika/ct")
     with pytest.warns(UserWarning, match="There is nothing at '.../ct'"):
         prepare_cohort(outside, tmp_path / "outside", **SMALL)
+    many = pd.concat([rows] * 5).assign(patient_id=list("ABCDE"), ct=[f"ct/{i}" for i in range(5)])
+    many[["patient_id", "ct"]].to_csv(tmp_path / "many.csv", index=False)
+    said = "5 of 5 patients.*The first ones, 'A': .*'B': .*'C': .*nothing at 'ct/0', 'ct/1', 'ct/2' and 2 more places"
+    with pytest.warns(UserWarning, match=said):
+        prepare_cohort(tmp_path / "many.csv", tmp_path / "many", **SMALL)
 
 
 def test_structures_are_named_by_their_argument_and_a_reason_stands_once(tmp_path):

@@ -3,6 +3,7 @@
 import pickle
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -359,3 +360,31 @@ def test_several_structures_are_read_as_one(scans):
     assert np.array_equal(both.array, left | right) and left.any() and right.any()
     with pytest.raises(ValueError, match="heart"):
         read_mask(paths["structures"], ct, label=["lung-left", "heart"])
+
+
+def test_messages_about_masks_name_the_parameter_that_the_user_has(scans, tmp_path):
+    found, _, _ = scans
+    paths = found.scans.iloc[0]
+    X = pd.DataFrame({"ct_image": [paths["ct"]], "ct_mask": [paths["structures"]]}, index=["P1"])
+    labels = pd.DataFrame({"ct_image": [np.zeros((1, 2, 3), np.uint8)], "ct_mask": [np.array([[[0, 1, 2]] * 2])]})
+    seen = ScanView(masked=True)
+    for view, table in ((None, X), (None, labels), (seen, X)):
+        with pytest.raises(ValueError, match=r"(?i)choose one (by|label or several, for example) mask_label="):
+            SliceEncoder(scan=view, image_size=8).prepare(table)
+    with pytest.raises(ValueError, match=r"choose one by label="):
+        seen.read(*X.iloc[0], patient="P1")
+    segmentor = LungLesionSegmentor(image_size=32, max_epochs=1, random_state=0)
+    with pytest.raises(ValueError, match=r"choose one by lung_label="):
+        segmentor.fit(X.rename(columns={"ct_mask": "lung_mask"}))
+    ct = read_scan(paths["ct"])
+    elsewhere = Volume(np.ones((2, 2, 2), bool), ct.affine + np.eye(4, k=3), "label")
+    for name, part in (("mask.nii.gz", elsewhere), ("empty.nii.gz", replace(ct, array=ct.array < -9000))):
+        write_nifti(replace(part, unit="label"), f"{tmp_path}/{name}")
+    with pytest.raises(ValueError, match="or pass resample_mask=True"):
+        SliceEncoder(scan=seen).prepare(X.assign(ct_mask=f"{tmp_path}/mask.nii.gz"))
+    with pytest.raises(ValueError, match="or pass resample=True"):
+        read_mask(f"{tmp_path}/mask.nii.gz", ct)
+    with pytest.raises(ValueError, match=r"no voxel is inside. Use None if there is no mask"):
+        SliceEncoder(scan=seen).prepare(X.assign(ct_mask=f"{tmp_path}/empty.nii.gz"))
+    with pytest.raises(ValueError, match=r"Pass allow_empty=True"):
+        read_mask(f"{tmp_path}/empty.nii.gz", ct)

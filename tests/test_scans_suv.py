@@ -216,6 +216,8 @@ def test_a_series_is_read_in_suv_by_the_slope_of_each_slice(tmp_path):
     assert volume.array == pytest.approx(stored * (np.arange(5) + 0.5)[:, None, None] * by_hand(3600), rel=1e-5)
     assert (volume.unit, volume.modality, volume.array.dtype) == ("SUV", "PT", np.float32)
     write_series(tmp_path, **{**PET, "PatientWeight": None})
-    with pytest.raises(ValueError, match="no PatientWeight, so that it has no SUV"):
+    with pytest.raises(
+        ValueError, match="no PatientWeight, so that it has no SUV. Write its PatientWeight in kg into the headers"
+    ):
         read_scan(tmp_path, unit="SUV")
     assert read_scan(tmp_path).unit == "Bq/mL"

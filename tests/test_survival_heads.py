@@ -25,7 +25,7 @@ from mmdls.modules import (
     TabularNet,
 )
 from mmdls.modules.piecewise import falling_share, per_event
-from mmdls.registry import survival_heads
+from mmdls.registry import competing_risks_heads, survival_heads
 
 N = 18
 
@@ -484,3 +484,32 @@ def test_an_endpoint_without_events_or_follow_up_is_refused():
     for time, event, said in ((5.0, 0, "'os' has no event among 20"), (0.0, 1, "every known time of 'os_time' is 0")):
         with pytest.raises(ValueError, match=said), pytest.warns(UserWarning) if time == 0 else nullcontext():
             MMDLS().fit(X, pd.DataFrame({"os_time": [time] * 20, "os_event": [event] * 20}))
+
+
+@pytest.mark.parametrize("name", sorted(set(survival_heads) - {"coherent"}))
+def test_one_event_time_tells_patients_apart(name):
+    """As of outcomes that are known by calendar year only."""
+    time, event = torch.full((8,), 12.0), torch.arange(8) % 2 == 0
+    head = survival_heads[name](1)
+    head.prepare(event, time)
+    with torch.no_grad():
+        start = head(torch.zeros(1, 1))
+        parameters = start + torch.tensor([[-1.0], [0.0], [1.0]])
+    head.fit_baseline(start.expand(8, -1), event, time)
+    survival = head.survival_function(parameters, torch.tensor([12.0]))[:, 0]
+    assert (head.risk(parameters).diff() * survival.diff() < 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(competing_risks_heads))
+def test_one_event_time_tells_causes_apart(name):
+    time, cause = torch.full((9,), 12.0), torch.arange(9) % 3
+    head = competing_risks_heads[name](1, n_causes=2)
+    head.prepare(cause, time)
+    with torch.no_grad():
+        start = head(torch.zeros(1, 1))
+        first = torch.arange(start.shape[1]) < start.shape[1] // 2
+        parameters = start + torch.tensor([[-1.0], [0.0], [1.0]]) * first
+    head.fit_baseline(start.expand(9, -1), cause, time)
+    incidence = head.cumulative_incidence(parameters, torch.tensor([12.0]))[:, :, 0]
+    torch.testing.assert_close(head.risk(parameters).double(), 12 * incidence)
+    assert (incidence[:, 0].diff() > 0).all()

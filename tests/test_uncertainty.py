@@ -1,5 +1,6 @@
 """Conformal sets and bounds hold as often as they say, for any model, and say so where they cannot."""
 
+import re
 import warnings
 
 import numpy as np
@@ -351,3 +352,27 @@ def test_the_page_runs():
     names: dict = {}
     exec(compile(code, "docs/uncertainty.md", "exec"), names)
     assert names["stage"].predict(names["tables"])["stage"].isna().any()
+
+
+@pytest.mark.parametrize(
+    ("censored", "said"),
+    [
+        (0, None),
+        (12, "15 patients of centre 'B'.*needs at least 49. Lower"),
+        (15, "follow-up ends before the first event"),
+    ],
+)
+def test_a_group_whose_bounds_say_nothing_is_named_with_the_number_it_needs(censored, said):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_x": rng.normal(size=60), "centre": np.where(np.arange(60) < 15, "B", "A")})
+    time, event = rng.exponential(30 * np.exp(-X["clinical_x"])) + 1, np.full(60, True)
+    time[:censored], event[:censored] = 0.5, False
+    y = pd.DataFrame({"os_time": time, "os_event": event})
+    model = ConformalPredictor(FrozenEstimator(ClinicalCox().fit(X, y)), by="centre", random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        bounds = model.fit(X, y).predict_lower_bounds(X)["os"]
+    found = [str(one.message) for one in caught if "lower bounds are 0" in str(one.message)]
+    # 15 in (15 - 12) are followed to the first event, so that a patient counts for 5, and (1 - 0.9) (49 + 1) = 5.
+    assert (bounds[:15] == 0).all() == bool(censored) and (bounds[15:] > 0).any()
+    assert len(found) == bool(said) and all(re.search(said, one) for one in found)

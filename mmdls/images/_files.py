@@ -1,7 +1,8 @@
 """The files that a cell of a table names: their paths, their formats, and the order of slices."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ __all__ = [
     "KINDS",
     "NOTES",
     "SLICE_FOLDERS",
+    "check_places",
     "find_image",
     "folder_entries",
     "natural_order",
@@ -34,6 +36,33 @@ SLICE_FOLDERS = {
 def of_patient(patient: Any) -> str:
     """`` of patient ...`` for messages; empty without an id."""
     return "" if patient is None else f" of patient {patient!r}"
+
+
+def check_places(cells: Iterable[Any], patients: Iterable[Any], what: str = "image") -> None:
+    """Refuse several paths that lead nowhere at once, since reading stops at the first one.
+
+    Parameters
+    ----------
+    cells : iterable of object
+        Those that are no paths are left to who reads them, and so is a single path that leads nowhere.
+    patients : iterable of object
+        Their ids.
+    what : str, default="image"
+        For the message.
+
+    Raises
+    ------
+    FileNotFoundError
+        With their number and the first three.
+    """
+    named = [(fspath(cell), one) for cell, one in zip(cells, patients, strict=True) if isinstance(cell, str | PathLike)]
+    gone = [f"{path!r}{of_patient(one)}" for path, one in named if path.strip() and not os.path.exists(path)]
+    if len(gone) > 1:
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        raise FileNotFoundError(
+            f"no {what} at {len(gone)} of {len(named)} paths: {', '.join(gone[:3])}{more}; correct the paths, or use "
+            f"None for a missing {what}."
+        )
 
 
 def find_image(cell: str | PathLike, patient: Any = None) -> tuple[Path, str, str]:

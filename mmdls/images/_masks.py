@@ -13,7 +13,7 @@ from scipy import ndimage
 from mmdls.images._files import find_image, of_patient, slice_files
 from mmdls.images._nifti import Grid, grid_of
 from mmdls.images._reading import read_image
-from mmdls.images._settings import check_label
+from mmdls.images._settings import MaskArguments, check_label
 
 __all__ = ["read_mask"]
 
@@ -74,9 +74,25 @@ def read_mask(
     >>> read_mask(lobes, label=[1, 2])
     array([[[False,  True,  True,  True, False]]])
     """
+    how: Any = {"label": label, "resample_mask": resample_mask, "allow_empty": allow_empty}
+    return read_structure(cell, patient, like, image=image, **how)
+
+
+def read_structure(
+    cell: Any,
+    patient: Any = None,
+    like: tuple[int, ...] | None = None,
+    *,
+    image: Any = None,
+    label: int | Sequence[int] | None = None,
+    resample_mask: bool = False,
+    allow_empty: bool = False,
+    arguments: MaskArguments = MaskArguments(),
+) -> np.ndarray:
+    """As :func:`read_mask`; messages name the user's own arguments."""
     of = of_patient(patient)
     mask = read_image(cell, patient)
-    inside = choose(mask, label, of)
+    inside = choose(mask, label, of, arguments)
     if not (allow_empty or inside.any()):
         which = "" if label is None else f" of label {label}; it holds {np.unique(mask)[:10].tolist()}"
         raise ValueError(f"the mask{of} is empty: no pixel is inside{which}. Use None if there is no mask.")
@@ -84,7 +100,7 @@ def read_mask(
         like = image.shape if image.ndim == 3 else (1, *image.shape)
     grid, image_grid = _grid(cell, patient), _grid(image, patient)
     if grid is not None and image_grid is not None:
-        inside = _on_grid(inside, grid, image_grid, of=of, resample_mask=resample_mask)
+        inside = _on_grid(inside, grid, image_grid, of=of, resample_mask=resample_mask, arguments=arguments)
     elif like is not None and mask.shape != tuple(like):
         raise ValueError(
             f"the mask{of} has shape {mask.shape} and its image {tuple(like)}; both need the same slices and pixels."
@@ -94,9 +110,11 @@ def read_mask(
     return inside
 
 
-def choose(mask: np.ndarray, label: Any, of: str, own: bool = False) -> np.ndarray:
+def choose(
+    mask: np.ndarray, label: Any, of: str, arguments: MaskArguments = MaskArguments(), own: bool = False
+) -> np.ndarray:
     """The pixels of one structure, bool; ``own`` gives the memory of the mask away, which is used where it suffices."""
-    check_label(label)
+    check_label(label, arguments.label)
     if label is None and mask.dtype == bool:
         return mask
     # Slice by slice, which takes no copies of the whole.
@@ -109,8 +127,7 @@ def choose(mask: np.ndarray, label: Any, of: str, own: bool = False) -> np.ndarr
             more = f" and {len(held) - 10} more" if len(held) > 10 else ""
             raise ValueError(
                 f"the mask{of} holds the values {held[:10].tolist()}{more}; expected 0 outside and one other value "
-                "inside. Choose one label or several, for example label=1 (in SliceEncoder mask_label, in "
-                "LungLesionSegmentor lung_label and lesion_label)."
+                f"inside. Choose one label or several, for example {arguments.label}=1."
             )
         label = label if label > 0 else []
     inside = mask.view(bool) if own and mask.itemsize == 1 else np.empty(mask.shape, dtype=bool)
@@ -132,7 +149,9 @@ def _grid(cell: Any, patient: Any) -> Grid | None:
     return grid_of(path, source) if kind == "nifti" else None
 
 
-def _on_grid(inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_mask: bool) -> np.ndarray:
+def _on_grid(
+    inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_mask: bool, arguments: MaskArguments
+) -> np.ndarray:
     """A mask on the voxels of its image."""
     if mask.is_known != image.is_known:
         lacking = "image" if mask.is_known else "mask"
@@ -151,7 +170,7 @@ def _on_grid(inside: np.ndarray, mask: Grid, image: Grid, *, of: str, resample_m
         raise ValueError(
             f"the mask{of} {shapes}; both need the same slices and pixels. Voxels are {_millimetres(mask)} in the mask "
             f"and {_millimetres(image)} in the image, the first ones at {_place(mask)} and {_place(image)}. Give the "
-            "mask of this image, or pass resample_mask=True to bring it to the image's voxels."
+            f"mask of this image, or pass {arguments.resample}=True to bring it to the image's voxels."
         )
     turn = np.linalg.inv(image.affine) @ mask.affine
     places = np.argwhere(inside) @ turn[:3, :3].T + turn[:3, 3]

@@ -1,13 +1,32 @@
-"""Validation of windows of intensities, sizes in pixels, and labels of masks."""
+"""Validation of windows of intensities, sizes in pixels, and labels of masks; how callers call their own arguments."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
-__all__ = ["as_size", "as_window", "check_label"]
+__all__ = ["MaskArguments", "as_size", "as_window", "check_label"]
+
+
+@dataclass(frozen=True)
+class MaskArguments:
+    """What the user's own arguments are called that say how a mask is read, for messages.
+
+    Parameters
+    ----------
+    label, resample : str
+        Those that choose the structure, and let a mask be resampled.
+    names, allow_empty : str or None
+        Those with the numbers of structures by name, and that accepts an empty mask; None if the user has none.
+    """
+
+    label: str = "label"
+    resample: str = "resample_mask"
+    names: str | None = None
+    allow_empty: str | None = None
 
 
 def as_window(window: Any, name: str = "intensity_range") -> tuple[float, float]:

@@ -15,11 +15,12 @@ from tqdm.auto import tqdm
 
 from mmdls._files import SEAL, is_sealed, new_folder, seal, whole_file
 from mmdls.images._cutting import cut_out
+from mmdls.images._files import check_places
 from mmdls.images._fingerprint import fingerprint
 from mmdls.images._hounsfield import check_units
-from mmdls.images._masks import read_mask
+from mmdls.images._masks import read_structure
 from mmdls.images._reading import is_missing, read_image
-from mmdls.images._settings import as_size, as_window, check_label
+from mmdls.images._settings import MaskArguments, as_size, as_window, check_label
 
 if TYPE_CHECKING:
     import torch
@@ -140,6 +141,9 @@ class SliceStore:
         intensity_range = None if intensity_range is None else as_window(intensity_range)
         if not isinstance(mask_label, str):
             check_label(mask_label, "mask_label")
+        check_places(images, patients)
+        pairs = zip(images, masks, strict=True)
+        check_places([None if is_missing(image) else mask for image, mask in pairs], patients, "mask")
         _warn_of_partial_masks(images, masks, patients)
         settings = (image_size, max_image_size, intensity_range, max_slices, dtype, mask_label, resample_mask)
         root = getattr(memory, "location", memory)
@@ -358,7 +362,8 @@ def _prepare(
         check_units(image, intensity_range, patient)
     if found is None and not is_missing(mask_cell):
         label = None if isinstance(mask_label, str) else mask_label
-        mask = read_mask(mask_cell, patient, image.shape, image=cell, label=label, resample_mask=resample_mask)
+        how: Any = {"label": label, "resample_mask": resample_mask, "arguments": MaskArguments("mask_label")}
+        mask = read_structure(mask_cell, patient, image.shape, image=cell, **how)
     if mask is not None:
         image = cut_out(image, mask)
     if max_slices is not None and len(image) > max_slices:

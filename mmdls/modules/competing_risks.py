@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mmdls._parameters import count, one_of
 from mmdls.modules.heads import CoxHead
+from mmdls.modules.piecewise import widths_of_steps
 from mmdls.registry import competing_risks_heads
 
 __all__ = ["CauseSpecificCoxHead"]
@@ -112,13 +113,12 @@ class CauseSpecificCoxHead(nn.Module):
         return self._heads()[0].times
 
     def risk(self, parameters: Tensor) -> Tensor:
-        """Expected months lost to each cause until the end of the training follow-up, (B, K).
+        """Expected months lost to each cause until just beyond the training follow-up, (B, K).
 
         A cause-specific hazard alone does not rank patients by their incidence, which other causes lower.
         """
         times, _ = self._baseline()
-        width = torch.diff(times, append=times[-1:])
-        return self.cumulative_incidence(parameters, times) @ width
+        return self.cumulative_incidence(parameters, times) @ widths_of_steps(times)[1:]
 
     def survival_function(self, parameters: Tensor, time: Tensor) -> Tensor:
         """Log hazards (B, K), times (T,) -> probability of no event of any cause (B, T)."""

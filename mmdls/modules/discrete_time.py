@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls._parameters import amount, count, positive
-from mmdls.modules.piecewise import IntervalLinear, log_softplus, never_rising, per_event
+from mmdls.modules.piecewise import IntervalLinear, log_softplus, never_rising, per_event, widths_of_steps
 from mmdls.registry import competing_risks_heads, survival_heads
 
 __all__ = ["DeepHitCompetingRisksHead", "DeepHitHead", "LogisticHazardHead", "MTLRHead"]
@@ -129,10 +129,9 @@ class _DiscreteTimeHead(nn.Module):
         return per_event((nll * weight).sum(), n_events)
 
     def risk(self, parameters: Tensor) -> Tensor:
-        """Minus the restricted mean survival time (months) until the last event, (B,)."""
+        """Minus the restricted mean survival time (months) until just beyond the last event, (B,)."""
         event_times, progress = self._grid()
-        width = torch.diff(event_times, prepend=event_times.new_zeros(1)).to(parameters)
-        return -self._survival(parameters, progress[:-1]) @ width
+        return -self._survival(parameters, progress) @ widths_of_steps(event_times).to(parameters)
 
     def fit_baseline(
         self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None
@@ -425,10 +424,9 @@ class DeepHitCompetingRisksHead(DeepHitHead):
         return likelihood + told + self.ranking_weight * self._ranking_loss(parameters, event, time, sample_weight)
 
     def risk(self, parameters: Tensor) -> Tensor:
-        """Expected months lost to each cause until the last event, (B, K)."""
+        """Expected months lost to each cause until just beyond the last event, (B, K)."""
         event_times, progress = self._grid()
-        width = torch.diff(event_times, prepend=event_times.new_zeros(1)).to(parameters)
-        return self._incidences(parameters, progress[:-1]) @ width
+        return self._incidences(parameters, progress) @ widths_of_steps(event_times).to(parameters)
 
     def cumulative_incidence(self, parameters: Tensor, time: Tensor) -> Tensor:
         """Parameters (B, K n_intervals), times (T,) -> probability of an event of each cause (B, K, T)."""

@@ -210,6 +210,16 @@ class PCHazardHead(nn.Module):
         return parameters[:, : len(self.intervals.widths)]
 
 
+def widths_of_steps(times: Tensor) -> Tensor:
+    """Months (J + 1,) from 0 to the first of the event times (J,), between them, and beyond the last one.
+
+    These last ones are the mean of the others, or 1 if they are 0. Without any, an event at the last time would count
+    as none, and one event time would tell nobody apart.
+    """
+    last = torch.where(times[-1:] > 0, times[-1:] / len(times), 1.0)
+    return torch.cat([torch.diff(times, prepend=times.new_zeros(1)), last])
+
+
 def per_event(summed: Tensor, n_events: Tensor) -> Tensor:
     """A sum over patients divided by the number of events; zero, connected to the graph, without an event."""
     some = n_events > 0

@@ -13,6 +13,7 @@ from mmdls._files import whole_file
 from mmdls.estimators.measurements._radiomics import radiomics
 from mmdls.estimators.measurements._uptake import uptake
 from mmdls.images._hounsfield import check_chest
+from mmdls.images._settings import MaskArguments
 from mmdls.preparation._cutting import at_levels, cut, largest_part
 from mmdls.preparation._folder import PART_FILES, Folder, versions
 from mmdls.preparation._identity import check_together, without_identity
@@ -240,7 +241,8 @@ def _read_structure(
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
-        how |= {"argument": f"{name}_label", "names": settings["label_names"], "names_argument": "label_names"}
+        how |= {"names": settings["label_names"]}
+        how |= {"arguments": MaskArguments(f"{name}_label", "resample_masks", "label_names")}
         try:
             mask = read_structure(patient.paths[name], like, **how)
         except NoSuchStructure as error:

@@ -210,22 +210,24 @@ def prepare_cohort(
     is_lost = log["status"].isin(["partly", "failed"]).to_numpy()
     if is_lost.any():
         lost = log[is_lost]
+        reasons = "; ".join(f"{one!r}: {reason.rstrip('.')}" for one, reason in lost["reason"].iloc[:3].items())
         warnings.warn(
-            f"{len(lost)} of {len(log)} patients are not complete; patients.csv has the reasons. The first one, "
-            f"{lost.index[0]!r}: {lost['reason'].iloc[0]}{_looked_for(patients[int(is_lost.argmax())], tables.home)}",
+            f"{len(lost)} of {len(log)} patients are not complete; patients.csv has the reasons. "
+            f"{'The first ones, ' if len(lost) > 3 else ''}{reasons}.{_looked_for(patients, tables.home)}",
             stacklevel=2,
         )
     return log
 
 
-def _looked_for(patient: Patient, home: Path) -> str:
+def _looked_for(patients: list[Patient], home: Path) -> str:
     """Of paths that lead nowhere, where they lead from the table's folder; for the screen, since files hold no path."""
-    gone = [Path(path) for path in patient.paths.values() if not Path(path).exists()]
+    gone = [path for one in patients for path in map(Path, one.paths.values()) if not path.exists()]
     if not gone:
         return ""
-    shown = [str(path.relative_to(home)) if path.is_relative_to(home) else f".../{path.name}" for path in gone]
+    shown = [str(path.relative_to(home)) if path.is_relative_to(home) else f".../{path.name}" for path in gone[:3]]
+    more = f" and {len(gone) - 3} more places" if len(gone) > 3 else ""
     start = "the working directory" if home == Path.cwd() else "the folder of the table"
-    return f" There is nothing at {', '.join(map(repr, shown))}, seen from {start}."
+    return f" There is nothing at {', '.join(map(repr, shown))}{more}, seen from {start}."
 
 
 _MEASUREMENTS: dict[str, type[ScanFeatures]] = {"radiomics": RadiomicsExtractor, "pet_features": PETFeatures}

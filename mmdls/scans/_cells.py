@@ -10,9 +10,10 @@ import numpy as np
 
 from mmdls.images._files import folder_entries, of_patient
 from mmdls.images._masks import choose
+from mmdls.images._settings import MaskArguments
 from mmdls.scans._headers import check_frames, is_dicom
 from mmdls.scans._itk import READERS, segment_names
-from mmdls.scans._masks import read_mask
+from mmdls.scans._masks import read_structure
 from mmdls.scans._reading import NIFTI, read_scan
 from mmdls.scans._resampling import resample, upright
 from mmdls.scans._volume import Volume, same_geometry
@@ -93,6 +94,7 @@ def as_mask(
     resample_mask: bool = False,
     allow_empty: bool = False,
     patient: Any = None,
+    arguments: MaskArguments = MaskArguments(),
 ) -> Volume:
     """The mask of a cell on the voxels of its image.
 
@@ -112,6 +114,8 @@ def as_mask(
         Accept a mask with nothing inside.
     patient : default=None
         Id for messages.
+    arguments : MaskArguments, default=MaskArguments()
+        What the user's own arguments are called, for messages.
 
     Returns
     -------
@@ -131,9 +135,11 @@ def as_mask(
                 "NRRD or a Volume."
             )
         how: Any = {"label": label, "resample": resample_mask, "allow_empty": allow_empty, "patient": patient}
-        return read_mask(cell, like=image, **how)
+        return read_structure(cell, like=image, arguments=arguments, **how)
     if _has_name(label):
-        raise ValueError(f"label={label!r} names a structure of a file, and the mask{of} is none; give a number.")
+        raise ValueError(
+            f"{arguments.label}={label!r} names a structure of a file, and the mask{of} is none; give a number."
+        )
     if isinstance(cell, np.ndarray):
         if isinstance(image_cell, str | PathLike):
             raise ValueError(
@@ -148,10 +154,10 @@ def as_mask(
             mask = resample(mask, like=image, order=0, fill=0) if resample_mask else None
     if mask is None:
         raise ValueError(
-            f"the mask{of} has other voxels than the image, whose shape is {image.shape}; resample_mask=True takes the "
-            "nearest ones."
+            f"the mask{of} has other voxels than the image, whose shape is {image.shape}; {arguments.resample}=True "
+            "takes the nearest ones."
         )
-    inside = choose(mask.array, label, of)
+    inside = choose(mask.array, label, of, arguments)
     if not (allow_empty or inside.any()):
         raise ValueError(f"the mask{of} is empty: no voxel is inside. Use None if there is no mask.")
     return replace(mask, array=inside, affine=image.affine, unit="label", frame=image.frame)

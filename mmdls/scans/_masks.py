@@ -12,6 +12,7 @@ import numpy as np
 
 from mmdls.images._files import of_patient
 from mmdls.images._masks import choose
+from mmdls.images._settings import MaskArguments
 from mmdls.scans._headers import NoSuchStructure, Refusal, check_frames, open_dicom, text
 from mmdls.scans._itk import READERS, read_itk, segments_of
 from mmdls.scans._reading import NIFTI, dicom_files, read_nifti_volume, volume_of
@@ -24,6 +25,8 @@ __all__ = ["read_mask", "read_structure"]
 
 # The most slices in a row that may have been forgotten; more of them part two lesions.
 _FORGOTTEN = 3
+
+_ARGUMENTS = MaskArguments(resample="resample", names="names", allow_empty="allow_empty")
 
 
 def read_mask(
@@ -100,10 +103,9 @@ def read_structure(
     resample: bool = False,
     allow_empty: bool = False,
     patient: Any = None,
-    argument: str = "label",
-    names_argument: str = "names",
+    arguments: MaskArguments = _ARGUMENTS,
 ) -> Volume:
-    """As :func:`read_mask`; messages name the caller's own arguments that choose the structure."""
+    """As :func:`read_mask`; messages name the user's own arguments."""
     written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
     place = Path(written)
     if not written.strip() or not place.exists():
@@ -111,15 +113,18 @@ def read_structure(
     try:
         parts = []
         for one in _one_by_one(label, place):
-            part = _read(place, source, like, one, names, resample, argument, names_argument)
-            parts.append(part if like is None else _on_voxels(part, like, resample, of_patient(patient)))
+            part = _read(place, source, like, one, names, resample, arguments)
+            parts.append(part if like is None else _on_voxels(part, like, resample, of_patient(patient), arguments))
         mask = parts[0]
         if not all(same_geometry(mask, part) for part in parts):
             raise Refusal("holds its structures on different voxels; give the scan by like=")
         if len(parts) > 1:
             mask = replace(mask, array=np.logical_or.reduce([part.array for part in parts]))
         if not (allow_empty or mask.array.any()):
-            raise Refusal("is empty: no voxel is inside. Pass allow_empty=True if the structure is absent")
+            absent = f"Pass {arguments.allow_empty}=True if the structure is absent"
+            raise Refusal(
+                "is empty: no voxel is inside. " + (absent if arguments.allow_empty else "Use None if there is no mask")
+            )
     except Refusal as reason:
         error = NoSuchStructure if isinstance(reason, NoSuchStructure) else ValueError
         raise error(f"{source} {reason}.") from None
@@ -153,8 +158,7 @@ def _read(
     label: Any,
     names: Any,
     resample: bool,
-    argument: str,
-    names_argument: str,
+    arguments: MaskArguments,
 ) -> Volume:
     files = dicom_files(path)
     if len(files) > 1 or (path.is_dir() and not files):
@@ -163,10 +167,10 @@ def _read(
         dataset = open_dicom(files[0])
         kind = text(dataset, "SOPClassUID")
         if kind == RTSTRUCT:
-            array = rasterise(dataset, like, label, resample, argument)
+            array = rasterise(dataset, like, label, resample, arguments)
             return Volume(array, np.eye(4) if like is None else like.affine, "label", "RTSTRUCT")
         if kind == SEGMENTATION:
-            return read_segmentation(files[0], label, argument).turned()
+            return read_segmentation(files[0], label, arguments.label).turned()
         raise Refusal("is a DICOM file, but neither a structure set (RTSTRUCT) nor a segmentation (SEG)")
     suffix = path.suffix.lower()
     found: dict[str, int] = {}
@@ -185,15 +189,15 @@ def _read(
                 + (
                     f"its names are {known}"
                     if known
-                    else f"its names are not known: give its number by {argument}=, or "
-                    f"pass {names_argument}={{name: number}}"
+                    else f"its names are not known: give its number by {arguments.label}="
+                    + (f", or pass {arguments.names}={{name: number}}" if arguments.names else "")
                 )
             )
         label = known[label]
-    return replace(volume, array=choose(volume.array, label, f" {source}", own=True)).turned()
+    return replace(volume, array=choose(volume.array, label, f" {source}", arguments, own=True)).turned()
 
 
-def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:
+def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str, arguments: MaskArguments) -> Volume:
     """The mask on the voxels of its scan."""
     check_frames(mask.frame, like.frame)
     mask = replace(mask, frame=like.frame)
@@ -207,7 +211,7 @@ def _on_voxels(mask: Volume, like: Volume, resample: bool, of: str) -> Volume:
         where = f"up to {apart:.1f} mm apart" if np.isfinite(apart) else f"{mask.shape} instead of {like.shape}"
         raise Refusal(
             f"has other voxels than its scan: {where}, of {_sides(mask)} instead of {_sides(like)} mm. Give the mask "
-            "of this scan, or pass resample=True"
+            f"of this scan, or pass {arguments.resample}=True"
         )
     moved = resampled(mask, like=like)
     places = like.indices(mask.places(np.argwhere(mask.array)))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mmdls.images._settings import MaskArguments
 from mmdls.scans._headers import Refusal, check_frames, chosen_number, items, name, number, numbers, text
 from mmdls.scans._volume import Volume
 
@@ -19,7 +20,7 @@ _PART = 0.05
 _THINNEST = 0.5
 
 
-def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, argument: str) -> np.ndarray:
+def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arguments: MaskArguments) -> np.ndarray:
     """The voxels whose centres lie inside the contours of one structure.
 
     Of several contours of a slice, one inside another is a hole, and copies count once, also with other corners. Those
@@ -34,8 +35,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
         Name or number of the structure; None takes the only one.
     resample : bool
         Contours that lie between the slices count for the slice nearest to them, instead of being refused.
-    argument : str
-        Name of the argument that chooses the structure, for messages.
+    arguments : MaskArguments
 
     Returns
     -------
@@ -43,7 +43,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
     """
     if like is None:
         raise Refusal("has contours, which become voxels on those of their scan: pass like=, the scan")
-    contours, is_exclusive = _contours(dataset, like.frame, label, argument)
+    contours, is_exclusive = _contours(dataset, like.frame, label, arguments.label)
     places = [like.indices(points) for points in contours]
     if max(np.ptp(place[:, 0]) for place in places) > 2 * _TOLERANCE:
         raise Refusal("has contours that are not parallel to the slices of like; read the scan that they were drawn on")
@@ -54,7 +54,7 @@ def rasterise(dataset: Any, like: Volume | None, label: Any, resample: bool, arg
         if not resample:
             raise Refusal(
                 f"has contours up to {beside * like.spacing[0]:.2g} mm beside the slices of like; read the scan that "
-                "they were drawn on, or pass resample=True"
+                f"they were drawn on, or pass {arguments.resample}=True"
             )
         return _between(places, heights, like, is_exclusive)
     _check_inside(places, planes, like)

@@ -7,9 +7,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from mmdls.images import is_missing, read_image
-from mmdls.images import read_mask as read_plain_mask
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import check_units, is_hounsfield
+from mmdls.images._masks import read_structure
+from mmdls.images._settings import MaskArguments
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
 from mmdls.scans._cutting import cut, sides_of
 from mmdls.scans._resampling import OUTSIDE, upright
@@ -139,6 +140,19 @@ class ScanView(BaseEstimator):
         FileNotFoundError, TypeError, ValueError
             If a cell cannot be read, a mask is needed and missing, or nothing is known of the size of voxels.
         """
+        return self._read(image, mask, label=label, resample_mask=resample_mask, patient=patient)
+
+    def _read(
+        self,
+        image: Any,
+        mask: Any,
+        *,
+        label: Any,
+        resample_mask: bool,
+        patient: Any,
+        arguments: MaskArguments = MaskArguments(),
+    ) -> tuple[Volume, Volume | None]:
+        """As :meth:`read`; messages name the user's own arguments."""
         of, windows = of_patient(patient), windows_of(self.window)
         in_hounsfield = isinstance(self.window, str) or any(map(is_hounsfield, windows))
         unit = self.unit or ("HU" if in_hounsfield else "")
@@ -147,7 +161,7 @@ class ScanView(BaseEstimator):
             raise ValueError(
                 f"there is no mask{of}, which {self.needs_mask} of ScanView need; give the mask, or None as image."
             )
-        how: dict[str, Any] = {"label": label_in(mask, label), "resample_mask": resample_mask}
+        how: dict[str, Any] = {"label": label_in(mask, label), "resample_mask": resample_mask, "arguments": arguments}
         inside = None
         if has_geometry(image):
             scan = as_volume(image, unit=unit, modality=self.modality, patient=patient)
@@ -162,7 +176,7 @@ class ScanView(BaseEstimator):
                 )
             scan = Volume(pixels, upright(1.0), unit)
             if not lacks_mask:
-                array = read_plain_mask(mask, patient, scan.shape, image=image, **how)
+                array = read_structure(mask, patient, scan.shape, image=image, **how)
                 inside = Volume(array, scan.affine, "label")
         if scan.unit == "HU" and not scan.modality:
             for window in [window for window in windows if is_hounsfield(window)][:1]:

@@ -122,7 +122,10 @@ def _by_weight(slices: Sequence[Any]) -> float:
     weight = _positive(first, "PatientWeight", "kg", 0.3, 500)
     drugs = items(first, "RadiopharmaceuticalInformationSequence")
     if len(drugs) != 1:
-        raise Refusal(f"has {len(drugs)} items in RadiopharmaceuticalInformationSequence instead of one injection")
+        raise Refusal(
+            f"has {len(drugs)} items in RadiopharmaceuticalInformationSequence instead of one injection. "
+            + _remedy("the one injection, with its RadionuclideTotalDose in Bq,")
+        )
     dose = _positive(drugs[0], "RadionuclideTotalDose", "Bq", 1e6, 1e11)  # in kBq it is below
     reference = text(first, "DecayCorrection")
     if reference == "ADMIN":
@@ -177,7 +180,10 @@ def _waited(slices: Sequence[Any], drug: Any, half_life: float) -> float:
     if injected is not None:
         return _seconds(scan - injected)
     if not start:
-        raise Refusal("has neither RadiopharmaceuticalStartDateTime nor RadiopharmaceuticalStartTime")
+        raise Refusal(
+            "has neither RadiopharmaceuticalStartDateTime nor RadiopharmaceuticalStartTime. "
+            + _remedy("the time of the injection")
+        )
     if one is None:
         raise Refusal("has a RadiopharmaceuticalStartTime that is no time (HHMMSS)")
     # A time without its date: the last one before the scan, if need be on the day before.
@@ -229,10 +235,15 @@ def _seconds(difference: np.timedelta64, lowest: float | None = None) -> float:
 def _positive(header: Any, tag: str, unit: str, low: float, high: float) -> float:
     value = number(header, tag)
     if value is None:
-        raise Refusal(f"has no {tag}, so that it has no SUV")
+        raise Refusal(f"has no {tag}, so that it has no SUV. {_remedy(f'its {tag} in {unit}')}")
     if not low <= value <= high:
-        raise Refusal(f"has a {tag} that is none in {unit}: expected {low:g} to {high:g}")
+        what = f"has a {tag} that is none in {unit}: expected {low:g} to {high:g}"
+        raise Refusal(f"{what}. {_remedy(f'its {tag} in {unit}')}")
     return value
+
+
+def _remedy(what: str) -> str:
+    return f"Write {what} into the headers of all slices, or give the PET in SUV, as NIfTI, NRRD or a Volume"
 
 
 def _common(slices: Sequence[Any], tag: Any, creator: Any, owner: str) -> float | None:

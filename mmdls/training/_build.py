@@ -12,7 +12,7 @@ import torch
 from mmdls.cohort import Task
 from mmdls.encoders import BagData, Encoder
 from mmdls.modules import BagNet, Combination, Ensemble, MultimodalNet
-from mmdls.parts import build
+from mmdls.parts import build, require
 from mmdls.registry import fusions
 from mmdls.training._combining import combination_of
 from mmdls.training._compute import seeded
@@ -68,6 +68,7 @@ def build_network(
                 f"the encoder of {name!r} builds a BagNet, which reads BagData; its prepare gave "
                 f"{type(inputs.data[name]).__name__}."
             )
+        require(network, f"the network that the encoder of {name!r} builds", ["out_features"])
     widths = {name: network.out_features for name, network in networks.items()}
     fused = build(fusions, fusion, widths, out_features=hidden_features)
 

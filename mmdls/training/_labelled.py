@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mmdls.images._files import check_places
 from mmdls.images._hounsfield import check_chest
 from mmdls.training._masks import LabelledSlices, resize
 
@@ -51,6 +52,8 @@ def read_labelled(
     LabelledSlices
     """
     cells = X.reindex(columns=[image_column, *(f"{name}_mask" for name in structures)])
+    for name in structures:
+        check_places(cells[f"{name}_mask"], cells.index, f"{name}_mask")
 
     def labelled(patient: Any, row: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
         image, found, _ = read(row[0], dict(zip(structures, row[1:], strict=True)), patient)

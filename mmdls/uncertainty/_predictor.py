@@ -203,11 +203,12 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
                 f"{type(self.estimator).__name__} answers {list(self.tasks_)}, of which none is a class task or an "
                 "endpoint; only these get sets or bounds."
             )
-        self.calibration_ = {name: pd.concat(parts) for name, parts in found.items()}
+        calibration = {name: pd.concat(parts) for name, parts in found.items()}
+        self.calibration_ = {name: table.drop(columns=["first", "inverse"]) for name, table in calibration.items()}
         self.training_outcomes_ = {
             name: outcomes[name][task.known(outcomes[name])] for name, task in self.tasks_.items() if task.is_censored
         }
-        self._warn_if_few()
+        self._warn_if_few(calibration)
         return self
 
     def _splits(self, X: pd.DataFrame, y: pd.DataFrame, groups: Any, random: Any) -> Sequence[tuple]:
@@ -266,11 +267,14 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     def _calibrate(
         self, name: str, levels: np.ndarray, outcome: np.ndarray, X: pd.DataFrame, groups: np.ndarray
     ) -> pd.DataFrame:
-        """How unusual the true outcome of each patient is, and its weight; patients of unknown outcome are left out."""
+        """How unusual the true outcome of each patient is, and its weight; patients of unknown outcome are left out.
+
+        Of endpoints also how unusual an event before the first of the times would be, and the weight it would have.
+        """
         task = self.tasks_[name]
         known = task.known(outcome)
         rows = np.flatnonzero(known)
-        score, weight = np.full(len(rows), np.inf), np.zeros(len(rows))
+        score, weight, first, inverse = np.full(len(rows), np.inf), *np.zeros((3, len(rows)))
         if task.has_classes:
             score, weight = levels[rows, outcome[rows]], np.ones(len(rows))
         else:
@@ -280,22 +284,43 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             counts = np.flatnonzero(seen & (after < len(times)))
             at, place = np.unique(outcome["time"][rows][counts], return_inverse=True)
             score[counts] = levels[rows[counts], after[counts]]
-            inverse = self._censoring[-1][name].inverse(X.iloc[rows[counts]], groups[rows[counts]], at)
-            weight[counts] = inverse[np.arange(len(counts)), place]
-        return pd.DataFrame({"group": groups[rows], "score": score, "weight": weight}, X.index[rows])
+            censoring = self._censoring[-1][name]
+            weight[counts] = censoring.inverse(X.iloc[rows[counts]], groups[rows[counts]], at)[
+                np.arange(len(counts)), place
+            ]
+            if len(times):
+                first = levels[rows, 0]
+                inverse = censoring.inverse(X.iloc[rows], groups[rows], times[:1])[:, 0]
+        columns = {"group": groups[rows], "score": score, "weight": weight, "first": first, "inverse": inverse}
+        return pd.DataFrame(columns, X.index[rows])
 
-    def _warn_if_few(self) -> None:
+    def _warn_if_few(self, calibration: dict[str, pd.DataFrame]) -> None:
         level = self.confidence_level
         needed = int(np.ceil(level / (1 - level) - _ROUNDING))
-        for name, table in self.calibration_.items():
-            for group, n in table["group"].value_counts(sort=False).items():
+        for name, table in calibration.items():
+            for group, own in table.groupby("group", sort=False):
+                n, where = len(own), "" if self.by is None else f" of {self.by} {group!r}"
                 if n < needed:
-                    where = "" if self.by is None else f" of {self.by} {group!r}"
                     warnings.warn(
                         f"{n} patients{where} calibrate {name!r}, and a confidence level of {level:g} needs at least "
                         f"{needed}: their sets hold every class, and their bounds are 0.",
                         stacklevel=3,
                     )
+                elif _is_endpoint(self.tasks_[name]):
+                    least = _least_weight(own)
+                    if least > (1 - level) * (n + 1) + _ROUNDING:
+                        enough = int(np.ceil(least / (1 - level) - 1 - _ROUNDING)) if np.isfinite(least) else None
+                        warnings.warn(
+                            f"{n} patients{where} calibrate {name!r}, and all lower bounds are 0, which says nothing: "
+                            + (
+                                "their follow-up ends before the first event. "
+                                if enough is None
+                                else f"with so much censoring before the first event, a confidence level of "
+                                f"{level:g} needs at least {enough}. "
+                            )
+                            + "Lower confidence_level, or calibrate more patients together by by=.",
+                            stacklevel=3,
+                        )
 
     # -- answers ------------------------------------------------------------------------------------------------------
 
@@ -416,6 +441,14 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
                 weight = np.r_[0.0, part["weight"].cumsum()]
                 total[rows] += weight[np.searchsorted(part["score"], level[rows], side=side)]
         return total, n
+
+
+def _least_weight(calibration: pd.DataFrame) -> float:
+    """The least that any patient has against a bound at the first of the times, in weights of patients."""
+    order = calibration.sort_values("score")
+    weight = np.r_[0.0, order["weight"].cumsum()]
+    below = weight[np.searchsorted(order["score"], calibration["first"], side="right")]
+    return float((below + calibration["inverse"]).min())
 
 
 def _without_gaps(held: np.ndarray) -> np.ndarray:

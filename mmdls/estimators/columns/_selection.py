@@ -1,6 +1,6 @@
 """Which columns an estimator reads, by the names of columns or of blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -38,7 +38,8 @@ def select_columns(X: pd.DataFrame, names: str | Sequence[str], reader: str) -> 
     >>> select_columns(X, ["pet_mtv", "clinical"], "the model")
     ['pet_mtv', 'clinical_age', 'clinical_sex']
     """
-    if not isinstance(names, str | Sequence | np.ndarray | pd.Index) or not len(names):
+    listed = isinstance(names, str | Sequence | np.ndarray | pd.Index) and len(names)
+    if not listed or not all(isinstance(name, Hashable) for name in names):
         raise ValueError(
             f"{reader} needs the names of columns or blocks, such as ['clinical', 'pet_suvmax']; got {names!r}."
         )

@@ -8,18 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from mmdls.images import is_missing, read_image, read_mask, voxel_spacing
+from mmdls.images import is_missing, read_image, voxel_spacing
 from mmdls.images._components import is_volume
 from mmdls.images._cutting import cut_out
 from mmdls.images._files import of_patient
 from mmdls.images._hounsfield import is_hounsfield
+from mmdls.images._masks import read_structure
 from mmdls.images._nifti import grid_of
+from mmdls.images._settings import MaskArguments
 from mmdls.scans import WINDOWS, ScanView
 from mmdls.scans._cells import as_mask, as_volume, has_geometry, label_in
 from mmdls.scans._reading import NIFTI, UNITS
 
 __all__ = ["ScanReader", "read_ct"]
 
+_ARGUMENTS = MaskArguments("mask_label")
 _ERRORS = (FileNotFoundError, OSError, TypeError, ValueError)
 _REMEDY = "scan=ScanView(window=(low, high), unit=...) says what is seen of such a scan, of PET unit='SUV'"
 
@@ -66,9 +69,9 @@ class ScanReader:
         """Lengths in mm of what is read of a patient, along slices, rows and columns; None where cells do not tell."""
         if not has_geometry(image):
             return None
-        how: dict[str, Any] = {"resample_mask": self.resample_mask, "patient": patient}
+        how: dict[str, Any] = {"resample_mask": self.resample_mask, "patient": patient, "arguments": _ARGUMENTS}
         if self.view is not None:
-            scan, _ = self.view.cut(*self.view.read(image, mask, label=self.label, **how))
+            scan, _ = self.view.cut(*self.view._read(image, mask, label=self.label, **how))
             return np.array(scan.shape) * scan.spacing
         scan = as_volume(image, patient=patient)
         shape = np.array(scan.shape)
@@ -79,7 +82,7 @@ class ScanReader:
 
     def _seen(self, view: ScanView, image: Any, mask: Any, patient: Any) -> tuple[np.ndarray, None, None]:
         how: dict[str, Any] = {"label": self.label, "resample_mask": self.resample_mask, "patient": patient}
-        scan, inside = view.cut(*view.read(image, mask, **how))
+        scan, inside = view.cut(*view._read(image, mask, arguments=_ARGUMENTS, **how))
         if view.n_slices is None and self.max_slices is not None and len(scan.array) > self.max_slices:
             index = np.linspace(0, len(scan.array) - 1, self.max_slices).round().astype(int)
             scan = replace(scan, array=scan.array[index])
@@ -99,7 +102,7 @@ class ScanReader:
         if is_missing(mask):
             return scan.array, None, window
         how: dict[str, Any] = {"label": label_in(mask, self.label), "resample_mask": self.resample_mask}
-        return scan.array, as_mask(mask, scan, image, patient=patient, **how).array, window
+        return scan.array, as_mask(mask, scan, image, patient=patient, arguments=_ARGUMENTS, **how).array, window
 
 
 def read_ct(
@@ -129,16 +132,17 @@ def read_ct(
     """
     known = {name: cell for name, cell in masks.items() if not is_missing(cell)}
     how: dict[str, Any] = {"resample_mask": resample_mask, "allow_empty": True, "patient": patient}
+    called = {
+        name: {"label": label_in(cell, labels[name]), "arguments": MaskArguments(f"{name}_label")}
+        for name, cell in known.items()
+    }
     if any(map(_is_only_a_scan, (image, *known.values()))):
         scan = as_volume(image, unit="HU", modality="CT", patient=patient)
-        inside = {
-            name: as_mask(cell, scan, image, label=label_in(cell, labels[name]), **how).array
-            for name, cell in known.items()
-        }
+        inside = {name: as_mask(cell, scan, image, **called[name], **how).array for name, cell in known.items()}
         return scan.array, inside, is_volume(scan.spacing, len(scan.array))
     voxels = read_image(image, patient)
     inside = {
-        name: read_mask(cell, like=voxels.shape, image=image, label=label_in(cell, labels[name]), **how)
+        name: read_structure(cell, like=voxels.shape, image=image, **called[name], **how)
         for name, cell in known.items()
     }
     is_nifti = isinstance(image, str | PathLike) and Path(image).suffix.lower() in NIFTI

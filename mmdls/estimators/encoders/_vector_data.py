@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from mmdls._files import check_npy
 from mmdls.encoders import BagData
 from mmdls.images import is_missing
+from mmdls.images._files import check_places
 
 __all__ = ["VectorData", "open_array"]
 
@@ -57,6 +58,7 @@ class VectorData(BagData):
         TypeError, ValueError, FileNotFoundError
             If a cell holds no vectors, or vectors of another length; the message names the rows.
         """
+        check_places(column, column.index, "vectors")
         work = (joblib.delayed(_read)(cell, f"column {column.name!r}, row {row!r}") for row, cell in column.items())
         bar = tqdm(total=len(column), desc="reading vectors", unit="patient", disable=not verbose, leave=False)
         bags: list[np.ndarray | None] = []

@@ -107,10 +107,10 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         failed = {patient: reason for patient, (_, reason) in zip(table.index, found, strict=True) if reason}
         self.failures_ = pd.DataFrame({"reason": pd.Series(failed, dtype=object)})
         if failed:
-            patient, reason = next(iter(failed.items()))
+            first = "; ".join(f"{patient!r}: {reason.rstrip('.')}" for patient, reason in list(failed.items())[:3])
             warnings.warn(
                 f"{len(failed)} of {len(table)} patients could not be measured and are NaN; failures_ has the reasons. "
-                f"The first one, {patient!r}: {reason}",
+                f"{'The first ones, ' if len(failed) > 3 else ''}{first}.",
                 stacklevel=3,
             )
         return np.array([values for values, _ in found], dtype=float).reshape(len(table), len(self._names()))

@@ -14,6 +14,7 @@ from mmdls.cohort import Task
 from mmdls.estimators.survival._risk_groups import fit_cutpoints
 from mmdls.metrics._horizons import check_times
 from mmdls.modules import Outputs
+from mmdls.parts import require
 from mmdls.training._targets import Targets
 from mmdls.training._threads import threads_of_torch
 
@@ -97,6 +98,7 @@ class TaskAnswers:
                 outcome = targets.outcomes[name]
                 self.training_outcomes_[name] = outcome[task.known(outcome)]
             if name in self._endpoints:
+                require(head, f"the head of {name!r}, {type(head).__name__},", ["times"])
                 self._times[name] = head.times.numpy()
                 risk = task.summary(task.predictions(head, answers[name][known], _NO_TIMES, np.inf))
                 self.risk_cutpoints_[name] = fit_cutpoints(risk, known_weight, endpoint=name, stacklevel=5)

@@ -14,6 +14,7 @@ from mmdls.estimators.segmentation._found_masks import found_table, replace_colu
 from mmdls.images import box_around, is_missing
 from mmdls.images._components import clip_to_body, largest_parts
 from mmdls.images._cutting import pad_to_square
+from mmdls.images._files import check_places
 from mmdls.images._hounsfield import check_chest, to_hounsfield, to_window
 from mmdls.images._settings import as_size
 from mmdls.metrics import dice_score
@@ -180,6 +181,7 @@ class SegmentorPredictions:
                 f"X lacks the column {self.image_column!r}, the CT; rename yours or pass image_column. Columns: "
                 f"{list(X.columns)}."
             )
+        check_places(X[self.image_column], X.index)
 
     def _table(self, X: pd.DataFrame, what: str, find: Any) -> pd.DataFrame:
         """Results of all patients, one column per structure."""
