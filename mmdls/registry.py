@@ -325,8 +325,8 @@ def _owner(part: type) -> str:
 
 
 augmentations = Registry("augmentations", "mmdls.modules", ["forward"], ["slice_dropout"])
-backbones = Registry("backbones", "mmdls.modules", ["forward"], ["out_channels"])
-volume_backbones = Registry("volume_backbones", "mmdls.modules", ["forward"], ["out_channels"])
+backbones = Registry("backbones", "mmdls.modules", ["forward"])
+volume_backbones = Registry("volume_backbones", "mmdls.modules", ["forward"])
 poolings = Registry("poolings", "mmdls.modules", ["forward"])
 fusions = Registry("fusions", "mmdls.modules", ["forward"], ["out_features"])
 survival_heads = Registry(

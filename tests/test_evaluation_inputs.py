@@ -611,3 +611,26 @@ def test_horizons_in_days_are_said_once(tmp_path, recwarn):
     assert len(told()) == 1
     report({"a": model}, X, y, tmp_path / "report.html", horizons=[365], n_resamples=0)
     assert len(told()) == 1
+
+
+def test_predictions_that_are_no_numbers_or_unknown_are_refused_with_the_patients():
+    y = pd.DataFrame({"os_time": np.arange(1.0, 13), "os_event": True})
+    risk = pd.Series(np.arange(12.0))
+    for wrong, dtype in ((pd.cut(risk, 3), "category"), (pd.to_timedelta(risk, unit="D"), "timedelta64")):
+        with pytest.raises(TypeError, match=f"predictions of 'os' must be numbers; column 'risk' holds .*{dtype}"):
+            evaluate_predictions({"os": wrong}, y, n_resamples=0)
+    lacking = risk.mask(risk < 2)
+    with pytest.raises(
+        ValueError, match=r"risks of 'os' are NaN or infinite for 2 patients, such as \[0, 1\]; predict"
+    ):
+        evaluate_predictions({"os": lacking}, y, n_resamples=0)
+    # Nothing is asked of a patient whose outcome is unknown.
+    known = y.astype(float)
+    known.loc[:1] = np.nan
+    assert evaluate_predictions({"os": lacking}, known, n_resamples=0)["n"].iloc[0] == 10
+
+
+def test_masked_numbers_are_refused():
+    time = np.ma.masked_greater(np.arange(1.0, 13), 9)
+    with pytest.raises(ValueError, match="time hold masked numbers; leave these patients out"):
+        metrics.concordance_index(np.ones(12, bool), time, np.arange(12.0))

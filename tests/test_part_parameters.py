@@ -197,11 +197,6 @@ class NoTimesHead(nn.Module):
     prepare = loss = risk = fit_baseline = survival_function = None
 
 
-class NoChannelsBackbone(nn.Module):
-    def __init__(self, in_channels=1):
-        super().__init__()
-
-
 class NoDropoutAugmentation(nn.Module):
     pass
 
@@ -225,9 +220,6 @@ ABSENT = {
     "'NoRateWeights', one of the task_weights, lacks learning_rate": {"trainer__task_weights": NoRateWeights},
     "the network that the encoder of 'clinical' builds lacks out_features": {
         "modalities": [("clinical", NoWidthEncoder(), ["clinical_x"])]
-    },
-    "'NoChannelsBackbone', one of the backbones, lacks out_channels": {
-        "modalities": [("ct", SliceEncoder(backbone=NoChannelsBackbone), ["ct_image"])]
     },
     "'NoDropoutAugmentation', one of the augmentations, lacks slice_dropout": {
         "modalities": [("ct", SliceEncoder(augmentation=NoDropoutAugmentation), ["ct_image"])]

@@ -393,3 +393,13 @@ def test_kaplan_meier_joins_group_to_time_and_keeps_the_order_of_categories():
     survival = np.exp(-10 * np.exp(risk) / 20)
     axes = [plotting.survival_calibration(event.tolist(), time, s, 10.0) for s in (survival, survival[::-1])]
     assert axes[0].get_title("left") == axes[1].get_title("left")
+
+
+@pytest.mark.parametrize("unknown", ["label", "prediction"])
+def test_curves_of_classes_refuse_patients_without_label_or_prediction(unknown):
+    label, score = pd.Series([0, 1] * 10, dtype="Int64"), pd.Series(np.linspace(0, 1, 20))
+    label, score = (
+        (label.mask(label.index == 3), score) if unknown == "label" else (label, score.mask(score.index == 3))
+    )
+    with pytest.raises(ValueError, match="1 patients have no label, or no prediction of a model, such as row 3"):
+        plotting.roc(label, score)

@@ -24,7 +24,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from mmdls.scans import read_mask, read_scan
+from mmdls.scans import Volume, read_mask, read_scan
 from tests.scanner import PET, SECRET, item, write_enhanced, write_series
 from tests.test_scans import OBLIQUE, from_sitk, rotation
 
@@ -631,3 +631,13 @@ def test_only_the_stored_bits_count(tmp_path):
     write_series(tmp_path / "shifted", values, BitsStored=12, HighBit=15)
     with pytest.raises(ValueError, match="HighBit"):
         read_scan(tmp_path / "shifted")
+
+
+def test_what_is_no_path_no_scan_or_masked_is_refused():
+    for read in (read_scan, read_mask):
+        with pytest.raises(TypeError, match="is a path; got NoneType"):
+            read(None)
+    with pytest.raises(TypeError, match="like is the scan as a Volume, such as read_scan gives it; got str"):
+        read_mask("mask.nii.gz", "ct.nii.gz")
+    with pytest.raises(ValueError, match="some of this array are masked"):
+        Volume(np.ma.masked_equal(np.arange(8.0).reshape(2, 2, 2), 3), np.eye(4))

@@ -475,3 +475,28 @@ def test_a_standardised_mean_difference_is_that_of_its_formula():
     assert table.loc[("clinical_sex", "m"), "SMD"] == table.loc[("clinical_same", "x"), "SMD"] == ""
     assert table.loc[("clinical_sex", "missing"), "b"] == "1 (33%)"
     assert table.loc[("clinical_sex", "m"), "b"] == "2 (67%)"
+
+
+@pytest.mark.parametrize("kind", ["string", "boolean", "Int64", "pyarrow"])
+def test_a_group_of_nullable_cells_may_be_missing(kind):
+    rng = np.random.default_rng(0)
+    risk = pd.Series(rng.normal(size=60))
+    y = pd.DataFrame({"os_time": rng.exponential(20 * np.exp(-risk)), "os_event": True})
+    given = pd.Series(np.resize([1, 0, 1], 60))
+    plain = given.astype(object).mask(given.index < 6)
+    nullable = given.convert_dtypes(dtype_backend="pyarrow") if kind == "pyarrow" else given.astype(kind)
+    found = [
+        subgroups({"os": risk}, y, pd.DataFrame({"group": values}), n_resamples=0, min_patients=5)
+        for values in (plain, nullable.mask(given.index < 6))
+    ]
+    pd.testing.assert_frame_equal(*(table.drop(columns="level") for table in found))
+    assert found[0]["n"].tolist() == [60, 18, 36]
+
+
+def test_covariates_that_hold_nothing_or_infinity_are_refused():
+    y = pd.DataFrame({"os_time": np.arange(1.0, 31), "os_event": True})
+    X = pd.DataFrame({"age": np.arange(30.0)})
+    with pytest.raises(ValueError, match=r"'empty' holds no value, so that no patient has all covariates; drop it"):
+        hazard_table(y, "os", X.assign(empty=np.nan))
+    with pytest.raises(ValueError, match=r"'age' is infinite for the patients \[29\]"):
+        hazard_table(y, "os", X.replace(29, np.inf))

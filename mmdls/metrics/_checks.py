@@ -71,7 +71,9 @@ def check_outcome(event: Any, time: Any = None) -> tuple[np.ndarray, np.ndarray]
 
 
 def check_order(**values: Any) -> None:
-    """Refuse Series and data frames whose indices differ: metrics match their arguments by position."""
+    """Refuse Series and data frames whose indices differ, since metrics match by position, and masked numbers."""
+    if masked := [name for name, value in values.items() if np.ma.is_masked(value)]:
+        raise ValueError(f"{' and '.join(masked)} hold masked numbers; leave these patients out of all arguments.")
     tables: dict[str, Any] = {
         name: value.index for name, value in values.items() if hasattr(getattr(value, "index", None), "equals")
     }

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from mmdls import metrics
@@ -110,6 +111,11 @@ def check_classes(y_true: Any, y_proba: Any) -> tuple[np.ndarray, list[tuple[str
         for name, values in named(y_proba)
     ]
     y_true = np.asarray(y_true)
+    if (unknown := pd.isna(y_true) | np.any([np.isnan(v) for _, v in models if v.shape == y_true.shape], axis=0)).any():
+        raise ValueError(
+            f"{int(unknown.sum())} patients have no label, or no prediction of a model, such as row "
+            f"{int(np.flatnonzero(unknown)[0])}; leave them out."
+        )
     if not np.isin(y_true, (0, 1)).all() or any(values.shape != y_true.shape for _, values in models):
         raise ValueError(
             f"y_true must be 0 or 1, with one probability of class 1 each; got {np.unique(y_true)[:5]} of shape "

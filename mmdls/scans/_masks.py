@@ -106,6 +106,10 @@ def read_structure(
     arguments: MaskArguments = _ARGUMENTS,
 ) -> Volume:
     """As :func:`read_mask`; messages name the user's own arguments."""
+    if not isinstance(like, Volume | None):
+        raise TypeError(f"like is the scan as a Volume, such as read_scan gives it; got {type(like).__name__}.")
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"the mask{of_patient(patient)} is a path; got {type(path).__name__}.")
     written, source = fspath(path), f"{fspath(path)!r}{of_patient(patient)}"
     place = Path(written)
     if not written.strip() or not place.exists():

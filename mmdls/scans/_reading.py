@@ -88,6 +88,8 @@ def read_scan(
     ...     read_scan(f"{folder}/scan.npy", spacing=(3, 0.8, 0.8), unit="HU").spacing
     (3.0, 0.8, 0.8)
     """
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"the scan{of_patient(patient)} is a path; got {type(path).__name__}.")
     text = fspath(path)
     place, source = Path(text), f"{text!r}{of_patient(patient)}"
     if not text.strip() or not place.exists():

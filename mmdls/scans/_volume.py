@@ -61,6 +61,8 @@ class Volume:
         array = self.array
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "buif":
             raise TypeError(f"a volume holds an array of numbers; got {getattr(array, 'dtype', type(array).__name__)}.")
+        if np.ma.is_masked(array):
+            raise ValueError("a volume holds numbers in all voxels; some of this array are masked: fill or crop them.")
         if array.ndim != 3 or 0 in array.shape:
             raise ValueError(f"a volume has the axes slices, rows, columns, none of them empty; got {array.shape}.")
         if array.dtype.kind == "f" and not np.isfinite(array).all():

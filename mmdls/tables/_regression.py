@@ -124,10 +124,17 @@ def hazard_table(
 
 
 def _refuse_unread(covariates: pd.DataFrame) -> None:
-    """Refuse dates and numbers as text, which would give one group for each value."""
+    """Refuse dates and numbers as text, which would give one group for each value, columns of nothing, and infinity."""
     for name, values in covariates.items():
         kind = values.dropna()
+        if not len(kind) and len(values):
+            raise ValueError(f"covariates: {name!r} holds no value, so that no patient has all covariates; drop it.")
         if isinstance(values.dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(values) or not len(kind):
+            if pd.api.types.is_numeric_dtype(kind) and (bad := ~np.isfinite(kind.to_numpy(np.float64))).any():
+                raise ValueError(
+                    f"covariates: {name!r} is infinite for the patients {list(kind.index[bad][:3])}; give a finite "
+                    "number, or NaN if unknown."
+                )
             continue
         if pd.api.types.is_datetime64_any_dtype(values) or pd.api.types.is_timedelta64_dtype(values):
             raise ValueError(f"covariates: {name!r} holds dates or spans of time; give a number, such as years.")

@@ -76,7 +76,8 @@ def subgroups(
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 5:
             tables += [(name, level, member) for level, member in _halves(values)]
         else:
-            tables += [(name, str(value), values == value) for value in levels(values)]
+            # Of a missing value NA is neither the one nor the other.
+            tables += [(name, str(value), (values == value).fillna(False)) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []
     if metrics is None:
         metrics = list(dict.fromkeys(task.main_metric for task in tasks.values()))

@@ -17,6 +17,7 @@ from mmdls.registry import competing_risks_heads, tasks
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._cause_statistics import CAUSE_METRICS, cause_statistics
 from mmdls.tasks._figures import Figure, FigureSettings
+from mmdls.tasks._reading import numbers_of, refuse_unknown_risks
 
 __all__ = ["CompetingRisksTask"]
 
@@ -240,13 +241,9 @@ class CompetingRisksTask(Task):
                 f"predictions of {self.name!r} need a column 'risk_<cause>' for every cause from 1, and may have "
                 f"columns 'incidence_<cause>_<months>'; they have {list(table.columns)[:8]}."
             )
-        found = table[list(read)].astype(np.float64)
+        found = numbers_of(table[list(read)], self.name)
         risks = found[[f"risk_{cause}" for cause in causes]]
-        bad = ~np.isfinite(risks).all(axis=1)
-        if bad.any():
-            raise ValueError(
-                f"risks of {self.name!r} are NaN or infinite for the patients {list(table.index[bad][:3])}."
-            )
+        refuse_unknown_risks(risks, self.name)
         incidence = found.drop(columns=risks.columns)
         wrong = ((incidence < -1e-9) | (incidence > 1 + 1e-9)).any(axis=1)
         if wrong.any():

@@ -8,7 +8,7 @@ import pandas as pd
 from mmdls.cohort import Task
 from mmdls.cohort._classes import plain_value
 
-__all__ = ["class_probabilities", "risk_and_survival"]
+__all__ = ["class_probabilities", "numbers_of", "refuse_unknown_risks", "risk_and_survival"]
 
 
 def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
             )
         months[value] = column
     times = sorted(months)
-    found = table[["risk", *(months[t] for t in times)]].astype(np.float64).set_axis(["risk", *times], axis=1)
+    found = numbers_of(table[["risk", *(months[t] for t in times)]], name).set_axis(["risk", *times], axis=1)
     survival = found[times].to_numpy()
     wrong = (survival < -1e-9) | (survival > 1 + 1e-9)
     if wrong.any():
@@ -42,6 +42,30 @@ def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
             "number is read as survival at that month."
         )
     return found
+
+
+def numbers_of(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Predictions as float64; what is no number is refused with its column."""
+    found = {}
+    for place, (column, values) in enumerate(table.items()):
+        try:
+            found[place] = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                f"predictions of {name!r} must be numbers; column {column!r} holds {values.dtype}, such as "
+                f"{values.iloc[0]!r}."
+            ) from error
+    return pd.DataFrame(found, index=table.index).set_axis(table.columns, axis=1)
+
+
+def refuse_unknown_risks(risks: pd.DataFrame, name: str) -> None:
+    """Refuse risks that are NaN or infinite, with the patients."""
+    bad = ~np.isfinite(risks).all(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"risks of {name!r} are NaN or infinite for {int(bad.sum())} patients, such as "
+            f"{list(risks.index[bad][:3])}; predict them, or leave these patients out."
+        )
 
 
 def class_probabilities(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[tuple[Any, ...], np.ndarray]:

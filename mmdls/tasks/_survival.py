@@ -15,7 +15,7 @@ from mmdls.registry import survival_heads, tasks
 from mmdls.tasks._association import cox_association
 from mmdls.tasks._case import Case, Settings, Statistic
 from mmdls.tasks._figures import Figure, FigureSettings, survival_figures
-from mmdls.tasks._reading import risk_and_survival
+from mmdls.tasks._reading import refuse_unknown_risks, risk_and_survival
 from mmdls.tasks._survival_statistics import survival_statistics
 
 __all__ = ["SurvivalTask"]
@@ -188,7 +188,9 @@ class SurvivalTask(Task):
 
     def read_predictions(self, table: pd.DataFrame, y: pd.DataFrame) -> tuple[Task, pd.DataFrame]:
         """``risk``, and survival by months as floats."""
-        return self, risk_and_survival(table, self.name)
+        found = risk_and_survival(table, self.name)
+        refuse_unknown_risks(found.loc[self.known(self.outcome(y)), ["risk"]], self.name)
+        return self, found
 
     def statistics(self, case: Case, settings: Settings) -> Iterator[Statistic]:
         """Discrimination, calibration and error, with weights for censoring."""
