@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mmdls import Trainer
+from mmdls.cohort import check_target
 from mmdls.estimators import MMDLS, ClinicalCox, MultimodalSurvival, SliceEncoder
 
 QUICK = {"trainer": Trainer(max_epochs=1, validation_fraction=0.0), "random_state": 0}
@@ -217,3 +218,12 @@ def test_patients_without_anything_are_named_and_get_the_average_answer(cohort_o
     with pytest.warns(UserWarning, match="none of the modalities"):
         risk = fitted.predict(X)["os"]
     assert risk.iloc[2] == pytest.approx(fitted.predict(cohort_on_disk.data)["os"].mean(), abs=1e-6)
+
+
+@pytest.mark.parametrize("missing", [np.nan, pd.NA, pd.NaT])
+def test_missing_labels_that_were_made_texts_are_no_class(missing):
+    labels = pd.Series(["a", missing] * 6, dtype=object).map(str)
+    with pytest.raises(
+        ValueError, match="'l' holds '.*' in rows .*, which missing cells become where they are made texts"
+    ):
+        check_target(pd.DataFrame({"l": labels}), fitting=True)

@@ -312,3 +312,11 @@ def test_in_front_of_a_multimodal_model_images_pass():
     X = X.assign(centre=np.where(np.arange(30) % 2, "A", "B"))
     model = make_pipeline(ComBat(), MMDLS(trainer=Trainer(max_epochs=1), random_state=0)).fit(X, y)
     assert "lesion_image" in model[-1].feature_names_in_ and len(model.predict(X)) == 30
+
+
+def test_refusals_name_the_column_of_centres_and_repeated_ones():
+    X = pd.DataFrame({"radiomics_0": np.arange(8.0), "centre": ["A", "B"] * 4})
+    with pytest.raises(ValueError, match="column 'centre' holds a bytes"):
+        ComBat().fit(X.assign(centre=X["centre"].map(str.encode)))
+    with pytest.raises(ValueError, match=r"X has the columns \['radiomics_0'\] more than once"):
+        ComBat().fit(pd.concat([X, X[["radiomics_0"]]], axis=1))

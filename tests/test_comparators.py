@@ -706,3 +706,10 @@ def test_splines_have_names_and_levels_of_confidence_are_checked(parts):
     assert "coef lower 90%" in model.summary(confidence_level=0.9)
     with pytest.raises(ValueError, match="between 0 and 1"):
         model.summary(confidence_level=95)
+
+
+def test_a_forest_refuses_one_time_of_all_patients():
+    X = pd.DataFrame({"clinical_x": np.arange(30.0)})
+    y = pd.DataFrame({"os_time": 12.0, "os_event": np.arange(30) % 2 == 0})
+    with pytest.raises(ValueError, match="all 30 patients have one time, 12 months"):
+        SurvivalForest(columns="clinical").fit(X, y)

@@ -26,6 +26,8 @@ _JOINED = re.compile(
     r"(os|dfs|pfs|rfs|efs|dss|css|surv|survival|death|dead|vital|followup)"
     r"(time|months?|days?|weeks?|years?|status|event|censor\w*|cens|date)"
 )
+# As Python and pandas write what is missing.
+_MISSING_AS_TEXT = {"nan", "NaN", "<NA>", "NaT"}
 _FEW_PER_CLASS = 10
 _MANY_CLASSES = 20
 
@@ -188,6 +190,12 @@ def _check_values(column: pd.Series) -> None:
     if is_identifier_name(str(name)):
         raise ValueError(f"{name!r} has the name of an identifier, which is no class to learn; leave it out of y.")
     labels = class_labels(known.astype(object))
+    lost = known[[isinstance(label, str) and label in _MISSING_AS_TEXT for label in known]]
+    if len(lost):
+        raise ValueError(
+            f"{name!r} holds {lost.iloc[0]!r} in rows {shortened(lost.index)}, which missing cells become where they "
+            "are made texts; set them to NaN (unknown), or give the class another name."
+        )
     blank = known.index[[isinstance(label, str) and not label.strip() for label in known]]
     if len(blank):
         raise ValueError(

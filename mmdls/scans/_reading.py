@@ -70,6 +70,8 @@ def read_scan(
     ------
     FileNotFoundError
         If there is no such file or folder.
+    TypeError
+        If it is no path.
     ValueError
         With the reason why the place or the unit of its voxels is not known: slices are missing, doubled, tilted or
         mixed, the file is damaged, of another kind, or without geometry. No message holds a value that identifies a

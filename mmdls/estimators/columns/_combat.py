@@ -236,6 +236,8 @@ class ComBat(TransformerMixin, BaseEstimator):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         refuse_other_tables(X, "X")
         if isinstance(X, pd.DataFrame):
+            if repeated := list(X.columns[X.columns.duplicated()]):
+                raise ValueError(f"X has the columns {repeated[:5]} more than once; give every column its own name.")
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(X) == 0:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required by ComBat.")
@@ -259,7 +261,7 @@ class ComBat(TransformerMixin, BaseEstimator):
                 f"site must hold one centre a patient, in one dimension of {len(table)}; got the shape "
                 f"{np.shape(aligned)}. Of a table, pass the column with the centres."
             )
-        centre = pd.Series(np.asarray(aligned, dtype=object), index=table.index)
+        centre = pd.Series(np.asarray(aligned, dtype=object), index=table.index, name=self.site_column)
         keys = _keys(centre)
         # A text that stands for nothing, such as "nan" of a column made text, is no centre either.
         if lost := list(table.index[[key is None or key in MISSING_WORDS for key in keys]]):
