@@ -32,6 +32,7 @@ from torch import nn
 
 import mmdls
 from mmdls import MMDLS, ClinicalCox, OptunaSearch, Part, SliceEncoder, TabularEncoder
+from mmdls.datasets import make_nsclc_cohort
 from mmdls.encoders import Encoder, TableData
 from mmdls.evaluation import evaluate, make_scorers, predict_tasks
 from mmdls.model_selection import CohortKFold
@@ -358,7 +359,7 @@ def test_a_fitted_model_holds_no_patient_beside_the_outcomes_that_it_says(n_memb
     model = clone(model).set_params(n_members=n_members, table_encoder__linear=True).fit(X, y)
     lengths = [v for v in tensors_and_arrays(vars(model), {}) if 47 in v.shape]
     assert len(lengths) == 2 and all(any(v is each for v in lengths) for each in model.training_outcomes_.values())
-    assert not model.net_.optimizer_.state and model.net_.callbacks_ == []
+    assert not model.net_.optimizer_.state_dict() and model.net_.callbacks_ == []
     mmdls.save(model, tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "`model.training_outcomes_['os']`: time and event of 47 training patients" in card
@@ -366,6 +367,22 @@ def test_a_fitted_model_holds_no_patient_beside_the_outcomes_that_it_says(n_memb
         name for name in X.index if any(str(name).encode() in f.read_bytes() for f in (tmp_path / "model").glob("*"))
     ]
     assert not ids or X.index.dtype == int
+
+
+def test_a_loaded_model_answers_without_the_compiler_of_torch(tmp_path):
+    """Its import takes longer than everything else about a first answer."""
+    study = {"n_slices": 1, "image_size": 16, "return_X_y": True, "random_state": 0}
+    trainer = mmdls.Trainer(max_epochs=1, validation_fraction=0)
+    mmdls.save(mmdls.MMDLS(n_members=1, trainer=trainer).fit(*make_nsclc_cohort(20, **study)), tmp_path / "model")
+    code = f"""
+import sys, mmdls
+from mmdls.datasets import make_nsclc_cohort
+X, _ = make_nsclc_cohort(2, **{study})
+assert len(mmdls.load({str(tmp_path / "model")!r}).predict(X)) == 2
+assert "torch" in sys.modules and "torch._dynamo" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_card_names_tables_of_patients_in_parameters(tmp_path):

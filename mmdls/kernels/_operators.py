@@ -15,7 +15,22 @@ from mmdls.kernels._ways import library
 __all__ = ["antialiased_operator", "conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
 
 
-@torch.library.custom_op("mmdls::conv3x3", mutates_args=())
+def _operator(name: str) -> Callable[[Callable], Any]:
+    """A function as an operator of torch.
+
+    What ``torch.library.custom_op`` makes imports torch's compiler at the first call, which takes a second or two.
+    """
+
+    def register(function: Callable) -> Any:
+        schema = torch.library.infer_schema(function, mutates_args=())
+        torch.library.define(f"mmdls::{name}", schema, tags=(torch.Tag.pt2_compliant_tag,))
+        torch.library.impl(f"mmdls::{name}", "CompositeExplicitAutograd", function)
+        return getattr(torch.ops.mmdls, name).default
+
+    return register
+
+
+@_operator("conv3x3")
 def conv3x3_operator(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) -> Tensor:
     """(N, C, H, W), weights (D, C, 3, 3), bias (D,) -> (N, D, H, W), with or without ReLU."""
     if way == "nnpack":
@@ -29,7 +44,7 @@ def conv3x3_operator(image: Tensor, weight: Tensor, bias: Tensor | None, relu: b
     return out
 
 
-@conv3x3_operator.register_fake
+@torch.library.register_fake("mmdls::conv3x3")
 def _(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) -> Tensor:
     n, _, height, width = image.shape
     if way == "nnpack":
@@ -37,7 +52,7 @@ def _(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) 
     return image.new_empty(n, height, width, len(weight)).permute(0, 3, 1, 2)
 
 
-@torch.library.custom_op("mmdls::conv3x3_gradient", mutates_args=())
+@_operator("conv3x3_gradient")
 def _gradient_operator(
     image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -61,7 +76,7 @@ def _gradient_operator(
     return of_weight, of_bias, of_image
 
 
-@_gradient_operator.register_fake
+@torch.library.register_fake("mmdls::conv3x3_gradient")
 def _(image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
     of_image = torch.empty_like(image) if image_too else image.new_empty(0)
     return torch.empty_like(weight), weight.new_empty(len(weight)), of_image
@@ -82,10 +97,10 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return of_image if wanted[0] else None, of_weight, of_bias if ctx.has_bias else None, None, None
 
 
-conv3x3_operator.register_autograd(_differentiate, setup_context=_save)
+torch.library.register_autograd("mmdls::conv3x3", _differentiate, setup_context=_save)
 
 
-@torch.library.custom_op("mmdls::conv3x3_pair_sum", mutates_args=())
+@_operator("conv3x3_pair_sum")
 def pair_sum_operator(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -106,7 +121,7 @@ def pair_sum_operator(
     return sums, positive
 
 
-@pair_sum_operator.register_fake
+@torch.library.register_fake("mmdls::conv3x3_pair_sum")
 def _(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -115,7 +130,7 @@ def _(
     return image.new_empty(n, len(weight2)), image.new_empty(n, height, width, n_bytes, dtype=torch.uint8)
 
 
-@torch.library.custom_op("mmdls::conv3x3_pair_sum_gradient", mutates_args=())
+@_operator("conv3x3_pair_sum_gradient")
 def _pair_gradient_operator(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, positive: Tensor, gradient: Tensor, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -130,7 +145,7 @@ def _pair_gradient_operator(
     return found
 
 
-@_pair_gradient_operator.register_fake
+@torch.library.register_fake("mmdls::conv3x3_pair_sum_gradient")
 def _(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, positive: Tensor, gradient: Tensor, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -152,10 +167,10 @@ def _differentiate_pair(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
     return None, *_pair_gradient_operator(*ctx.saved_tensors, gradient, ctx.way), None, None
 
 
-pair_sum_operator.register_autograd(_differentiate_pair, setup_context=_save_pair)
+torch.library.register_autograd("mmdls::conv3x3_pair_sum", _differentiate_pair, setup_context=_save_pair)
 
 
-@torch.library.custom_op("mmdls::group_norm", mutates_args=())
+@_operator("group_norm")
 def group_norm_operator(
     image: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, added: Tensor | None, relu: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -169,7 +184,7 @@ def group_norm_operator(
     return out, moments
 
 
-@group_norm_operator.register_fake
+@torch.library.register_fake("mmdls::group_norm")
 def _(
     image: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, added: Tensor | None, relu: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -177,7 +192,7 @@ def _(
     return out, image.new_empty(len(image), 2, groups, dtype=torch.float64)
 
 
-@torch.library.custom_op("mmdls::group_norm_gradient", mutates_args=())
+@_operator("group_norm_gradient")
 def _norm_gradient_operator(
     image: Tensor, weight: Tensor, out: Tensor | None, moments: Tensor, gradient: Tensor, added_too: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -194,7 +209,7 @@ def _norm_gradient_operator(
     return found
 
 
-@_norm_gradient_operator.register_fake
+@torch.library.register_fake("mmdls::group_norm_gradient")
 def _(
     image: Tensor, weight: Tensor, out: Tensor | None, moments: Tensor, gradient: Tensor, added_too: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -220,10 +235,10 @@ def _differentiate_norm(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
     return of_image, None, of_weight, of_bias, None, of_added if added_too else None, None, None
 
 
-group_norm_operator.register_autograd(_differentiate_norm, setup_context=_save_norm)
+torch.library.register_autograd("mmdls::group_norm", _differentiate_norm, setup_context=_save_norm)
 
 
-@torch.library.custom_op("mmdls::antialiased_sums", mutates_args=())
+@_operator("antialiased_sums")
 def antialiased_operator(
     image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -239,7 +254,7 @@ def antialiased_operator(
     return found
 
 
-@antialiased_operator.register_fake
+@torch.library.register_fake("mmdls::antialiased_sums")
 def _(
     image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -261,7 +276,7 @@ def _found(image: Tensor, parameters: list[Tensor], keep: bool) -> tuple[Tensor,
     return image.new_empty(n, channels), image.new_empty(n_kept, n_blurred), moments, passing
 
 
-@torch.library.custom_op("mmdls::antialiased_sums_gradient", mutates_args=())
+@_operator("antialiased_sums_gradient")
 def _antialiased_gradient_operator(
     image: Tensor,
     parameters: list[Tensor],
@@ -279,7 +294,7 @@ def _antialiased_gradient_operator(
     return found
 
 
-@_antialiased_gradient_operator.register_fake
+@torch.library.register_fake("mmdls::antialiased_sums_gradient")
 def _(
     image: Tensor,
     parameters: list[Tensor],
@@ -328,7 +343,7 @@ def _differentiate_antialiased(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any
     return None, found, None, None, None
 
 
-antialiased_operator.register_autograd(_differentiate_antialiased, setup_context=_save_antialiased)
+torch.library.register_autograd("mmdls::antialiased_sums", _differentiate_antialiased, setup_context=_save_antialiased)
 
 
 def _channels_last(image: Tensor) -> Tensor:

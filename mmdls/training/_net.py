@@ -303,7 +303,9 @@ def answering(ensemble: nn.Module, history: History) -> CohortNet:
     CohortNet
     """
     device = next((weight.device for weight in ensemble.parameters()), "cpu")
-    net = CohortNet(ensemble, criterion=nn.Identity, callbacks="disable", train_split=None, device=device)
+    # An optimiser of torch would import torch's compiler, which takes longer than everything else about a loaded model.
+    nothing: dict[str, Any] = {"criterion": nn.Identity, "optimizer": nn.Identity, "callbacks": "disable"}
+    net = CohortNet(ensemble, train_split=None, device=device, **nothing)
     net.initialize().history_ = history
     return net
 
