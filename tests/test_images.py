@@ -256,7 +256,7 @@ def _build_together(stacks, memory, barrier, found):
     replace = store_module.os.replace
 
     def wait_and_replace(*paths):
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=600)
         replace(*paths)
 
     store_module.os.replace = wait_and_replace
@@ -271,9 +271,9 @@ def test_two_processes_may_finish_the_same_store_at_once(tmp_path, stacks):
     ]
     for process in processes:
         process.start()
-    stores = [found.get(timeout=60) for _ in processes]
+    stores = [found.get(timeout=600) for _ in processes]
     for process in processes:
-        process.join(timeout=60)
+        process.join(timeout=600)
         assert process.exitcode == 0
     assert all(np.array_equal(data, np.concatenate(stacks)) for data in stores)
     assert [path.name[0] for path in (tmp_path / "mmdls-slices").iterdir()] != ["."]
@@ -295,7 +295,7 @@ def test_a_process_killed_while_it_writes_leaves_no_store(tmp_path, stacks):
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_die_half_way, args=(stacks, tmp_path))
     process.start()
-    process.join(timeout=60)
+    process.join(timeout=600)
     assert process.exitcode == -signal.SIGKILL
     assert list(tmp_path.rglob("data.npy")) and not list(tmp_path.rglob("store.json"))
     store = SliceStore.build(stacks, memory=tmp_path)

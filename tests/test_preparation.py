@@ -378,7 +378,7 @@ def test_a_new_run_waits_for_the_last_patient_of_a_killed_one(scans, tmp_path):
         waiting.start()
         time.sleep(0.2)
         done.append("finished")
-    waiting.join(timeout=60)
+    waiting.join(timeout=600)
     assert done == ["finished", "begun"]
     with killed.at_work() as is_old, new.at_work() as is_new:
         assert (is_old, is_new) == (False, True)

@@ -559,7 +559,7 @@ def test_two_processes_share_a_grpc_proxy(tmp_path):
     try:
         with pytest.warns(optuna.exceptions.ExperimentalWarning):
             proxy = optuna.storages.GrpcStorageProxy(host="localhost", port=port)
-        proxy.wait_server_ready(timeout=60)
+        proxy.wait_server_ready(timeout=600)
         _ends_with_one_table(crew)
     finally:
         server.terminate()

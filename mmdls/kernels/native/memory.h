@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -77,11 +78,12 @@ inline void add_up(const std::vector<const float*>& parts, size_t n, float* out)
     }
 }
 
-// work(state, first, last) for a division of n units into parts, one for each state and thread.
+// work(state, first, last) for a division of n units into parts, one for each state and thread. Few units need few threads:
+// starting one takes longer than a small part of the work.
 template <class State, class Work>
 void divided(int64_t n, std::vector<State>& states, Work work) {
     std::vector<std::thread> others;
-    size_t parts = states.size(), started = 1;
+    size_t parts = std::max<int64_t>(std::min<int64_t>(states.size(), n), 1), started = 1;
     auto part = [&](size_t i) { work(states[i], n * int64_t(i) / int64_t(parts), n * int64_t(i + 1) / int64_t(parts)); };
     try {
         for (; started < parts; started++) others.emplace_back(part, started);
