@@ -15,6 +15,10 @@ from mmdls.kernels._ways import library
 __all__ = ["antialiased_operator", "conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
 
 
+# Torch keeps operators as long as the process: where the package is imported anew, they are there already.
+_IS_NEW = not hasattr(torch.ops.mmdls, "conv3x3")
+
+
 def _operator(name: str) -> Callable[[Callable], Any]:
     """A function as an operator of torch.
 
@@ -22,12 +26,27 @@ def _operator(name: str) -> Callable[[Callable], Any]:
     """
 
     def register(function: Callable) -> Any:
-        schema = torch.library.infer_schema(function, mutates_args=())
-        torch.library.define(f"mmdls::{name}", schema, tags=(torch.Tag.pt2_compliant_tag,))
-        torch.library.impl(f"mmdls::{name}", "CompositeExplicitAutograd", function)
+        if _IS_NEW:
+            schema = torch.library.infer_schema(function, mutates_args=())
+            torch.library.define(f"mmdls::{name}", schema, tags=(torch.Tag.pt2_compliant_tag,))
+            torch.library.impl(f"mmdls::{name}", "CompositeExplicitAutograd", function)
         return getattr(torch.ops.mmdls, name).default
 
     return register
+
+
+def _shapes_of(name: str) -> Callable[[Callable], Callable]:
+    """A function that gives the outputs of an operator without their values, for torch's compiler."""
+
+    def register(function: Callable) -> Callable:
+        return torch.library.register_fake(f"mmdls::{name}", function) if _IS_NEW else function
+
+    return register
+
+
+def _register_gradient(name: str, differentiate: Callable, save: Callable) -> None:
+    if _IS_NEW:
+        torch.library.register_autograd(f"mmdls::{name}", differentiate, setup_context=save)
 
 
 @_operator("conv3x3")
@@ -44,7 +63,7 @@ def conv3x3_operator(image: Tensor, weight: Tensor, bias: Tensor | None, relu: b
     return out
 
 
-@torch.library.register_fake("mmdls::conv3x3")
+@_shapes_of("conv3x3")
 def _(image: Tensor, weight: Tensor, bias: Tensor | None, relu: bool, way: str) -> Tensor:
     n, _, height, width = image.shape
     if way == "nnpack":
@@ -76,7 +95,7 @@ def _gradient_operator(
     return of_weight, of_bias, of_image
 
 
-@torch.library.register_fake("mmdls::conv3x3_gradient")
+@_shapes_of("conv3x3_gradient")
 def _(image: Tensor, weight: Tensor, gradient: Tensor, image_too: bool, way: str) -> tuple[Tensor, Tensor, Tensor]:
     of_image = torch.empty_like(image) if image_too else image.new_empty(0)
     return torch.empty_like(weight), weight.new_empty(len(weight)), of_image
@@ -97,7 +116,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return of_image if wanted[0] else None, of_weight, of_bias if ctx.has_bias else None, None, None
 
 
-torch.library.register_autograd("mmdls::conv3x3", _differentiate, setup_context=_save)
+_register_gradient("conv3x3", _differentiate, _save)
 
 
 @_operator("conv3x3_pair_sum")
@@ -121,7 +140,7 @@ def pair_sum_operator(
     return sums, positive
 
 
-@torch.library.register_fake("mmdls::conv3x3_pair_sum")
+@_shapes_of("conv3x3_pair_sum")
 def _(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor, keep: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -145,7 +164,7 @@ def _pair_gradient_operator(
     return found
 
 
-@torch.library.register_fake("mmdls::conv3x3_pair_sum_gradient")
+@_shapes_of("conv3x3_pair_sum_gradient")
 def _(
     image: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, positive: Tensor, gradient: Tensor, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -167,7 +186,7 @@ def _differentiate_pair(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
     return None, *_pair_gradient_operator(*ctx.saved_tensors, gradient, ctx.way), None, None
 
 
-torch.library.register_autograd("mmdls::conv3x3_pair_sum", _differentiate_pair, setup_context=_save_pair)
+_register_gradient("conv3x3_pair_sum", _differentiate_pair, _save_pair)
 
 
 @_operator("group_norm")
@@ -184,7 +203,7 @@ def group_norm_operator(
     return out, moments
 
 
-@torch.library.register_fake("mmdls::group_norm")
+@_shapes_of("group_norm")
 def _(
     image: Tensor, groups: int, weight: Tensor, bias: Tensor, eps: float, added: Tensor | None, relu: bool, way: str
 ) -> tuple[Tensor, Tensor]:
@@ -209,7 +228,7 @@ def _norm_gradient_operator(
     return found
 
 
-@torch.library.register_fake("mmdls::group_norm_gradient")
+@_shapes_of("group_norm_gradient")
 def _(
     image: Tensor, weight: Tensor, out: Tensor | None, moments: Tensor, gradient: Tensor, added_too: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -235,7 +254,7 @@ def _differentiate_norm(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
     return of_image, None, of_weight, of_bias, None, of_added if added_too else None, None, None
 
 
-torch.library.register_autograd("mmdls::group_norm", _differentiate_norm, setup_context=_save_norm)
+_register_gradient("group_norm", _differentiate_norm, _save_norm)
 
 
 @_operator("antialiased_sums")
@@ -254,7 +273,7 @@ def antialiased_operator(
     return found
 
 
-@torch.library.register_fake("mmdls::antialiased_sums")
+@_shapes_of("antialiased_sums")
 def _(
     image: Tensor, parameters: list[Tensor], eps: float, keep: bool, way: str
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -294,7 +313,7 @@ def _antialiased_gradient_operator(
     return found
 
 
-@torch.library.register_fake("mmdls::antialiased_sums_gradient")
+@_shapes_of("antialiased_sums_gradient")
 def _(
     image: Tensor,
     parameters: list[Tensor],
@@ -343,7 +362,7 @@ def _differentiate_antialiased(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Any
     return None, found, None, None, None
 
 
-torch.library.register_autograd("mmdls::antialiased_sums", _differentiate_antialiased, setup_context=_save_antialiased)
+_register_gradient("antialiased_sums", _differentiate_antialiased, _save_antialiased)
 
 
 def _channels_last(image: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class SurvivalForest(TabularSurvival):
         }
 
     def _pipeline(self, target: np.ndarray) -> Pipeline:
-        if len(np.unique(target["time"])) < 2:
+        if len(target) > 1 and len(np.unique(target["time"])) < 2:
             raise ValueError(
                 f"all {len(target)} patients have one time, {target['time'][0]:g} months, for which scikit-survival's "
                 "forest gives no risks; give exact times, or choose ClinicalCox."
