@@ -256,3 +256,11 @@ def test_a_weight_of_0_leaves_a_patient_out_of_the_baseline_hazard(ties):
     times, hazard = metrics.baseline_cumulative_hazard(event, time, risk, ties, weight)
     fewer, expected = metrics.baseline_cumulative_hazard(event[kept], time[kept], risk[kept], ties, weight[kept])
     np.testing.assert_allclose(hazard[np.isin(times, fewer)], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("risk", [1j * RISK, RISK.astype(str), (1e15 * RISK).astype("datetime64[ns]")])
+def test_predictions_that_are_no_numbers_are_refused(risk):
+    with pytest.raises(TypeError, match="risk must be numbers; got .* of dtype"):
+        metrics.concordance_index(EVENT, TIME, risk)
+    with pytest.raises(TypeError, match="y_proba must be numbers"):
+        metrics.brier_score_classes(LABELS, np.column_stack([risk, risk]))

@@ -103,7 +103,7 @@ def known_outcome(survival: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def check_predictions(values: Any, shape: tuple[int, ...], name: str) -> np.ndarray:
     """Finite float64 predictions of a given shape; survival must hold probabilities."""
-    values = np.asarray(values, dtype=np.float64)
+    values = _as_floats(values, name)
     if values.shape != shape:
         raise ValueError(f"{name} must have shape {shape}; got {values.shape}.")
     if not np.isfinite(values).all():
@@ -122,7 +122,7 @@ def check_probabilities(y_proba: Any, name: str = "y_proba", patients: Any = Non
     The sum may differ from 1 by what rounding to two decimals explains. The message names the patients, or the rows if
     ``patients`` is None.
     """
-    values = np.asarray(y_proba, dtype=np.float64)
+    values = _as_floats(y_proba, name)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"{name} must have shape (n, n_classes); got {values.shape}.")
     wrong = ~np.isfinite(values).all(axis=1)
@@ -150,7 +150,7 @@ def check_classes(y_true: Any, y_proba: Any, *, scores: bool = False) -> tuple[n
     With ``scores`` the (n,) may be any numbers that are higher for class 1, for metrics that use the ranks only.
     """
     check_order(y_true=y_true, y_proba=y_proba)
-    codes, y_proba = np.asarray(y_true), np.asarray(y_proba, dtype=np.float64)
+    codes, y_proba = np.asarray(y_true), _as_floats(y_proba, "y_proba")
     if codes.ndim != 1 or y_proba.ndim not in (1, 2) or len(codes) != len(y_proba):
         raise ValueError(
             f"y_true must have shape (n,) and y_proba (n,) or (n, n_classes); got {codes.shape} and {y_proba.shape}."
@@ -196,6 +196,14 @@ def as_numbers(values: Any) -> np.ndarray:
     if array.dtype.kind == "O" and all(isinstance(each, int | float | np.number | np.bool_) for each in array.flat):
         return array.astype(np.float64)
     return array
+
+
+def _as_floats(values: Any, name: str) -> np.ndarray:
+    """Predictions as float64; dates, texts and complex numbers, which numpy would turn into some number, are refused."""
+    array = np.asarray(values)
+    if array.dtype.kind in "cmMSU":
+        raise TypeError(f"{name} must be numbers; got {_shown(array.ravel())} of dtype {array.dtype}.")
+    return array.astype(np.float64)
 
 
 def _among(values: np.ndarray, codes: Sequence[int]) -> np.ndarray:
