@@ -52,6 +52,7 @@ TESTS = (
     "tests/test_metrics*.py",
     "tests/test_cox_loss.py",
     "tests/test_*head*.py",
+    "tests/test_deephit*.py",
     "tests/test_logistic_hazard.py",
     "tests/test_task*.py",
     "tests/test_weights.py",

@@ -462,3 +462,40 @@ def test_an_effect_is_one_newton_step_of_a_quadratic():
     np.testing.assert_allclose(
         _solve(information, np.array([[1.0], [2.0]]))[:, 0], np.linalg.solve([[4.0, 1.0], [1.0, 3.0]], [1.0, 2.0])
     )
+
+
+def test_what_is_left_after_the_last_bin_of_d_calibration_belongs_to_it():
+    # Ten patients with a hazard of -log(.4): 6.9 events are expected above a survival of one half, 2.2 below it.
+    statistic, p = metrics.d_calibration(np.ones(10), np.full(10, 0.4), n_bins=2)
+    expected = -10 * np.log(0.4)
+    assert statistic == pytest.approx((10 - expected) ** 2 / expected)
+    assert p == pytest.approx(chi2.sf(statistic, 1))
+
+
+def test_an_effect_with_little_information_is_a_number():
+    np.testing.assert_allclose(_solve(np.array([[0.5]]), np.array([[1.0]])), [[2.0]])
+    assert np.isnan(_solve(np.array([[1e-7]]), np.array([[1.0]]))).all()
+
+
+def test_a_threshold_of_1_is_refused():
+    y = np.array([(True, 5.0), (False, 20.0)], dtype=[("event", bool), ("time", float)])
+    with pytest.raises(ValueError, match="below 1; got 1"):
+        metrics.net_benefit(y, y, [0.5, 0.9], 12.0, 1.0)
+
+
+@pytest.mark.parametrize("value, draws, left_out", [(np.nan, [1, 2], [1, 2]), (1, [np.nan], [1, 2]), (1, [1, 2], [])])
+def test_an_interval_of_nothing_is_unknown(value, draws, left_out):
+    assert np.isnan(metrics.bca_interval(value, draws, left_out)).all()
+
+
+def test_each_variable_has_an_intraclass_correlation():
+    values = np.random.default_rng(0).normal(size=(9, 2, 3))
+    several = metrics.intraclass_correlation(values)
+    assert several == pytest.approx([metrics.intraclass_correlation(values[:, :, k]) for k in range(3)])
+    assert isinstance(metrics.intraclass_correlation(values[:, :, 0]), float)
+
+
+def test_a_structured_outcome_has_two_fields():
+    y = np.array([(True, 5.0, 1)], dtype=[("event", bool), ("time", float), ("centre", int)])
+    with pytest.raises(ValueError, match="an event field and a time field"):
+        metrics.net_benefit(y, y, [0.5], 12.0, 0.5)

@@ -199,7 +199,7 @@ def as_numbers(values: Any) -> np.ndarray:
 
 
 def _as_floats(values: Any, name: str) -> np.ndarray:
-    """Predictions as float64; dates, texts and complex numbers, which numpy would turn into some number, are refused."""
+    """Predictions as float64; dates, texts and complex numbers, of which numpy would make some number, are refused."""
     array = np.asarray(values)
     if array.dtype.kind in "cmMSU":
         raise TypeError(f"{name} must be numbers; got {_shown(array.ravel())} of dtype {array.dtype}.")
