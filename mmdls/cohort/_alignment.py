@@ -8,7 +8,7 @@ import pandas as pd
 
 from mmdls.cohort._endpoints import shortened
 
-__all__ = ["align_rows", "check_unique", "id_places", "refuse_other_tables", "require_patients"]
+__all__ = ["align_rows", "check_columns_once", "check_unique", "id_places", "refuse_other_tables", "require_patients"]
 
 
 def align_rows(values: Any, index: pd.Index, name: str, *, exact: bool = False) -> Any:
@@ -164,6 +164,19 @@ def id_places(ids: pd.Index, patients: pd.Index) -> np.ndarray:
 
 def _plain_ids(index: pd.Index) -> pd.Index:
     return pd.Index(index.to_numpy(dtype=object), dtype=object, tupleize_cols=False)
+
+
+def check_columns_once(table: pd.DataFrame, name: str) -> None:
+    """Refuse columns that stand more than once, with their names.
+
+    Raises
+    ------
+    ValueError
+    """
+    again = table.columns.duplicated()
+    if again.any():
+        repeated = shortened(table.columns[again].unique())
+        raise ValueError(f"{name} has the columns {repeated} more than once; give every column its own name.")
 
 
 def check_unique(index: pd.Index, table: str) -> None:

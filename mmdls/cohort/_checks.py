@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort._alignment import align_rows, check_unique, refuse_other_tables
+from mmdls.cohort._alignment import align_rows, check_columns_once, check_unique, refuse_other_tables
 from mmdls.cohort._endpoints import shortened
 from mmdls.cohort._leaks import refuse_copies, refuse_outcome_names
 from mmdls.cohort._mistaken import check_labels, endpoints_under_other_names, is_outcome_name
@@ -50,9 +50,7 @@ def check_features(X: pd.DataFrame) -> pd.DataFrame:
     if len(X) == 0:
         raise ValueError("X has 0 patients; at least one row is needed.")
     check_unique(X.index, "X")
-    repeated = X.columns[X.columns.duplicated()]
-    if len(repeated):
-        raise ValueError(f"X has the columns {shortened(repeated)} more than once; give every column its own name.")
+    check_columns_once(X, "X")
     columns = set(map(str, X.columns))
     pairs = {c for c in columns if c.endswith("_event") and f"{c.removesuffix('_event')}_time" in columns}
     outcomes = sorted(pairs | set(filter(is_outcome_name, columns)))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mmdls.cohort._alignment import check_columns_once
 from mmdls.cohort._cells import cell_kind, modality_name
 from mmdls.cohort._identifiers import identifiers
 from mmdls.cohort._task import Task
@@ -156,9 +157,7 @@ def find_tasks(y: pd.DataFrame) -> dict[str, Task]:
             f"the columns of y need names of text, since the names say what is to be predicted; got {unnamed[:5]}. For "
             "example: y.columns = ['subtype', 'os_time', 'os_event']; labels alone can be given as a Series."
         )
-    repeated = list(y.columns[y.columns.duplicated()].unique())
-    if repeated:
-        raise ValueError(f"y has the columns {repeated[:5]} more than once; give every column its own name.")
+    check_columns_once(y, "y")
     claimed: dict[str, Task] = {}
     kinds: dict[str, type[Task]] = tasks.available()
     for kind in (kinds[name] for name in kinds if name != "nominal"):

@@ -241,8 +241,8 @@ def _read_structure(
     parts = {}
     for one in labels:
         how: Any = {"label": one, "resample": resample_masks, "allow_empty": True, "patient": patient.id}
-        how |= {"names": settings["label_names"]}
-        how |= {"arguments": MaskArguments(f"{name}_label", "resample_masks", "label_names")}
+        called = MaskArguments(f"{name}_label", "resample_masks", "label_names")
+        how |= {"names": settings["label_names"], "arguments": called}
         try:
             mask = read_structure(patient.paths[name], like, **how)
         except NoSuchStructure as error:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from mmdls._files import whole_file
 from mmdls.estimators import PETFeatures, RadiomicsExtractor
-from mmdls.estimators.measurements._scan_features import ScanFeatures
+from mmdls.estimators.measurements._scan_features import ScanFeatures, first_reasons
 from mmdls.images._png import pillow
 from mmdls.preparation._folder import FORMAT, Folder
 from mmdls.preparation._identity import identifiers, is_identifying
@@ -210,10 +210,9 @@ def prepare_cohort(
     is_lost = log["status"].isin(["partly", "failed"]).to_numpy()
     if is_lost.any():
         lost = log[is_lost]
-        reasons = "; ".join(f"{one!r}: {reason.rstrip('.')}" for one, reason in lost["reason"].iloc[:3].items())
         warnings.warn(
             f"{len(lost)} of {len(log)} patients are not complete; patients.csv has the reasons. "
-            f"{'The first ones, ' if len(lost) > 3 else ''}{reasons}.{_looked_for(patients, tables.home)}",
+            f"{first_reasons(lost['reason'])}{_looked_for(patients, tables.home)}",
             stacklevel=2,
         )
     return log

@@ -11,6 +11,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from mmdls.cohort import align_rows, cell_kind, modalities, refuse_other_tables
+from mmdls.cohort._alignment import check_columns_once
 from mmdls.cohort._columns import MISSING_WORDS
 from mmdls.estimators.columns._columns import UNSEEN, Cells, number_table, numbers_of, plain_numbers
 from mmdls.estimators.columns._empirical_bayes import estimate_effects
@@ -236,8 +237,7 @@ class ComBat(TransformerMixin, BaseEstimator):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         refuse_other_tables(X, "X")
         if isinstance(X, pd.DataFrame):
-            if repeated := list(X.columns[X.columns.duplicated()]):
-                raise ValueError(f"X has the columns {repeated[:5]} more than once; give every column its own name.")
+            check_columns_once(X, "X")
             validate_data(self, X, reset=reset, skip_check_array=True)
             if len(X) == 0:
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required by ComBat.")

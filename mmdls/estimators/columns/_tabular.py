@@ -15,6 +15,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted, v
 
 from mmdls._parameters import share
 from mmdls.cohort import refuse_other_tables
+from mmdls.cohort._alignment import check_columns_once
 from mmdls.cohort._cells import plain_columns, take_columns
 from mmdls.encoders import Encoder, TableData
 from mmdls.estimators.columns._columns import MISSING, UNSEEN, Cells, number_table, plain_numbers
@@ -290,8 +291,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
     def _table(self, X: Any, *, reset: bool) -> pd.DataFrame:
         refuse_other_tables(X, "X")
         if isinstance(X, pd.DataFrame):
-            if repeated := list(X.columns[X.columns.duplicated()]):
-                raise ValueError(f"X has the columns {repeated[:5]} more than once; give every column its own name.")
+            check_columns_once(X, "X")
             if reset or X.columns.tolist() != list(getattr(self, "feature_names_in_", ())):
                 validate_data(self, X, reset=reset, skip_check_array=True)  # which says what differs
             if len(X) == 0:

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from mmdls.images import is_missing
 from mmdls.scans import Volume
 from mmdls.scans._cells import as_mask, as_volume
 
-__all__ = ["ScanFeatures"]
+__all__ = ["ScanFeatures", "first_reasons"]
 
 # What a damaged file, an odd cell or an engine may raise for one patient.
 _OF_ONE_PATIENT = (ValueError, TypeError, OSError, ArithmeticError, LookupError, RuntimeError)
@@ -107,10 +107,9 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         failed = {patient: reason for patient, (_, reason) in zip(table.index, found, strict=True) if reason}
         self.failures_ = pd.DataFrame({"reason": pd.Series(failed, dtype=object)})
         if failed:
-            first = "; ".join(f"{patient!r}: {reason.rstrip('.')}" for patient, reason in list(failed.items())[:3])
             warnings.warn(
                 f"{len(failed)} of {len(table)} patients could not be measured and are NaN; failures_ has the reasons. "
-                f"{'The first ones, ' if len(failed) > 3 else ''}{first}.",
+                + first_reasons(failed),
                 stacklevel=3,
             )
         return np.array([values for values, _ in found], dtype=float).reshape(len(table), len(self._names()))
@@ -143,6 +142,12 @@ class ScanFeatures(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.requires_fit = False
         return tags
+
+
+def first_reasons(reasons: Mapping | pd.Series) -> str:
+    """The first three patients of a warning, each with the reason why it is not complete."""
+    told = "; ".join(f"{patient!r}: {reason.rstrip('.')}" for patient, reason in list(reasons.items())[:3])
+    return f"{'The first ones, ' if len(reasons) > 3 else ''}{told}."
 
 
 def _measured(features: ScanFeatures, patient: Any, image_cell: Any, mask_cell: Any) -> tuple[Sequence[float], str]:
