@@ -195,6 +195,9 @@ def test_the_lesion_is_outlined_where_its_mask_has_the_pixels_of_the_image(study
         explain_image(model, other, "grain", mask="lesion_mask")
     with pytest.raises(ValueError, match="column where the patient has a mask"):
         explain_image(model, X, "grain", mask="lesion_mask")
+    several = X.assign(lesion_mask=pd.Series([masks[0] * np.arange(1, 1 + masks[0].shape[-1])], index=X.index))
+    with pytest.raises(ValueError, match=r"Read it with mmdls\.images\.read_mask.*give it to plot\(mask=.*label=1"):
+        explain_image(model, several, "grain", mask="lesion_mask")
     with pytest.raises(ValueError, match="mask must have the shape"):
         found.plot(mask=masks[0][:1])
 

@@ -18,14 +18,19 @@ import pandas as pd
 import pytest
 import torch
 from optuna.distributions import CategoricalDistribution
+from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer, make_column_selector
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.feature_selection import SelectKBest, SelectPercentile, f_classif, mutual_info_classif
 from sklearn.frozen import FrozenEstimator
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF, WhiteKernel
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from torch import nn
@@ -42,6 +47,7 @@ from mmdls.persistence._sources import source_hash
 from mmdls.persistence._types import _is_listed, class_named, class_reference
 from mmdls.registry import encoders, estimators
 from mmdls.testing import outcome_forms, small_study
+from mmdls.uncertainty import ConformalPredictor
 from tests.full_disk import with_a_full_disk
 from tests.pages import blocks_of
 from tests.test_matrix import cells
@@ -161,6 +167,68 @@ def test_what_is_around_models_answers_the_same_in_another_process(tmp_path):
     same_in_another_process(
         {name: (model.fit(X, y), X, pd.DataFrame(y)) for name, (model, X, y) in models.items()}, tmp_path
     )
+
+
+def numbers_and_classes():
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 5)) ** 2, columns=list("abcde"))
+    return X, (X["a"] > X["b"]).map({True: "high", False: "low"})
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        make_pipeline(SelectKBest(f_classif, k=2), LogisticRegression()),
+        make_pipeline(SelectPercentile(mutual_info_classif), LogisticRegression()),
+        GaussianProcessClassifier(1.0 * RBF() + WhiteKernel(), random_state=0),
+        MLPClassifier((3,), max_iter=3, random_state=0),
+        MLPClassifier((3,), max_iter=3, solver="sgd", random_state=0),
+        RandomizedSearchCV(LogisticRegression(), {"C": loguniform(0.1, 10)}, n_iter=2, cv=2, random_state=0),
+        RandomizedSearchCV(
+            KNeighborsClassifier(algorithm="brute"), {"n_neighbors": randint(1, high=4)}, n_iter=2, cv=2, random_state=0
+        ),
+    ],
+    ids=["best", "percentile", "kernel", "adam", "sgd", "continuous", "discrete"],
+)
+def test_models_of_scikit_learn_with_functions_kernels_and_distributions_come_back(model, tmp_path):
+    X, y = numbers_and_classes()
+    loaded = again(model.fit(X, y), tmp_path)
+    assert np.array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    assert np.array_equal(
+        clone(loaded).set_params(**model.get_params(deep=False)).fit(X, y).predict(X), model.predict(X)
+    )
+    for name, drawn in getattr(model, "param_distributions", {}).items():
+        same = loaded.param_distributions[name]
+        assert (same.rvs(9, random_state=0) == drawn.rvs(9, random_state=0)).all() and same.kwds == drawn.kwds
+
+
+@pytest.mark.parametrize("by", [None, "centre"])
+def test_sets_and_bounds_come_back_without_ids(by, tmp_path):
+    X, y = make_nsclc_cohort(120, n_slices=1, image_size=8, n_radiomics=0, return_X_y=True, random_state=0)
+    X = X.filter(regex="^clinical_|^centre")
+    censoring = None if by else ClinicalCox()
+    models = {
+        "endpoint": ConformalPredictor(ClinicalCox(), by=by, censoring=censoring, cv=3, random_state=0),
+        "label": ConformalPredictor(make_pipeline(TabularEncoder(), LogisticRegression()), by=by, cv=3, random_state=0),
+    }
+    models["endpoint"].fit(X, y[["os_time", "os_event"]])
+    models["label"].fit(X, y[["stage"]])
+    for model in models.values():
+        loaded = again(model, tmp_path)
+        pd.testing.assert_frame_equal(loaded.predict_lower_bounds(X), model.predict_lower_bounds(X), check_exact=True)
+        for task, sets in model.predict_sets(X).items():
+            assert loaded.predict_sets(X)[task].equals(sets)
+        (calibration,) = loaded.calibration_.values()
+        assert set(calibration.index) <= set(range(120))
+        assert not any(b"P000" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_tensors_start_where_those_of_a_copy_start(tmp_path):
+    small, X, y = small_study(MMDLS, "endpoints")
+    model = clone(small).set_params(n_members=1, table_encoder__linear=True).fit(X, y)
+    for each in (model, again(model, tmp_path)):
+        tensors = [v for v in tensors_and_arrays(vars(each), {}) if isinstance(v, torch.Tensor) and v.numel()]
+        assert len(tensors) > 20 and {tensor.data_ptr() % 64 for tensor in tensors} == {0}
 
 
 def test_a_loaded_model_is_evaluated_cloned_and_shown_as_before(cox, tmp_path):

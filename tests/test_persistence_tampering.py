@@ -299,6 +299,11 @@ WRONG_NODES = [
         {"frame": [["a"], {"index": {"range": [0, 10**12, 1], "name": None}}, [1], {"dict": []}]},
         {"distribution": {"name": "eval"}},
     ),
+    *(
+        {"scipy_distribution": ["ttest_ind", [1, 2], {"dict": []}]},
+        {"scipy_distribution": ["norm", ["x"], {"dict": []}]},
+        {"scipy_distribution": ["norm", [], {"dict": [["loc", {"tuple": [1]}]]}]},
+    ),
 ]
 
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmdls.scans import Volume, apply_window, crop_mm, resample, same_geometry, slices_around_largest_area
+from mmdls.scans import Volume, apply_window, crop_mm, read_scan, resample, same_geometry, slices_around_largest_area
+from mmdls.scans._cells import as_volume
 from mmdls.scans._resampling import finer
 
 sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is the oracle of geometry")
@@ -260,3 +261,13 @@ def test_no_slices_without_a_structure():
         slices_around_largest_area(np.zeros((3, 2, 2)), 2)
     with pytest.raises(ValueError, match="1 or more"):
         slices_around_largest_area(np.ones((3, 2, 2)), 0)
+
+
+@pytest.mark.parametrize("spacing", ["522", "5", ("5", "2", "2"), True, None, b"5"])
+def test_a_text_is_no_length(spacing, tmp_path):
+    np.save(tmp_path / "scan.npy", np.zeros((2, 3, 4)))
+    with pytest.raises(ValueError, match="spacing is one length in mm, or three|has no geometry: pass spacing="):
+        read_scan(tmp_path / "scan.npy", spacing=spacing)
+    if spacing is not None:
+        with pytest.raises(ValueError, match="spacing is one length in mm, or three"):
+            as_volume((np.ones((2, 3, 4)), spacing))

@@ -500,3 +500,35 @@ def test_covariates_that_hold_nothing_or_infinity_are_refused():
         hazard_table(y, "os", X.assign(empty=np.nan))
     with pytest.raises(ValueError, match=r"'age' is infinite for the patients \[29\]"):
         hazard_table(y, "os", X.replace(29, np.inf))
+
+
+NUMBERS = np.arange(60)
+
+
+@pytest.mark.parametrize(
+    "by",
+    [NUMBERS / 7, NUMBERS // 2, (NUMBERS / 7).astype(str), pd.Series(NUMBERS / 7, dtype="Float64"), NUMBERS % 6 / 2],
+    ids=["fractions", "whole", "texts", "nullable", "few fractions"],
+)
+def test_a_measurement_is_no_grouping(by):
+    X, y = pd.DataFrame({"clinical_age": NUMBERS}), pd.DataFrame({"stage_class": ["a", "b"] * 30})
+    with pytest.raises(ValueError, match=r"by holds \d+ different numbers, such as .*: a measurement, and no groups"):
+        describe_cohort(X, y, by)
+    with pytest.raises(ValueError, match="by holds datetime64, and no groups"):
+        describe_cohort(X, y, pd.date_range("2020", periods=60))
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        NUMBERS % 5 / 2,
+        NUMBERS % 12,
+        NUMBERS % 20,
+        pd.cut(NUMBERS / 7, [-1, 3, 9]),
+        NUMBERS % 2 == 0,
+    ],
+    ids=["doses", "centres", "many centres", "intervals", "booleans"],
+)
+def test_groups_may_be_numbers(by):
+    X, y = pd.DataFrame({"clinical_age": NUMBERS}), pd.DataFrame({"stage_class": ["a", "b"] * 30})
+    assert describe_cohort(X, y, by).shape[1] == 1 + pd.Series(by).nunique()

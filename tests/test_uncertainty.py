@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sksurv.linear_model import CoxPHSurvivalAnalysis
 from sksurv.svm import FastSurvivalSVM
 
@@ -274,7 +276,7 @@ def test_rows_of_one_patient_are_never_divided_and_unknown_outcomes_do_not_calib
     model = logistic().fit(X[FEATURES], y[["stage"]], groups=groups)
     table = model.calibration_["stage"]
     assert len(table) == 180
-    folds = table["fold"].groupby(groups[X.index.get_indexer(table.index)])
+    folds = table["fold"].groupby(groups[table.index])
     assert (folds.nunique() == 1).all()
 
 
@@ -376,3 +378,25 @@ def test_a_group_whose_bounds_say_nothing_is_named_with_the_number_it_needs(cens
     # 15 in (15 - 12) are followed to the first event, so that a patient counts for 5, and (1 - 0.9) (49 + 1) = 5.
     assert (bounds[:15] == 0).all() == bool(censored) and (bounds[15:] > 0).any()
     assert len(found) == bool(said) and all(re.search(said, one) for one in found)
+
+
+def test_a_model_of_all_columns_is_told_that_it_reads_the_groups():
+    X, y, _ = patients(120)
+    X = X.assign(centre=np.resize(["A", "B"], 120))[[*FEATURES, "centre"]]
+    with pytest.raises(ValueError, match=r"LogisticRegression reads every column of X, the texts of by='centre' too"):
+        ConformalPredictor(LogisticRegression(), by="centre").fit(X, y[["stage"]])
+    chosen = make_pipeline(ColumnTransformer([("read", "passthrough", FEATURES)]), LogisticRegression())
+    assert ConformalPredictor(chosen, by="centre", random_state=0).fit(X, y[["stage"]]).predict_sets(X)
+    with pytest.raises(ValueError, match="^could not convert string to float: 'x'"):
+        ConformalPredictor(LogisticRegression(), by="centre").fit(X.assign(**{FEATURES[0]: "x"}), y[["stage"]])
+
+
+def test_a_measurement_is_no_group():
+    X, y, _ = patients(120)
+    with pytest.raises(ValueError, match=rf"by='{FEATURES[0]}' holds 120 different numbers.*pandas\.cut"):
+        ConformalPredictor(_OnNumbers(), by=FEATURES[0]).fit(X, y[["stage"]])
+    model = ConformalPredictor(_OnNumbers(), random_state=0).fit(X, y[["stage"]])
+    with pytest.raises(ValueError, match="by holds 120 different numbers"):
+        coverage_table(model, X, y[["stage"]], by=FEATURES[0])
+    halves = pd.cut(X[FEATURES[0]], [-np.inf, 0, np.inf])
+    assert len(coverage_table(model, X, y[["stage"]], by=halves)) == 3

@@ -13,6 +13,7 @@ from mmdls.cohort._classes import class_codes, class_labels
 from mmdls.cohort._cohort import Cohort
 from mmdls.cohort._columns import is_date
 from mmdls.cohort._identifiers import identifiers, is_free_text, is_identifier
+from mmdls.cohort._mistaken import refuse_measurements
 from mmdls.cohort._reading import read_cohort
 from mmdls.cohort._reconciling import reconcile_endpoints
 from mmdls.cohort._schema import find_tasks, modalities, warn_unused
@@ -40,6 +41,7 @@ __all__ = [
     "modality_name",
     "read_cohort",
     "reconcile_endpoints",
+    "refuse_measurements",
     "refuse_other_tables",
     "require_patients",
     "survival_target",

@@ -12,7 +12,7 @@ from mmdls.cohort._classes import class_labels
 from mmdls.cohort._endpoints import DAYS_A_MONTH, shortened
 from mmdls.cohort._identifiers import is_identifier_name
 
-__all__ = ["as_numbers", "check_labels", "endpoints_under_other_names", "is_outcome_name"]
+__all__ = ["as_numbers", "check_labels", "endpoints_under_other_names", "is_outcome_name", "refuse_measurements"]
 
 _ENDPOINTS = {
     *("os", "dfs", "pfs", "rfs", "efs", "dss", "css", "lrfs", "dmfs", "mfs", "ttp"),
@@ -30,6 +30,9 @@ _JOINED = re.compile(
 _MISSING_AS_TEXT = {"nan", "NaN", "<NA>", "NaT"}
 _FEW_PER_CLASS = 10
 _MANY_CLASSES = 20
+# Of groups of patients.
+_FEW_VALUES = 5
+_FEW_PER_GROUP = 5
 
 
 def check_labels(y: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -234,4 +237,45 @@ def _check_values(column: pd.Series) -> None:
             f"the {n_classes} different numbers of {name!r} are learned as {n_classes} classes without order; if it is "
             "a measurement or a time, leave it out of y.",
             stacklevel=6,
+        )
+
+
+def refuse_measurements(groups: Any, name: str) -> None:
+    """Refuse measurements and dates where groups of patients are asked for.
+
+    Parameters
+    ----------
+    groups : Series or array of shape (n_patients,)
+    name : str
+        The parameter, for the message.
+
+    Raises
+    ------
+    ValueError
+        If it holds dates, more than five numbers with fractions, or more than twenty whole numbers that fewer than five
+        patients have each, on average.
+
+    Examples
+    --------
+    >>> refuse_measurements([1, 2, 2, 1], "by")
+    >>> refuse_measurements([3.1, 2.2, 5.7, 4.4, 8.0, 9.3], "by")
+    Traceback (most recent call last):
+    ...
+    ValueError: by holds 6 different numbers, such as [3.1, 2.2, 5.7, ... 3 more]: a measurement, ...
+    """
+    known = pd.Series(groups).dropna()
+    if isinstance(known.dtype, pd.CategoricalDtype):
+        return  # of pandas.cut, for example
+    kind = pd.api.types.infer_dtype(known, skipna=True)
+    if kind.startswith(("date", "time", "period")):
+        raise ValueError(f"{name} holds {kind}, and no groups. Make groups of it first, for example by year.")
+    numbers, different = as_numbers(known) if kind != "boolean" else pd.Series(dtype=float), known.unique()
+    if numbers.isna().any() or not len(numbers):
+        return
+    if (len(different) > _FEW_VALUES and (numbers % 1 != 0).any()) or (
+        len(different) > _MANY_CLASSES and len(known) < _FEW_PER_GROUP * len(different)
+    ):
+        raise ValueError(
+            f"{name} holds {len(different)} different numbers, such as {shortened(different, 3)}: a measurement, and "
+            "no groups. Cut it into groups first: pandas.cut(values, [0, 5, 10])."
         )

@@ -296,7 +296,13 @@ def _lesion(model: Any, X_row: Any, image: str, column: str, shape: tuple[int, .
     if getattr(encoder, "scan", None) is None and len(columns) == 1 and columns[0] in X_row.columns:
         cell = X_row[columns[0]].iloc[0]
         place = read_image(cell).shape[:3]
-        found = read_mask(X_row[column].iloc[0], image=cell, allow_empty=True)
+        try:
+            found = read_mask(X_row[column].iloc[0], image=cell, allow_empty=True)
+        except ValueError as error:
+            raise ValueError(
+                f"mask={column!r} cannot be outlined by itself. Read it with mmdls.images.read_mask, whose parameters "
+                f"the following names, and give it to plot(mask=...). {error}"
+            ) from error
         if found.shape == place and len(found) == shape[0] and place[1] * shape[2] == place[2] * shape[1]:
             rows, width = ((2 * np.arange(n) + 1) * of // (2 * n) for n, of in zip(shape[1:], place[1:], strict=True))
             return found[:, rows][:, :, width]

@@ -27,5 +27,5 @@ def write_tensors(tensors: Mapping[str, Any]) -> bytes:
 
 
 def read_tensors(data: bytes) -> dict[str, Any]:
-    """Tensors of bytes."""
-    return safetensors.torch.load(data)
+    """Tensors of bytes, each in memory of its own: where numbers start decides on the last digit of their products."""
+    return {name: tensor.clone() for name, tensor in safetensors.torch.load(data).items()}

@@ -49,7 +49,7 @@ def _holds_no_other(value: Any, known: set[int]) -> bool:
         return True
     known.add(id(value))
     if isinstance(value, types.FunctionType | types.MethodType | type):
-        return value.__module__.partition(".")[0] in _MAY_HOLD - {"builtins"}
+        return (value.__module__ or "").partition(".")[0] in _MAY_HOLD - {"builtins"}
     if type(value).__module__.partition(".")[0] not in _MAY_HOLD:
         return False
     if isinstance(value, dict):

@@ -21,6 +21,7 @@ import numpy as np
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from sklearn.base import BaseEstimator
+from sklearn.gaussian_process.kernels import Kernel
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.model_selection._split import BaseShuffleSplit, _RepeatedSplits
@@ -36,7 +37,7 @@ __all__ = ["UnregisteredError", "class_named", "class_reference", "function_name
 # What may stand in a file besides estimators, networks and tasks of these packages.
 _BASES: dict[str, tuple[type, ...]] = {
     "mmdls": (BaseEstimator, nn.Module, Task, Encoder, BasePruner, BaseSampler),
-    "sklearn": (BaseEstimator, BaseCrossValidator, BaseShuffleSplit, _RepeatedSplits, _BaseScorer),
+    "sklearn": (BaseEstimator, BaseCrossValidator, BaseShuffleSplit, _RepeatedSplits, _BaseScorer, Kernel),
     "sksurv": (BaseEstimator,),
     "torch": (nn.Module,),
     "optuna": (BasePruner, BaseSampler),
@@ -46,9 +47,12 @@ _OTHERS = frozenset(
     (
         "mmdls.estimators:CentreEffects",
         "mmdls.evaluation:Scorer",
+        "mmdls.metrics:CensoringDistribution",
         "mmdls.model_selection:CohortKFold",
         "mmdls.training:Completion",
         "mmdls.training:WeightsOrigin",
+        "mmdls.uncertainty:KaplanMeierCensoring",
+        "mmdls.uncertainty:ModelledCensoring",
         "mmdls.zoo:FirstFold",
         "optuna.samplers._lazy_random_state:LazyRandomState",
         "optuna.search_space.group_decomposed:_GroupDecomposedSearchSpace",
@@ -58,6 +62,8 @@ _OTHERS = frozenset(
         "sklearn.compose._column_transformer:make_column_selector",
         "sklearn.metrics._scorer:_MultimetricScorer",
         "sklearn.metrics._scorer:_PassthroughScorer",
+        "sklearn.neural_network._stochastic_optimizers:AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers:SGDOptimizer",
         "sklearn.utils._metadata_requests:MetadataRequest",
         "sklearn.utils._metadata_requests:MethodMetadataRequest",
         "sksurv.functions:StepFunction",
@@ -66,6 +72,7 @@ _OTHERS = frozenset(
 )
 # Functions that a file may name, by the module from which they are taken: they compute, and do nothing else.
 _FUNCTIONS: dict[str, frozenset[str] | None] = {
+    "sklearn.feature_selection": None,
     "sklearn.metrics": None,
     "mmdls.metrics": None,
     "mmdls.zoo._tables": frozenset(("mean_auc",)),
@@ -185,9 +192,9 @@ def function_reference(function: Any, path: str) -> str:
             return f"{module}:{name}"
     raise TypeError(
         f"{path} is the function {getattr(function, '__qualname__', function)!r}; a saved model holds no code. "
-        "Functions of sklearn.metrics and mmdls.metrics, and those of numpy that work on every element, are saved by "
-        "name. Replace it by one of them, or by a registered class (a function from images to features: by one derived "
-        "from nn.Module); of a search, save best_estimator_ alone."
+        "Functions of sklearn.metrics, sklearn.feature_selection and mmdls.metrics, and those of numpy that work on "
+        "every element, are saved by name. Replace it by one of them, or by a registered class (a function from images "
+        "to features: by one derived from nn.Module); of a search, save best_estimator_ alone."
     )
 
 

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from scipy import stats
+from scipy.stats.distributions import rv_frozen
 from sklearn.utils import Bunch
 
 __all__ = ["decode_value", "encode_value"]
@@ -90,6 +92,11 @@ def encode_value(value: Any, path: str, node: Node, arrays: MutableMapping[str, 
         return {"random_state": [name, _encode_array(keys, path, node, arrays), *rest]}
     if isinstance(value, np.random.Generator):
         return {"generator": node(value.bit_generator.state, path)}
+    if isinstance(value, rv_frozen):
+        # What a randomised search draws from.
+        if not isinstance(getattr(stats, value.dist.name, None), type(value.dist)):
+            raise TypeError(f"{path} is a distribution that scipy.stats lacks; take one of scipy.stats.")
+        return {"scipy_distribution": [value.dist.name, node(list(value.args), path), node(value.kwds, path)]}
     if isinstance(value, pd.api.extensions.ExtensionDtype):
         return {"pandas_dtype": str(value)}
     if kind is pd.DataFrame:
@@ -331,6 +338,16 @@ def _decode_random_state(content: Any, value: Value, arrays: MutableMapping[str,
     return state
 
 
+def _decode_distribution(content: Any, value: Value) -> Any:
+    name, args, named = content[0], value(content[1]), value(content[2])
+    distribution = getattr(stats, str(name), None)
+    if not isinstance(distribution, stats.rv_continuous | stats.rv_discrete) or not all(
+        isinstance(each, int | float | np.number) for each in (*args, *named.values())
+    ):
+        raise ValueError(f"the file has a distribution {str(name)[:100]!r} that scipy.stats lacks, or of no numbers.")
+    return distribution(*args, **named)
+
+
 _BIT_GENERATORS = {name: getattr(np.random, name) for name in ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")}
 
 
@@ -362,6 +379,7 @@ _DECODERS: dict[str, Callable[[Any, Value, MutableMapping[str, np.ndarray]], Any
     "masked": _decode_masked,
     "array": _decode_array,
     "random_state": _decode_random_state,
+    "scipy_distribution": lambda c, v, a: _decode_distribution(c, v),
     "generator": lambda c, v, a: _decode_generator(c, v),
     "frame": lambda c, v, a: _decode_frame(c, v),
     "series": lambda c, v, a: _decode_series(c, v),

@@ -120,7 +120,8 @@ def outside_value(volume: Volume, fill: float | None) -> float:
 
 def lengths(value: Any, name: str) -> np.ndarray:
     """Millimetres along slices, rows and columns; one number counts for all three."""
-    sides = np.asarray(value, dtype=float)
+    sides = np.asarray(value)
+    sides = sides.astype(float) if sides.dtype.kind in "iuf" else np.full((), np.nan)  # "522" may mean 5 x 2 x 2
     if sides.shape not in ((), (3,)) or not (np.isfinite(sides) & (sides > 0)).all():
         raise ValueError(f"{name} is one length in mm, or three (slices, rows, columns), above 0; got {value!r}.")
     return np.broadcast_to(sides, 3)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls.cohort import align_rows, cell_kind, find_tasks
+from mmdls.cohort import align_rows, cell_kind, find_tasks, refuse_measurements
 from mmdls.cohort._task import decimals_of, quartiles_text
 from mmdls.tables._group_tests import compare_groups, is_number
 
@@ -54,7 +54,7 @@ def describe_cohort(
     Raises
     ------
     ValueError
-        If ``by`` has a value called "all" or "missing".
+        If ``by`` has a value called "all" or "missing", or holds a measurement.
 
     References
     ----------
@@ -77,6 +77,7 @@ def describe_cohort(
     by = align_rows(by, X.index, "by")
     if by is not None:
         by = by if isinstance(by, pd.Series) else pd.Series(by, index=X.index)
+        refuse_measurements(by, "by")
         names = ["all", *(["missing"] if by.isna().any() else []), *map(str, levels(by))]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

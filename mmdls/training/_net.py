@@ -303,6 +303,10 @@ def answering(ensemble: nn.Module, history: History) -> CohortNet:
     CohortNet
     """
     device = next((weight.device for weight in ensemble.parameters()), "cpu")
+    # The last digit of a product depends on where in a line of the cache its factors start: copies, such as a saved
+    # model, start where torch allocates, and so shall these.
+    for tensor in (*ensemble.parameters(), *ensemble.buffers()):
+        tensor.data = tensor.data.clone()
     # An optimiser of torch would import torch's compiler, which takes longer than everything else about a loaded model.
     nothing: dict[str, Any] = {"criterion": nn.Identity, "optimizer": nn.Identity, "callbacks": "disable"}
     net = CohortNet(ensemble, train_split=None, device=device, **nothing)

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from mmdls._hints import did_you_mean
-from mmdls.cohort import align_rows
+from mmdls.cohort import align_rows, refuse_measurements
 from mmdls.evaluation._checks import check_level
 from mmdls.metrics import CensoringDistribution
 from mmdls.training._tables import outcome_table
@@ -45,7 +45,7 @@ def coverage_table(
     Raises
     ------
     ValueError
-        If ``by`` names no column, a group is called "all", or the level is not between 0 and 1.
+        If ``by`` names no column or holds a measurement, a group is called "all", or the level is not between 0 and 1.
 
     Examples
     --------
@@ -93,7 +93,9 @@ def _members(X: pd.DataFrame, by: Any) -> dict[Any, np.ndarray]:
         return {}
     if isinstance(by, str) and by not in X.columns:
         raise ValueError(f"by={by!r} is no column of X.{did_you_mean(by, X.columns)} Columns: {list(X.columns)[:20]}.")
-    groups = pd.Series(np.asarray(X[by] if isinstance(by, str) else align_rows(by, X.index, "by"), dtype=object))
+    given = X[by] if isinstance(by, str) else align_rows(by, X.index, "by")
+    refuse_measurements(given, "by")
+    groups = pd.Series(np.asarray(given, dtype=object))
     found = sorted(groups.dropna().unique(), key=str)
     if "all" in found:
         raise ValueError("a group of by= is called 'all', as the row of all patients is; give it another name.")

@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from mmdls.cohort import Task, find_tasks, require_patients
+from mmdls.cohort import Task, find_tasks, refuse_measurements, require_patients
 from mmdls.evaluation._predict import answers
 from mmdls.training._tables import outcome_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring, ModelledCensoring, just_before
@@ -57,8 +57,9 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         The set of an ordered task has no gaps, as in stages I-II and III, never I-II and IV [3]_.
     confidence_level : float, default=0.9
     by : str, default=None
-        A column of X, such as the centre, within whose groups to calibrate, so that the level holds in each. It needs
-        enough patients of each. A group that was not there in :meth:`fit` is compared with all, with a warning.
+        A column of X, such as the centre, within whose groups to calibrate, so that the level holds in each. The model
+        gets it as every other column, and what reads all columns must leave out texts. It needs enough patients of
+        each. A group that was not there in :meth:`fit` is compared with all, with a warning.
     censoring : estimator, default=None
         A survival model that is fitted to the end of the follow-up, if that depends on what X says. None means
         Kaplan-Meier, within the groups of ``by``.
@@ -75,8 +76,8 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     models_ : list of fitted estimator
         One a fold; one with ``"split"``.
     calibration_ : dict of str to pandas.DataFrame
-        By class task and endpoint, the patients who calibrate: columns ``fold``, ``group``, ``score`` (how unusual the
-        true outcome is to the model) and ``weight``.
+        By class task and endpoint, the patients who calibrate, without their ids: columns ``fold``, ``group``,
+        ``score`` (how unusual the true outcome is to the model) and ``weight``, by the row of X in :meth:`fit`.
     training_outcomes_ : dict of str to structured ndarray of shape (n_rows,)
         By endpoint.
 
@@ -172,8 +173,8 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If the model answers neither a class task nor an endpoint with a survival function, or rows of ``by`` have
-            no group.
+            If the model answers neither a class task nor an endpoint with a survival function, rows of ``by`` have no
+            group, or ``by`` is a measurement.
         """
         self._validate_params()
         require_patients(X)
@@ -182,6 +183,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         random = check_random_state(self.random_state)
         self._seed = random.randint(2**31 - 1)
         own, tasks = self._groups(X), find_tasks(y)
+        refuse_measurements(X[self.by] if self.by else own, f"by={self.by!r}")
         outcomes = {name: task.outcome(y) for name, task in tasks.items()}
         self._times = {name: _event_times(outcomes[name]) for name, task in tasks.items() if _is_endpoint(task)}
         self.models_, self._censoring = [], []
@@ -190,14 +192,17 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
             model = self.estimator
             if not isinstance(model, FrozenEstimator):
                 own_groups = None if groups is None else groups.iloc[train]
-                model = fit_with_groups(clone(for_all_tasks(model)), X.iloc[train], y.iloc[train], own_groups)
+                try:
+                    model = fit_with_groups(clone(for_all_tasks(model)), X.iloc[train], y.iloc[train], own_groups)
+                except ValueError as error:
+                    raise self._explained(error, X) from error
             self.models_.append(model)
             self._censoring.append(self._follow_up(X.iloc[train], tasks, outcomes, train, own))
             self.tasks_ = {name: tasks[name] for name in answers(model, X.iloc[test[:1]], tasks, np.empty(0)).tables}
             tables = self._tables(model, X.iloc[test])
             for name, table in tables.items():
                 part = self._calibrate(name, table, outcomes[name][test], X.iloc[test], own[test])
-                found.setdefault(name, []).append(part.assign(fold=fold))
+                found.setdefault(name, []).append(part.set_axis(test[part.index]).assign(fold=fold))
         if not found:
             raise ValueError(
                 f"{type(self.estimator).__name__} answers {list(self.tasks_)}, of which none is a class task or an "
@@ -230,6 +235,17 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
                 f"{list(X.index[values.isna()][:3])}; every patient needs a group."
             )
         return values.to_numpy(dtype=object)
+
+    def _explained(self, error: ValueError, X: pd.DataFrame) -> ValueError:
+        """The error of a model that cannot read the texts of ``by``, with what to do; any other as it is."""
+        reason = str(error)
+        texts = [] if self.by is None else map(repr, X[self.by].unique())
+        if "string to float" not in reason or not any(text in reason for text in texts):
+            return error
+        return ValueError(
+            f"{type(self.estimator).__name__} reads every column of X, the texts of by={self.by!r} too: {reason}. "
+            "Choose its columns: make_pipeline(ColumnTransformer([('read', 'passthrough', [...])]), model)."
+        )
 
     def _follow_up(self, X: pd.DataFrame, tasks: Any, outcomes: Any, train: np.ndarray, groups: np.ndarray) -> dict:
         """Probabilities of being followed, by endpoint."""
@@ -269,7 +285,8 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
     ) -> pd.DataFrame:
         """How unusual the true outcome of each patient is, and its weight; patients of unknown outcome are left out.
 
-        Of endpoints also how unusual an event before the first of the times would be, and the weight it would have.
+        Of endpoints also how unusual an event before the first of the times would be, and the weight it would have. The
+        index is the row of ``X``.
         """
         task = self.tasks_[name]
         known = task.known(outcome)
@@ -292,7 +309,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
                 first = levels[rows, 0]
                 inverse = censoring.inverse(X.iloc[rows], groups[rows], times[:1])[:, 0]
         columns = {"group": groups[rows], "score": score, "weight": weight, "first": first, "inverse": inverse}
-        return pd.DataFrame(columns, X.index[rows])
+        return pd.DataFrame(columns, rows)
 
     def _warn_if_few(self, calibration: dict[str, pd.DataFrame]) -> None:
         level = self.confidence_level
