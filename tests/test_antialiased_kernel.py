@@ -11,6 +11,7 @@ import torch
 from mmdls.kernels import _operators, antialiased_sums, using
 from mmdls.modules import AntialiasedBackbone, SliceNet
 from mmdls.registry import poolings
+from mmdls.training._compute import Compute, _map_sizes
 from tests.test_kernels import COMPILED, WAYS, features_of, times_the_error_of_torch, values_and_gradients
 
 
@@ -88,7 +89,7 @@ def test_what_is_not_finite_comes_out_where_torch_has_it(way, value):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 4), (3, 5), (7, 1), (65, 3), (32, 32), (130, 6)])
-@pytest.mark.parametrize("n", [0, 1, 3, 70])
+@pytest.mark.parametrize("n", [0, 1, 8, 9, 70])  # vectors hold 8 or 16 images
 def test_any_height_width_and_number_of_images(way, shape, n):
     (image, *parameters), gradient = example(1, n, 2, shape, width=4)
     with using(way):
@@ -172,6 +173,14 @@ def test_the_default_encoder_is_computed_by_the_kernel_unless_it_is_listened_to(
     heard = []
     encoder.backbone.register_forward_hook(lambda *_: heard.append(1))
     assert len(encoder.maps(image)) == 3 and heard
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+def test_the_memory_of_an_image_is_its_share_of_that_of_many():
+    encoder = SliceNet(network(5)[0], poolings["mean"](8), 8)
+    blurred, found = 8 * 8**2 + 24 * 4**2, 8 * 16**2 + 16 * 8**2 + 32 * 4**2
+    kept = 4 * 32**2 + 4 * blurred + 8 * 2 * 2 + found // 8  # image, blurred maps, moments, a bit where ReLU passes
+    assert _map_sizes(encoder, (1, 32, 32), Compute()) == (4 * 32**2, kept)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -263,8 +263,9 @@ def antialiased_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The sums over pixels that :func:`antialiased_sums` gives (N, D); and what is kept for the gradient.
 
-    That is blurred maps (N, numbers), mean and 1 / deviation of each (N, stages, 2), and one bit for each number of the
-    other maps, which says whether it passes ReLU: bytes (N, ...). All are empty if they are not kept.
+    That is blurred maps (M, numbers), mean and 1 / deviation of each (M, stages, 2), and one bit for each number of the
+    other maps, which says whether it passes ReLU: bytes (M / 8, numbers). M is N, made up to full vectors of images.
+    All are empty if they are not kept.
     """
     image, parameters = image.contiguous(), _each_contiguous(parameters)
     found = sums, *kept = _found(image, parameters, keep)
@@ -283,15 +284,16 @@ def _(
 def _found(image: Tensor, parameters: list[Tensor], keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, _, height, width = image.shape
     depth, layers = _layers(parameters)
-    channels = n_blurred = n_bytes = 0
+    channels = n_blurred = n_found = 0
     for found in layers:
         height, width = (height + 1) // 2, (width + 1) // 2
         n_blurred += channels * height * width
-        n_bytes += 2 * -(-found * height * width // 16)
+        n_found += found * height * width
         channels += found
-    n_kept, stages = (n, depth - 1) if keep else (0, 0)
+    at_once = 8 if n <= 8 else 16
+    n_kept, stages = (-(-n // at_once) * at_once, depth - 1) if keep else (0, 0)
     moments = image.new_empty(n_kept, stages, 2, dtype=torch.float64)
-    passing = image.new_empty(n_kept, n_bytes, dtype=torch.uint8)
+    passing = image.new_empty(n_kept // 8, n_found, dtype=torch.uint8)
     return image.new_empty(n, channels), image.new_empty(n_kept, n_blurred), moments, passing
 
 

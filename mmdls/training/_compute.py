@@ -30,6 +30,7 @@ _RANDOM_STATE_LOCK = threading.RLock()
 # which the C library requests new pages from the system at every allocation; on a GPU it occupies all multiprocessors.
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 _MOST_ITEMS = 1024
+_TOGETHER = 8  # items that kernels compute at once, at least
 
 
 def channels_last(network: nn.Module) -> None:
@@ -199,7 +200,19 @@ _MAP_SIZES: weakref.WeakKeyDictionary[BagNet, dict[tuple, tuple[int, int]]] = we
 
 
 def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...], compute: Compute) -> tuple[int, int]:
-    """Bytes of the widest map of one item, and of all that is kept for its gradient, found with one blank item."""
+    """Bytes of the widest map of one item, and of all that is kept for its gradient, found with blank items."""
+    maps, widest, kept = _sizes_of_blanks(encoder, item_shape, compute, 1)
+    if any(each.ndim > 2 for each in maps):
+        return widest, kept
+    # Without a map, items are computed several at a time, and one alone takes the memory of all of them.
+    _, widest, kept = _sizes_of_blanks(encoder, item_shape, compute, _TOGETHER)
+    return -(-widest // _TOGETHER), -(-kept // _TOGETHER)
+
+
+def _sizes_of_blanks(
+    encoder: BagNet, item_shape: tuple[int, ...], compute: Compute, n_items: int
+) -> tuple[list[Tensor], int, int]:
+    """What a backbone makes of blank items, bytes of the widest map, and of all that is kept for their gradient."""
     weight = encoder.projection.weight
     sizes, own = {}, {tensor.data_ptr() for tensor in (*encoder.parameters(), *encoder.buffers())}
 
@@ -208,7 +221,7 @@ def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...], compute: Compute) -
             sizes[tensor.data_ptr()] = tensor.nbytes
         return tensor
 
-    # The gradient of the item stands for those of weights that do not train.
+    # The gradient of the items stands for those of weights that do not train.
     asked = not any(parameter.requires_grad for parameter in encoder.backbone.parameters())
     with (
         torch.inference_mode(False),
@@ -217,7 +230,8 @@ def _map_sizes(encoder: BagNet, item_shape: tuple[int, ...], compute: Compute) -
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         compute.autocast(),
     ):
-        item = torch.zeros(1, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=asked)
-        maps = encoder.maps(item)
-    widths = [*sizes.values(), *(each.nbytes for each in ([maps] if isinstance(maps, Tensor) else maps))]
-    return max(widths), max(sum(sizes.values()), max(widths))
+        items = torch.zeros(n_items, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=asked)
+        found = encoder.maps(items)
+    maps = [found] if isinstance(found, Tensor) else list(found)
+    widest = max(*sizes.values(), *(each.nbytes for each in maps))
+    return maps, widest, max(sum(sizes.values()), widest)

@@ -13,7 +13,6 @@
 // ACM Transactions on Mathematical Software 46, 2020.
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "antialiased.h"
@@ -280,24 +279,18 @@ int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int cha
 }
 
 // The network of antialiased.h: x (n, ci, h, w), channels that each layer finds (depth,), parameters -> sums over the
-// pixels of the last map (n, channels); and, unless they are null, what is kept for the gradient: blurred maps (n, ..),
-// their moments (n, depth - 1, 2), and bytes (n, ..).
+// pixels of the last map (n, channels); and, unless they are null, what is kept for the gradient, of as many images as
+// fill their lanes: blurred maps (images, ..), their moments (images, depth - 1, 2), and bytes (images / 8, ..).
 int mmdls_antialiased(const float* x, int64_t n, int h, int w, int ci, int depth, const int* found,
                       const float* const* parameters, double epsilon, float* sums, float* blurred, double* moments,
                       void* masks, int threads) {
     return guarded([&] {
         Antialiased net(n, ci, h, w, depth, found, parameters, epsilon, true);
-        std::vector<AntialiasedState> states;
-        for (int i = 0; i < threads; i++) states.emplace_back(net);
-        each_group(net, states, [&](AntialiasedState& own, int64_t, int64_t first, int count) {
-            size_t size = net.maps(), pixels = net.last().pixels(), last = size - net.channels() * pixels;
-            forward(net, own, x + first * net.stem.in(), count);
-            for (int i = 0; i < count; i++)
-                for (int k = 0; k < net.channels(); k++)
-                    sums[(first + i) * net.channels() + k] =
-                        float(sum_of(own.maps.get() + i * size + last + k * pixels, pixels));
-            if (masks) keep(net, own, count, Remembered{blurred, moments, static_cast<Mask*>(masks)}.of(net, first));
-        });
+        Remembered kept{blurred, moments, static_cast<uint8_t*>(masks)};
+        if (n <= Narrowest::IMAGES)
+            forward<Narrowest>(net, x, kept, sums, threads);
+        else
+            forward<Widest>(net, x, kept, sums, threads);
     });
 }
 
@@ -307,29 +300,11 @@ int mmdls_antialiased_gradient(const float* x, int64_t n, int h, int w, int ci, 
                                const float* gradient, float* const* into, int threads) {
     return guarded([&] {
         Antialiased net(n, ci, h, w, depth, found, parameters, 0, false);
-        Remembered kept{blurred, moments, static_cast<Mask*>(masks)};
-        std::vector<size_t> sizes = net.sizes();
-        size_t all = std::accumulate(sizes.begin(), sizes.end(), size_t(0));
-        Buffer parts = zeros(net.parts() * all);
-        std::vector<AntialiasedGradientState> states;
-        for (int i = 0; i < threads; i++) states.emplace_back(net);
-        each_group(net, states, [&](AntialiasedGradientState& own, int64_t part, int64_t first, int count) {
-            size_t size = net.maps(), pixels = net.last().pixels(), last = size - net.channels() * pixels;
-            std::vector<float*> to;
-            float* next = parts.get() + part * all;
-            for (size_t each : sizes) to.push_back(next), next += each;
-            for (int i = 0; i < count; i++)
-                for (int k = 0; k < net.channels(); k++)
-                    std::fill_n(own.maps.get() + i * size + last + k * pixels, pixels,
-                                gradient[(first + i) * net.channels() + k]);
-            backward(net, own, x + first * net.stem.in(), count, kept.of(net, first), to);
-        });
-        std::vector<const float*> of_parts;
-        for (int64_t part = 0; part < net.parts(); part++) of_parts.push_back(parts.get() + part * all);
-        for (size_t p = 0; p < sizes.size(); p++) {
-            add_up(of_parts, sizes[p], into[p]);
-            for (const float*& part : of_parts) part += sizes[p];
-        }
+        Remembered kept{blurred, moments, static_cast<uint8_t*>(masks)};
+        if (n <= Narrowest::IMAGES)
+            backward<Narrowest>(net, x, kept, gradient, into, threads);
+        else
+            backward<Widest>(net, x, kept, gradient, into, threads);
     });
 }
 

@@ -41,49 +41,12 @@ inline void store_half(float* to, Doubles value) {
     *reinterpret_cast<Half*>(to) = __builtin_convertvector(value, Half);
 }
 inline Lanes relu(Lanes x) { return x <= 0.f ? Lanes{} : x; }  // NaN stays NaN
-inline float total(Lanes x) {
-    typedef float Quarter __attribute__((vector_size(16)));
-    Quarter sum = {};
-    for (int i = 0; i < LANES / 4; i++) sum += reinterpret_cast<const Quarter*>(&x)[i];
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-// Sums over n numbers, in double precision.
-inline double total(Doubles x) {
-    double sum = 0;
-    for (int i = 0; i < LANES / 2; i++) sum += x[i];
-    return sum;
-}
-inline double sum_of(const float* x, size_t n) {
-    Doubles sum = {};
-    double rest = 0;
-    size_t i = 0;
-    for (; i + LANES / 2 <= n; i += LANES / 2) sum += load_half(x + i);
-    for (; i < n; i++) rest += x[i];
-    return total(sum) + rest;
-}
-inline double sum_of_products(const float* a, const float* b, size_t n) {
-    Doubles sum = {};
-    double rest = 0;
-    size_t i = 0;
-    for (; i + LANES / 2 <= n; i += LANES / 2) sum += load_half(a + i) * load_half(b + i);
-    for (; i < n; i++) rest += double(a[i]) * b[i];
-    return total(sum) + rest;
-}
 inline bool finite(Lanes x) {
     Bits same = (x - x) == 0.f;
     int32_t all = -1;
     for (int i = 0; i < LANES; i++) all &= same[i];
     return all;
 }
-// Of ReLU: NaN passes.
-#ifdef __AVX512F__
-inline Mask where_passing(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_NLE_UQ); }
-#else
-inline Mask where_passing(Lanes x) {
-    return Mask(_mm256_movemask_ps(_mm256_cmp_ps(__m256(x), _mm256_setzero_ps(), _CMP_NLE_UQ)));
-}
-#endif
-
 #ifdef __AVX512F__
 inline Mask where_positive(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_GT_OQ); }
 inline Lanes only(Mask mask, Lanes x) { return Lanes(_mm512_maskz_mov_ps(mask, __m512(x))); }
