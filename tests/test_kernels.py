@@ -17,9 +17,9 @@ from torch.nn import functional
 
 from mmdls import MMDLS, SliceEncoder, Trainer, kernels
 from mmdls.datasets import make_nsclc_cohort
-from mmdls.kernels import _operators, _ways, conv3x3, conv3x3_relu_chain, group_norm, info, using
+from mmdls.kernels import _operators, _ways, conv3x3, conv3x3_relu_chain, group_norm, info, stem, using
 from mmdls.metrics import auc_score, concordance_index
-from mmdls.modules import ConvBackbone, ResNet10Backbone, SliceNet
+from mmdls.modules import ConvBackbone, DenseNet121Backbone, ResNet10Backbone, SliceNet
 from mmdls.registry import poolings
 
 COMPILED = [way for way in ("avx512", "avx2") if not _ways._hindrance(way)]
@@ -568,6 +568,140 @@ def test_group_normalisation_keeps_the_rules_of_torch(way):
     for relu in (False, True):
         given = image, 4, weight, bias, 1e-5, added, relu, way
         torch.library.opcheck(_operators.group_norm_operator, given, test_utils=tests)
+
+
+# -- what residual networks begin with -------------------------------------------------------------------------------
+
+
+def stem_by_torch(image, weight, norm_weight, norm_bias, groups=8):
+    maps = functional.conv2d(image, weight, stride=2, padding=weight.shape[2] // 2)
+    return functional.max_pool2d(functional.group_norm(maps, groups, norm_weight, norm_bias).relu(), 3, 2, 1)
+
+
+def random_stem(seed):
+    """Image, weights of the convolution and of the normalisation, and a gradient of the output."""
+    draw, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    n, channels, found, side = (
+        draw.integers(1, 4),
+        draw.integers(1, 4),
+        16 * draw.integers(1, 5),
+        draw.choice([3, 5, 7]),
+    )
+    height, width = draw.integers(1, 60, 2)
+    image = 10.0 ** draw.uniform(-4, 4) * torch.randn(n, channels, height, width, generator=generator)
+    weight = torch.randn(int(found), int(channels), int(side), int(side), generator=generator) / side
+    norm_weight, norm_bias = torch.randn(2, int(found), generator=generator)
+    out = stem_by_torch(image, weight, norm_weight, norm_bias)
+    return (image, weight, norm_weight, norm_bias), torch.randn(out.shape, generator=generator)
+
+
+def stem_by_kernels(image, weight, norm_weight, norm_bias, way):
+    return _operators.stem_operator(image, weight, 8, norm_weight, norm_bias, 1e-5, True, way)[0]
+
+
+def check_stem_errors(way, seeds):
+    ours = lambda *tensors: stem_by_kernels(*tensors, way)  # noqa: E731
+    found = np.array([times_the_error_of_torch(ours, stem_by_torch, *random_stem(seed)) for seed in seeds])
+    assert np.max(found) <= 3, np.round(found, 1)
+    assert np.median(found) <= 1.5, np.round(found, 1)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_of_stems(way):
+    check_stem_errors(way, range(25))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+def test_errors_of_stems_for_500_shapes(way):
+    check_stem_errors(way, range(100, 600))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_comes_out_of_a_stem_where_torch_has_it(way, value):
+    (image, *parameters), _ = random_stem(2)
+    image = torch.cat([image, image])
+    image[-1, 0, 0, 0] = value
+    ours, plain = stem_by_kernels(image, *parameters, way), stem_by_torch(image, *parameters)
+    assert plain[0].isfinite().all() and plain[-1].isnan().any()
+    for kind in (torch.isnan, torch.isposinf, torch.isfinite):
+        assert torch.equal(kind(ours), kind(plain))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_neither_threads_nor_how_many_images_at_once_change_a_stem(way, monkeypatch):
+    (image, *parameters), gradient = random_stem(2)
+    image, gradient = (torch.cat([each, 2 * each, -each]) for each in (image, gradient))
+    ours = lambda *tensors: stem_by_kernels(*tensors, way)  # noqa: E731
+    found, before = [], torch.get_num_threads()
+    try:
+        for n_threads, n_bytes in ((1, 2**23), (2, 2**23), (5, 1)):
+            torch.set_num_threads(n_threads)
+            monkeypatch.setattr(_operators, "_STEM_BYTES", n_bytes)
+            found.append(values_and_gradients(ours, (image, *parameters), gradient, torch.float32))
+    finally:
+        torch.set_num_threads(before)
+    assert len(_operators._stem_parts(len(image), 16, 9, 9)) == len(image)
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            assert torch.allclose(one, other, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
+
+
+def test_a_stem_without_kernels_is_that_of_torch():
+    tensors, gradient = random_stem(1)
+    with using("plain"):
+        ours = values_and_gradients(lambda i, w, *norm: stem(i, w, 8, *norm), tensors, gradient, torch.float32)
+    plain = values_and_gradients(stem_by_torch, tensors, gradient, torch.float32)
+    assert all(torch.equal(one, other) for one, other in zip(ours, plain, strict=True))
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+def test_stems_by_kernels_where_they_fit_and_by_torch_elsewhere():
+    (image, weight, *norm), _ = random_stem(4)
+    weight.requires_grad_()
+    name = lambda *tensors: type(stem(*tensors[:2], 8, *tensors[2:]).grad_fn).__name__  # noqa: E731
+    assert "mmdls" in name(image, weight, *norm)
+    for others in (
+        [image.double(), weight.double(), *(each.double() for each in norm)],
+        [image, weight[:8], norm[0][:8]],
+    ):
+        others = others if len(others) == 4 else [*others, norm[1][:8]]
+        assert "mmdls" not in name(*others)
+    stacked = torch.vmap(lambda each: stem(each, weight, 8, *norm))(image[None])
+    assert torch.allclose(stacked[0], stem(image, weight, 8, *norm), atol=1e-4)
+    with pytest.raises(RuntimeError):
+        stem(image, weight[..., :-1], 7, *norm)
+
+
+@pytest.mark.skipif(not COMPILED, reason="nothing is compiled here")
+@pytest.mark.parametrize("backbone", [ResNet10Backbone, DenseNet121Backbone])
+def test_a_network_begins_by_kernels_unless_its_first_layers_are_listened_to_or_others(backbone):
+    network, image, heard = backbone(width=16).eval(), torch.rand(2, 1, 48, 40), []
+    first, norm = list(network.modules())[1:3] if backbone is ResNet10Backbone else network.features[:2]
+    with using("plain"):
+        expected = network(image)[-1]
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        operator = _operators.stem_operator
+        patch.setattr("mmdls.kernels._norms.stem_operator", lambda *given: calls.append(given) or operator(*given))
+        assert torch.allclose(network(image)[-1], expected, atol=1e-4) and len(calls) == 1
+        for layer in (first, norm):
+            hook = layer.register_forward_hook(lambda module, given, maps: heard.append(maps.shape[2:]))
+            assert torch.allclose(network(image)[-1], expected, atol=1e-4)
+            hook.remove()
+        first.stride = (4, 4)
+        network(image)
+    assert len(calls) == 1 and heard == [(24, 20)] * 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_stems_keep_the_rules_of_torch(way):
+    (image, weight, *norm), _ = random_stem(3)
+    tensors = [tensor.requires_grad_() for tensor in (image, weight, *norm)]
+    given = *tensors[:2], 8, *tensors[2:], 1e-5, True, way
+    tests = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(_operators.stem_operator, given, test_utils=tests)
 
 
 # -- which way is taken ----------------------------------------------------------------------------------------------

@@ -407,6 +407,17 @@ def test_micro_batches_fit_the_size_of_the_slices():
         assert size(224, precision="bf16") == half, "kernels compute in single precision only"
 
 
+@pytest.mark.skipif(kernels.info().way == "plain", reason="nothing is compiled here")
+def test_micro_batches_are_of_equal_size_and_larger_where_kernels_make_no_map():
+    encoder = SliceNet(backbones["resnet10"](width=16), MeanPooling(8), 8)
+    data = SliceData(SliceStore(np.zeros((1, 224, 224), np.uint8), np.array([1]), 0.5, 0.1, ""))
+    parts = Compute().micro_batches(encoder, data, 104, 3)
+    assert parts == [slice(3, 54), slice(54, 104)], "79 at most"
+    with kernels.using("plain"):
+        usual = [part.stop - part.start for part in Compute().micro_batches(encoder, data, 104, 3)]
+    assert usual == [17] * 5 + [16], "20 at most"
+
+
 def test_convolutions_run_channels_last_whatever_the_weights_are():
     data = SliceData(SliceStore(np.zeros((2, 8, 8), np.uint8), np.array([2]), 0.5, 0.1, ""))
     image = Compute().read(data, np.arange(2))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmdls.kernels._ways import library
 
-__all__ = ["antialiased_operator", "conv3x3_operator", "group_norm_operator", "pair_sum_operator"]
+__all__ = ["antialiased_operator", "conv3x3_operator", "group_norm_operator", "pair_sum_operator", "stem_operator"]
 
 
 # Torch keeps operators as long as the process: where the package is imported anew, they are there already.
@@ -255,6 +255,126 @@ def _differentiate_norm(ctx: Any, gradient: Tensor, _: Any) -> tuple[Tensor | No
 
 
 _register_gradient("group_norm", _differentiate_norm, _save_norm)
+
+
+# Bytes of the map, which is not kept, of those images of a stem that are computed at once.
+_STEM_BYTES = 8 * 2**20
+
+
+@_operator("stem")
+def stem_operator(
+    image: Tensor, weight: Tensor, groups: int, norm_weight: Tensor, norm_bias: Tensor, eps: float, keep: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The maps that :func:`stem` gives, (N, D, H / 4, W / 4); mean and 1 / deviation of each group (N, 2, G).
+
+    And which of 9 pixels each number of the maps is: bytes (N, H / 4, W / 4, D), empty if not kept for the gradient.
+    """
+    image, weight = _channels_last(image), _channels_last(weight)
+    norm_weight, norm_bias = norm_weight.contiguous(), norm_bias.contiguous()
+    n, channels, height, width = _stem_shape(image, weight)
+    out = _empty(n, channels, (height + 1) // 2, (width + 1) // 2)
+    moments = torch.empty(n, 2, groups, dtype=torch.float64)
+    chosen = torch.empty(n if keep else 0, *out.shape[2:], channels, dtype=torch.uint8)
+    for part in _stem_parts(n, channels, height, width):
+        inner = _stem_map(image[part], weight)
+        layer = groups, _at(norm_weight), _at(norm_bias), eps
+        into = _at(out[part]), _at(moments[part]), _at(chosen[part]) if keep else None
+        _run(library(way).mmdls_pooled_norm, _at(inner), len(inner), height, width, channels, *layer, *into)
+    return out, moments, chosen
+
+
+@_shapes_of("stem")
+def _(
+    image: Tensor, weight: Tensor, groups: int, norm_weight: Tensor, norm_bias: Tensor, eps: float, keep: bool, way: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    n, channels, height, width = _stem_shape(image, weight)
+    out = image.new_empty(n, (height + 1) // 2, (width + 1) // 2, channels)
+    chosen = image.new_empty(n if keep else 0, *out.shape[1:], dtype=torch.uint8)
+    return out.permute(0, 3, 1, 2), image.new_empty(n, 2, groups, dtype=torch.float64), chosen
+
+
+def _stem_shape(image: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
+    """Of the map that is normalised."""
+    height, width = ((length + 1) // 2 for length in image.shape[2:])
+    return len(image), len(weight), height, width
+
+
+def _stem_parts(n: int, channels: int, height: int, width: int) -> list[slice]:
+    size = max(_STEM_BYTES // (4 * channels * height * width), 1)
+    return [slice(first, min(first + size, n)) for first in range(0, n, size)]
+
+
+def _stem_map(image: Tensor, weight: Tensor) -> Tensor:
+    padding = weight.shape[2] // 2
+    return _channels_last(torch.conv2d(image, weight, stride=2, padding=padding))
+
+
+@_operator("stem_gradient")
+def _stem_gradient_operator(
+    image: Tensor,
+    weight: Tensor,
+    norm_weight: Tensor,
+    moments: Tensor,
+    chosen: Tensor,
+    gradient: Tensor,
+    image_too: bool,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of weight, norm_weight, norm_bias and, where asked for, of the image; otherwise that is empty."""
+    image, filters, gradient = _channels_last(image), _channels_last(weight), _channels_last(gradient)
+    norm_weight = norm_weight.contiguous()
+    n, channels, height, width = _stem_shape(image, filters)
+    padding, groups = filters.shape[2] // 2, moments.shape[2]
+    of_image = torch.empty_like(image) if image_too else image.new_empty(0)
+    found = torch.zeros_like(weight), torch.zeros_like(norm_weight), torch.zeros_like(norm_weight)
+    own = [torch.empty_like(each) for each in found[1:]]
+    for part in _stem_parts(n, channels, height, width):
+        inner = _stem_map(image[part], filters)
+        slope = torch.empty_like(inner)
+        given = _at(norm_weight), _at(chosen[part]), _at(gradient[part]), _at(moments[part])
+        size = len(inner), height, width, channels, groups
+        _run(library(way).mmdls_pooled_norm_gradient, _at(inner), *size, *given, _at(slope), *map(_at, own))
+        added = torch.ops.aten.convolution_backward(
+            slope, image[part], filters, None, [2, 2], [padding] * 2, [1, 1], False, [0, 0], 1, [image_too, True, False]
+        )
+        for total, each in zip(found, (added[1], *own), strict=True):
+            total += each
+        if image_too:
+            of_image[part] = added[0]
+    return *found, of_image
+
+
+@_shapes_of("stem_gradient")
+def _(
+    image: Tensor,
+    weight: Tensor,
+    norm_weight: Tensor,
+    moments: Tensor,
+    chosen: Tensor,
+    gradient: Tensor,
+    image_too: bool,
+    way: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    of_image = torch.empty_like(image) if image_too else image.new_empty(0)
+    of_norm = norm_weight.new_empty(len(norm_weight)), norm_weight.new_empty(len(norm_weight))
+    return torch.empty_like(weight), *of_norm, of_image
+
+
+def _save_stem(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    image, weight, _, norm_weight, _, _, _, ctx.way = inputs
+    _, *kept = output
+    ctx.save_for_backward(image, weight, norm_weight, *kept)
+    ctx.mark_non_differentiable(*kept)
+
+
+def _differentiate_stem(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+    image_too = ctx.needs_input_grad[0]
+    found = _stem_gradient_operator(*ctx.saved_tensors, gradient, image_too, ctx.way)
+    of_weight, of_norm_weight, of_norm_bias, of_image = found
+    return of_image if image_too else None, of_weight, None, of_norm_weight, of_norm_bias, None, None, None
+
+
+_register_gradient("stem", _differentiate_stem, _save_stem)
 
 
 @_operator("antialiased_sums")

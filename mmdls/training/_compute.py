@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
@@ -31,6 +32,16 @@ _RANDOM_STATE_LOCK = threading.RLock()
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 _MOST_ITEMS = 1024
 _TOGETHER = 8  # items that kernels compute at once, at least
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let the C library keep up to 64 MiB of freed maps for the next ones, whose pages the system would have to clear.
+
+    glibc adapts to the largest block that was mapped and freed, up to 32 MiB: smaller ones it takes from memory that
+    it has, of which it gives back to the system what is more than twice as much.
+    """
+    torch.empty(2**25 - 2**14, dtype=torch.uint8)
 
 
 def channels_last(network: nn.Module) -> None:
@@ -105,6 +116,7 @@ class Compute:
 
     def features(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
         """Features of some items, all at once, (k, C)."""
+        _keep_freed_memory()
         with self.threads():
             items = self.read(data, index)
             with self.autocast():
@@ -138,7 +150,11 @@ class Compute:
         """Divide the items from start to stop into micro-batches."""
         if self.micro_batch_size == "auto":
             widest, _ = self.item_bytes(encoder, data)
-            size = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, _MOST_ITEMS))
+            most = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, _MOST_ITEMS))
+            n_batches = max(-(-(stop - start) // most), 1)
+            size = max(
+                -(-(stop - start) // n_batches), 1
+            )  # as equal as can be: a small one costs as much as a large one
         else:
             size = int(self.micro_batch_size)
         size = max(size >> self.n_halvings, 1)

@@ -1,4 +1,4 @@
-// Group normalisation (groups.h), the default encoder (antialiased.h), and convolutions of 3 x 3 pixels, stride 1,
+// Group normalisation (groups.h, pooled.h), the default encoder (antialiased.h), and convolutions of 3 x 3 pixels, stride 1,
 // padding 1, by Winograd's minimal filtering in tiles of 2 x 4 output pixels.
 //
 // A tile is a patch of 4 x 6 pixels of the input. Patches and filters are transformed, multiplied channel by channel at
@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "antialiased.h"
-#include "groups.h"
 #include "pair.h"
+#include "pooled.h"
 
 namespace {
 
@@ -74,6 +74,24 @@ void each_chunk_of_segment(State& own, const float* pixels, int64_t unit, Work w
         layer.until(own.tiles[count - 1].y + TILE_H + 1);
         work(count);
     });
+}
+
+// differentiate(state, image, what it adds to the gradients of weight and bias (2, C)) for all images.
+template <class Differentiate>
+void each_norm_gradient(const Grouped& maps, int threads, float* into_weight, float* into_bias,
+                        Differentiate differentiate) {
+    std::vector<Channels> states(threads, Channels(maps.channels));
+    std::vector<double> parameters(size_t(maps.n) * 2 * maps.channels);
+    divided(maps.n, states, [&](Channels& own, int64_t first, int64_t last) {
+        for (int64_t i = first; i < last; i++) differentiate(own, i, parameters.data() + i * 2 * maps.channels);
+    });
+    for (int c = 0; c < maps.channels; c++) {
+        double sums[2] = {};
+        for (int64_t i = 0; i < maps.n; i++)
+            for (int k = 0; k < 2; k++) sums[k] += parameters[(i * 2 + k) * maps.channels + c];
+        into_weight[c] = float(sums[0]);
+        into_bias[c] = float(sums[1]);
+    }
 }
 
 template <class State>
@@ -259,22 +277,41 @@ int mmdls_group_norm_gradient(const float* x, int64_t n, int64_t pixels, int cha
                               float* into_added, float* into_weight, float* into_bias, int threads) {
     return guarded([&] {
         Grouped maps{n, pixels, channels, groups};
-        std::vector<Channels> states(threads, Channels(channels));
-        std::vector<double> parameters(size_t(n) * 2 * channels);
-        divided(n, states, [&](Channels& own, int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; i++) {
-                size_t at = i * maps.image();
-                differentiate(maps, own, x + at, weight, y ? y + at : nullptr, gradient + at, moments + i * 2 * groups,
-                              into + at, into_added ? into_added + at : nullptr, parameters.data() + i * 2 * channels);
-            }
+        each_norm_gradient(maps, threads, into_weight, into_bias, [&](Channels& own, int64_t i, double* parameters) {
+            size_t at = i * maps.image();
+            differentiate(maps, own, x + at, weight, y ? y + at : nullptr, gradient + at, moments + i * 2 * groups,
+                          into + at, into_added ? into_added + at : nullptr, parameters);
         });
-        for (int c = 0; c < channels; c++) {
-            double sums[2] = {};
-            for (int64_t i = 0; i < n; i++)
-                for (int k = 0; k < 2; k++) sums[k] += parameters[(i * 2 + k) * channels + c];
-            into_weight[c] = float(sums[0]);
-            into_bias[c] = float(sums[1]);
-        }
+    });
+}
+
+// The largest of 3 x 3 pixels around every second one of relu(group normalisation of x (n, h, w, channels)) -> y, which
+// of the pixels that is, both (n, (h + 1) / 2, (w + 1) / 2, channels), unless `chosen` is null, and moments as above.
+int mmdls_pooled_norm(const float* x, int64_t n, int h, int w, int channels, int groups, const float* weight,
+                      const float* bias, double epsilon, float* y, double* moments, uint8_t* chosen, int threads) {
+    return guarded([&] {
+        Pooled maps(n, h, w, channels, groups);
+        std::vector<Channels> states(threads, Channels(channels));
+        divided(n, states, [&](Channels& own, int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; i++)
+                normalise(maps, own, x + i * maps.image(), weight, bias, epsilon, y + i * maps.pooled(),
+                          moments + i * 2 * groups, chosen ? chosen + i * maps.pooled() : nullptr);
+        });
+    });
+}
+
+// Its gradients, from that of y: of x, of weight and of bias.
+int mmdls_pooled_norm_gradient(const float* x, int64_t n, int h, int w, int channels, int groups, const float* weight,
+                               const uint8_t* chosen, const float* gradient, const double* moments, float* into,
+                               float* into_weight, float* into_bias, int threads) {
+    return guarded([&] {
+        Pooled maps(n, h, w, channels, groups);
+        each_norm_gradient(maps, threads, into_weight, into_bias, [&](Channels& own, int64_t i, double* parameters) {
+            float* to = into + i * maps.image();
+            spread_gradient(maps, chosen + i * maps.pooled(), gradient + i * maps.pooled(), to);
+            differentiate(maps, own, x + i * maps.image(), weight, nullptr, to, moments + i * 2 * groups, to, nullptr,
+                          parameters);
+        });
     });
 }
 

@@ -59,9 +59,9 @@ struct Channels {
     explicit Channels(int n) : sums(n), products(n), scale(n), slope(n), shift(n) {}
 };
 
-// One image x, normalised, + added, with ReLU -> y; and the mean and 1 / deviation of each group, (2, groups).
-void normalise(const Grouped& maps, Channels& own, const float* x, const float* weight, const float* bias,
-               double epsilon, const float* added, bool rectified, float* y, double* moments) {
+// The mean and 1 / deviation of each group of an image x, (2, groups), and scale and shift of each channel.
+void find_scales(const Grouped& maps, Channels& own, const float* x, const float* weight, const float* bias,
+                 double epsilon, double* moments) {
     sum_over_pixels(maps, own.sums.data(), own.products.data(), [=](size_t i, Doubles& a, Doubles& b) { a = b = load_half(x + i); });
     int members = maps.members();
     for (int g = 0; g < maps.groups; g++) {
@@ -76,6 +76,12 @@ void normalise(const Grouped& maps, Channels& own, const float* x, const float* 
             own.shift[c] = float(bias[c] - mean * scale * weight[c]);
         }
     }
+}
+
+// One image x, normalised, + added, with ReLU -> y; and its moments.
+void normalise(const Grouped& maps, Channels& own, const float* x, const float* weight, const float* bias,
+               double epsilon, const float* added, bool rectified, float* y, double* moments) {
+    find_scales(maps, own, x, weight, bias, epsilon, moments);
     const float *scales = own.scale.data(), *shifts = own.shift.data();
     each_vector(maps, [=](size_t i, int c) {
         Lanes value = load(x + i) * load(scales + c) + load(shifts + c);

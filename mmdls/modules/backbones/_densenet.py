@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls._parameters import count
+from mmdls.modules.backbones._convolutions import stem
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.registry import backbones
 
@@ -92,8 +93,7 @@ class DenseNet121Backbone(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
         part: Any = self.features
-        image = part.norm0(part.conv0(image), relu=True)
-        image = functional.max_pool2d(image, 3, stride=2, padding=1)
+        image = stem(part.conv0, part.norm0, image)
         maps = []
         for stage in range(1, len(self.blocks) + 1):
             image = part.get_submodule(f"denseblock{stage}")(image)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmdls._parameters import count
-from mmdls.modules.backbones._convolutions import Convolution
+from mmdls.modules.backbones._convolutions import Convolution, stem
 from mmdls.modules.backbones._normalisation import group_norm
 from mmdls.registry import backbones
 
@@ -126,8 +126,7 @@ class _ResNetBackbone(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Image (N, C, H, W) -> maps at 1/4, 1/8, 1/16 and 1/32 of its size."""
-        image = self.bn1(self.conv1(image), relu=True)
-        image = functional.max_pool2d(image, 3, stride=2, padding=1)
+        image = stem(self.conv1, self.bn1, image)
         maps = []
         for stage in range(len(self.blocks)):
             image = self.get_submodule(f"layer{stage + 1}")(image)
