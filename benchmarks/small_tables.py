@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mmdls.cohort import find_tasks
@@ -14,7 +15,8 @@ from mmdls.zoo._compare import of_main_metric
 __all__ = ["LOSSES", "markdown", "show", "tabulate"]
 
 LOSSES = ("integrated_brier_score", "brier_score")
-_BEST, _MEAN = "best simple", "mean simple"
+_SLOPES = ["calibration_slope", "slope_low", "slope_high"]
+_BEST, _CHOSEN, _MEAN = "best simple", "chosen simple", "mean simple"
 
 
 def tabulate(
@@ -38,8 +40,9 @@ def tabulate(
     dict of str to pandas.DataFrame
         ``scores``: one row a fold, with the main metric and the error (integrated or plain Brier score). ``metrics``:
         means over folds, IPA, calibration slope (of an endpoint at the median time of its events; of the pooled
-        predictions of a repeat, since a fold has too few events), seconds of a fit on one processor. ``differences``:
-        with intervals by the variance of Nadeau and Bengio. ``seeds``: SD over ``random_state`` in the first fold.
+        predictions of a repeat, since a fold has too few events; those of the defaults with an interval over 200
+        resamples of patients, mean over repeats), seconds of a fit on one processor. ``differences``: with intervals by
+        the variance of Nadeau and Bengio. ``seeds``: SD over ``random_state`` in the first fold.
     """
     whole = [each for each in found if not each["seed"]]
     scores = pd.concat([_fold_scores(each, outcomes[each["cohort"]]) for each in whole], ignore_index=True)
@@ -50,10 +53,10 @@ def tabulate(
     metrics = metrics.reset_index()
     reference = metrics[metrics["model"] == floor].set_index(key[:2])["loss"]
     metrics["ipa"] = 1 - metrics["loss"] / reference.reindex(pd.MultiIndex.from_frame(metrics[key[:2]])).to_numpy()
-    slopes = pd.concat([_slopes(each, outcomes[each["cohort"]]) for each in whole])
-    metrics = metrics.merge(slopes.groupby(key, as_index=False)["calibration_slope"].mean(), how="left", on=key)
+    slopes = pd.concat([_slopes(each, outcomes[each["cohort"]], each["label"] in defaults) for each in whole])
+    metrics = metrics.merge(slopes.groupby(key, as_index=False)[_SLOPES].mean(), how="left", on=key)
     # The floor differs between folds only, against their outcomes: that is no slope.
-    metrics["calibration_slope"] = metrics["calibration_slope"].where(metrics["model"] != floor)
+    metrics[_SLOPES] = metrics[_SLOPES].where(metrics["model"] != floor)
     seconds = pd.DataFrame(
         [(e["cohort"], e["label"], s) for e in whole for s in e["seconds"]], columns=["cohort", "model", "seconds"]
     )
@@ -76,19 +79,25 @@ def _fold_scores(kept: Mapping[str, Any], y: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(cohort=kept["cohort"], model=kept["label"], repeat=kept["repeat"])
 
 
-def _slopes(kept: Mapping[str, Any], y: pd.DataFrame) -> pd.DataFrame:
+def _slopes(kept: Mapping[str, Any], y: pd.DataFrame, interval: bool) -> pd.DataFrame:
     """The calibration slope of each task of one repeat, of all folds together."""
     rows = []
     for name, table in kept["predictions"].items():
         horizons = [time for task, time in kept["horizons"].items() if task == name]
-        found = evaluate_predictions({name: table}, y, horizons=horizons, n_resamples=0)
-        slope = found.loc[found["metric"] == "calibration_slope", "value"]
-        rows.append((kept["cohort"], name, kept["label"], slope.mean()))
-    return pd.DataFrame(rows, columns=["cohort", "task", "model", "calibration_slope"])
+        found = evaluate_predictions(
+            {name: table}, y, horizons=horizons, n_resamples=200 if interval else 0, random_state=0
+        )
+        slope = found.loc[found["metric"] == "calibration_slope", ["value", "low", "high"]].mean()
+        rows.append((kept["cohort"], name, kept["label"], *slope))
+    return pd.DataFrame(rows, columns=["cohort", "task", "model", *_SLOPES])
 
 
 def _differences(scores: pd.DataFrame, defaults: Sequence[str]) -> pd.DataFrame:
-    """Each default minus each simple model, the best and the mean of them, and each further default minus the first."""
+    """Each default minus each simple model, their best, chosen and mean one; each further default minus the first.
+
+    The best one is that of the scores that are compared. The chosen one of a fold is the best in all other folds of the
+    repeat: what somebody gets who compares the simple models and takes the best.
+    """
     rows = []
     for (cohort, task), own in scores.groupby(["cohort", "task"], sort=False):
         ratio = own.groupby(["repeat", "fold"])["ratio"].first()
@@ -97,7 +106,8 @@ def _differences(scores: pd.DataFrame, defaults: Sequence[str]) -> pd.DataFrame:
         others = [(name, name, simple[name]) for name in simple]
         if len(others):
             best = simple.mean().idxmax()
-            others += [(_BEST, best, simple[best]), (_MEAN, "", simple.mean(axis=1, skipna=False))]
+            others += [(_BEST, best, simple[best]), (_CHOSEN, "", _chosen(simple))]
+            others += [(_MEAN, "", simple.mean(axis=1, skipna=False))]
         present = [name for name in defaults if name in wide]
         for name in present:
             first = [(present[0], present[0], wide[present[0]])] if name != present[0] else []
@@ -108,6 +118,15 @@ def _differences(scores: pd.DataFrame, defaults: Sequence[str]) -> pd.DataFrame:
                 rows.append((cohort, task, name, against, which, value, low, high, mark, len(difference)))
     columns = ["cohort", "task", "model", "against", "which", "difference", "low", "high", "mark", "n_scores"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _chosen(simple: pd.DataFrame) -> pd.Series:
+    """The score in each fold of the model that is the best in the other folds of the repeat; NaN with one fold."""
+    of_repeat = simple.groupby(level="repeat")
+    others = (of_repeat.transform("sum") - simple).div(of_repeat.transform("size") - 1, axis=0)
+    best = others.fillna(-np.inf).to_numpy().argmax(axis=1)
+    scores = simple.to_numpy()[np.arange(len(simple)), best]
+    return pd.Series(np.where(others.notna().any(axis=1), scores, np.nan), simple.index)
 
 
 def _seeds(found: Sequence[Mapping[str, Any]], outcomes: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -156,7 +175,7 @@ def show(tables: Mapping[str, pd.DataFrame], defaults: Sequence[str], floor: str
     for name in [each for each in defaults if each in set(differences["model"])]:
         own = differences[differences["model"] == name]
         cells = own.assign(cell=[_cell(*row) for row in own[["difference", "low", "high", "mark"]].to_numpy()])
-        columns = [_BEST, _MEAN, *(each for each in defaults[:1] if each != name)]
+        columns = [_BEST, _CHOSEN, _MEAN, *(each for each in defaults[:1] if each != name)]
         cells = cells.pivot_table(index=key, columns="against", values="cell", aggfunc="first", sort=False)
         cells = cells.reindex(columns=columns).astype(object)
         cells.insert(
@@ -165,7 +184,13 @@ def show(tables: Mapping[str, pd.DataFrame], defaults: Sequence[str], floor: str
         cells.loc[("cohorts", ""), columns] = [_over_cohorts(own[own["against"] == each]) for each in columns]
         title = f"(2) {name} minus simple models; 95 % intervals of repeated folds"
         shown[title] = cells.fillna("").rename_axis(columns=None)
-    shown["(3a) Calibration slope (ideal 1)"] = wide(metrics, "calibration_slope", key, "{:.2f}")
+    slopes = wide(metrics, "calibration_slope", key, "{:.2f}")
+    for name in [each for each in defaults if each in slopes]:
+        own = metrics[metrics["model"] == name].set_index(key)[_SLOPES].reindex(slopes.index)
+        slopes[name] = [
+            "" if np.isnan(low) else f"{value:.2f} [{low:.2f}, {high:.2f}]" for value, low, high in own.values
+        ]
+    shown["(3a) Calibration slope (ideal 1)"] = slopes
     shown[f"(3b) IPA, in % of the error of the {floor}"] = wide(
         metrics.assign(ipa=100 * metrics["ipa"]), "ipa", key, "{:.1f}"
     )

@@ -66,6 +66,9 @@ def test_the_metric_is_the_mean_over_all_folds_of_all_repeats(first_run):
     assert table.loc[("two", "os", "floor"), "value"] == 0.5 and table.loc[("two", "os", "floor"), "ipa"] == 0
     assert table.loc[("two", "os", "coxnet"), "ipa"] > 0
     assert ("two", "subtype", "coxnet") not in table.index
+    slopes = table[["slope_low", "calibration_slope", "slope_high"]].xs("quick", level="model")
+    assert (slopes.T.diff().iloc[1:] > 0).all(axis=None)  # the slope is inside its interval
+    assert table["slope_low"].notna().tolist() == (table.index.get_level_values("model") == "quick").tolist()
     assert table["calibration_slope"].isna().tolist() == (table.index.get_level_values("model") == "floor").tolist()
 
 
@@ -91,6 +94,11 @@ def test_differences_are_paired_by_fold(first_run):
     assert row["difference"] == pytest.approx((wide["quick"] - simple.mean(axis=1)).mean())
     best = found.loc[("two", "os", "best simple")]
     assert best["difference"] == pytest.approx(wide["quick"].mean() - simple.mean().max())
+    chosen = []  # in each fold, by the two other ones of its repeat
+    for repeat, fold in wide.index:
+        others = simple.loc[[(repeat, each) for each in range(3) if each != fold]].mean()
+        chosen.append(wide["quick"][repeat, fold] - simple.loc[(repeat, fold), others.idxmax()])
+    assert found.loc[("two", "os", "chosen simple"), "difference"] == pytest.approx(np.mean(chosen))
     difference = wide["quick"] - wide[best["which"]]
     # Six scores of three folds: a third of the variance is added for the training rows that they share, and more.
     error = np.sqrt((1 / 6 + 1 / 2) * difference.var())
