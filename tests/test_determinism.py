@@ -20,7 +20,7 @@ from mmdls.estimators import (
 from mmdls.estimators.survival import _tabular_survival
 from mmdls.modules import SliceNet
 from mmdls.tasks import SurvivalTask
-from mmdls.training import _build, _net
+from mmdls.training import _build, _compute, _net
 from mmdls.training._members import fit_linear_part
 from mmdls.training._threads import in_threads, threads_of_torch
 
@@ -104,8 +104,10 @@ def test_tables_are_learned_with_one_thread(patients, monkeypatch):
     assert seen == [(1, {1})]
 
 
-def test_answers_are_computed_with_one_thread_but_for_items(patients, fitted, monkeypatch):
+@pytest.mark.parametrize(("few", "n_threads"), [(2**18, 1), (0, 2)])
+def test_answers_are_computed_with_one_thread_but_for_many_items(patients, fitted, monkeypatch, few, n_threads):
     """Small networks with several threads wait longer than they compute, and keep other processors busy."""
+    monkeypatch.setattr(_compute, "_FEW_PIXELS", few)
     seen = {}
 
     def record(owner, name):
@@ -122,7 +124,7 @@ def test_answers_are_computed_with_one_thread_but_for_items(patients, fitted, mo
     with threads_of_torch(2):
         fitted.predict(patients[0][:1])
         assert torch.get_num_threads() == 2
-    assert seen == {"features": {2}, "pool": {1}, "predictions": {1}}
+    assert seen == {"features": {n_threads}, "pool": {1}, "predictions": {1}}
 
 
 def test_workers_change_nothing(patients, fitted):

@@ -1,11 +1,13 @@
 """Importances keep their laws, and the next examination is the one that tells most."""
 
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -165,6 +167,51 @@ def test_a_column_that_no_subset_would_hide_is_refused():
         modality_importance(logistic(), X, y, modalities={"first": first})
     with pytest.raises(ValueError, match="must not share columns"):
         modality_importance(logistic(), X, y, modalities={"first": first, "every": first + rest})
+
+
+@pytest.mark.parametrize("importance", [modality_importance, feature_importance])
+def test_a_column_outside_of_blocks_that_the_model_reads_is_refused(importance):
+    X, y = patients(60)
+    wide = X.assign(height=np.linspace(0, 1, 60) ** 2, centre="A")
+    first = make_pipeline(ColumnTransformer([("read", "passthrough", list(X))]), logistic())
+    every = make_pipeline(ColumnTransformer([("read", "passthrough", [*X, "height"])]), logistic())
+    importance(first, wide, y, cv=2, n_resamples=0)
+    with pytest.raises(ValueError, match=r"the model reads \['height', 'centre'\], or some of them.*no block"):
+        importance(every, wide, y, cv=2, n_resamples=0)
+    with pytest.raises(ValueError, match="X has no columns of a block or image.*Rename them"):
+        importance(logistic(), X.rename(columns=lambda name: name.replace("_", "")), y, cv=2, n_resamples=0)
+
+
+class _Cut(ClassifierMixin, BaseEstimator):
+    """Reads the image inside of its mask; every pair that it is asked about stands in ``asked``."""
+
+    asked: ClassVar[set] = set()
+
+    def __init__(self, modalities):
+        self.modalities = modalities
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict_proba(self, X):
+        pairs = [(image.sum(), mask.sum()) for image, mask in zip(X["ct_image"], X["ct_mask"], strict=True)]
+        _Cut.asked |= set(pairs)
+        share = np.array([1 / (1 + image / mask) for image, mask in pairs])
+        return np.column_stack([share, 1 - share])
+
+
+def test_an_image_is_permuted_with_the_mask_that_the_model_reads_beside_it():
+    n = 30
+    X = pd.DataFrame({"ct_image": [np.full((1, 2, 2), k + 1.0) for k in range(n)], "noise_a": np.arange(n) % 7})
+    X["ct_mask"] = [np.full((1, 2, 2), 100.0 + k) for k in range(n)]
+    y = pd.DataFrame({"stage": np.where(np.arange(n) > 14, "late", "early")})
+    _Cut.asked.clear()
+    table = feature_importance(_Cut({"ct": ["ct_image", "ct_mask"]}), X, y, cv=2, n_resamples=0)
+    assert table["columns"].tolist() == ["ct_image, ct_mask", "noise_a"] and table["value"][0] > 0.3
+    assert _Cut.asked == {(4.0 * (k + 1), 4 * (100.0 + k)) for k in range(n)}
+    with pytest.raises(ValueError, match=r"the model reads \['ct_mask'\]"):
+        feature_importance(_Cut(None), X, y, cv=2, n_resamples=0)
 
 
 def test_rows_of_one_patient_stay_on_one_side():

@@ -400,3 +400,38 @@ def test_a_measurement_is_no_group():
         coverage_table(model, X, y[["stage"]], by=FEATURES[0])
     halves = pd.cut(X[FEATURES[0]], [-np.inf, 0, np.inf])
     assert len(coverage_table(model, X, y[["stage"]], by=halves)) == 3
+
+
+def test_labels_that_the_model_does_not_know_are_left_out_with_a_warning():
+    X, y, _ = patients(200)
+    model = logistic().fit(X[FEATURES][:120], y[["stage"]][:120])
+    test = y[["stage"]][120:].astype(object)
+    known = test.where(test != "III")
+    with pytest.warns(
+        UserWarning, match=r"patients have a stage that no training patient had, \['iii'\].*its coverage"
+    ):
+        found = coverage_table(model, X[FEATURES][120:], test.replace("III", "iii"))
+    pd.testing.assert_frame_equal(found, coverage_table(model, X[FEATURES][120:], known))
+    with pytest.raises(KeyError, match=r"y lacks \['stage'\], which 'stage' needs"):
+        coverage_table(model, X[FEATURES][120:], y[["os_time", "os_event"]][120:])
+    with pytest.raises(TypeError, match="model must be a fitted ConformalPredictor; got LogisticRegression"):
+        coverage_table(LogisticRegression(), X[FEATURES][120:], test)
+
+
+def test_a_frozen_model_keeps_its_classes():
+    X, y, _ = patients(400)
+    X, stage = X[FEATURES], y["stage"].astype(object)
+    frozen = FrozenEstimator(LogisticRegression().fit(X[:200], stage[:200]))
+    lacking = (stage != "III").to_numpy() & (np.arange(400) >= 200)
+    model = ConformalPredictor(frozen, confidence_level=0.6).fit(X[lacking], stage[lacking].to_frame())
+    late = X.assign(clinical_a=9.0)
+    sets = model.predict_sets(late)["stage"]
+    assert list(sets) == ["I", "II", "III"]
+    share = frozen.predict_proba(X[lacking])
+    scores = 1 - share[np.arange(lacking.sum()), stage[lacking].map({"I": 0, "II": 1}).astype(int)]
+    needed = np.sort(scores)[int(np.ceil(0.6 * (lacking.sum() + 1))) - 1]
+    assert (sets.to_numpy() == (1 - frozen.predict_proba(late) <= needed)).all() and sets["III"].all()
+    with pytest.raises(
+        ValueError, match=r"y offers \['stage'\], where the labels are \{'stage': \['I', 'II', 'iii'\]\}"
+    ):
+        ConformalPredictor(frozen).fit(X[200:], stage[200:].replace("III", "iii").to_frame())

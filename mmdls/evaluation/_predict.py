@@ -213,8 +213,10 @@ def _task_in(tasks: Mapping[str, Task], own: Task, model: str) -> Task:
     if len(fitting) != 1:
         what = _ANSWERS.get(str(own.estimator_type), "one value")
         what = f"a label with the classes {list(own.classes)}" if own.has_classes else what
+        labels = {task.name: list(task.classes) for task in tasks.values() if task.has_classes}
+        held = f", where the labels are {labels}" if own.has_classes and labels and not fitting else ""
         raise ValueError(
-            f"{model} predicts one task, {what}, and y offers {[task.name for task in fitting] or list(tasks)}; give y "
-            "only the columns of the task that the model was fitted for."
+            f"{model} predicts one task, {what}, and y offers {[task.name for task in fitting] or list(tasks)}{held}; "
+            "give y only the columns of the task that the model was fitted for, with its labels."
         )
     return replace(fitting[0], classes=own.classes) if own.is_ordered else fitting[0]

@@ -1,21 +1,33 @@
 """What importances have in common: modalities of a table, models that left patients out, and metrics of resamples."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from mmdls.cohort import Task, modalities, require_patients
+from mmdls.cohort import Task, cell_kind, modalities, require_patients
 from mmdls.evaluation import resample_predictions
 from mmdls.evaluation._predict import HORIZONS, answers, time_grid
 from mmdls.metrics import percentile_interval
 from mmdls.training._tables import outcome_table, rows_with_values
 from mmdls.zoo._folds import aligned_groups, for_all_tasks, splits_of, splitter_of
-from mmdls.zoo._per_task import fit_with_groups
+from mmdls.zoo._per_task import fit_with_groups, last_step
 
-__all__ = ["Fold", "blocks_of", "checked", "chosen_metrics", "left_out", "masked", "metric_draws", "present", "spread"]
+__all__ = [
+    "Fold",
+    "blocks_of",
+    "checked",
+    "chosen_metrics",
+    "left_out",
+    "masked",
+    "metric_draws",
+    "present",
+    "refuse_what_else_is_read",
+    "spread",
+]
 
 
 class Fold(NamedTuple):
@@ -32,10 +44,19 @@ def checked(X: pd.DataFrame, y: Any, groups: Any) -> tuple[pd.DataFrame, pd.Seri
     return outcome_table(y, X.index), aligned_groups(groups, X.index)
 
 
-def blocks_of(X: pd.DataFrame, named: Mapping[str, Any] | None, most: int | None = None) -> dict[str, list[str]]:
-    """The columns of each modality, those of X or those that are named."""
-    found = modalities(X) if named is None else named
-    blocks = {name: [columns] if isinstance(columns, str) else list(columns) for name, columns in found.items()}
+def blocks_of(
+    X: pd.DataFrame, named: Mapping[str, Any] | None, model: Any, most: int | None = None
+) -> dict[str, list[str]]:
+    """The columns of each modality: those that are named, or those of X, with masks that the model reads."""
+    if named is None:
+        blocks = _with_masks(modalities(X), model)
+        if not blocks:
+            raise ValueError(
+                f"X has no columns of a block or image, '<block>_<name>' and '<name>_image'; they are "
+                f"{list(X.columns)[:20]}. Rename them, as with X.add_prefix('clinical_')."
+            )
+    else:
+        blocks = {name: [columns] if isinstance(columns, str) else list(columns) for name, columns in named.items()}
     lost = [column for columns in blocks.values() for column in columns if column not in X]
     if not blocks or lost:
         raise ValueError(f"modalities must name columns of X; {lost or 'none'} of {list(X.columns)[:20]}.")
@@ -49,6 +70,45 @@ def blocks_of(X: pd.DataFrame, named: Mapping[str, Any] | None, most: int | None
             f"modalities={{'tables': [...], ...}}, {most} at most: {list(blocks)}."
         )
     return blocks
+
+
+def _with_masks(blocks: dict[str, list[str]], model: Any) -> dict[str, list[str]]:
+    """Modalities of a table with the masks that a single one of the model's own has."""
+    named = getattr(last_step(model), "modalities", None)
+    own = (
+        [[columns] if isinstance(columns, str) else columns for columns in named.values()]
+        if isinstance(named, Mapping)
+        else []
+    )
+    masks = Counter(column for columns in own for column in columns if cell_kind(column) == "masks")
+    return {
+        name: [*block, *(c for columns in own if {*block} & {*columns} for c in columns if masks[c] == 1)]
+        for name, block in blocks.items()
+    }
+
+
+def refuse_what_else_is_read(
+    model: Any, X: pd.DataFrame, tasks: Mapping[str, Task], columns: Collection[str], full: Mapping[str, pd.DataFrame]
+) -> None:
+    """Refuse columns that a fitted model reads and that are not among those whose part is asked for.
+
+    Their part would be counted for others, or for nobody. A model reads them if it predicts something else when their
+    cells are exchanged between patients.
+
+    Raises
+    ------
+    ValueError
+    """
+    others = [column for column in X if column not in columns]
+    moved = X.copy(deep=False)
+    for column in others:
+        moved[column] = X[column].iloc[::-1].set_axis(X.index)
+    if others and any(not table.equals(full[name]) for name, table in predicted(model, moved, tasks).items()):
+        raise ValueError(
+            f"the model reads {others[:10]}, or some of them, which are columns of no block and no image. Rename them "
+            "as '<block>_<name>', name them in modalities={...} where that can be given, or leave out of X what the "
+            "model shall not read. A mask belongs to the one image beside which the model's own modalities name it."
+        )
 
 
 def present(X: pd.DataFrame, blocks: Mapping[str, list[str]]) -> np.ndarray:

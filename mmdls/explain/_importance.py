@@ -24,6 +24,7 @@ from mmdls.explain._folds import (
     metric_draws,
     predicted,
     present,
+    refuse_what_else_is_read,
     spread,
 )
 from mmdls.zoo._folds import for_all_tasks
@@ -120,7 +121,8 @@ def modality_importance(
     Raises
     ------
     ValueError
-        If ``modalities`` leave out a column of a block or an image, or hold one twice.
+        If ``modalities`` leave out a column of a block or an image, or hold one twice, or the model reads a column that
+        is in none.
 
     References
     ----------
@@ -141,7 +143,7 @@ def modality_importance(
     """
     check_resampling(n_resamples, confidence_level, False, None)
     y, groups = checked(X, y, groups)
-    blocks = blocks_of(X, modalities, _MOST)
+    blocks = blocks_of(X, modalities, model, _MOST)
     _refuse_shared_or_left_over(X, blocks)
     names, tasks = list(blocks), find_tasks(y)
     chosen = chosen_metrics(tasks, metric)
@@ -152,6 +154,10 @@ def modality_importance(
     for k, fold in enumerate(left_out(model, X, y, groups, cv, random_state)):
         folds.iloc[fold.test] = k
         ratio += len(fold.test) / len(fold.train)
+        if k == 0:
+            rows = X.iloc[fold.test]
+            columns = {column for own in blocks.values() for column in own}
+            refuse_what_else_is_read(fold.model, rows, tasks, columns, predicted(fold.model, rows, tasks))
         for subset, tables in _by_subset(fold, model, X, y, groups, blocks, here, tasks, refit).items():
             parts[subset].append(tables)
     chosen = {name: own for name, own in chosen.items() if name in parts[()][0]}

@@ -94,7 +94,7 @@ def which_exam_next(
         raise ValueError(f"x must be a table of one patient, as X.loc[['P1']]; it has {len(x)} rows.")
     if n_draws < 1 or not horizon > 0:
         raise ValueError(f"n_draws must be 1 or more, and horizon above 0 months; got {n_draws} and {horizon}.")
-    blocks = blocks_of(X_reference, modalities)
+    blocks = blocks_of(X_reference, modalities, model)
     _check_columns(x, blocks)
     x = x.reindex(columns=X_reference.columns)
     X_reference = X_reference[~X_reference.index.isin(x.index)]

@@ -8,9 +8,18 @@ import pandas as pd
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from mmdls.cohort import find_tasks, modalities
+from mmdls.cohort import cell_kind, find_tasks
 from mmdls.evaluation._checks import check_resampling
-from mmdls.explain._folds import checked, chosen_metrics, left_out, metric_draws, predicted, spread
+from mmdls.explain._folds import (
+    blocks_of,
+    checked,
+    chosen_metrics,
+    left_out,
+    metric_draws,
+    predicted,
+    refuse_what_else_is_read,
+    spread,
+)
 
 __all__ = ["feature_importance"]
 
@@ -32,7 +41,7 @@ def feature_importance(
     """How much a metric falls when a group of correlated columns is permuted among the patients left out of a fold.
 
     Columns that say the same are permuted together, since a model that has lost one of them reads the other. An image
-    is a column of its own. What is permuted is permuted with its gaps.
+    is a column of its own, with its mask. What is permuted is permuted with its gaps.
 
     Parameters
     ----------
@@ -64,8 +73,8 @@ def feature_importance(
     Raises
     ------
     ValueError
-        If ``n_repeats`` or ``correlation`` is out of its range, or a fold tests one patient, whose values cannot be
-        exchanged with those of others.
+        If ``n_repeats`` or ``correlation`` is out of its range, a fold tests one patient, whose values cannot be
+        exchanged with those of others, or the model reads a column that is of no block and no image.
 
     References
     ----------
@@ -91,7 +100,7 @@ def feature_importance(
     y, groups = checked(X, y, groups)
     tasks = find_tasks(y)
     chosen = chosen_metrics(tasks, metric)
-    together = _correlated(X, [c for columns in modalities(X).values() for c in columns], correlation)
+    together = _correlated(X, list(blocks_of(X, None, model).values()), correlation)
     rng = np.random.default_rng(random_state)
     full: list[dict[str, pd.DataFrame]] = []
     changed: dict[tuple[int, int], list[dict[str, pd.DataFrame]]] = {}
@@ -106,6 +115,8 @@ def feature_importance(
         ratio += len(fold.test) / len(fold.train)
         rows = X.iloc[fold.test]
         full.append(predicted(fold.model, rows, tasks))
+        if k == 0:
+            refuse_what_else_is_read(fold.model, rows, tasks, [c for own in together for c in own], full[0])
         for repeat in range(n_repeats):
             for i, columns in enumerate(together):
                 order = rng.permutation(len(rows))
@@ -128,8 +139,10 @@ def feature_importance(
     return table.iloc[np.lexsort([-table["value"], place])].reset_index(drop=True)
 
 
-def _correlated(X: pd.DataFrame, columns: list[str], least: float) -> list[list[str]]:
-    """Groups of columns, in the order of the first of each."""
+def _correlated(X: pd.DataFrame, blocks: list[list[str]], least: float) -> list[list[str]]:
+    """Groups of columns, in the order of the first of each; an image is one with its masks."""
+    masks = {block[0]: block[1:] for block in blocks if cell_kind(block[0]) is not None}
+    columns = [column for block in blocks for column in (block[:1] if block[0] in masks else block)]
     numbers = [c for c in columns if pd.api.types.is_numeric_dtype(X[c]) and X[c].nunique() > 1]
     label = {c: f"alone {c}" for c in columns}
     if len(numbers) > 1:
@@ -139,5 +152,5 @@ def _correlated(X: pd.DataFrame, columns: list[str], least: float) -> list[list[
         label |= dict(zip(numbers, map(str, fcluster(tree, 1 - least, criterion="distance")), strict=True))
     found: dict[str, list[str]] = {}
     for column in columns:
-        found.setdefault(label[column], []).append(column)
+        found.setdefault(label[column], []).extend([column, *masks.get(column, [])])
     return list(found.values())

@@ -1,5 +1,6 @@
 """Predictions as users hold them: read by name, and refused where they cannot be right."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,9 @@ import pandas as pd
 
 from mmdls.cohort import Task
 from mmdls.cohort._classes import plain_value
+from mmdls.metrics import UndefinedMetricWarning
 
-__all__ = ["class_probabilities", "numbers_of", "refuse_unknown_risks", "risk_and_survival"]
+__all__ = ["class_probabilities", "numbers_of", "refuse_unknown_risks", "risk_and_survival", "warn_of_new_classes"]
 
 
 def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -92,7 +94,7 @@ def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[An
             )
         raise ValueError(
             f"predictions of {task.name!r} need one column of probabilities a class, {list(task.classes or present)}; "
-            f"they have {columns}.{hint}"
+            f"they have {columns}{f', and patients have {missing}' if missing else ''}.{hint}"
         )
     ordered = tuple(label for label in task.classes if label in columns)
     if task.is_ordered:
@@ -107,3 +109,26 @@ def _class_order(task: Task, table: pd.DataFrame, labels: pd.Series) -> tuple[An
         return tuple(sorted(columns))
     except TypeError:
         return tuple(columns)
+
+
+def warn_of_new_classes(task: Task, y: pd.DataFrame, outcome: np.ndarray, what: str) -> None:
+    """Warn of labels that no training patient had.
+
+    Parameters
+    ----------
+    task : Task
+        With classes, those of the training patients.
+    y : pandas.DataFrame of shape (n_patients, n_columns)
+    outcome : ndarray of shape (n_patients,)
+        As the task reads it.
+    what : str
+        From what these patients are left out.
+    """
+    new = y.loc[~task.known(outcome), task.columns[0]].dropna()
+    if len(new):
+        warnings.warn(
+            f"{len(new)} patients have a {task.name} that no training patient had, {list(new.unique())}; they are left "
+            f"out of its {what}. Known are {list(task.classes)}.",
+            UndefinedMetricWarning,
+            stacklevel=3,
+        )

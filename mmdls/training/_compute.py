@@ -1,5 +1,6 @@
 """Device, precision and micro-batch size of the computation."""
 
+import math
 import threading
 import warnings
 import weakref
@@ -32,6 +33,8 @@ _RANDOM_STATE_LOCK = threading.RLock()
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 _MOST_ITEMS = 1024
 _TOGETHER = 8  # items that kernels compute at once, at least
+# Of a small backbone, which computes so many pixels in a few milliseconds; threads would wait for one another longer.
+_FEW_PIXELS = 2**18
 
 
 @cache
@@ -79,7 +82,7 @@ class Compute:
     ranks : Ranks, default=Ranks()
         The processes that train together and divide the items of bags among them.
     n_threads : int
-        In which items are encoded; by default those of torch.
+        In which items are encoded; by default those of torch. Few items of a small backbone take one.
     n_halvings : int, default=0
         How often micro-batches were halved, since memory was too small for them.
     """
@@ -117,7 +120,8 @@ class Compute:
     def features(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
         """Features of some items, all at once, (k, C)."""
         _keep_freed_memory()
-        with self.threads():
+        few = hasattr(encoder.backbone, "pixel_means") and len(index) * math.prod(data.item_shape[1:]) <= _FEW_PIXELS
+        with threads_of_torch(1) if few else self.threads():
             items = self.read(data, index)
             with self.autocast():
                 return encoder.features(items)

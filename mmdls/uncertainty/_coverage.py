@@ -10,6 +10,7 @@ from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows, refuse_measurements
 from mmdls.evaluation._checks import check_level
 from mmdls.metrics import CensoringDistribution
+from mmdls.tasks._reading import warn_of_new_classes
 from mmdls.training._tables import outcome_table
 
 __all__ = ["coverage_table"]
@@ -27,7 +28,7 @@ def coverage_table(
     X : pandas.DataFrame
         Patients who neither trained nor calibrated it.
     y : pandas.DataFrame, labels or structured array
-        Their outcomes; unknown ones are left out.
+        Their outcomes; unknown ones are left out, and so are classes that no training patient had, with a warning.
     by : str, Series or array of shape (n_patients,), default=None
         A column of X or one value a patient, such as the centre; a Series is joined by its index. Patients without
         a value are in no group.
@@ -44,6 +45,10 @@ def coverage_table(
 
     Raises
     ------
+    TypeError
+        If the model gives no sets.
+    KeyError
+        If ``y`` lacks a column of a task of the model.
     ValueError
         If ``by`` names no column or holds a measurement, a group is called "all", or the level is not between 0 and 1.
 
@@ -57,6 +62,8 @@ def coverage_table(
     >>> coverage_table(model, X[200:], y[200:], by="centre").shape
     (6, 10)
     """
+    if not hasattr(model, "predict_sets"):
+        raise TypeError(f"model must be a fitted ConformalPredictor; got {type(model).__name__}.")
     y = outcome_table(y, X.index)
     check_level(confidence_level)
     members = {"all": np.ones(len(X), dtype=bool)} | _members(X, by)
@@ -65,7 +72,11 @@ def coverage_table(
     rows = []
     for name in (*sets, *bounds):
         task = model.tasks_[name]
+        if lost := [column for column in task.columns if column not in y]:
+            raise KeyError(f"y lacks {lost}, which {name!r} needs; its columns are {list(y.columns)}.")
         outcome = task.outcome(y)
+        if name in sets:
+            warn_of_new_classes(task, y, outcome, "coverage")
         for group, rows_of in members.items():
             inside = rows_of & task.known(outcome)
             if not inside.any():

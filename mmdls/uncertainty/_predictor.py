@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Any
 
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from mmdls.cohort import Task, find_tasks, refuse_measurements, require_patients
 from mmdls.evaluation._predict import answers
+from mmdls.tasks._reading import class_probabilities
 from mmdls.training._tables import outcome_table
 from mmdls.uncertainty._censoring import KaplanMeierCensoring, ModelledCensoring, just_before
 from mmdls.uncertainty._scores import SCORES, class_scores, uniform_by_id
@@ -174,7 +176,7 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         ------
         ValueError
             If the model answers neither a class task nor an endpoint with a survival function, rows of ``by`` have no
-            group, or ``by`` is a measurement.
+            group, ``by`` is a measurement, or ``y`` has a class that a frozen model does not know.
         """
         self._validate_params()
         require_patients(X)
@@ -183,6 +185,12 @@ class ConformalPredictor(MetaEstimatorMixin, BaseEstimator):
         random = check_random_state(self.random_state)
         self._seed = random.randint(2**31 - 1)
         own, tasks = self._groups(X), find_tasks(y)
+        if isinstance(self.estimator, FrozenEstimator):
+            # Patients who calibrate may lack a class of the model, and must not have others.
+            for name, table in answers(self.estimator, X.iloc[:1], tasks, np.empty(0)).tables.items():
+                if tasks[name].has_classes:
+                    classes, _ = class_probabilities(tasks[name], table, y[tasks[name].columns[0]])
+                    tasks[name] = replace(tasks[name], classes=classes)
         refuse_measurements(X[self.by] if self.by else own, f"by={self.by!r}")
         outcomes = {name: task.outcome(y) for name, task in tasks.items()}
         self._times = {name: _event_times(outcomes[name]) for name, task in tasks.items() if _is_endpoint(task)}

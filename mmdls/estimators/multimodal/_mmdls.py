@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from skorch.history import History
 from torch import Tensor
 
-from mmdls.cohort import Task, check_cohort, check_target
+from mmdls.cohort import check_cohort, check_target
 from mmdls.estimators.multimodal._multimodal import Multimodal
 from mmdls.estimators.multimodal._published import (
     CLINICAL,
@@ -24,9 +24,9 @@ from mmdls.estimators.multimodal._published import (
 )
 from mmdls.estimators.multimodal._task_answers import cumulative_hazard
 from mmdls.estimators.survival._risk_groups import risk_group
-from mmdls.metrics import UndefinedMetricWarning
 from mmdls.modules import Ensemble
 from mmdls.registry import estimators as estimator_registry
+from mmdls.tasks._reading import warn_of_new_classes
 from mmdls.training._build import build_network
 from mmdls.training._inference import forward_cohort, ready_to_predict
 from mmdls.training._inputs import Inputs
@@ -388,17 +388,6 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         for task in (task for name, task in self.tasks_.items() if name in offered):
             outcome = task.outcome(y)
             if task.has_classes:
-                _warn_of_new_classes(task, y, outcome)
+                warn_of_new_classes(task, y, outcome, "score")
             scores.append(self._task_score(outputs, task.name, outcome))
         return float(np.nanmean(scores)) if np.isfinite(scores).any() else float("nan")
-
-
-def _warn_of_new_classes(task: Task, y: pd.DataFrame, outcome: np.ndarray) -> None:
-    new = y.loc[~task.known(outcome), task.columns[0]].dropna()
-    if len(new):
-        warnings.warn(
-            f"{len(new)} patients have a {task.name} that no training patient had, {list(new.unique())}; they are left "
-            f"out of its score. Known are {list(task.classes)}.",
-            UndefinedMetricWarning,
-            stacklevel=3,
-        )
