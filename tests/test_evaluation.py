@@ -499,3 +499,15 @@ def test_compare_says_in_how_many_resamples_a_difference_is_undefined():
     assert 40 < n_lost < 110
     assert table["note"].iloc[0] == f"undefined in {n_lost} of 200 resamples"
     assert (compare_predictions(*pair, y, metrics=["brier_score"], n_resamples=200)["note"] == "").all()
+
+
+def test_probabilities_of_the_event_are_not_taken_for_survival():
+    rng = np.random.default_rng(0)
+    risk = pd.Series(rng.normal(size=80))
+    y = pd.DataFrame({"os_time": rng.exponential(20 * np.exp(-risk)), "os_event": 1})
+    survival = pd.DataFrame({t: np.exp(-t / 20 * np.exp(risk)) for t in (6.0, 12.0, 24.0)})
+    survival.loc[3, 12.0] = survival.loc[3, 6.0] + 0.01  # one that is not monotone is no mistake of all
+    options = {"horizons": (12,), "n_resamples": 0}
+    assert len(evaluate_predictions({"os": survival.assign(risk=risk)}, y, **options))
+    with pytest.raises(ValueError, match="event-free, which fall with time; they rise by 0.3.* from 6 to 24 months"):
+        evaluate_predictions({"os": (1 - survival).assign(risk=risk)}, y, **options)

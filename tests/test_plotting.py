@@ -403,3 +403,8 @@ def test_curves_of_classes_refuse_patients_without_label_or_prediction(unknown):
     )
     with pytest.raises(ValueError, match="1 patients have no label, or no prediction of a model, such as row 3"):
         plotting.roc(label, score)
+
+
+def test_a_curve_for_every_value_of_a_measurement_is_refused():
+    with pytest.raises(ValueError, match="group holds 60 different numbers.*pandas.cut"):
+        plotting.kaplan_meier(np.ones(60), np.arange(1, 61), np.arange(60) / 7)

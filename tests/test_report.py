@@ -454,3 +454,11 @@ def test_columns_without_a_label_are_named_without_their_block_unless_two_have_o
     text = report({"all": models["all"]}, X, y, n_resamples=5, horizons=(24,), treatment=None, by=None)
     assert "<th>Body side</th>" in text
     assert "<th>clinical_age, median" in text and "<th>pet_age, median" in text
+
+
+@pytest.mark.parametrize("name", ["by", "treatment"])
+def test_a_misspelt_column_of_the_report_is_refused(name):
+    X = pd.DataFrame({"clinical_age": np.arange(60.0), "centre": np.resize(["A", "B"], 60)})
+    y = pd.DataFrame({"os_time": np.arange(1.0, 61.0), "os_event": 1})
+    with pytest.raises(KeyError, match=f"{name}='center' is no column of X. Did you mean 'centre'"):
+        report({"age": {"os": X["clinical_age"]}}, X, y, **{name: "center"}, n_resamples=0)

@@ -532,3 +532,15 @@ def test_a_measurement_is_no_grouping(by):
 def test_groups_may_be_numbers(by):
     X, y = pd.DataFrame({"clinical_age": NUMBERS}), pd.DataFrame({"stage_class": ["a", "b"] * 30})
     assert describe_cohort(X, y, by).shape[1] == 1 + pd.Series(by).nunique()
+
+
+def test_columns_of_table_1_are_named_each_once():
+    X, y = pd.DataFrame({"clinical_age": NUMBERS}), pd.DataFrame({"stage_class": ["a", "b"] * 30})
+    for columns in ("clinical_age", ["clinical_agee"], ["clinical_age", "clinical_age"]):
+        with pytest.raises(ValueError, match="columns must be a list of columns of X, each once; got"):
+            describe_cohort(X, y, columns=columns)
+    with pytest.raises(ValueError, match=r"X has the columns \['clinical_age'\] more than once"):
+        describe_cohort(pd.concat([X, X], axis=1), y)
+    predicted = {"stage_class": pd.DataFrame({"a": 0.5, "b": 0.5}, index=X.index)}
+    with pytest.raises(ValueError, match=r"groups\['dose'\] holds 60 different numbers"):
+        subgroups(predicted, y, pd.DataFrame({"dose": (NUMBERS / 7).astype(str)}))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mmdls import metrics
+from mmdls.cohort import refuse_measurements
 from mmdls.metrics._censoring import log_log_interval, median_text
 from mmdls.metrics._checks import check_outcome
 from mmdls.metrics._comparison import p_text
@@ -61,7 +62,7 @@ def kaplan_meier(
     Raises
     ------
     ValueError
-        If there is no patient, lengths differ, or a patient has no group.
+        If there is no patient, lengths differ, a patient has no group, or the groups are a measurement.
 
     References
     ----------
@@ -78,6 +79,8 @@ def kaplan_meier(
     """
     first = event if isinstance(event, pd.Series) else time
     time, group = joined(time, event, "time"), joined(group, first, "group")
+    if group is not None:
+        refuse_measurements(group, "group")
     kind = getattr(group, "dtype", None)
     ordered = list(kind.categories) if isinstance(kind, pd.CategoricalDtype) else None
     group = np.zeros(len(time), dtype=int) if group is None else np.asarray(group)

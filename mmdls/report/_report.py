@@ -64,7 +64,7 @@ def report(
     horizons : sequence of float, default=(12, 36, 60)
         Months.
     by : str, Series or None, default="centre"
-        Centre of each patient, or the column of ``X`` that holds it; ignored if ``X`` has no such column.
+        Centre of each patient, or the column of ``X`` that holds it; nothing if ``X`` has no column ``"centre"``.
     folds : Series or array of shape (n_patients,), default=None
         The fold in which each patient was left out, if predictions come from cross-validation: metrics are then
         computed within folds, as in :func:`mmdls.evaluation.evaluate_predictions`. Figures and calibration errors pool
@@ -103,7 +103,7 @@ def report(
     ValueError
         If ``flow`` does not end at the number of patients.
     KeyError
-        If ``main`` is none of the models.
+        If ``main`` is none of the models, or ``by`` or ``treatment`` no column.
     FileExistsError
         If ``figures`` is a folder with files.
 

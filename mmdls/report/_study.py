@@ -8,12 +8,16 @@ import numpy as np
 import pandas as pd
 
 from mmdls import evaluation
+from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows, check_features, check_target, find_tasks
 from mmdls.evaluation._checks import warn_of_late_horizons
 from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import check_horizons, time_grid
 from mmdls.zoo import Comparison
 from mmdls.zoo._folds import predictions_of
+
+# Columns that are used where the tables have them.
+_USUAL = {"by": "centre", "treatment": "treatment"}
 
 ENDPOINTS = {
     "os": "Overall survival",
@@ -102,6 +106,8 @@ class Study:
 
     def _column(self, given: Any, name: str) -> pd.Series | None:
         if isinstance(given, str):
+            if given not in self.X.columns and given != _USUAL.get(name):
+                raise KeyError(f"{name}={given!r} is no column of X.{did_you_mean(given, self.X.columns)}")
             return self.X[given] if given in self.X.columns else None
         values = align_rows(given, self.X.index, name)
         return values if values is None or isinstance(values, pd.Series) else pd.Series(values, self.X.index, name=name)

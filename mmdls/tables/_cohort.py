@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmdls._hints import did_you_mean
 from mmdls.cohort import align_rows, cell_kind, find_tasks, refuse_measurements
+from mmdls.cohort._alignment import check_columns_once
 from mmdls.cohort._task import decimals_of, quartiles_text
 from mmdls.tables._group_tests import compare_groups, is_number
 
@@ -54,7 +56,8 @@ def describe_cohort(
     Raises
     ------
     ValueError
-        If ``by`` has a value called "all" or "missing", or holds a measurement.
+        If ``by`` has a value called "all" or "missing", or holds a measurement, or ``columns`` does not name columns of
+        ``X``, each once.
 
     References
     ----------
@@ -70,8 +73,13 @@ def describe_cohort(
     >>> describe_cohort(X, y)["all"].to_dict()[("clinical_age", "median [quartiles]")]
     '70 [65, 75]'
     """
+    check_columns_once(X, "X")
     if columns is None:
         columns = [c for c in X.columns if cell_kind(c) is None and not str(c).startswith("radiomics_")]
+    lost = [] if isinstance(columns, str) else [column for column in columns if column not in X.columns]
+    if isinstance(columns, str) or lost or len(set(columns)) < len(columns):
+        hint = did_you_mean(lost[0], X.columns) if lost else ""
+        raise ValueError(f"columns must be a list of columns of X, each once; got {columns!r:.200}.{hint}")
     parts: dict[str, Any] = {"all": np.ones(len(X), dtype=bool)}
     y = align_rows(y, X.index, "y")
     by = align_rows(by, X.index, "by")

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import norm, t
 
-from mmdls.cohort import Task, align_rows, check_target
+from mmdls.cohort import Task, align_rows, check_target, refuse_measurements
 from mmdls.evaluation import evaluate_predictions
 from mmdls.evaluation._checks import check_names
 from mmdls.tables._cohort import levels
@@ -53,6 +53,8 @@ def subgroups(
     ------
     TypeError
         If ``groups`` is no DataFrame.
+    ValueError
+        If a grouping holds dates, or a measurement as text.
 
     Examples
     --------
@@ -76,6 +78,7 @@ def subgroups(
         if pd.api.types.is_numeric_dtype(values) and values.nunique() > 5:
             tables += [(name, level, member) for level, member in _halves(values)]
         else:
+            refuse_measurements(values, f"groups[{name!r}]")
             # Of a missing value NA is neither the one nor the other.
             tables += [(name, str(value), (values == value).fillna(False)) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []

@@ -12,6 +12,8 @@ from mmdls.metrics import UndefinedMetricWarning
 
 __all__ = ["class_probabilities", "numbers_of", "refuse_unknown_risks", "risk_and_survival", "warn_of_new_classes"]
 
+_RISE = 1e-6  # of what falls, by rounding
+
 
 def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """The column ``risk`` and the survival columns, named by months as floats (a CSV file makes texts of them)."""
@@ -34,6 +36,14 @@ def risk_and_survival(table: pd.DataFrame, name: str) -> pd.DataFrame:
     times = sorted(months)
     found = numbers_of(table[["risk", *(months[t] for t in times)]], name).set_axis(["risk", *times], axis=1)
     survival = found[times].to_numpy()
+    if len(times) > 1:
+        change = survival[:, -1] - survival[:, 0]
+        if (change > _RISE).any() and np.nanmean(change) > _RISE:
+            raise ValueError(
+                f"predictions of {name!r} must hold probabilities of being event-free, which fall with time; they rise "
+                f"by {np.nanmean(change):.3g} from {times[0]:g} to {times[-1]:g} months, on average. Of probabilities "
+                "of the event give 1 minus these."
+            )
     wrong = (survival < -1e-9) | (survival > 1 + 1e-9)
     if wrong.any():
         row = wrong.any(axis=1)
