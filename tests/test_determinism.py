@@ -18,9 +18,9 @@ from mmdls.estimators import (
     SurvivalForest,
 )
 from mmdls.estimators.survival import _tabular_survival
-from mmdls.modules import SliceNet
+from mmdls.modules import AntialiasedBackbone, SliceNet
 from mmdls.tasks import SurvivalTask
-from mmdls.training import _build, _compute, _net
+from mmdls.training import _build, _net
 from mmdls.training._members import fit_linear_part
 from mmdls.training._threads import in_threads, threads_of_torch
 
@@ -107,7 +107,7 @@ def test_tables_are_learned_with_one_thread(patients, monkeypatch):
 @pytest.mark.parametrize(("few", "n_threads"), [(2**18, 1), (0, 2)])
 def test_answers_are_computed_with_one_thread_but_for_many_items(patients, fitted, monkeypatch, few, n_threads):
     """Small networks with several threads wait longer than they compute, and keep other processors busy."""
-    monkeypatch.setattr(_compute, "_FEW_PIXELS", few)
+    monkeypatch.setattr(AntialiasedBackbone, "few_pixels", few)
     seen = {}
 
     def record(owner, name):

@@ -33,8 +33,6 @@ _RANDOM_STATE_LOCK = threading.RLock()
 _WIDEST_MAP_BYTES = {"cpu": 16 * 2**20, "cuda": 2**30}
 _MOST_ITEMS = 1024
 _TOGETHER = 8  # items that kernels compute at once, at least
-# Of a small backbone, which computes so many pixels in a few milliseconds; threads would wait for one another longer.
-_FEW_PIXELS = 2**18
 
 
 @cache
@@ -120,8 +118,8 @@ class Compute:
     def features(self, encoder: BagNet, data: BagData, index: np.ndarray) -> Tensor:
         """Features of some items, all at once, (k, C)."""
         _keep_freed_memory()
-        few = hasattr(encoder.backbone, "pixel_means") and len(index) * math.prod(data.item_shape[1:]) <= _FEW_PIXELS
-        with threads_of_torch(1) if few else self.threads():
+        n_pixels = len(index) * math.prod(data.item_shape[1:])
+        with threads_of_torch(1) if n_pixels <= getattr(encoder.backbone, "few_pixels", 0) else self.threads():
             items = self.read(data, index)
             with self.autocast():
                 return encoder.features(items)

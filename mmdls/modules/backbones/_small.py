@@ -59,6 +59,9 @@ class AntialiasedBackbone(nn.Module):
         "depth": [count(1, 10)],
     }
 
+    # One thread computes so many in a few milliseconds; several would wait for one another longer.
+    few_pixels: ClassVar[int] = 2**18
+
     def __init__(self, in_channels: int = 1, width: int = 8, depth: int = 3):
         super().__init__()
         self.stem = nn.Conv2d(in_channels, width, 5, stride=2, padding=2)
