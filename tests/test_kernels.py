@@ -98,12 +98,12 @@ def check_errors(way, seeds):
     pairs = np.array(
         [times_the_error_of_torch(two, pair_by_torch, *random_pair(seed), image_too=False) for seed in seeds]
     )
-    assert np.max(layers) <= 4, np.round(layers, 1)
+    assert np.max(layers) <= 3, np.round(layers, 1)
     assert np.median(layers) <= 2, np.round(layers, 1)
-    # Sums over many pixels lose nearly nothing in torch; filters that are rounded once shift all pixels alike. And a
-    # number of a map that is nearly zero may be rounded to either side, in torch as well: the gradient of a pixel.
-    assert np.max(pairs[:, 0]) <= 10, np.round(pairs, 1)
-    assert np.mean(pairs <= 3) >= 0.9, np.round(pairs, 1)
+    assert np.max(pairs[:, 0]) <= 3, np.round(pairs, 1)
+    assert np.median(pairs) <= 1, np.round(pairs, 1)
+    # A number of a map that is nearly zero may be rounded to either side, in torch as well: the gradient of a pixel.
+    assert np.mean(pairs[:, 1:] <= 3) >= 0.99, np.round(pairs, 1)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -125,7 +125,9 @@ def test_layers_of_so_many_channels_that_their_outputs_are_computed_in_blocks(wa
     ours = lambda *tensors: _operators.conv3x3_operator(*tensors, False, way)  # noqa: E731
     for form in (torch.contiguous_format, torch.channels_last):
         tensors = (image, weight.to(memory_format=form), bias)
-        assert np.max(times_the_error_of_torch(ours, linear, tensors, gradient)) <= 4
+        errors = times_the_error_of_torch(ours, linear, tensors, gradient)
+        # Gradients of weights are sums over 70 pixels only, which torch rounds hardly at all.
+        assert np.max(errors[[0, 1, 3]]) <= 3 and errors[2] <= 4, errors
 
 
 @pytest.mark.parametrize("way", WAYS)

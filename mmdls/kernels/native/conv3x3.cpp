@@ -100,6 +100,12 @@ std::vector<const float*> parts_of(const std::vector<State>& states, Buffer Stat
     for (auto& state : states) found.push_back((state.*field).get());
     return found;
 }
+template <class State>
+std::vector<const double*> parts_of(const std::vector<State>& states, std::vector<double> State::*field) {
+    std::vector<const double*> found;
+    for (auto& state : states) found.push_back((state.*field).data());
+    return found;
+}
 
 }  // namespace
 
@@ -141,8 +147,9 @@ int mmdls_conv3x3(const float* x, int64_t n, int h, int w, int ci, int co, const
 int mmdls_conv3x3_gradient(const float* x, const float* gradient, int64_t n, int h, int w, int ci, int co,
                            float* filters, const int64_t* steps, float* bias, int threads) {
     struct State : Workspace {
-        Buffer u, b;
-        State(int ci, int co) : Workspace(ci, co), u(buffer(FREQUENCIES * apart(size_t(ci) * co))), b(buffer(co)) {}
+        Buffer u;
+        std::vector<double> b;
+        State(int ci, int co) : Workspace(ci, co), u(buffer(FREQUENCIES * apart(size_t(ci) * co))), b(co) {}
     };
     return guarded([&] {
         Map map{x, {n, h, w}, ci}, gradients{gradient, {n, h, w}, co};
@@ -154,12 +161,12 @@ int mmdls_conv3x3_gradient(const float* x, const float* gradient, int64_t n, int
             int outputs = std::min(block, co - begin);
             divided(n * map.shape.tiles(), states, [&](State& own, int64_t first, int64_t last) {
                 std::fill_n(own.u.get(), FREQUENCIES * apart(size_t(ci) * outputs), 0.f);
-                std::fill_n(own.b.get(), outputs, 0.f);
+                std::fill_n(own.b.data(), outputs, 0.);
                 bool known = begin && last - first <= own.most;
                 each_chunk(own, map.shape, first, last, [&](int count) {
                     if (!known) transform_input(map, own.tiles.data(), count, own.most, own.in.get());
                     transform_gradient(gradients, begin, outputs, own.tiles.data(), count, own.most, own.out.get(),
-                                       own.b.get());
+                                       own.b.data());
                     all_outer_products(own.in.get(), count, own.most, ci, own.out.get(), panel_of(co), outputs,
                                        own.u.get());
                 });
@@ -187,13 +194,13 @@ int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int 
         Filters one(filters1, c0, c1, steps1), two(filters2, c1, c2, steps2);
         Buffer u = transformed(two);
         int segments = segments_of(shape);
-        Buffer found = zeros(size_t(n) * segments * c2);
+        std::vector<double> found(size_t(n) * segments * c2);
         std::vector<State> states;
         for (int i = 0; i < threads; i++) states.emplace_back(shape, one, bias1, c2);
         divided(n * segments, states, [&](State& own, int64_t first, int64_t last) {
             for (int64_t unit = first; unit < last; unit++) {
-                SumSink sink{own.layer, two, bias2, found.get() + size_t(unit) * c2, static_cast<Mask*>(positive),
-                             Lanes{}, Lanes{}};
+                SumSink sink{own.layer, two, bias2, found.data() + size_t(unit) * c2, static_cast<Mask*>(positive),
+                             Lanes{}, Total()};
                 each_chunk_of_segment(own, x, unit, [&](int count) {
                     transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
                     all_products(own.in.get(), count, own.most, c1, u.get(), panel_of(c2), own.out.get(), c2);
@@ -202,8 +209,8 @@ int mmdls_pair_sum(const float* x, int64_t n, int h, int w, int c0, int c1, int 
             }
         });
         for (int64_t i = 0; i < n; i++) {
-            std::vector<const float*> parts;
-            for (int k = 0; k < segments; k++) parts.push_back(found.get() + size_t(i * segments + k) * c2);
+            std::vector<const double*> parts;
+            for (int k = 0; k < segments; k++) parts.push_back(found.data() + size_t(i * segments + k) * c2);
             add_up(parts, c2, sums + i * c2);
         }
     });
@@ -217,10 +224,11 @@ int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int
                             float* into_bias2, int threads) {
     struct State : Workspace {
         FirstLayer layer;
-        Buffer w1, b1, u2, b2;
+        Buffer u2;
+        std::vector<double> w1, b1, b2;
         State(const Shape& shape, const Filters& one, const float* bias, int co)
-            : Workspace(one.co, co), layer(shape, one, bias, most), w1(zeros(size_t(9) * one.ci * one.co)),
-              b1(zeros(one.co)), u2(zeros(FREQUENCIES * apart(size_t(one.co) * co))), b2(zeros(co)) {}
+            : Workspace(one.co, co), layer(shape, one, bias, most), u2(zeros(FREQUENCIES * apart(size_t(one.co) * co))),
+              w1(size_t(9) * one.ci * one.co), b1(one.co), b2(co) {}
     };
     return guarded([&] {
         Shape shape{n, h, w};
@@ -230,11 +238,11 @@ int mmdls_pair_sum_gradient(const float* x, int64_t n, int h, int w, int c0, int
         std::vector<State> states;
         for (int i = 0; i < threads; i++) states.emplace_back(shape, one, bias1, c2);
         divided(n * segments_of(shape), states, [&](State& own, int64_t first, int64_t last) {
-            FirstLayerGradient sink{own.layer, own.w1.get(), own.b1.get(), {}, {}};
+            FirstLayerGradient sink{own.layer, own.w1.data(), own.b1.data(), {}, {}};
             for (int64_t unit = first; unit < last; unit++)
                 each_chunk_of_segment(own, x, unit, [&](int count) {
                     transform_input(own.layer, own.tiles.data(), count, own.most, own.in.get());
-                    transform_gradient(source, 0, c2, own.tiles.data(), count, own.most, own.out.get(), own.b2.get());
+                    transform_gradient(source, 0, c2, own.tiles.data(), count, own.most, own.out.get(), own.b2.data());
                     all_outer_products(own.in.get(), count, own.most, c1, own.out.get(), panel_of(c2), c2, own.u2.get());
                     transform_input(source, own.tiles.data(), count, own.most, own.out.get());
                     all_products(own.out.get(), count, own.most, c2, u.get(), panel_of(c1), own.in.get(), c1);

@@ -13,7 +13,9 @@ namespace {
 constexpr int TILE_H = 2, TILE_W = 4;  // output pixels of a tile
 constexpr int ROWS = 4, COLUMNS = 6;   // input pixels of a tile
 constexpr int FREQUENCIES = ROWS * COLUMNS;
-constexpr int SUMMED = 16;  // input channels that are added up before a sum is rounded into memory
+// Input channels that are added up before a sum is rounded into memory, and those few of which half as many are: sums
+// of torch, too, are more exact then.
+constexpr int SUMMED = 16, FEW = 16;
 
 // The numbers of one frequency are so far from those of the next: n would often be a power of two, and addresses that
 // are powers of two apart share a few places of the cache.
@@ -41,6 +43,17 @@ inline void store_half(float* to, Doubles value) {
     *reinterpret_cast<Half*>(to) = __builtin_convertvector(value, Half);
 }
 inline Lanes relu(Lanes x) { return x <= 0.f ? Lanes{} : x; }  // NaN stays NaN
+// A sum of vectors, too long for single precision: equal numbers would all be rounded to the same side.
+struct Total {
+    Doubles halves[2] = {};
+
+    void add(Lanes x) {
+        for (int i = 0; i < 2; i++) halves[i] += __builtin_convertvector(reinterpret_cast<const Half*>(&x)[i], Doubles);
+    }
+    void add_to(double* sums) const {
+        for (int i = 0; i < LANES; i++) sums[i] += halves[i / (LANES / 2)][i % (LANES / 2)];
+    }
+};
 inline bool finite(Lanes x) {
     Bits same = (x - x) == 0.f;
     int32_t all = -1;

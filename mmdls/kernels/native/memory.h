@@ -71,10 +71,12 @@ Buffer zeros(size_t n) {
     return made;
 }
 
-inline void add_up(const std::vector<const float*>& parts, size_t n, float* out) {
+template <class Number>
+inline void add_up(const std::vector<const Number*>& parts, size_t n, float* out) {
     for (size_t i = 0; i < n; i++) {
-        out[i] = 0;
-        for (const float* part : parts) out[i] += part[i];
+        double sum = 0;
+        for (const Number* part : parts) sum += part[i];
+        out[i] = float(sum);
     }
 }
 

@@ -102,20 +102,21 @@ struct SumSink {
     const FirstLayer& source;
     const Filters& filters;
     const float* bias;
-    float* sums;     // (C,)
+    double* sums;    // (C,)
     Mask* positive;  // (N, H, W, C / LANES), or null
-    Lanes shift, total;
+    Lanes shift;
+    Total total;
 
     void begin(int channel) {
         shift = load(bias + channel);
-        total = Lanes{};
+        total = Total();
     }
-    void end(int channel) { store(sums + channel, load(sums + channel) + total); }
+    void end(int channel) { total.add_to(sums + channel); }
     void take(const Tile& tile, int channel, Lanes* out) {
         if (!finite(out)) define(source, tile, channel, filters, out);
         const Shape& shape = source.shape;
         int rows = std::min(TILE_H, shape.height - tile.y), columns = std::min(TILE_W, shape.width - tile.x);
-        Lanes sums[TILE_W] = {};  // few numbers each, so that little is lost by rounding
+        Lanes sums[TILE_W] = {};
         for (int i = 0; i < rows; i++) {
             int64_t first = (tile.image * shape.height + tile.y + i) * shape.width + tile.x;
             for (int j = 0; j < columns; j++) {
@@ -124,32 +125,32 @@ struct SumSink {
                 if (positive) positive[((first + j) * filters.co + channel) / LANES] = where_positive(value);
             }
         }
-        total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+        total.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
     }
 };
 
 // The gradient of the first layer's map, turned into those of its filters (9, in_channels, C) and bias (C,).
 struct FirstLayerGradient {
     const FirstLayer& layer;
-    float* w;
-    float* bias;
-    Lanes sums[9 * 3], total;
+    double *w, *bias;
+    Lanes sums[9 * 3];
+    Total total;
 
     void begin(int) {
         std::fill(sums, sums + 9 * 3, Lanes{});
-        total = Lanes{};
+        total = Total();
     }
     void end(int channel) {
         for (int i = 0; i < 9 * layer.in_channels; i++) {
-            float* to = w + i * layer.channels + channel;
-            store(to, load(to) + sums[i]);
+            double* to = w + i * layer.channels + channel;
+            for (int l = 0; l < LANES; l++) to[l] += sums[i][l];
         }
-        store(bias + channel, load(bias + channel) + total);
+        total.add_to(bias + channel);
     }
     template <int IN>
     void add(const Tile& tile, int channel, const Lanes* out) {
-        Lanes own[9 * IN], all = total;
-        for (int i = 0; i < 9 * IN; i++) own[i] = sums[i];
+        Lanes own[9 * IN], all = {};
+        std::fill(own, own + 9 * IN, Lanes{});
         int rows = std::min(TILE_H, layer.shape.height - tile.y), columns = std::min(TILE_W, layer.shape.width - tile.x);
         for (int i = 0; i < rows; i++) {
             const float* map = layer.row(tile.y + i) + size_t(tile.x + 1) * layer.channels + channel;
@@ -163,8 +164,8 @@ struct FirstLayerGradient {
                 }
             }
         }
-        for (int i = 0; i < 9 * IN; i++) sums[i] = own[i];
-        total = all;
+        for (int i = 0; i < 9 * IN; i++) sums[i] += own[i];
+        total.add(all);
     }
     void take(const Tile& tile, int channel, const Lanes* out) {
         switch (layer.in_channels) {

@@ -99,15 +99,15 @@ void transform_input(const Source& source, const Tile* tiles, int n, int most, f
 // Channels from `first` on. Also adds up the gradients of all pixels, which is the gradient of a bias.
 template <class Source>
 void transform_gradient(const Source& source, int first, int channels, const Tile* tiles, int n, int most, float* v,
-                        float* summed) {
+                        double* summed) {
     for (int c = 0; c < channels; c += LANES) {
-        Lanes total = {};
+        Total total;
         for (int t = 0; t < n; t++) {
             Lanes d[FREQUENCIES];
             source.gradient(tiles[t], first + c, d);
-            Lanes sums[TILE_W];  // few numbers each, so that little is lost by rounding
+            Lanes sums[TILE_W];
             for (int j = 0; j < TILE_W; j++) sums[j] = d[j] + d[COLUMNS + j];
-            total += (sums[0] + sums[1]) + (sums[2] + sums[3]);
+            total.add((sums[0] + sums[1]) + (sums[2] + sums[3]));
             for (int j = 0; j < TILE_W; j++) gradient_4(d + j, COLUMNS);
             for (int i = 0; i < ROWS; i++) {
                 Lanes out[COLUMNS];
@@ -116,7 +116,7 @@ void transform_gradient(const Source& source, int first, int channels, const Til
                     store(v + (i * COLUMNS + j) * apart(size_t(most) * channels) + t * channels + c, out[j]);
             }
         }
-        store(summed + c, load(summed + c) + total);
+        total.add_to(summed + c);
     }
 }
 
