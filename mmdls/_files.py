@@ -218,7 +218,7 @@ def check_npy(path: str | PathLike) -> None:
 def _digest(file: BinaryIO, size: int) -> bytes:
     """The hash of the first bytes of a file, which is read up to them."""
     digest = hashlib.blake2b(digest_size=SEAL)
-    while size > 0 and (part := file.read(min(size, 2**24))):
+    while size > 0 and (part := file.read(min(size, 2**20))):
         digest.update(part)
         size -= len(part)
     return digest.digest()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import tracemalloc
 import warnings
 
 import joblib
@@ -281,13 +282,15 @@ def test_two_processes_may_finish_the_same_store_at_once(tmp_path, stacks):
 
 
 def _die_half_way(stacks, memory):
-    save = np.save
+    load, read = np.load, []
 
-    def half(path, array):
-        save(path, array[: len(array) // 2])
-        os.kill(os.getpid(), signal.SIGKILL)
+    def half(file, **options):
+        read.append(1)
+        if len(read) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return load(file, **options)
 
-    np.save = half
+    np.load = half
     SliceStore.build(stacks, memory=memory)
 
 
@@ -342,6 +345,34 @@ def test_a_full_disk_leaves_no_store_and_what_was_there(tmp_path, stacks):
     assert total == np.arange(150.0).sum() and "sums.npy' is not kept: " in said[0]
     assert sorted(path.name for path in store._folder.iterdir()) == ["data.npy", "store.json"]
     assert np.array_equal(SliceStore.build(stacks, memory=tmp_path).data, np.concatenate(stacks))
+
+
+class _Made:
+    """Makes the slices of a patient when they are asked for: greys, floats, or greys of every second patient."""
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __call__(self, image, mask, patient):
+        slices = np.random.default_rng(patient).integers(0, 255, (16, 64, 64)).astype(np.uint8)
+        grey = self.kind == "greys" or (self.kind == "both" and patient % 2)
+        return slices if grey else slices / np.float32(254), None, None
+
+
+@pytest.mark.parametrize("kind", ["greys", "floats", "both"])
+def test_a_kept_store_is_that_in_memory_and_takes_the_memory_of_single_patients(tmp_path, kind):
+    def build(memory):
+        tracemalloc.start()
+        store = SliceStore.build([np.zeros(1)] * 60 + [None], read=_Made(kind), memory=memory)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return store, peak
+
+    (kept, kept_peak), (held, held_peak) = build(tmp_path), build(None)
+    assert np.array_equal(kept.data, held.data) and kept.data.dtype == held.data.dtype
+    assert (kept.mean, kept.std, kept.counts.tolist()) == (held.mean, held.std, [16] * 60 + [0])
+    assert kept_peak < held_peak / 3
+    assert sorted(path.name for path in kept._folder.iterdir()) == ["data.npy", "store.json"]
 
 
 def test_a_place_that_cannot_hold_slices_is_named(tmp_path, stacks):

@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import joblib
 import numpy as np
@@ -125,7 +126,9 @@ class SliceStore:
             or (S, C, H, W), its mask or None, and its intensity range or None; or None where this class shall read.
             ``joblib.hash(read)`` tells its settings.
         memory : str or joblib.Memory, default=None
-            A folder that caches the store, memory-mapped; it is reused while contents and settings are the same.
+            A folder that caches the store, memory-mapped; it is reused while contents and settings are the same. The
+            images are read one after the other into files there, so that a cohort may be larger than memory; until all
+            are read, they take their place on the disk twice.
         n_jobs : int, default=None
             Threads that decode.
         verbose : int, default=0
@@ -156,68 +159,80 @@ class SliceStore:
             for image, mask, patient in zip(images, masks, patients, strict=True)
         )
         bar = tqdm(total=len(images), desc="reading images", unit="patient", disable=not verbose, leave=False)
-        stacks = []
-        with bar:
-            for stack in joblib.Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(work):
-                stacks.append(stack)
-                bar.update()
-        store = cls._join(stacks, patients, image_size, dtype, key)
-        return store if folder is None else store._keep(folder)
+        stacks: Iterator[np.ndarray | None] = joblib.Parallel(n_jobs, prefer="threads", return_as="generator")(work)
+        with nullcontext() if folder is None else _building(folder) as place:
+            with bar, _Stacks(place) as kept:
+                for stack in stacks:
+                    kept.append(stack)
+                    bar.update()
+                store = cls._join(kept, patients, image_size, dtype, key, place)
+            return store if folder is None or place is None else store._move(place, folder)
 
     @classmethod
     def _join(
-        cls, stacks: list, patients: list, image_size: tuple[int, int] | None, dtype: str, key: str
+        cls,
+        stacks: "_Stacks",
+        patients: list,
+        image_size: tuple[int, int] | None,
+        dtype: str,
+        key: str,
+        place: Path | None,
     ) -> "SliceStore":
-        counts = np.asarray([0 if stack is None else len(stack) for stack in stacks], dtype=np.int64)
-        real = [stack for stack in stacks if stack is not None]
+        """One array of all stacks: in memory, or in a file of a folder, for which one stack at a time is read."""
+        counts = np.asarray([0 if each is None else each[0][0] for each in stacks.kinds], dtype=np.int64)
+        real = [each for each in stacks.kinds if each is not None]
         if not real:
-            return cls(np.empty((0, *(image_size or (1, 1))), dtype=np.uint8), counts, 0.0, 1.0, key)
-        sizes = {stack.shape[1:]: patient for stack, patient in zip(stacks, patients, strict=True) if stack is not None}
+            empty = np.empty((0, *(image_size or (1, 1))), dtype=np.uint8)
+            if place is not None:
+                _write_array(place / "data.npy", empty)
+            return cls(empty, counts, 0.0, 1.0, key)
+        sizes = {each[0][1:]: patient for each, patient in zip(stacks.kinds, patients, strict=True) if each is not None}
         if len(sizes) > 1:
             raise ValueError(
                 f"images have different sizes, for example { {p: s for s, p in list(sizes.items())[:3]} } by patient; "
                 "pass image_size to bring all to one."
             )
-        greys = [stack.dtype == np.uint8 for stack in real]
+        greys = [own == np.uint8 for _, own in real]
         exact, rounded = all(greys) and dtype == "auto", np.dtype(np.float16 if dtype == "auto" else dtype)
         # Beside others, greys stay exact too: a patient's numbers do not depend on the other patients'.
-        kind = np.uint8 if exact else np.float32 if any(greys) and dtype == "auto" else rounded
-        data = np.empty((counts.sum(), *real[0].shape[1:]), dtype=kind)
-        start, total, squares = 0, 0.0, 0.0
-        for i, stack in enumerate(real):
-            real[i] = None  # free the memory: the store holds a copy
-            scaled = stack / np.float32(255) if stack.dtype == np.uint8 else stack
-            data[start : start + len(stack)] = stack if exact else scaled if greys[i] else scaled.astype(rounded)
-            total += scaled.sum(dtype=np.float64)
-            squares += np.square(scaled, dtype=np.float64).sum()
-            start += len(stack)
-        mean = total / data.size
-        return cls(data, counts, mean, float(np.sqrt(max(squares / data.size - mean**2, 0.0))), key)
+        kind = np.dtype(np.uint8 if exact else np.float32 if any(greys) and dtype == "auto" else rounded)
+        shape, start, sums = (int(counts.sum()), *real[0][0][1:]), 0, np.zeros(2)
 
-    def _keep(self, folder: Path) -> "SliceStore":
-        """Write to a temporary folder and rename it, so that an interrupted build never looks complete."""
+        def parts() -> Iterator[np.ndarray]:
+            for stack in stacks:
+                grey = stack.dtype == np.uint8
+                scaled = stack / np.float32(255) if grey else stack
+                sums[:] += scaled.sum(dtype=np.float64), np.square(scaled, dtype=np.float64).sum()
+                yield stack if exact else scaled if grey else scaled.astype(rounded)
+
+        if place is None:
+            data = np.empty(shape, dtype=kind)
+            for part in parts():
+                data[start : start + len(part)] = part
+                start += len(part)
+        else:
+            # Not through a map of the file: on a full disk that ends the process instead of raising an error.
+            with (place / "data.npy").open("wb") as file:
+                header = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
+                for part in parts():
+                    file.write(part.astype(kind, copy=False).tobytes())
+            seal(place / "data.npy")
+            data = np.load(place / "data.npy", mmap_mode="r")
+        mean, square = (sums / data.size).tolist()
+        return cls(data, counts, mean, float(np.sqrt(max(square - mean**2, 0.0))), key)
+
+    def _move(self, building: Path, folder: Path) -> "SliceStore":
+        """Rename the folder of a whole store, so that an interrupted build never looks complete."""
+        facts = {"counts": self.counts.tolist(), "mean": self.mean, "std": self.std, "key": self.key}
+        (building / "store.json").write_text(json.dumps(facts))
+        seal(building / "store.json")
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            building = new_folder(folder.parent)
-        except OSError as error:
-            raise type(error)(
-                error.errno,
-                f"{error.strerror}: slices cannot be kept here. Give memory= a folder that can be written, or None",
-                str(folder.parent),
-            ) from error
-        try:
-            _write_array(building / "data.npy", self.data)
-            facts = {"counts": self.counts.tolist(), "mean": self.mean, "std": self.std, "key": self.key}
-            (building / "store.json").write_text(json.dumps(facts))
-            seal(building / "store.json")
-            try:
-                os.replace(building, folder)
-            except OSError:
-                # Another process has finished the same store in the meantime.
-                if not (folder / "store.json").is_file():
-                    raise
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+            os.replace(building, folder)
+        except OSError:
+            # Another process has finished the same store in the meantime.
+            if not (folder / "store.json").is_file():
+                raise
         return self._open(folder)
 
     @classmethod
@@ -298,6 +313,73 @@ class SliceStore:
         image = torch.as_tensor(np.asarray(slices)).to(device, non_blocking=True)
         image = image[:, None] if image.ndim == 3 else image
         return image.float().div_(255) if image.dtype == torch.uint8 else image.float()
+
+
+class _Stacks:
+    """Stacks of slices in the order of the patients, each read once: in memory, or in a file of a folder.
+
+    Parameters
+    ----------
+    place : Path or None
+        The folder.
+
+    Attributes
+    ----------
+    kinds : list of (shape, dtype) or None
+        Of each patient, None where the image is missing.
+    """
+
+    def __init__(self, place: Path | None):
+        self.kinds: list[tuple[tuple[int, ...], np.dtype] | None] = []
+        self._held: list[np.ndarray] = []
+        self._path = None if place is None else place / "stacks"
+        self._file: BinaryIO | None = None if self._path is None else self._path.open("wb+")
+
+    def __enter__(self) -> "_Stacks":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None and self._path is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
+    def append(self, stack: np.ndarray | None) -> None:
+        """Add the stack of the next patient."""
+        self.kinds.append(None if stack is None else (stack.shape, stack.dtype))
+        if stack is not None and self._file is not None:
+            np.save(self._file, stack)
+        elif stack is not None:
+            self._held.append(stack)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Those that there are; what was read is freed."""
+        if self._file is None:
+            self._held.reverse()
+            while self._held:
+                yield self._held.pop()
+            return
+        self._file.seek(0)
+        for each in self.kinds:
+            if each is not None:
+                yield np.load(self._file)
+
+
+@contextmanager
+def _building(folder: Path) -> Iterator[Path]:
+    """A new folder beside one that is to be made, which is removed if it was not renamed."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = new_folder(folder.parent)
+    except OSError as error:
+        raise type(error)(
+            error.errno,
+            f"{error.strerror}: slices cannot be kept here. Give memory= a folder that can be written, or None",
+            str(folder.parent),
+        ) from error
+    try:
+        yield building
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
 
 
 def _write_array(path: Path, array: np.ndarray) -> None:
