@@ -251,5 +251,5 @@ def _sizes_of_blanks(
         items = torch.zeros(n_items, *item_shape, device=weight.device, dtype=weight.dtype, requires_grad=asked)
         found = encoder.maps(items)
     maps = [found] if isinstance(found, Tensor) else list(found)
-    widest = max(*sizes.values(), *(each.nbytes for each in maps))
+    widest = max([*sizes.values(), *(each.nbytes for each in maps)])
     return maps, widest, max(sum(sizes.values()), widest)
