@@ -1,5 +1,6 @@
 """Search with Optuna: compatible with scikit-learn, folds without leaks, shared studies."""
 
+import json
 import logging
 import os
 import pickle
@@ -763,3 +764,49 @@ def test_weights_reach_the_scores_that_ask_for_them(data):
             assert values[asked] == pytest.approx(expected, abs=1e-12)
     assert values[True] != values[False]
     np.testing.assert_array_equal(search.decision_function(X), search.best_estimator_.decision_function(X))
+
+
+@pytest.mark.parametrize("half", [b'{"op_code": 4, "wor', b"\0" * 50], ids=["half", "zeros"])
+def test_the_half_line_of_a_writer_that_died_is_forgotten(half, tmp_path):
+    path = tmp_path / "study.log"
+    before = _journalled(path, 3).cv_results_
+    content = path.read_bytes()
+    path.write_bytes(content + half)
+    again = _journalled(path, 5).cv_results_
+    assert len(again["state"]) >= 5 and np.isin(list(before["param_alpha"]), list(again["param_alpha"])).all()
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+def test_a_damaged_journal_is_named_with_the_line_and_what_to_do(tmp_path):
+    path = tmp_path / "study.log"
+    _journalled(path, 2)
+    lines = path.read_bytes().splitlines(keepends=True)
+    for damage in (b"garbage\n", b"\xff\xfe\n", b"\n"):
+        path.write_bytes(b"".join([*lines[:4], damage, *lines[4:]]))
+        with pytest.raises(ValueError, match=r"the journal '.*study\.log' is damaged in line 5.*head -n 4"):
+            _journalled(path, 3)
+
+
+def _journalled(path, n_trials):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(rng.normal(size=(60, 2)), columns=["clinical_a", "clinical_b"])
+    y = pd.DataFrame({"os_time": rng.exponential(9, 60), "os_event": 1})
+    space = {"alpha": FloatDistribution(0.1, 10)}
+    search = OptunaSearch(ClinicalCox(endpoint="os"), space, n_trials=n_trials, cv=2, storage=path, random_state=0)
+    return search.fit(X, y)
+
+
+def test_other_pixels_behind_the_same_paths_have_a_study_of_their_own(tmp_path):
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"clinical_a": rng.normal(size=60), "lesion_image": [str(tmp_path / "a.npy")] * 60})
+    y = pd.DataFrame({"os_time": rng.exponential(9, 60), "os_event": 1})
+
+    def name(grey):
+        np.save(tmp_path / "a.npy", np.full((2, 8, 8), grey, np.uint8))
+        os.utime(tmp_path / "a.npy", (0, 0))
+        cox = ClinicalCox(endpoint="os")
+        space = {"alpha": FloatDistribution(0.1, 10)}
+        search = OptunaSearch(cox, space, n_trials=1, cv=2, storage=tmp_path / "s.log", random_state=0)
+        return search.fit(X, y).study_.study_name
+
+    assert name(1) == name(1) != name(2)

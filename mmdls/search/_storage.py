@@ -1,9 +1,11 @@
 """The storage of a study: a file, a database, a proxy, or memory."""
 
+import json
 import logging
+import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from importlib import util
 from os import PathLike, fspath
@@ -11,6 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import get_lock_file
 
 from mmdls._secrets import without_secrets
 
@@ -61,8 +64,7 @@ def opened(storage: Any) -> Any:
     if storage == "":
         raise ValueError("storage='' names no file; give a path, a URL, a storage of optuna, or None for memory.")
     if isinstance(storage, PathLike) or (isinstance(storage, str) and "://" not in storage):
-        backend = JournalFileBackend(fspath(storage))
-        return optuna.storages.JournalStorage(backend)
+        return optuna.storages.JournalStorage(_Journal(fspath(storage)))
     if not isinstance(storage, str):
         return optuna.storages.get_storage(storage)
     url = StorageURL(storage)
@@ -74,6 +76,52 @@ def opened(storage: Any) -> Any:
         if without_secrets(str(error)) == str(error):
             raise
         raise ConnectionError(f"storage={url!r} cannot be opened: {without_secrets(str(error))}") from None
+
+
+class _Journal(JournalFileBackend):
+    """A journal file that forgets the half line of a writer that died, and names itself where it is damaged."""
+
+    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+        try:
+            yield from super().read_logs(log_number_from)
+        except ValueError as error:  # of JSON and of texts, too
+            number = _damaged_line(self._file_path)
+            raise ValueError(
+                f"the journal {self._file_path!r} is damaged in line {number}. Stop the processes that use it and keep "
+                f"the {number - 1} lines before, as with head -n {number - 1}: the search goes on from there. Or give "
+                "storage= another path, to start anew."
+            ) from error
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if _half_line(self._file_path):
+            # Who holds the lock writes whole lines; a half one is of a writer that died.
+            with get_lock_file(self._lock), open(self._file_path, "rb+") as file:
+                if half := _half_line(self._file_path):
+                    file.truncate(os.path.getsize(self._file_path) - half)
+        super().append_logs(logs)
+
+
+def _half_line(path: str) -> int:
+    """How many bytes stand behind the last end of a line."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        file.seek(max(size - 1, 0))
+        if file.read(1) in (b"\n", b""):
+            return 0
+        file.seek(0)
+        return size - (file.read(size).rfind(b"\n") + 1)
+
+
+def _damaged_line(path: str) -> int:
+    """The number of the first line that is no JSON, from 1."""
+    number = 0
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                json.loads(line)
+            except ValueError:
+                return number
+    return number
 
 
 @contextmanager
