@@ -30,7 +30,7 @@ struct Layer {
     size_t blurred() const { return is_first() ? 0 : c * pixels(); }
     size_t found() const { return co * pixels(); }
     int channels() const { return is_first() ? co : c + co; }
-    // What it reads of a strip of its map stands in planes, in a border of zeros; gradients of all that it finds, too.
+    // What it reads of a strip of its map stands in planes, in a border of zeros; so do gradients of all that a stage finds.
     int across() const { return is_first() ? 5 : 3; }
     int step() const { return is_first() ? 2 : 1; }
     int strip() const { return std::min(height, std::max(4, 256 / width)); }  // rows, so that planes stay in the cache
@@ -39,7 +39,7 @@ struct Layer {
     size_t plane() const { return rows() * row(); }
     size_t found_row() const { return is_first() ? width : width + 2; }
     size_t found_plane() const { return is_first() ? pixels() : (height + 2) * found_row(); }
-    size_t inside() const { return is_first() ? 0 : found_row() + 1; }
+    size_t inside() const { return found_row() + 1; }
 };
 
 // Filters in the order in which they are read: (outputs / OUTPUTS, inputs, taps, OUTPUTS), from weight(output, input, tap).
@@ -385,14 +385,14 @@ struct GradientStack : Stack<A> {
     typedef typename A::Mask Mask;
     using Stack<A>::net;
     using Stack<A>::at;
-    std::vector<Buffer> outputs{};  // gradients of what each layer finds, in a border of zeros
+    std::vector<Buffer> outputs{};  // gradients of what each stage finds, in a border of zeros
     Buffer map, blurred, parameters;
 
     explicit GradientStack(const Antialiased& net)
         : Stack<A>(net), map(this->zeros_of(net.largest([](const Layer& l) { return l.channels() * l.pixels(); }))),
           blurred(this->zeros_of(net.largest([](const Layer& l) { return l.blurred(); }))), parameters(nullptr, Free{0}) {
         for (const Layer& layer : net.layers)
-            outputs.push_back(this->zeros_of(layer.co * layer.found_plane()));
+            outputs.push_back(this->zeros_of(layer.is_first() ? 0 : layer.co * layer.found_plane()));
         parameters = this->zeros_of(net.parameters());
     }
 
@@ -463,7 +463,7 @@ void GradientStack<A>::backward(const float* x, int images, const Pixel* kept_bl
         int height = layer.height, width = layer.width, kept = layer.is_first() ? 0 : layer.c;
         size_t row = layer.found_row(), plane = layer.found_plane();
         size_t filters = size_t(layer.co) * layer.c * layer.taps();
-        Pixel* inside = at(outputs[s]) + layer.inside();
+        Pixel* inside = layer.is_first() ? at(map) : at(outputs[s]) + layer.inside();
         masks -= layer.found();
         first -= layer.co;
         for (int k = 0; k < layer.co; k++) {
