@@ -11,6 +11,7 @@ import sys
 import types
 import warnings
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, SplineTransformer, StandardScaler
 from torch import nn
 
 import mmdls
@@ -181,6 +182,7 @@ def numbers_and_classes():
         make_pipeline(SelectKBest(f_classif, k=2), LogisticRegression()),
         make_pipeline(SelectPercentile(mutual_info_classif), LogisticRegression()),
         GaussianProcessClassifier(1.0 * RBF() + WhiteKernel(), random_state=0),
+        make_pipeline(SplineTransformer(extrapolation="periodic"), LogisticRegression()),
         MLPClassifier((3,), max_iter=3, random_state=0),
         MLPClassifier((3,), max_iter=3, solver="sgd", random_state=0),
         RandomizedSearchCV(LogisticRegression(), {"C": loguniform(0.1, 10)}, n_iter=2, cv=2, random_state=0),
@@ -188,7 +190,7 @@ def numbers_and_classes():
             KNeighborsClassifier(algorithm="brute"), {"n_neighbors": randint(1, high=4)}, n_iter=2, cv=2, random_state=0
         ),
     ],
-    ids=["best", "percentile", "kernel", "adam", "sgd", "continuous", "discrete"],
+    ids=["best", "percentile", "kernel", "spline", "adam", "sgd", "continuous", "discrete"],
 )
 def test_models_of_scikit_learn_with_functions_kernels_and_distributions_come_back(model, tmp_path):
     X, y = numbers_and_classes()
@@ -470,7 +472,7 @@ def test_manifest_and_card_say_what_was_given(cox, tmp_path):
     mmdls.save(model, tmp_path / "m", data=(X, y), metrics=table, intended_use="Research on lung cancer.")
     manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
     assert manifest["format"] == 1 and manifest["data"]["patients"] == 48 and len(manifest["data"]["X"]) == 64
-    assert manifest["versions"]["torch"] == torch.__version__ and manifest["tasks"][0]["name"] == "os"
+    assert manifest["versions"]["torch"] == version("torch") and manifest["tasks"][0]["name"] == "os"
     card = (tmp_path / "m" / "README.md").read_text()
     _, head, body = card.split("---\n", 2)
     assert 'library_name: "mmdls"' in head and "model-index:" in head and '"concordance_index"' in head
@@ -493,7 +495,7 @@ def test_other_versions_are_named_in_a_warning(cox, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", InconsistentVersionWarning)
         mmdls.load(tmp_path / "m")
-    rewritten(tmp_path / "m", "manifest.json", lambda text: text.replace(torch.__version__.encode(), b"1.0"))
+    rewritten(tmp_path / "m", "manifest.json", lambda text: text.replace(version("torch").encode(), b"1.0"))
     with pytest.warns(InconsistentVersionWarning, match=r"saved with torch 1.0 \(here 2"):
         loaded = mmdls.load(tmp_path / "m")
     assert np.array_equal(loaded.predict(X), model.predict(X))

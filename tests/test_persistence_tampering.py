@@ -300,6 +300,8 @@ WRONG_NODES = [
         {"distribution": {"name": "eval"}},
     ),
     *(
+        {"spline": [1]},
+        {"spline": [[0.0, 1.0], [1.0], 3, True, 0]},
         {"scipy_distribution": ["ttest_ind", [1, 2], {"dict": []}]},
         {"scipy_distribution": ["norm", ["x"], {"dict": []}]},
         {"scipy_distribution": ["norm", [], {"dict": [["loc", {"tuple": [1]}]]}]},

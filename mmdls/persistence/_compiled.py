@@ -43,6 +43,8 @@ def check_compiled(model: Any) -> None:
 
 
 def _inside(value: Any) -> list[Any]:
+    if isinstance(value, BSpline):
+        return []
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset):

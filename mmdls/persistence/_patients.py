@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.interpolate import BSpline
 
 __all__ = ["patients_held"]
 
@@ -47,7 +48,7 @@ def patients_held(model: Any, n_patients: int | None = None) -> list[str]:
 
 
 def _collect(value: Any, path: str, found: dict[str, Any], known: set[int]) -> None:
-    if id(value) in known or isinstance(value, str | bytes | int | float | type(None) | type):
+    if id(value) in known or isinstance(value, str | bytes | int | float | type(None) | type | BSpline):
         return
     known.add(id(value))
     if isinstance(value, np.ndarray | pd.DataFrame | pd.Series):

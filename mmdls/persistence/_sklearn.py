@@ -13,12 +13,13 @@ __all__ = ["is_of_sklearn", "read_part", "write_part"]
 
 _PACKAGES = ("sklearn", "sksurv")
 _MAY_HOLD = {"builtins", "collections", "numpy", "scipy", "sklearn", "sksurv"}
+_SPLINE = "scipy.interpolate._bsplines.BSpline"  # is read, and not written any more: its inside differs by version
 # What skops does not trust by itself: estimators of scikit-survival, and what they are made of.
 TRUSTED = (
     "sklearn._loss.link.Interval",
     # Trees and splines are checked in :mod:`._compiled` once they are read.
     "scipy._lib.array_api_compat.numpy._aliases.asarray",
-    "scipy.interpolate._bsplines.BSpline",
+    _SPLINE,
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.tree._tree.Tree",
     "sksurv.ensemble.boosting.ComponentwiseGradientBoostingSurvivalAnalysis",
@@ -48,6 +49,8 @@ def _holds_no_other(value: Any, known: set[int]) -> bool:
     if id(value) in known:
         return True
     known.add(id(value))
+    if isinstance(value, types.ModuleType):
+        return False
     if isinstance(value, types.FunctionType | types.MethodType | type):
         return (value.__module__ or "").partition(".")[0] in _MAY_HOLD - {"builtins"}
     if type(value).__module__.partition(".")[0] not in _MAY_HOLD:
@@ -67,7 +70,7 @@ def write_part(value: Any) -> bytes | None:
         data = skops.io.dumps(value)
     except (TypeError, ValueError, AttributeError):  # what skops does not know is written otherwise, or refused
         return None
-    return data if set(skops.io.get_untrusted_types(data=data)) <= set(TRUSTED) else None
+    return data if set(skops.io.get_untrusted_types(data=data)) <= set(TRUSTED) - {_SPLINE} else None
 
 
 def read_part(data: bytes) -> Any:

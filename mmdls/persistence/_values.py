@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.interpolate import BSpline
 from scipy.stats.distributions import rv_frozen
 from sklearn.utils import Bunch
 
@@ -92,6 +93,10 @@ def encode_value(value: Any, path: str, node: Node, arrays: MutableMapping[str, 
         return {"random_state": [name, _encode_array(keys, path, node, arrays), *rest]}
     if isinstance(value, np.random.Generator):
         return {"generator": node(value.bit_generator.state, path)}
+    if isinstance(value, BSpline):
+        # By its public parts: what else it holds differs between versions of scipy.
+        spline: list[Any] = [value.t, value.c, value.k, value.extrapolate, value.axis]
+        return {"spline": [node(part, path) for part in spline]}
     if isinstance(value, rv_frozen):
         # What a randomised search draws from.
         if not isinstance(getattr(stats, value.dist.name, None), type(value.dist)):
@@ -379,6 +384,7 @@ _DECODERS: dict[str, Callable[[Any, Value, MutableMapping[str, np.ndarray]], Any
     "masked": _decode_masked,
     "array": _decode_array,
     "random_state": _decode_random_state,
+    "spline": lambda c, v, a: BSpline(*map(v, c)),
     "scipy_distribution": lambda c, v, a: _decode_distribution(c, v),
     "generator": lambda c, v, a: _decode_generator(c, v),
     "frame": lambda c, v, a: _decode_frame(c, v),
