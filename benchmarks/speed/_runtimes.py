@@ -36,7 +36,7 @@ def _prepared(runtime: str, encoder: nn.Module, example: Tensor, precision: str)
         return lambda part: torch.as_tensor(session.run(None, {images.name: part.numpy()})[0])
     import openvino
 
-    model = openvino.convert_model(encoder, example_input=example, input=list(example.shape))
+    model = openvino.convert_model(torch.export.export(encoder, (example,)))  # from a module it crashes for ResNets
     hints = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bf16": "bf16"}[precision],
