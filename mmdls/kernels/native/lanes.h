@@ -13,9 +13,9 @@ namespace {
 constexpr int TILE_H = 2, TILE_W = 4;  // output pixels of a tile
 constexpr int ROWS = 4, COLUMNS = 6;   // input pixels of a tile
 constexpr int FREQUENCIES = ROWS * COLUMNS;
-// Input channels that are added up before a sum is rounded into memory, and those few of which half as many are: sums
-// of torch, too, are more exact then.
-constexpr int SUMMED = 16, FEW = 16;
+// Input channels, at most, that are added up before a sum is rounded into memory. No more than half of them, since sums
+// of few channels are more exact in torch, too.
+constexpr int SUMMED = 32;
 
 // The numbers of one frequency are so far from those of the next: n would often be a power of two, and addresses that
 // are powers of two apart share a few places of the cache.

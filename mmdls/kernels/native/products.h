@@ -11,7 +11,7 @@ namespace {
 // Tiles (n, ci) times a panel of filters (ci, LANES * PANEL) -> tiles (n, co), at one frequency.
 template <int TILES, int PANEL>
 inline void product(const float* v, int ci, const float* u, float* m, int co) {
-    const int summed = ci > FEW ? SUMMED : SUMMED / 2;
+    const int summed = std::min(SUMMED, ci / 2);
     for (int first = 0; first < ci; first += summed) {
         int last = std::min(first + summed, ci);
         Lanes sums[TILES][PANEL] = {};
