@@ -172,7 +172,43 @@ def library(name: str) -> ctypes.CDLL:
     network: Any = [numbers, size, *[whole] * 4, numbers, numbers]
     loaded.mmdls_antialiased.argtypes = [*network, ctypes.c_double, *[numbers] * 4, whole]
     loaded.mmdls_antialiased_gradient.argtypes = [*network, *[numbers] * 5, whole]
+    threads = _threads_of_torch()
+    if threads:
+        loaded.mmdls_use_threads.argtypes = [numbers] * 3
+        loaded.mmdls_use_threads(*threads)
     return loaded
+
+
+# A process that was forked has none of the threads of its parent, and OpenMP waits for them.
+_is_forked = False
+
+
+def _note_fork() -> None:
+    global _is_forked  # noqa: PLW0603 - a fact of the process
+    _is_forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _threads_of_torch() -> list[int] | None:
+    """Addresses of functions of the OpenMP library of GNU that torch has loaded; None where it uses another one."""
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:
+        return None
+    loaded = {line.split(maxsplit=5)[5] for line in maps.splitlines() if "libgomp" in line}
+    # Other packages, such as scikit-learn, bring a copy of their own.
+    found = [path for path in loaded if Path(path).is_relative_to(Path(torch.__file__).parent)] or list(loaded)
+    if _is_forked or len(found) != 1 or any(name in maps for name in ("libiomp", "libomp.")):
+        return None
+    try:
+        openmp = ctypes.CDLL(found.pop())
+        functions = openmp.GOMP_parallel, openmp.omp_get_thread_num, openmp.omp_get_num_threads
+    except (OSError, AttributeError):
+        return None
+    return [ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions]
 
 
 def ordinary(*tensors: Tensor | None) -> bool:

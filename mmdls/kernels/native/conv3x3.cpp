@@ -111,6 +111,15 @@ std::vector<const double*> parts_of(const std::vector<State>& states, std::vecto
 
 extern "C" {
 
+// GOMP_parallel, omp_get_thread_num and omp_get_num_threads of the OpenMP library whose threads are used from now on.
+void mmdls_use_threads(void* parallel, void* number, void* size) {
+    Team& own = team();
+    own.number = reinterpret_cast<int (*)()>(number);
+    own.size = reinterpret_cast<int (*)()>(size);
+    own.owner = getpid();
+    own.parallel = reinterpret_cast<void (*)(void (*)(void*), void*, unsigned, unsigned)>(parallel);
+}
+
 // Bytes that say where one pixel of a map is positive.
 int mmdls_mask_bytes(int channels) { return channels / LANES * int(sizeof(Mask)); }
 

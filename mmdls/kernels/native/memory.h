@@ -14,6 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include <unistd.h>
+
 namespace {
 
 // Memory that was used before, so that the system need not clear new pages at every call. Who finds it locked does
@@ -80,13 +82,36 @@ inline void add_up(const std::vector<const Number*>& parts, size_t n, float* out
     }
 }
 
+// The threads with which torch computes, if they are known: functions of its OpenMP library. Threads of our own would
+// wait for those, which keep their processors busy for a while after each operation. A process that was forked has no such
+// threads, and the library would wait for them for ever.
+struct Team {
+    void (*parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;
+    int (*number)() = nullptr;
+    int (*size)() = nullptr;
+    pid_t owner = 0;
+
+    bool is_here() const { return parallel && getpid() == owner; }
+};
+Team& team() {
+    static Team team;
+    return team;
+}
+
 // work(state, first, last) for a division of n units into parts, one for each state and thread. Few units need few threads:
-// starting one takes longer than a small part of the work.
+// waking or starting one takes longer than a small part of the work.
 template <class State, class Work>
 void divided(int64_t n, std::vector<State>& states, Work work) {
-    std::vector<std::thread> others;
     size_t parts = std::max<int64_t>(std::min<int64_t>(states.size(), n), 1), started = 1;
     auto part = [&](size_t i) { work(states[i], n * int64_t(i) / int64_t(parts), n * int64_t(i + 1) / int64_t(parts)); };
+    if (parts > 1 && team().is_here()) {
+        auto all = [&] {
+            for (size_t i = team().number(); i < parts; i += team().size()) part(i);
+        };
+        team().parallel([](void* given) { (*static_cast<decltype(all)*>(given))(); }, &all, unsigned(parts), 0);
+        return;
+    }
+    std::vector<std::thread> others;
     try {
         for (; started < parts; started++) others.emplace_back(part, started);
     } catch (const std::system_error&) {  // no more threads: this one does the rest
