@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from functools import partial
 
 import joblib
 import numpy as np
@@ -467,13 +468,17 @@ def random_norm(seed):
     return (image, weight, bias, added), gradient
 
 
+def check_errors_of(ours, by_torch, draw, seeds):
+    found = np.array([times_the_error_of_torch(ours, by_torch, *draw(seed)) for seed in seeds])
+    assert np.max(found) <= 3, np.round(found, 1)
+    assert np.median(found) <= 1.5, np.round(found, 1)
+
+
 def check_norm_errors(way, seeds):
     def ours(image, weight, bias, added):
         return _operators.group_norm_operator(image, 8, weight, bias, 1e-5, added, True, way)[0]
 
-    found = np.array([times_the_error_of_torch(ours, norm_by_torch, *random_norm(seed)) for seed in seeds])
-    assert np.max(found) <= 3, np.round(found, 1)
-    assert np.median(found) <= 1.5, np.round(found, 1)
+    check_errors_of(ours, norm_by_torch, random_norm, seeds)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -624,10 +629,7 @@ def stem_by_kernels(image, weight, norm_weight, norm_bias, way):
 
 
 def check_stem_errors(way, seeds):
-    ours = lambda *tensors: stem_by_kernels(*tensors, way)  # noqa: E731
-    found = np.array([times_the_error_of_torch(ours, stem_by_torch, *random_stem(seed)) for seed in seeds])
-    assert np.max(found) <= 3, np.round(found, 1)
-    assert np.median(found) <= 1.5, np.round(found, 1)
+    check_errors_of(partial(stem_by_kernels, way=way), stem_by_torch, random_stem, seeds)
 
 
 @pytest.mark.parametrize("way", WAYS)

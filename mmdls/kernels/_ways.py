@@ -195,13 +195,13 @@ if hasattr(os, "register_at_fork"):
 def _threads_of_torch() -> list[int] | None:
     """Addresses of functions of the OpenMP library of GNU that torch has loaded; None where it uses another one."""
     try:
-        maps = Path("/proc/self/maps").read_text()
+        maps = "" if _is_forked else Path("/proc/self/maps").read_text()
     except OSError:
         return None
     loaded = {line.split(maxsplit=5)[5] for line in maps.splitlines() if "libgomp" in line}
     # Other packages, such as scikit-learn, bring a copy of their own.
     found = [path for path in loaded if Path(path).is_relative_to(Path(torch.__file__).parent)] or list(loaded)
-    if _is_forked or len(found) != 1 or any(name in maps for name in ("libiomp", "libomp.")):
+    if len(found) != 1 or any(name in maps for name in ("libiomp", "libomp.")):
         return None
     try:
         openmp = ctypes.CDLL(found.pop())

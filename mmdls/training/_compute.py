@@ -153,10 +153,9 @@ class Compute:
         if self.micro_batch_size == "auto":
             widest, _ = self.item_bytes(encoder, data)
             most = int(np.clip(_WIDEST_MAP_BYTES.get(self.torch_device.type, 2**30) // widest, 1, _MOST_ITEMS))
-            n_batches = max(-(-(stop - start) // most), 1)
-            size = max(
-                -(-(stop - start) // n_batches), 1
-            )  # as equal as can be: a small one costs as much as a large one
+            # As equal as can be: a small one costs as much as a large one.
+            n_items = max(stop - start, 1)
+            size = -(-n_items // -(-n_items // most))
         else:
             size = int(self.micro_batch_size)
         size = max(size >> self.n_halvings, 1)

@@ -66,6 +66,9 @@ struct Sum {
     void add_product(const typename A::Pixel& x, const typename A::Pixel& y) {
         for (int i = 0; i < 2; i++) halves[i] += half(x, i) * half(y, i);
     }
+    void add_to(double* sums) const {
+        for (int i = 0; i < A::IMAGES; i++) sums[i] += (*this)[i];
+    }
     double operator[](int image) const { return halves[image / (A::IMAGES / 2)][image % (A::IMAGES / 2)]; }
 };
 

@@ -6,7 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <type_traits>
+
+#include "across.h"
 
 namespace {
 
@@ -34,7 +35,7 @@ typedef float Anywhere __attribute__((vector_size(VECTOR), aligned(4), may_alias
 typedef int32_t Bits __attribute__((vector_size(VECTOR)));
 typedef double Doubles __attribute__((vector_size(VECTOR)));  // half as many numbers
 typedef float Half __attribute__((vector_size(VECTOR / 2), aligned(4), may_alias));
-typedef std::conditional_t<LANES == 16, uint16_t, uint8_t> Mask;  // one bit a lane
+typedef Widest::Mask Mask;  // one bit a lane
 
 inline Lanes load(const float* from) { return *reinterpret_cast<const Anywhere*>(from); }
 inline void store(float* to, Lanes value) { *reinterpret_cast<Anywhere*>(to) = value; }
@@ -44,16 +45,7 @@ inline void store_half(float* to, Doubles value) {
 }
 inline Lanes relu(Lanes x) { return x <= 0.f ? Lanes{} : x; }  // NaN stays NaN
 // A sum of vectors, too long for single precision: equal numbers would all be rounded to the same side.
-struct Total {
-    Doubles halves[2] = {};
-
-    void add(Lanes x) {
-        for (int i = 0; i < 2; i++) halves[i] += __builtin_convertvector(reinterpret_cast<const Half*>(&x)[i], Doubles);
-    }
-    void add_to(double* sums) const {
-        for (int i = 0; i < LANES; i++) sums[i] += halves[i / (LANES / 2)][i % (LANES / 2)];
-    }
-};
+typedef Sum<Widest> Total;
 inline bool finite(Lanes x) {
     Bits same = (x - x) == 0.f;
     int32_t all = -1;
@@ -62,16 +54,11 @@ inline bool finite(Lanes x) {
 }
 #ifdef __AVX512F__
 inline Mask where_positive(Lanes x) { return _mm512_cmp_ps_mask(__m512(x), _mm512_setzero_ps(), _CMP_GT_OQ); }
-inline Lanes only(Mask mask, Lanes x) { return Lanes(_mm512_maskz_mov_ps(mask, __m512(x))); }
 #else
 inline Mask where_positive(Lanes x) {
     return Mask(_mm256_movemask_ps(_mm256_cmp_ps(__m256(x), _mm256_setzero_ps(), _CMP_GT_OQ)));
 }
-inline Lanes only(Mask mask, Lanes x) {
-    Bits places;
-    for (int i = 0; i < LANES; i++) places[i] = 1 << i;
-    return (places & int32_t(mask)) != 0 ? x : Lanes{};
-}
 #endif
+inline Lanes only(Mask mask, Lanes x) { return Widest::only(mask, x); }
 
 }  // namespace
