@@ -18,6 +18,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
+import joblib
 import pandas as pd
 
 from benchmarks import controls
@@ -238,7 +239,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.controls and (options.share is None or options.share[0] == 1):
         tried = [name for name in names if name not in ("published_network", *controls.NAMES)]
         # A quick look at every model in every run; a harder search for leaks is one call of audit_procedure.
-        few = {"n_permutations": 4, "n_halves": 2}
+        few = {"n_permutations": 2, "n_halves": 1}
         rows = splits[0].train, splits[0].test
         findings.append(controls.audit_models(tried, X, y, *rows, settings, options.workers, **few))
     findings = pd.concat(findings)
@@ -256,6 +257,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     if not answers:
         return
+    compared = {name: answers[name] for name in answers if name not in controls.NAMES}
+    reports = []
+    if options.report and compared and not unfinished(names, splits, out):
+        # Written by another process while this one makes the tables; with one worker, after them.
+        aside = joblib.Parallel(n_jobs=min(options.workers, 2), return_as="generator")
+        reports = aside([joblib.delayed(write_report)(compared, X, y, identity, out / "report.html", labels)])
     table = tabulate(answers, y, baseline=baseline)
     with whole_file(out / "metrics.csv") as path:
         table.to_csv(path, index=False)
@@ -271,7 +278,6 @@ def main(argv: list[str] | None = None) -> None:
         print(show_oracle(efficiency, reference))
     if is_control.any():
         print("\n" + show_controls(table[is_control], {task.name: task.chance_level for task in tasks.values()}))
-    compared = {name: answers[name] for name in answers if name not in controls.NAMES}
     if reference in compared and len(compared) > 1:
         against = against_others(compared, y, reference)
         with whole_file(out / "against.csv") as path:
@@ -283,9 +289,7 @@ def main(argv: list[str] | None = None) -> None:
     if endpoints:
         draw(compared, y, endpoints[-1], out / "kaplan_meier.png")
         written.append("kaplan_meier.png")
-    if options.report and compared and not unfinished(names, splits, out):
-        write_report(compared, X, y, identity, out / "report.html", labels)
-        written.append("report.html")
+    written += ["report.html" for _ in reports]  # or the error of that process
     minutes = (time.perf_counter() - start) / 60
     finish(out, minutes)
     print(f"\n{minutes:.1f} minutes. In {out}/ are {', '.join(written)}.")

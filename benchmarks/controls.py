@@ -157,8 +157,9 @@ def audit_models(
     X, y = X.iloc[np.r_[train[:90], test[:30]]], y.iloc[np.r_[train[:90], test[:30]]]
     n_train, least = min(len(train), 90), replace(settings, trials=1, epochs=1, journal=None)
     parallel = joblib.Parallel(n_jobs=min(workers, len(names)))
-    found = parallel(joblib.delayed(_audit_model)(name, X, y, n_train, least, options) for name in names)
-    table = pd.concat([one.assign(model=name) for name, one in zip(names, found, strict=True)])
+    # Slow models, which are the last ones, start first, so that all workers end at about the same time.
+    found = parallel(joblib.delayed(_audit_model)(name, X, y, n_train, least, options) for name in reversed(names))
+    table = pd.concat([one.assign(model=name) for name, one in zip(names, reversed(found), strict=True)])
     rows = []
     for check, part in table.groupby("check", sort=False):
         bad = part[~part["passed"]]

@@ -48,7 +48,7 @@ def tabulate(answers: Answers, y: pd.DataFrame, n_resamples: int = 1000, baselin
         for repeat in _repeats(tables):
             predictions, folds = _predictions(tables, tasks, repeat, y)
             options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-            found.append(evaluate_predictions(predictions, y, **options))
+            found.append(evaluate_predictions(predictions, y, metrics=_main_metrics(tasks), **options))
         scores = _mean(found, ["value", "low", "high"])
         against = None
         if name != baseline and baseline in answers:
@@ -321,6 +321,10 @@ def _predictions(
     return predictions, folds
 
 
+def _main_metrics(tasks: Mapping[str, Any]) -> list[str]:
+    return sorted({task.main_metric for task in tasks.values()})
+
+
 def _repeats(tables: Mapping[str, pd.DataFrame]) -> list[int]:
     """The repeats for which a model answered every task."""
     return sorted(set.intersection(*(set(table["repeat"]) for table in tables.values())))
@@ -342,8 +346,7 @@ def _difference(
         ours, folds = _predictions(first, tasks, repeat, y)
         theirs, _ = _predictions(second, tasks, repeat, y)
         options = {"horizons": (), "n_resamples": n_resamples, "folds": folds, "random_state": repeat}
-        main = sorted({task.main_metric for task in tasks.values()})
-        table = compare_predictions(ours, theirs, y, metrics=main, **options)
+        table = compare_predictions(ours, theirs, y, metrics=_main_metrics(tasks), **options)
         found.append(table[of_main_metric(table, tasks)])
     mean = _mean(found, ["first", "second", "difference", "low", "high", "p"])
     return mean if len(found) == 1 else mean.assign(p=(2 * mean["p"]).clip(upper=1))
@@ -367,8 +370,8 @@ def survival_scores(
     endpoint: str, risk: pd.Series, y: pd.DataFrame, n_resamples: int = 1000
 ) -> tuple[float, float, float]:
     """C-index of a risk of some patients, and its interval."""
-    table = evaluate_predictions({endpoint: risk}, y, horizons=(), n_resamples=n_resamples)
-    row = table[table["metric"] == "concordance_index"].iloc[0]
+    options = {"metrics": ["concordance_index"], "horizons": (), "n_resamples": n_resamples}
+    row = evaluate_predictions({endpoint: risk}, y, **options).iloc[0]
     return row["value"], row["low"], row["high"]
 
 

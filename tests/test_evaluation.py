@@ -456,7 +456,11 @@ def test_draws_are_those_of_the_table_and_of_the_comparison():
     options = {"horizons": (), "n_resamples": 60, "folds": np.resize([0, 1], 80), "random_state": 3}
     first, second = (resample_predictions(p, y, metrics=["concordance_index", "auc"], **options) for p in (one, two))
     assert first.index.names == ["task", "metric", "horizon"] and list(first.columns) == ["value", *range(60)]
-    table = evaluate_predictions(one, y, **options).set_index(["task", "metric"])
+    table = evaluate_predictions(one, y, **options)
+    some = evaluate_predictions(one, y, metrics=["auc", "concordance_index"], **options)
+    chosen = table[table["metric"].isin(["auc", "concordance_index"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some, chosen)
+    table = table.set_index(["task", "metric"])
     difference = compare_predictions(one, two, y, metrics=["concordance_index", "auc"], **options)
     difference = difference.set_index(["task", "metric"])
     for key, draws in first.droplevel("horizon").iterrows():

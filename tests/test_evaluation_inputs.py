@@ -550,7 +550,11 @@ def test_a_metric_that_no_task_gives_is_named_beside_those_that_are_computed():
     told = {"os": pd.DataFrame({"risk_1": rng.normal(size=60), "risk_2": rng.normal(size=60)})}
     told["fev"] = pd.DataFrame({"value": rng.normal(size=60)})
     asked = {"metrics": ["concordance_index", "r2"], "n_resamples": 0}
-    for call in (lambda: compare_predictions(told, told, y, **asked), lambda: resample_predictions(told, y, **asked)):
+    for call in (
+        lambda: compare_predictions(told, told, y, **asked),
+        lambda: resample_predictions(told, y, **asked),
+        lambda: evaluate_predictions(told, y, **asked),
+    ):
         with pytest.warns(
             UserWarning, match=r"\['concordance_index'\], which .* Did you mean \['concordance_index_c"
         ) as w:

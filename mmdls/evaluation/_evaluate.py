@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmdls import metrics
 from mmdls.cohort import Task
 from mmdls.evaluation._cases import cases, known_tasks
-from mmdls.evaluation._checks import check_resampling, settings_of, warn_of_late_horizons
+from mmdls.evaluation._checks import check_found, check_names, check_resampling, settings_of, warn_of_late_horizons
 from mmdls.evaluation._out_of_fold import own_folds
 from mmdls.evaluation._predict import HORIZONS, answers, check_horizons, time_grid
 from mmdls.evaluation._resample import lost_resamples
+from mmdls.metrics import bootstrap_interval
 from mmdls.tasks import Settings, Statistic
 from mmdls.tasks._case import noted
 
@@ -27,6 +27,7 @@ def evaluate(
     *,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
+    metrics: Sequence[str] | None = None,
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
     method: str = "percentile",
@@ -49,7 +50,7 @@ def evaluate(
         out. Rows are joined by patient id.
     horizons : sequence of float, default=(12, 36, 60)
         Months.
-    thresholds, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
+    thresholds, metrics, n_resamples, confidence_level, method, stratify, clusters, censoring, tau, random_state
         As in :func:`evaluate_predictions`.
     training_outcomes : dict of str to structured array of shape (n_rows,), default=None
         By endpoint; their Kaplan-Meier curve is the reference of the index of prediction accuracy.
@@ -81,6 +82,7 @@ def evaluate(
         y,
         settings_of(horizons, thresholds, tau),
         predicted.tasks,
+        metrics=metrics,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
         method=method,
@@ -100,6 +102,7 @@ def evaluate_predictions(
     censoring: Mapping[str, np.ndarray] | None = None,
     horizons: Sequence[float] = HORIZONS,
     thresholds: Sequence[float] = (),
+    metrics: Sequence[str] | None = None,
     n_resamples: int = 1000,
     confidence_level: float = 0.95,
     method: str = "percentile",
@@ -135,6 +138,8 @@ def evaluate_predictions(
         Months.
     thresholds : sequence of float, default=()
         Risk thresholds at which the net benefit of the model, and of treating all patients, is reported.
+    metrics : sequence of str, default=None
+        Names as in the table; only these are computed. None means all.
     n_resamples : int, default=1000
         Bootstrap resamples of patients; 0 gives no intervals.
     confidence_level : float, default=0.95
@@ -165,7 +170,13 @@ def evaluate_predictions(
     KeyError
         If ``y`` lacks a predicted task or patient.
     ValueError
-        If predictions lack a class, are not probabilities, or hold a patient twice.
+        If predictions lack a class, are not probabilities, or hold a patient twice, or if ``metrics`` names no metric
+        that is computed.
+
+    Warns
+    -----
+    UserWarning
+        If some of ``metrics`` are computed for no task.
 
     Examples
     --------
@@ -181,6 +192,7 @@ def evaluate_predictions(
         predictions,
         y,
         settings_of(horizons, thresholds, tau),
+        metrics=metrics,
         n_resamples=n_resamples,
         confidence_level=confidence_level,
         method=method,
@@ -199,6 +211,7 @@ def _evaluated(
     settings: Settings,
     known: Mapping[str, Task] | None = None,
     *,
+    metrics: Sequence[str] | None,
     n_resamples: int,
     confidence_level: float,
     method: str,
@@ -210,12 +223,16 @@ def _evaluated(
     folds: Any = None,
 ) -> pd.DataFrame:
     check_resampling(n_resamples, confidence_level, stratify, clusters)
-    rows = []
+    check_names(metrics)
+    rows, found = [], set()
     for case in cases(
         predictions, y, reference=training_outcomes, censoring=censoring, clusters=clusters, folds=folds, known=known
     ):
         weights = case.weights(n_resamples, stratify, random_state)
         for statistic in case.statistics(settings):
+            found.add(statistic.metric)
+            if metrics is not None and statistic.metric not in metrics:
+                continue
             (value, low, high, draws), note = noted(
                 partial(_interval, statistic, weights, confidence_level, method, case.clusters)
             )
@@ -223,6 +240,7 @@ def _evaluated(
             note = "; ".join(filter(None, [note, lost, statistic.note]))
             n, n_events = statistic.counted() if statistic.counted else (case.n, int(case.is_event.sum()))
             rows.append((case.task.name, statistic.metric, statistic.horizon, value, low, high, n, n_events, note))
+    check_found(metrics, found, stacklevel=4)
     columns = ["task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -231,6 +249,6 @@ def _interval(statistic: Statistic, weights: np.ndarray, confidence_level: float
     if not len(weights) or not statistic.resampled:
         return float(statistic.compute(None)), float("nan"), float("nan"), np.array([])
     method = "distance" if statistic.is_distance else method
-    return metrics.bootstrap_interval(
+    return bootstrap_interval(
         statistic.compute, weights, confidence_level=confidence_level, method=method, clusters=clusters
     )

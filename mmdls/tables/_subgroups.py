@@ -82,8 +82,8 @@ def subgroups(
             # Of a missing value NA is neither the one nor the other.
             tables += [(name, str(value), (values == value).fillna(False)) for value in levels(values)]
     tasks, rows = check_target(y, list(predictions)), []
-    if metrics is None:
-        metrics = list(dict.fromkeys(task.main_metric for task in tasks.values()))
+    # Which metrics a list of the caller gives may differ from group to group; the main one is always there.
+    wanted = {name: [task.main_metric] if metrics is None else list(metrics) for name, task in tasks.items()}
     # Of groups that are too small the names of the metrics are shown: those of all patients, if they are enough.
     given = {name: set(task.metrics) for name, task in tasks.items()}
     for group, level, member in tables:
@@ -94,13 +94,14 @@ def subgroups(
             chosen = predicted.loc[predicted.index.isin(inside)]
             outcome = tasks[task].outcome(y.loc[chosen.index])
             if note := _too_few(tasks[task], outcome, min_patients, min_events):
-                shown = [name for name in metrics if name in given[task]]
+                shown = [name for name in wanted[task] if name in given[task]]
                 rows += [{"group": group, "level": level, "task": task, "metric": m, "note": note} for m in shown]
                 continue
-            table = evaluate_predictions({task: chosen}, y, **options)
+            computed = wanted[task] if metrics is None else None
+            table = evaluate_predictions({task: chosen}, y, metrics=computed, **options)
             if group == "all":
                 given[task] = set(table["metric"])
-            table = table[table["metric"].isin(metrics)]
+            table = table[table["metric"].isin(wanted[task])]
             rows += [{"group": group, "level": level, **row} for row in table.to_dict("records")]
     columns = ["group", "level", "task", "metric", "horizon", "value", "low", "high", "n", "n_events", "note"]
     return pd.DataFrame(rows, columns=columns).astype({"n": "Int64", "n_events": "Int64"})
