@@ -210,7 +210,9 @@ def test_wrong_shapes_and_ties_are_refused(data):
     with pytest.raises(ValueError, match="one shape"):
         cox_loss(eta[:, None], event, time)
     for lengths in ((59, 60, 60), (60, 59, 60), (60, 60, 59), (1, 60, 60)):
-        with pytest.raises(ValueError, match=r"must have one shape \(n,\); got \(\d+,\), \(\d+,\), \(\d+,\)"):
+        with pytest.raises(
+            ValueError, match=r"one shape \(n,\), or log_hazard \(k, n\); got \(\d+,\), \(\d+,\), \(\d+,\)"
+        ):
             cox_loss(*(part[:n] for part, n in zip((eta, event, time), lengths, strict=True)))
     for wrong in (weight[:59], weight[:1], weight[:, None], weight.sum()):
         with pytest.raises(ValueError, match=r"sample_weight must have one shape with log_hazard, \(60,\); got"):

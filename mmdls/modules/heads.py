@@ -15,9 +15,13 @@ A head of classes (``nominal_heads``, ``ordinal_heads``) is built with their num
 * ``survival_function(parameters, time (T,)) -> (B, T)``: starts at 1 and never rises.
 
 ``sample_weight (B,)`` stands last and may be None or be left out; a patient of weight 0 counts as absent.
+
+A loss that is marked by :func:`of_many` also takes parameters (k, B, P) by several heads of the same patients, with
+weights (k, B) or none, and gives the loss of each, (k,). Several small losses take several times as long as one of all.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +31,20 @@ from mmdls._parameters import count, one_of
 from mmdls.modules.losses import CoxRiskSet, cox_loss
 from mmdls.registry import nominal_heads, ordinal_heads, survival_heads
 
-__all__ = ["ClassHead", "CoxHead", "OrdinalHead", "weighted_mean"]
+__all__ = ["ClassHead", "CoxHead", "OrdinalHead", "is_of_many", "of_many", "weighted_mean"]
+
+_Loss = TypeVar("_Loss", bound=Callable[..., Tensor])
+
+
+def of_many(loss: _Loss) -> _Loss:
+    """Mark the loss of a head that also takes parameters (k, B, P) and gives losses (k,)."""
+    loss.is_of_many = True  # type: ignore[attr-defined]
+    return loss
+
+
+def is_of_many(head: Any) -> bool:
+    """Whether the loss of a head is marked by :func:`of_many`; one that overrides it has to say so itself."""
+    return getattr(head.loss, "is_of_many", False)
 
 
 @nominal_heads.register("softmax")
@@ -69,9 +86,12 @@ class ClassHead(nn.Module):
         """Logits (B, K) -> probabilities (B, K)."""
         return _positive(torch.log_softmax(logits, dim=1))
 
+    @of_many
     def loss(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Logits (B, K), classes (B,) -> weighted mean cross-entropy."""
-        return weighted_mean(functional.cross_entropy(logits, target, reduction="none"), sample_weight)
+        target = target.expand(logits.shape[:-1])
+        nll = functional.cross_entropy(logits.flatten(0, -2), target.flatten(), reduction="none")
+        return weighted_mean(nll.view(target.shape), sample_weight)
 
 
 @ordinal_heads.register("continuation_ratio")
@@ -122,13 +142,14 @@ class OrdinalHead(nn.Module):
         reached = functional.pad(torch.cumsum(functional.logsigmoid(logits), dim=1), (1, 0))
         return _positive(reached + functional.pad(functional.logsigmoid(-logits), (0, 1)))
 
+    @of_many
     def loss(self, logits: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Logits (B, K - 1), classes (B,) -> weighted mean negative log-likelihood."""
-        step = torch.arange(logits.shape[1], device=logits.device)
+        step = torch.arange(logits.shape[-1], device=logits.device)
         passed = (target[:, None] > step).to(logits.dtype)
         reached = target[:, None] >= step
-        nll = functional.binary_cross_entropy_with_logits(logits, passed, reduction="none")
-        return weighted_mean((nll * reached).sum(dim=1), sample_weight)
+        nll = functional.binary_cross_entropy_with_logits(logits, passed.expand_as(logits), reduction="none")
+        return weighted_mean((nll * reached).sum(dim=-1), sample_weight)
 
 
 @survival_heads.register("cox")
@@ -188,9 +209,10 @@ class CoxHead(nn.Module):
         """Features (B, D) -> log hazard (B, 1)."""
         return self.linear(features)
 
+    @of_many
     def loss(self, parameters: Tensor, event: Tensor, time: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Negative log partial likelihood per event; see :func:`mmdls.modules.cox_loss`."""
-        return cox_loss(parameters[:, 0], event, time, self.ties, sample_weight, CoxRiskSet.kept(event, time))
+        return cox_loss(parameters[..., 0], event, time, self.ties, sample_weight, CoxRiskSet.kept(event, time))
 
     def risk(self, parameters: Tensor) -> Tensor:
         """Log hazard (B, 1) -> (B,)."""
@@ -233,10 +255,10 @@ class CoxHead(nn.Module):
 
 
 def weighted_mean(values: Tensor, sample_weight: Tensor | None) -> Tensor:
-    """Mean of values (B,), weighted if weights (B,) are given; zero if they sum to zero."""
+    """Mean of values (..., B), weighted if weights (..., B) are given; zero if they sum to zero."""
     if sample_weight is None:
-        return values.mean()
-    return (values * sample_weight).sum() / sample_weight.sum().clamp(min=1e-12)
+        return values.mean(dim=-1)
+    return (values * sample_weight).sum(dim=-1) / sample_weight.sum(dim=-1).clamp(min=1e-12)
 
 
 def _positive(log_probabilities: Tensor) -> Tensor:

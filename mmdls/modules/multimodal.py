@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from mmdls.modules.containers import NamedModules
 from mmdls.modules.encoders import BagNet, pad_items
+from mmdls.modules.heads import is_of_many
 
 __all__ = ["AttentionWeights", "LossName", "MultimodalNet", "Outputs", "horizon_targets"]
 
@@ -158,8 +159,9 @@ class MultimodalNet(nn.Module):
     modality_dropout : float, default=0.0
         Chance that a present modality is hidden from a patient in training; one always stays.
     unimodal_heads : mapping of str to mapping of str to nn.Module, default=None
-        For each modality, one head a task that reads its embedding alone. They are used in training only: without them
-        the modality that is learned fastest, often the clinical table, leaves the images nothing to explain.
+        For each modality, one head a task that reads its embedding alone, as the task's own head in all else. They are
+        used in training only: without them the modality that is learned fastest, often the clinical table, leaves the
+        images nothing to explain.
     unimodal_loss_weight : float, default=0.0
         Weight of the mean loss of these heads.
     horizons : mapping of str to sequence of float, default=None
@@ -318,28 +320,34 @@ class MultimodalNet(nn.Module):
         dict of LossName to Tensor
             Scalars; a task of which the batch knows nothing gives a zero that is connected to the graph.
         """
-        found, rows = {}, {}
-        for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
-            rows[name] = _Known.of(known[name], targets[name], sample_weight, _given(head, targets))
-            found[LossName(name)] = rows[name].loss(head, outputs.tasks[name])
-        for name, logits in outputs.horizons.items():
-            event, time = targets[name]
-            labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
-            found[LossName(name, horizons=True)] = _horizon_loss(logits, labels, sample_weight)
+        here: dict[str, Tensor] = {}
         if outputs.unimodal and self.unimodal_loss_weight:
             if present is None:
                 raise ValueError(
                     "the heads of single modalities learn from patients who have them; give present (B, M)."
                 )
-            share = self.unimodal_loss_weight / len(self.unimodal_heads)
             here = {modality: present[:, self.names.index(modality)] for modality in self.unimodal_heads}
-            somewhere_absent = {modality for modality, column in here.items() if not column.all()}
-            for (name, modality), output in outputs.unimodal.items():
-                head, of_task = self.unimodal_heads[modality][name], rows[name]
-                if modality in somewhere_absent:
-                    both = known[name] & here[modality]
-                    of_task = _Known.of(both, targets[name], sample_weight, _given(head, targets))
-                found[LossName(name, modality)] = share * of_task.loss(head, output)
+        everywhere = [modality for modality, column in here.items() if column.all()]
+        share = self.unimodal_loss_weight / max(len(self.unimodal_heads), 1)
+        found: dict[LossName, Tensor] = {}
+        unimodal: dict[LossName, Tensor] = {}
+        for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
+            given = _given(head, targets)
+            everybody = _Known.of(known[name], targets[name], sample_weight, given)
+            same = [(head, outputs.tasks[name])]
+            same += [(self.unimodal_heads[modality][name], outputs.unimodal[name, modality]) for modality in everywhere]
+            found[LossName(name)], *others = everybody.losses(same)
+            unimodal |= {LossName(name, modality): each for modality, each in zip(everywhere, others, strict=True)}
+            for modality in [each for each in here if each not in everywhere]:
+                some = _Known.of(known[name] & here[modality], targets[name], sample_weight, given)
+                own = self.unimodal_heads[modality][name], outputs.unimodal[name, modality]
+                (unimodal[LossName(name, modality)],) = some.losses([own])
+        for name, logits in outputs.horizons.items():
+            event, time = targets[name]
+            labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
+            found[LossName(name, horizons=True)] = _horizon_loss(logits, labels, sample_weight)
+        for name, modality in outputs.unimodal if here else ():
+            found[LossName(name, modality)] = share * unimodal[LossName(name, modality)]
         return found
 
     def _hide(self, present: Tensor) -> Tensor:
@@ -408,10 +416,15 @@ class _Known:
             {} if given is None else {"given": tuple(field[rows] for field in given)},
         )
 
-    def loss(self, head: Any, output: Tensor) -> Tensor:
-        """The head's loss on these rows; without any, a zero connected to the graph."""
+    def losses(self, outputs: Sequence[tuple[Any, Tensor]]) -> list[Tensor]:
+        """The losses of heads of one task and their outputs on these rows; zeros without any row."""
         if self.rows is not None:
             if not len(self.rows):
-                return output.sum() * 0
-            output = output[self.rows]
-        return head.loss(output, *self.targets, self.sample_weight, **self.given)
+                return [output.sum() * 0 for _, output in outputs]
+            outputs = [(head, output[self.rows]) for head, output in outputs]
+        first = outputs[0][0]
+        if len(outputs) > 1 and is_of_many(first) and all(type(head) is type(first) for head, _ in outputs):
+            together = torch.stack([output for _, output in outputs])
+            weight = None if self.sample_weight is None else self.sample_weight.expand(together.shape[:2])
+            return list(first.loss(together, *self.targets, weight, **self.given).unbind())
+        return [head.loss(output, *self.targets, self.sample_weight, **self.given) for head, output in outputs]

@@ -10,7 +10,7 @@ import optuna
 from torch import Tensor, nn
 
 from mmdls._parameters import count, one_of, positive
-from mmdls.modules.heads import weighted_mean
+from mmdls.modules.heads import of_many, weighted_mean
 from mmdls.registry import regression_heads
 
 __all__ = ["RegressionHead"]
@@ -77,8 +77,9 @@ class RegressionHead(nn.Module):
         """Standardised values (B, 1) -> (B,)."""
         return parameters[:, 0]
 
+    @of_many
     def loss(self, parameters: Tensor, target: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Standardised values (B, 1), targets (B,) -> weighted mean loss."""
-        error = (parameters[:, 0] - target.to(parameters)).abs()
+        error = (parameters[..., 0] - target.to(parameters)).abs()
         inside = error.clamp(max=self.delta)
         return weighted_mean(inside * (error - inside / 2), sample_weight)

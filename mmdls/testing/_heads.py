@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmdls.modules.heads import is_of_many
 from mmdls.testing._assertions import close, no_batch_statistics, seeded
 
 __all__ = ["check_class_head", "check_competing_risks_head", "check_regression_head", "check_survival_head"]
@@ -206,4 +207,19 @@ def _train(net: Any, features: Tensor, *targets: Tensor) -> Tensor:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0], "training must lower the loss"
-    return net.eval()(features).detach()
+    parameters = net.eval()(features).detach()
+    if is_of_many(net):
+        _check_losses_of_many(net, parameters, *targets)
+    return parameters
+
+
+def _check_losses_of_many(net: Any, parameters: Tensor, *targets: Tensor) -> None:
+    """Losses of several parameters at once, and their gradients, must be those of each."""
+    several = torch.stack([parameters, parameters * 0, -parameters / 2]).requires_grad_()
+    weights = (torch.arange(several.shape[:2].numel()) % 4 / 2).view(several.shape[:2])
+    for weight, name in ((None, "losses"), (weights, "weighted losses")):
+        together = net.loss(several, *targets, weight)
+        each = [net.loss(own, *targets, None if weight is None else weight[k]) for k, own in enumerate(several)]
+        close(together, torch.stack(each), f"{name} of several parameters must be those of each")
+        one, other = (torch.autograd.grad(total, several)[0] for total in (together.sum(), torch.stack(each).sum()))
+        close(one, other, f"gradients of {name} of several parameters must be those of each")

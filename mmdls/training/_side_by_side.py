@@ -9,6 +9,7 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _NormBase
 
 from mmdls.modules import BagNet, LossName, MultimodalNet
+from mmdls.modules.heads import is_of_many
 from mmdls.training._targets import Targets
 
 __all__ = ["SideBySide", "among_all", "are_alike", "is_known"]
@@ -134,6 +135,9 @@ class SideBySide:
 
 def _losses(head: Any, parameters: Tensor, targets: Sequence[Tensor], weight: Tensor, given: Mapping) -> Tensor:
     """Losses (k,) of parameters (k, B, P) with weights (k, B) on the same patients."""
+
+    if is_of_many(head):
+        return head.loss(parameters, *targets, weight, **given)
 
     def loss(own: Tensor, own_weight: Tensor) -> Tensor:
         return head.loss(own, *targets, own_weight, **given)
