@@ -25,7 +25,7 @@ from mmdls.modules import (
     Outputs,
 )
 from mmdls.training._combining import combination_of
-from mmdls.training._linear import _choose_penalties, _Problem, fit_linear
+from mmdls.training._linear import _choose_penalties, _losses_of, _Problem, fit_linear
 from mmdls.training._members import folds_of
 
 LINEAR = TabularEncoder(linear=True)
@@ -46,6 +46,10 @@ def numbers(n=80, p=6, seed=0):
     return x - x.mean(axis=0), torch.as_tensor(event), torch.as_tensor(time)
 
 
+def regression(x, loss, n_parameters=1):
+    return _Problem(x, [np.arange(len(x))], loss, np.zeros(n_parameters), False)
+
+
 @pytest.mark.parametrize("p", [6, 150])
 @pytest.mark.parametrize("penalty", [0.02, 1.0])
 def test_the_linear_part_is_ridge_cox_regression(p, penalty):
@@ -53,18 +57,18 @@ def test_the_linear_part_is_ridge_cox_regression(p, penalty):
     y = np.array(list(zip(event.tolist(), time.tolist(), strict=True)), dtype=[("event", bool), ("time", float)])
     expected = RidgeCox(alpha=penalty * int(event.sum())).fit(x, y).coef_
     head = CoxHead(1)
-    problem = _Problem(x, lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
-    coefficients, _ = problem.fit(np.full(p, penalty))
+    problem = regression(x, lambda parameters: head.loss(parameters, event, time))
+    (coefficients,), _ = problem.fit(np.full(p, penalty))
     np.testing.assert_allclose(coefficients[:, 0], expected, atol=2e-3 * np.abs(expected).max())
-    again, _ = problem.fit(np.full(p, penalty))  # from the solution
+    (again,), _ = problem.fit(np.full(p, penalty))  # from the solution
     np.testing.assert_allclose(again, coefficients, atol=2e-3 * np.abs(expected).max())
 
 
 def test_the_linear_part_is_ridge_logistic_regression():
     x, label, _ = numbers(n=120)
     head = ClassHead(1, 2)
-    problem = _Problem(x, lambda parameters: head.loss(parameters, label.long()), np.zeros(2), False)
-    coefficients, intercept = problem.fit(np.full(6, 0.1))
+    problem = regression(x, lambda parameters: head.loss(parameters, label.long()), n_parameters=2)
+    (coefficients,), (intercept,) = problem.fit(np.full(6, 0.1))
     # Two columns of logits with half the difference each have half the penalty of one with all of it.
     model = LogisticRegression(C=1 / (120 * 0.1 / 2), tol=1e-8).fit(x, label)
     np.testing.assert_allclose(coefficients[:, 1] - coefficients[:, 0], model.coef_[0], atol=1e-3)
@@ -74,12 +78,44 @@ def test_the_linear_part_is_ridge_logistic_regression():
 def test_penalties_may_differ_between_columns():
     x, event, time = numbers(p=4)
     head = CoxHead(1)
-    problem = _Problem(x, lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
-    held, _ = problem.fit(np.array([0.01, 0.01, 1e6, 1e6]))
-    alone = _Problem(x[:, :2], lambda parameters: head.loss(parameters, event, time), np.zeros(1), False)
-    expected, _ = alone.fit(np.full(2, 0.01))
+    problem = regression(x, lambda parameters: head.loss(parameters, event, time))
+    (held,), _ = problem.fit(np.array([0.01, 0.01, 1e6, 1e6]))
+    (expected,), _ = regression(x[:, :2], lambda parameters: head.loss(parameters, event, time)).fit(np.full(2, 0.01))
     np.testing.assert_allclose(held[:2], expected, atol=1e-3)
     assert np.abs(held[2:]).max() < 1e-5
+
+
+class OneByOne(nn.Module):
+    """A head whose loss takes one set of parameters, as those of other packages."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def loss(self, parameters, *targets):
+        assert parameters.ndim == 2
+        return self.head.loss(parameters, *targets)
+
+
+@pytest.mark.parametrize("p", [6, 150])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_regressions_of_several_rows_are_fitted_as_each_alone(p, weighted, one_by_one):
+    x, event, time = numbers(p=p)
+    weight = torch.as_tensor(np.random.default_rng(1).choice([0.5, 1.0, 2.0], len(x))) if weighted else None
+    folds, penalty = np.array_split(np.arange(len(x)), [10, 25, 40]), np.full(p, 0.05)
+    head = OneByOne(CoxHead(1)) if one_by_one else CoxHead(1)
+
+    def problem(rows):
+        return _Problem(x, rows, _losses_of(head, (event, time), weight, rows), np.zeros(1), False)
+
+    together, _ = problem(folds).fit(penalty, 1e-12)
+    for rows, found in zip(folds, together, strict=True):
+        own = (event[torch.as_tensor(rows)], time[torch.as_tensor(rows)])
+        of_own = None if weight is None else weight[torch.as_tensor(rows)]
+        loss = lambda parameters, own=own, of_own=of_own: CoxHead(1).loss(parameters[0], *own, of_own)[None]  # noqa: E731
+        (alone,), _ = regression(x[rows], loss).fit(penalty, 1e-12)
+        np.testing.assert_allclose(found, alone, atol=1e-4 * np.abs(alone).max())
 
 
 def test_each_table_gets_the_penalty_that_suits_it():
@@ -98,12 +134,11 @@ def test_a_table_of_noise_costs_little():
     def concordance(tables):
         fit = fit_linear(
             [table[:200] for table in tables],
-            CoxHead(1).loss,
+            CoxHead(1),
             targets,
             folds,
             folds,
             np.zeros(1),
-            shared=False,
             n_informative=float(event[:200].sum()),
         )
         risk = np.hstack(tables)[new] @ fit.coefficients.mean(axis=0)[:, 0]

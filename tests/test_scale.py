@@ -252,13 +252,14 @@ def test_a_ridge_regression_of_many_columns_is_that_of_few(penalty):
     fits = []
     for columns in (few, many):
         own = np.r_[penalty, np.full(columns.shape[1] - 6, penalty[0])]
-        problem = _Problem(columns, lambda parameters: ((parameters - target) ** 2).mean(), np.zeros(1), False)
+        loss = lambda parameters: ((parameters - target) ** 2).mean(dim=(1, 2))  # noqa: E731
+        problem = _Problem(columns, [np.arange(20)], loss, np.zeros(1), False)
         for factor in (10.0, 1.0):  # the second starts from the first
-            coefficients, intercept = problem.fit(own * factor)
+            (coefficients,), intercept = problem.fit(own * factor)
         fits.append((coefficients[:6], intercept))
-        values, features, turn, turn_back = problem._turned(1 / np.sqrt(own))
+        (values,), (features,), turn, turn_back = problem._turned(1 / np.sqrt(own))
         np.testing.assert_allclose(features @ features.T, (columns / own) @ columns.T, atol=1e-9)
-        np.testing.assert_allclose(turn(turn_back(np.eye(len(values)))), np.eye(len(values)), atol=1e-9)
+        np.testing.assert_allclose(turn(turn_back(np.eye(len(values))[None]))[0], np.eye(len(values)), atol=1e-9)
     np.testing.assert_allclose(fits[0][0], fits[1][0], atol=1e-5)
     np.testing.assert_allclose(fits[0][1], fits[1][1], atol=1e-5)
 
@@ -273,8 +274,8 @@ def test_rows_of_many_columns_are_multiplied_once_for_all_common_penalties():
 
     rng = np.random.default_rng(0)
     columns, target = rng.normal(size=(20, 300)), torch.as_tensor(rng.normal(size=(20, 1)))
-    loss = lambda parameters: ((parameters - target) ** 2).mean()  # noqa: E731
-    problem = _Problem(columns.view(Counted), loss, np.zeros(1), False)
+    loss = lambda parameters: ((parameters - target) ** 2).mean(dim=(1, 2))  # noqa: E731
+    problem = _Problem(columns.view(Counted), [np.arange(20)], loss, np.zeros(1), False)
     assert products == [20]
     for penalty in (10.0, 1.0, 0.1):
         problem.fit(np.full(300, penalty))

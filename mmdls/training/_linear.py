@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from torch import Tensor
+
+from mmdls.modules.heads import is_of_many
 
 __all__ = ["LinearFit", "fit_linear"]
 
@@ -37,101 +40,122 @@ class LinearFit:
 
 
 class _Problem:
-    """Ridge regression by the loss of a head on some rows, in the eigenvectors of the penalised columns.
+    """Ridge regressions by the loss of a head, each of some of the rows, in the eigenvectors of the penalised columns.
+
+    All are fitted at once: a step of several small regressions takes hardly longer than that of one.
 
     Parameters
     ----------
     columns : ndarray of shape (n, p)
         Standardised.
-    loss : callable
-        Parameters (n, P) -> mean loss, a scalar connected to them.
+    rows : sequence of ndarray of int
+        Those of each of k regressions.
+    losses : callable
+        Parameters (k, n, P) -> mean loss of each regression (k,), connected to the parameters of its own rows only.
     start : ndarray of shape (P,)
         First intercept.
     shared : bool
         All parameters have the same coefficients.
     """
 
-    def __init__(self, columns: np.ndarray, loss: Callable[[Tensor], Tensor], start: np.ndarray, shared: bool):
-        self.columns, self.loss, self.start, self.shared = columns, loss, start, shared
-        n, p = columns.shape
-        self.gram = columns.T @ columns if p <= n else columns @ columns.T
-        self.solution: tuple[np.ndarray, np.ndarray] | None = None
+    def __init__(
+        self,
+        columns: np.ndarray,
+        rows: Sequence[np.ndarray],
+        losses: Callable[[Tensor], Tensor],
+        start: np.ndarray,
+        shared: bool,
+    ):
+        self.columns, self.rows, self.losses, self.shared = columns, rows, losses, shared
+        self.is_wide = columns.shape[1] > max(map(len, rows))
+        self.grams = [columns @ columns.T] if self.is_wide else [columns[own].T @ columns[own] for own in rows]
+        k, n_out = len(rows), len(start)
+        # Of the columns, as of the last fit.
+        self.coefficients = np.zeros((k, columns.shape[1], 1 if shared else n_out))
+        self.intercept = np.tile(start, (k, 1))
 
     def fit(self, penalty: np.ndarray, tolerance: float = _FINAL) -> tuple[np.ndarray, np.ndarray]:
-        """Coefficients (p, P) and intercept (P,) under a penalty of each column, (p,)."""
-        n, p = self.columns.shape
-        n_out, width = len(self.start), 1 if self.shared else len(self.start)
+        """Coefficients (k, p, P) and intercepts (k, P) under a penalty of each column (p,), from the last ones."""
         values, features, turn, turn_back = self._turned(1 / np.sqrt(penalty))
         # The Hessian of a mean loss is near values / n times a number below one: this makes it near the identity.
-        condition = 1 / np.sqrt(1 + 0.5 * np.clip(values, 0, None) / n)
-        features = features * condition
-        r = features.shape[1]
-        first = np.zeros((r, width)), self.start.copy()
-        if self.solution is not None:
-            coefficients, intercept = self.solution
-            first = turn(coefficients[:, :width]) / condition[:, None], intercept
-        ridge = condition**2
+        sizes = np.array([len(own) for own in self.rows])
+        condition = 1 / np.sqrt(1 + 0.5 * np.clip(values, 0, None) / sizes[:, None])
+        features = features * condition[:, None]
+        features_turned = features.transpose(0, 2, 1)
+        ridge = condition[:, :, None] ** 2
+        first = turn(self.coefficients) / condition[:, :, None]
+        n_slopes = first.size
 
         def objective(x: np.ndarray) -> tuple[float, np.ndarray]:
-            slopes, intercept = x[: r * width].reshape(r, width), x[r * width :]
-            parameters = torch.as_tensor(features @ slopes + intercept).requires_grad_()
-            loss = self.loss(parameters)
+            slopes, intercept = x[:n_slopes].reshape(first.shape), x[n_slopes:].reshape(self.intercept.shape)
+            parameters = torch.as_tensor(features @ slopes + intercept[:, None]).requires_grad_()
+            loss = self.losses(parameters).sum()
             gradient = torch.autograd.grad(loss, parameters)[0].numpy()
-            of_slopes = features.T @ (gradient.sum(axis=1, keepdims=True) if self.shared else gradient)
-            value = float(loss.detach()) + 0.5 * float((ridge[:, None] * slopes**2).sum())
-            return value, np.r_[(of_slopes + ridge[:, None] * slopes).ravel(), gradient.sum(axis=0)]
+            of_slopes = features_turned @ (gradient.sum(axis=2, keepdims=True) if self.shared else gradient)
+            shrunk = ridge * slopes
+            value = float(loss.detach()) + 0.5 * float((shrunk * slopes).sum())
+            return value, np.r_[(of_slopes + shrunk).ravel(), gradient.sum(axis=1).ravel()]
 
         found = minimize(
             objective,
-            np.r_[first[0].ravel(), first[1]],
+            np.r_[first.ravel(), self.intercept.ravel()],
             jac=True,
             method="L-BFGS-B",
             options={"maxiter": 200, "ftol": tolerance, "gtol": 1e-6},
         )
-        slopes = found.x[: r * width].reshape(r, width) * condition[:, None]
-        coefficients = turn_back(slopes)
-        self.solution = np.broadcast_to(coefficients, (p, n_out)).copy(), found.x[r * width :]
-        return self.solution
+        self.coefficients = turn_back(found.x[:n_slopes].reshape(first.shape) * condition[:, :, None])
+        self.intercept = found.x[n_slopes:].reshape(self.intercept.shape)
+        n_out = self.intercept.shape[1]
+        return np.repeat(self.coefficients, n_out, axis=2) if self.shared else self.coefficients, self.intercept
 
     def _turned(self, root: np.ndarray) -> tuple[np.ndarray, np.ndarray, _Turn, _Turn]:
-        """The columns times some factors (p,), in their r eigenvectors.
+        """The columns times some factors (p,), in the r eigenvectors of each regression's own rows.
 
         Returns
         -------
-        values : ndarray of shape (r,)
-        features : ndarray of shape (n, r)
+        values : ndarray of shape (k, r)
+        features : ndarray of shape (k, n, r)
+            Of all rows; where a regression has fewer eigenvectors than another, zeros.
         turn, turn_back : callable
-            From coefficients of the columns (p, P) to those of the features (r, P), and back.
+            From coefficients of the columns (k, p, P) to those of the features (k, r, P), and back.
         """
-        n, p = self.columns.shape
-        if p <= n:
-            values, basis = eigh(self.gram * root[:, None] * root) if p else (np.zeros(0), np.zeros((0, 0)))
-            features = (self.columns * root) @ basis
-            return values, features, lambda c: basis.T @ (c / root[:, None]), lambda s: root[:, None] * (basis @ s)
+        columns, factors = self.columns, root[:, None]
+        if not self.is_wide:
+            pairs = [eigh(gram * factors * root) if len(root) else (root, gram) for gram in self.grams]
+            values, basis = (np.stack(each) for each in zip(*pairs, strict=True))
+            features = (columns * root) @ basis
+            return values, features, lambda c: basis.transpose(0, 2, 1) @ (c / factors), lambda s: factors * (basis @ s)
         # More columns than rows: products of rows tell all, and those of one factor are known already.
-        scaled = self.columns * root if np.ptp(root) else None
-        values, vectors = eigh(self.gram * root[0] ** 2 if scaled is None else scaled @ scaled.T)
-        kept = values > 1e-10 * max(values.max(), 1e-300)
-        values, vectors = values[kept], vectors[:, kept]
-        dual = vectors / np.sqrt(values)
+        (gram,) = self.grams
+        scaled = columns * root if np.ptp(root) else None
+        products = gram * root[0] ** 2 if scaled is None else scaled @ scaled.T
+        values = np.zeros((len(self.rows), max(map(len, self.rows))))
+        dual = np.zeros((len(values), *columns.shape[:1], values.shape[1]))
+        for k, own in enumerate(self.rows):
+            each, vectors = eigh(products[np.ix_(own, own)])
+            kept = each > 1e-10 * max(each.max(), 1e-300)
+            values[k, : kept.sum()] = each[kept]
+            dual[k, own, : kept.sum()] = vectors[:, kept] / np.sqrt(each[kept])
+        most = int((values > 0).sum(axis=1).max())
+        values, dual = values[:, :most], dual[:, :, :most]
         return (
             values,
-            vectors * np.sqrt(values),
-            lambda c: dual.T @ (self.columns @ c),
-            lambda s: root[:, None] ** 2 * (self.columns.T @ (dual @ s)),
+            products @ dual,
+            lambda c: dual.transpose(0, 2, 1) @ (columns @ c),
+            lambda s: factors**2 * (columns.T @ (dual @ s)),
         )
 
 
 def fit_linear(
     tables: Sequence[np.ndarray],
-    loss: Callable[..., Tensor],
+    head: Any,
     targets: tuple[Tensor, ...],
     folds: Sequence[np.ndarray],
     left_out: Sequence[np.ndarray],
     start: np.ndarray,
     *,
-    shared: bool,
     n_informative: float,
+    sample_weight: Tensor | None = None,
 ) -> LinearFit:
     """Fit the linear predictor of one task; penalties have the least pooled loss of held-out rows.
 
@@ -142,8 +166,9 @@ def fit_linear(
     ----------
     tables : sequence of ndarray, each (n, p)
         Standardised columns.
-    loss : callable
-        Of a head: ``loss(parameters (n, P), *targets)``.
+    head : nn.Module
+        Its loss is minimised, ``loss(parameters (n, P), *targets, sample_weight)``. With ``shares_linear_effects`` all
+        parameters have the same coefficients.
     targets : tuple of Tensor, each (n,)
     folds : sequence of ndarray of int
         Rows held out to choose penalties.
@@ -151,10 +176,9 @@ def fit_linear(
         Rows that each fit leaves out.
     start : ndarray of shape (P,)
         First intercept.
-    shared : bool
-        Whether all parameters have the same coefficients.
     n_informative : float
         Patients or events over which the loss is a mean.
+    sample_weight : Tensor of shape (n,), default=None
 
     Returns
     -------
@@ -163,25 +187,41 @@ def fit_linear(
     n = len(targets[0])
     columns = np.hstack([*tables, np.zeros((n, 0))])
     sizes = [table.shape[1] for table in tables]
-    everybody = np.arange(n)
 
-    def problem(rows: np.ndarray) -> _Problem:
-        chosen = tuple(target[torch.as_tensor(rows)] for target in targets)
-        return _Problem(columns[rows], lambda parameters: loss(parameters, *chosen), start, shared)
+    def problem(without: Sequence[np.ndarray]) -> _Problem:
+        rows = [np.setdiff1d(np.arange(n), own) for own in without]
+        losses = _losses_of(head, targets, sample_weight, rows)
+        return _Problem(columns, rows, losses, start, getattr(head, "shares_linear_effects", False))
 
-    problems = [problem(np.setdiff1d(everybody, fold)) for fold in folds]
+    search = problem(folds)
 
     def held_out_loss(penalties: np.ndarray) -> float:
         parameters = np.empty((n, len(start)))
-        for fold, each in zip(folds, problems, strict=True):
-            coefficients, intercept = each.fit(np.repeat(penalties, sizes), _SEARCH)
+        for fold, coefficients, intercept in zip(folds, *search.fit(np.repeat(penalties, sizes), _SEARCH), strict=True):
             parameters[fold] = columns[fold] @ coefficients + intercept
-        return float(loss(torch.as_tensor(parameters), *targets))
+        return float(head.loss(torch.as_tensor(parameters), *targets, sample_weight))
 
     penalties = _choose_penalties(held_out_loss, sizes, _LEAST_GAIN / n_informative) if sum(sizes) else None
     penalty = np.repeat(np.ones(len(tables)) if penalties is None else penalties, sizes)
-    fits = [problem(np.setdiff1d(everybody, rows)).fit(penalty) for rows in left_out]
-    return LinearFit(np.stack([fit[0] for fit in fits]), np.stack([fit[1] for fit in fits]))
+    return LinearFit(*problem(left_out).fit(penalty))
+
+
+def _losses_of(
+    head: Any, targets: tuple[Tensor, ...], sample_weight: Tensor | None, rows: Sequence[np.ndarray]
+) -> Callable[[Tensor], Tensor]:
+    """Parameters (k, n, P) -> the loss (k,) of a head on each of k sets of rows."""
+    if is_of_many(head):
+        weights = torch.zeros(len(rows), len(targets[0]), dtype=torch.float64)
+        for k, own in enumerate(rows):
+            weights[k, torch.as_tensor(own)] = 1.0
+        if sample_weight is not None:
+            weights = weights * sample_weight
+        return lambda parameters: head.loss(parameters, *targets, weights)
+    everything = targets if sample_weight is None else (*targets, sample_weight)
+    parts = [(here, [field[here] for field in everything]) for here in map(torch.as_tensor, rows)]
+    return lambda parameters: torch.stack(
+        [head.loss(each[here], *own) for each, (here, own) in zip(parameters, parts, strict=True)]
+    )
 
 
 def _choose_penalties(

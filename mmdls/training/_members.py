@@ -92,12 +92,12 @@ def fit_linear_part(
         outcome = targets.outcomes[name][known]
         fit = fit_linear(
             np.split(columns[known], sizes, axis=1) if tables else [],
-            head.loss,
-            targets.of(name, known),
+            head,
+            tuple(field[torch.as_tensor(known)] for field in targets.fields[name]),
             [np.flatnonzero(np.isin(known, fold)) for fold in folds],
             [np.flatnonzero(np.isin(known, fold)) for fold in left_out],
             intercept,
-            shared=getattr(head, "shares_linear_effects", False),
+            sample_weight=None if targets.sample_weight is None else targets.sample_weight[torch.as_tensor(known)],
             n_informative=max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
         )
         held_out[name] = torch.full((len(y), len(intercept)), torch.nan, dtype=torch.float64)
