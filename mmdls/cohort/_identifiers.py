@@ -87,7 +87,9 @@ def is_identifier(column: pd.Series) -> bool:
     if pd.api.types.is_integer_dtype(dtype):
         values = np.unique(known.to_numpy(dtype=np.int64))
         return len(values) == len(known) and bool(values[-1] - values[0] == len(values) - 1)
-    if pd.api.types.is_numeric_dtype(dtype) or pd.api.types.infer_dtype(known.astype(object)) != "string":
+    if pd.api.types.is_numeric_dtype(dtype):
+        return False
+    if not isinstance(dtype, pd.StringDtype) and pd.api.types.infer_dtype(known.astype(object)) != "string":
         return False
     if known.nunique() != len(known):
         return False

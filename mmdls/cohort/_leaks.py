@@ -125,13 +125,16 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, bool]:
     """The rank of each value, (n,), -1 where missing; and whether they are numbers, also as text."""
     if pd.api.types.is_complex_dtype(column.dtype):
         return np.full(len(column), -1), False
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return pd.factorize(as_numbers(column).to_numpy(), sort=True)[0], True
     try:
-        values = as_numbers(column)
-        if values.notna().sum() == column.notna().sum():
-            return pd.factorize(values.to_numpy(), sort=True)[0], True
-        return pd.factorize(column.to_numpy(dtype=object), sort=True)[0], False
+        codes, different = pd.factorize(column.to_numpy(dtype=object))
+        values = as_numbers(pd.Series(different, dtype=object))
+        numeric = bool(values.notna().all())
+        rank = pd.factorize(values.to_numpy() if numeric else different, sort=True)[0]
     except TypeError:  # arrays, or values without an order
         return np.full(len(column), -1), False
+    return np.append(rank, -1)[codes], numeric
 
 
 def _same_order(values: np.ndarray, truth: np.ndarray) -> np.ndarray:

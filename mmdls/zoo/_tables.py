@@ -8,7 +8,6 @@ import pandas as pd
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import Pipeline, make_pipeline
 
 from mmdls.estimators import (
@@ -21,6 +20,7 @@ from mmdls.estimators import (
     SurvivalForest,
     TabularEncoder,
 )
+from mmdls.metrics import auc_score
 from mmdls.model_selection import CohortKFold
 from mmdls.registry import models
 from mmdls.search import OptunaSearch
@@ -47,7 +47,7 @@ def mean_auc(model: Any, X: pd.DataFrame, y: pd.Series) -> float:
     """
     found = [k for k, name in enumerate(model.classes_) if 0 < (y == name).sum() < len(y)]
     probability = model.predict_proba(X)
-    return float(np.mean([roc_auc_score(y == model.classes_[k], probability[:, k]) for k in found]))
+    return float(np.mean([auc_score(np.asarray(y == model.classes_[k], int), probability[:, k]) for k in found]))
 
 
 def tuned_linear(inputs: Sequence[str]) -> Pipeline:

@@ -239,18 +239,18 @@ class Cells:
         keys = sorted(by_key, key=lambda key: (np.isnan(order[key]), np.nan_to_num(order[key]), labels[key]))
         return keys, np.array([labels[key] for key in keys], dtype=object)
 
-    def doubts(self) -> list[str]:
-        """What a reader of the categories should know."""
-        keys, labels = self.categories()
+    def doubts(self, labels: np.ndarray) -> list[str]:
+        """What a reader of the categories, with the labels of :meth:`categories`, should know."""
         n, doubts = (self.codes >= 0).sum(), []
-        if len(keys) > max(_MANY_TEXTS, n / 2) or (len(keys) == n and n >= _MANY_TEXTS / 2):
+        if len(labels) > max(_MANY_TEXTS, n / 2) or (len(labels) == n and n >= _MANY_TEXTS / 2):
             doubts.append(
-                f"column {self.name!r} has {len(keys)} categories in {n} rows; few patients share one, so little can "
+                f"column {self.name!r} has {len(labels)} categories in {n} rows; few patients share one, so little can "
                 "be learned of it. Join rare categories, or drop it if it is an id or free text"
             )
-        alike = pd.Series(labels, dtype=object).groupby(pd.Series(labels, dtype=object).str.casefold()).agg(list)
-        alike = [same for same in alike if len(same) > 1]
-        if alike:
+        folded: dict[str, list[str]] = {}
+        for label in labels:
+            folded.setdefault(label.casefold(), []).append(label)
+        if alike := [folded[name] for name in sorted(folded) if len(folded[name]) > 1]:
             doubts.append(f"column {self.name!r} has categories that differ by case only: {alike[:5]}; join them")
         lost = [value for value in self.present if self.labels[value].lower() in _LOST and self.written[value]]
         if lost:

@@ -150,12 +150,13 @@ def _fit_curves(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     weight = np.where(np.isnan(X), 0.0, weight[:, None])
     total = weight.sum(axis=0)
     with np.errstate(all="ignore"):
-        gain = (weight * np.nan_to_num(_log_slope(close, centre, curves[3]))).sum(axis=0)
+        sides = _Sides(close, centre, curves[3])
+        gain = (weight * np.nan_to_num(sides.above - np.log1p(np.maximum(-close, 0.0) / curves[3]))).sum(axis=0)
 
     def slope(power: np.ndarray) -> np.ndarray:
         """Of the log likelihood; where numbers overflow the power is too far from 1."""
         with np.errstate(all="ignore"):
-            bent, change = _bend(close, centre, curves[3], power)
+            bent, change = sides.bend(power)
             size = np.fmax.reduce(np.abs(bent), axis=0)
             bent, change = (np.where(weight > 0, values / size, 0.0) for values in (bent, change))
             bent = bent - (weight * bent).sum(axis=0) / total
@@ -166,30 +167,35 @@ def _fit_curves(X: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return curves
 
 
-def _log_slope(close: np.ndarray, centre: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """What the logarithm of the transform's slope gains with the power."""
-    above = np.log1p((np.maximum(close, 0.0) - centre) / (centre + shift))
-    return above - np.log1p(np.maximum(-close, 0.0) / shift)
-
-
 def _curve(X: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """The Yeo-Johnson transform, up to a line."""
     exponent, sign, centre, shift, power = curves
     with np.errstate(all="ignore"):
-        return sign * _bend(sign * np.ldexp(X, -exponent.astype(int)), centre, shift, power)[0]
+        return sign * _Sides(sign * np.ldexp(X, -exponent.astype(int)), centre, shift).bend(power)[0]
 
 
-def _bend(close: np.ndarray, centre: np.ndarray, shift: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The transform, and what it gains with the power."""
-    bent, change = _power(np.log1p((np.maximum(close, 0.0) - centre) / (centre + shift)), power)
-    negative = close < 0
-    if negative.any():
-        zero = np.log(shift / (centre + shift))
-        (at_zero, change_at_zero), steep = _power(zero, power), np.exp(power * zero)
-        below, below_change = _power(np.log1p(np.maximum(-close, 0.0) / shift), 2 - power)
-        bent = np.where(negative, at_zero - steep * below, bent)
-        change = np.where(negative, change_at_zero - steep * (zero * below - below_change), change)
-    return bent, change
+class _Sides:
+    """Columns (n, n_columns) above and below 0 on the scale of logarithms, which all powers share."""
+
+    def __init__(self, close: np.ndarray, centre: np.ndarray, shift: np.ndarray) -> None:
+        self.above = np.log1p((np.maximum(close, 0.0) - centre) / (centre + shift))
+        negative = close < 0
+        self.two_sided = np.flatnonzero(negative.any(axis=0))
+        self.negative = negative[:, self.two_sided]
+        self.zero = np.log(shift / (centre + shift))[self.two_sided]
+        self.below = np.log1p(np.maximum(-close[:, self.two_sided], 0.0) / shift[self.two_sided])
+
+    def bend(self, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The transform, and what it gains with the power (n_columns,)."""
+        bent, change = _power(self.above, power)
+        if len(self.two_sided):
+            zero, power = self.zero, power[self.two_sided]
+            (at_zero, change_at_zero), steep = _power(zero, power), np.exp(power * zero)
+            below, below_change = _power(self.below, 2 - power)
+            change_below = change_at_zero - steep * (zero * below - below_change)
+            bent[:, self.two_sided] = np.where(self.negative, at_zero - steep * below, bent[:, self.two_sided])
+            change[:, self.two_sided] = np.where(self.negative, change_below, change[:, self.two_sided])
+        return bent, change
 
 
 def _power(logarithm: np.ndarray, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -159,7 +159,7 @@ class TabularEncoder(Encoder, TransformerMixin, BaseEstimator):
                     self._orders[name] = list(dict.fromkeys(cells.keys))
                 elif len(cells.present) and not cells.holds_numbers():
                     self._keys[name], self.categories_[name] = cells.categories()
-                    doubtful += cells.doubts()
+                    doubtful += cells.doubts(self.categories_[name])
                     continue
                 if not cells.is_ordered and cells.written[cells.present].any():
                     written.append(name)

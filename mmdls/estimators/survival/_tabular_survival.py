@@ -18,7 +18,6 @@ from mmdls.cohort import (
     check_features,
     modalities,
     refuse_other_tables,
-    survival_target,
     warn_unused,
 )
 from mmdls.estimators.columns._selection import select_columns
@@ -93,7 +92,7 @@ class TabularSurvival(CarriesParts, BaseEstimator):
         features, by_id = self._features(X, reset=True), isinstance(X, pd.DataFrame)
         outcomes, name = endpoint_table(y, features.index, self.endpoint, by_id=by_id)
         tasks = check_cohort(X if by_id else features, outcomes, [name])
-        target = survival_target(outcomes, name)
+        target = tasks[name].outcome(outcomes)
         used = ~np.isnan(target["time"])
         weight = patient_weights(sample_weight, features.index, by_id=by_id)
         if weight is not None:
@@ -158,7 +157,8 @@ class TabularSurvival(CarriesParts, BaseEstimator):
             return pd.DataFrame(values, columns=names, index=index)
         check_features(X)
         if reset:
-            columns, found = self._select(X), modalities(X)
+            found = modalities(X)
+            columns = self._select(X, found)
             self.feature_names_in_ = np.asarray(columns, dtype=object)
             self.n_features_in_ = len(columns)
             standard = {c for block in ("clinical", "pet", "radiomics") for c in found.get(block, ())}
@@ -171,8 +171,7 @@ class TabularSurvival(CarriesParts, BaseEstimator):
                 f"X lacks the columns {gone}, which were there in fit; fill them with NaN for patients without them."
             )
         features = X[list(self.feature_names_in_)]
-        alone = ~rows_with_values(features)
-        if alone.any() and not reset:
+        if not reset and (alone := ~rows_with_values(features)).any():
             warnings.warn(
                 f"{alone.sum()} of {len(X)} patients have no value in any column of this model; their predictions are "
                 f"those of a patient with typical values. First: {list(X.index[alone][:3])}.",
@@ -180,11 +179,11 @@ class TabularSurvival(CarriesParts, BaseEstimator):
             )
         return features
 
-    def _select(self, X: pd.DataFrame) -> list[str]:
+    def _select(self, X: pd.DataFrame, found: dict[str, list[str]]) -> list[str]:
         """The columns that are read; those of images, masks and vectors are refused."""
         name = type(self).__name__
         if isinstance(self.columns, str) and self.columns == "all":
-            blocks = [columns for columns in modalities(X).values() if cell_kind(columns[0]) is None]
+            blocks = [columns for columns in found.values() if cell_kind(columns[0]) is None]
             if not blocks:
                 shown = list(X.columns)[:30]
                 raise ValueError(f"{name} reads all blocks of numbers or categories, and X has none. Columns: {shown}.")
