@@ -26,9 +26,9 @@ class Trainer(BaseEstimator):
     optimizer : {"adamw", "adam"}, default="adamw"
     max_epochs : int, default=40
     learning_rate : float, default=3e-3
-    weight_decay : float, default=0.1
+    weight_decay : float, default=0.5
     batch_size : int or "auto", default="auto"
-        Patients of a step, which are the risk set of a Cox loss; ``"auto"`` is an eighth of them, 64 to 512.
+        Patients of a step, which are the risk set of a Cox loss; ``"auto"`` is a sixteenth of them, 64 to 512.
     micro_batch_size : int or "auto", default="auto"
         Slices encoded at a time; changes memory and speed, not the result.
     validation_fraction : float, default=0.15
@@ -98,7 +98,7 @@ class Trainer(BaseEstimator):
         optimizer: str = "adamw",
         max_epochs: int = 40,
         learning_rate: float = 3e-3,
-        weight_decay: float = 0.1,
+        weight_decay: float = 0.5,
         batch_size: int | str = "auto",
         micro_batch_size: int | str = "auto",
         validation_fraction: float = 0.15,
@@ -138,7 +138,7 @@ class Trainer(BaseEstimator):
 
     def patients_a_step(self, n_patients: int) -> int:
         """The batch size for a number of patients to learn from."""
-        return min(max(n_patients // 8, 64), 512) if isinstance(self.batch_size, str) else self.batch_size
+        return min(max(n_patients // 16, 64), 512) if isinstance(self.batch_size, str) else self.batch_size
 
     @staticmethod
     def search_space() -> dict[str, optuna.distributions.BaseDistribution]:

@@ -43,7 +43,8 @@ def tuned_network(inputs: Sequence[str]) -> Pipeline:
 def _network() -> MMDLS:
     # All training rows are learned from, as by the other models.
     trainer = Trainer(batch_size=64, max_epochs=40, weight_decay=0.1, validation_fraction=0.0)
-    return MMDLS(table_encoder=TabularEncoder(linear=False), n_members=1, trainer=trainer, random_state=0)
+    encoder = TabularEncoder(linear=False)
+    return MMDLS(table_encoder=encoder, dropout=0.2, n_members=1, trainer=trainer, random_state=0)
 
 
 class _Network:

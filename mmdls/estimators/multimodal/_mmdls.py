@@ -68,7 +68,8 @@ class MMDLS(TransformerMixin, Multimodal, BaseEstimator):
         Width of the shared representation and of the layer in front of the survival heads.
     class_embedding : int, default=16
         Width of the soft embedding of predicted classes that conditions the survival heads; 0 turns it off.
-    dropout : float, default=0.2
+    dropout : float, default=0.5
+        Of the layer in front of the survival heads.
     modality_dropout : float, default=0.1
         Chance that a modality is hidden from a patient during training, which prepares for missing ones.
     unimodal_loss_weight : float, default=1.0

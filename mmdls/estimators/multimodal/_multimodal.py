@@ -64,7 +64,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         heads: Mapping[str, Any] | None = None,
         hidden_features: int = 64,
         class_embedding: int = 16,
-        dropout: float = 0.2,
+        dropout: float = 0.5,
         modality_dropout: float = 0.1,
         unimodal_loss_weight: float = 1.0,
         auxiliary_horizons: Sequence[float] = (),
@@ -149,7 +149,7 @@ class Multimodal(Composed, TaskAnswers, _BaseComposition):
         """Hyperparameters worth searching."""
         return {
             "hidden_features": optuna.distributions.CategoricalDistribution([32, 64, 128]),
-            "dropout": optuna.distributions.FloatDistribution(0.0, 0.5),
+            "dropout": optuna.distributions.FloatDistribution(0.0, 0.7),
         }
 
     # -- fitting --------------------------------------------------------------------------------------------------
