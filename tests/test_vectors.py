@@ -12,9 +12,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
+from torch import nn
 
 from mmdls import MMDLS, MultimodalClassifier, Part, SliceEncoder, Trainer, VectorBagEncoder
 from mmdls.estimators.encoders._vector_data import VectorData
+from mmdls.modules import BagNet
 from mmdls.registry import poolings
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of .* patients have none of the modalities")
@@ -132,6 +134,17 @@ def test_micro_batches_and_threads_change_nothing(data):
     trainers = [Trainer(max_epochs=2), Trainer(max_epochs=2, micro_batch_size=7, n_jobs=2)]
     answers = [MMDLS(trainer=trainer, random_state=0).fit(X, y).predict_proba(X, "subtype") for trainer in trainers]
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
+
+
+def test_an_item_is_embedded_alone_as_among_others():
+    """In single precision some of them differ in the last digit, on most processors."""
+    torch.manual_seed(0)
+    net = BagNet(nn.Identity(), 24, poolings["mean"](32), 32).eval()
+    items = torch.randn(300, 24)
+    with torch.no_grad():
+        together, alone = net.encode(items), torch.cat([net.encode(item[None]) for item in items])
+        assert together.dtype == torch.float32 and torch.equal(together, alone)
+        torch.testing.assert_close(net.train().encode(items), together)
 
 
 def test_vectors_are_standardised_on_training_rows_by_weight(data):

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["BagNet", "SliceNet", "Standardize", "TabularNet", "pad_items"]
 
@@ -62,7 +63,11 @@ class BagNet(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Features (k, in_features) -> item embeddings (k, D)."""
-        return torch.relu(self.projection(features))
+        if self.training:
+            return torch.relu(self.projection(features))
+        # In single precision the last digits of an item would depend on how many others are with it.
+        weight, bias = self.projection.weight.double(), self.projection.bias.double()
+        return torch.relu(functional.linear(features.double(), weight, bias)).to(features.dtype)
 
     def encode(self, items: Tensor) -> Tensor:
         """Items (k, ...) -> item embeddings (k, D)."""
