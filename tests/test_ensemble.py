@@ -321,3 +321,16 @@ def test_a_training_that_ends_too_early_says_so(tables):
         # The last weights are kept, and the loss was best before.
         fast = Trainer(max_epochs=30, batch_size=512, learning_rate=0.1, weight_decay=0.01, patience=None)
         MultimodalSurvival(table_encoder=encoder, n_members=1, dropout=0.1, trainer=fast, random_state=0).fit(X, y)
+
+
+@pytest.mark.parametrize("p", [3, 30])
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_a_regression_without_rows_leaves_the_others_alone(p, one_by_one):
+    x, event, time = numbers(n=12, p=p)
+    rows, start = [np.empty(0, dtype=int), np.arange(12)], np.array([0.5])
+    head = OneByOne(CoxHead(1)) if one_by_one else CoxHead(1)
+    problem = _Problem(x, rows, _losses_of(head, (event, time), None, rows), start, False)
+    coefficients, intercept = problem.fit(np.full(p, 0.1))
+    (alone,), _ = regression(x, lambda parameters: CoxHead(1).loss(parameters, event, time)).fit(np.full(p, 0.1))
+    assert (coefficients[0] == 0).all() and intercept[0] == 0.5
+    np.testing.assert_allclose(coefficients[1], alone, atol=1e-3 * np.abs(alone).max())

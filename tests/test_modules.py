@@ -10,6 +10,7 @@ from mmdls.modules import (
     AdditiveFusion,
     AntialiasedBackbone,
     ClassHead,
+    ConcatFusion,
     CoxHead,
     GatedFusion,
     LogisticHazardHead,
@@ -24,6 +25,7 @@ from mmdls.modules import (
     pad_items,
 )
 from mmdls.modules.multimodal import horizon_targets
+from mmdls.modules.regression import RegressionHead
 
 
 @pytest.fixture(autouse=True)
@@ -316,3 +318,25 @@ def test_modality_dropout_always_leaves_one():
     assert hidden.any(dim=1).all()
     assert not (hidden & ~present).any()
     assert hidden.float().mean() < present.float().mean()
+
+
+def test_heads_of_single_modalities_have_their_own_loss_and_tasks():
+    """One has another loss than the head of its task, and one task has no such head."""
+    torch.manual_seed(0)
+    fusion = ConcatFusion({"pet": 3, "clinical": 3}, out_features=8)
+    own = RegressionHead(3, "huber", 0.1)
+    net = MultimodalNet(
+        {"pet": TabularNet(3), "clinical": TabularNet(3)},
+        fusion,
+        {"a": RegressionHead(8), "b": RegressionHead(8)},
+        {},
+        {},
+        unimodal_heads={"pet": {"a": own}},
+        unimodal_loss_weight=1.0,
+    )
+    present, target = torch.ones(6, 2, dtype=torch.bool), torch.linspace(-3, 3, 6)
+    outputs = net({"pet": (torch.randn(6, 3),), "clinical": (torch.randn(6, 3),)}, present)
+    fields, known = dict.fromkeys("ab", (target,)), dict.fromkeys("ab", torch.ones(6, dtype=torch.bool))
+    losses = net.losses(outputs, fields, known, present=present)
+    assert [name.label for name in losses] == ["a_loss", "b_loss", "a_loss (pet alone)"]
+    torch.testing.assert_close(losses["a", "pet", False], own.loss(outputs.unimodal["a", "pet"], target))

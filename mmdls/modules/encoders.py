@@ -63,11 +63,12 @@ class BagNet(nn.Module):
 
     def project(self, features: Tensor) -> Tensor:
         """Features (k, in_features) -> item embeddings (k, D)."""
-        if self.training:
+        if self.training or type(self.projection) is not nn.Linear:
             return torch.relu(self.projection(features))
         # In single precision the last digits of an item would depend on how many others are with it.
-        weight, bias = self.projection.weight.double(), self.projection.bias.double()
-        return torch.relu(functional.linear(features.double(), weight, bias)).to(features.dtype)
+        weight, bias = self.projection.weight, self.projection.bias
+        exact = functional.linear(features.double(), weight.double(), None if bias is None else bias.double())
+        return torch.relu(exact).to(features.dtype)
 
     def encode(self, items: Tensor) -> Tensor:
         """Items (k, ...) -> item embeddings (k, D)."""

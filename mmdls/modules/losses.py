@@ -152,7 +152,7 @@ def cox_loss(
     """
     if ties not in ("efron", "breslow"):
         raise ValueError(f"ties must be 'efron' or 'breslow'; got {ties!r}.")
-    if not log_hazard.shape[-1:] == event.shape == time.shape or log_hazard.ndim > 2:
+    if not log_hazard.shape[-1:] == event.shape == time.shape or log_hazard.ndim not in (1, 2):
         raise ValueError(
             "log_hazard, event and time must have one shape (n,), or log_hazard (k, n); got "
             f"{tuple(log_hazard.shape)}, {tuple(event.shape)}, {tuple(time.shape)}."

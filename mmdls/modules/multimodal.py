@@ -327,21 +327,22 @@ class MultimodalNet(nn.Module):
                     "the heads of single modalities learn from patients who have them; give present (B, M)."
                 )
             here = {modality: present[:, self.names.index(modality)] for modality in self.unimodal_heads}
-        everywhere = [modality for modality, column in here.items() if column.all()]
+        everywhere = {modality for modality, column in here.items() if column.all()}
         share = self.unimodal_loss_weight / max(len(self.unimodal_heads), 1)
         found: dict[LossName, Tensor] = {}
         unimodal: dict[LossName, Tensor] = {}
         for name, head in [*self.heads.items(), *self.conditioned_heads.items()]:
             given = _given(head, targets)
             everybody = _Known.of(known[name], targets[name], sample_weight, given)
-            same = [(head, outputs.tasks[name])]
-            same += [(self.unimodal_heads[modality][name], outputs.unimodal[name, modality]) for modality in everywhere]
-            found[LossName(name)], *others = everybody.losses(same)
-            unimodal |= {LossName(name, modality): each for modality, each in zip(everywhere, others, strict=True)}
-            for modality in [each for each in here if each not in everywhere]:
+            own = [modality for modality in here if (name, modality) in outputs.unimodal]
+            first = [modality for modality in own if modality in everywhere]
+            same = [(self.unimodal_heads[modality][name], outputs.unimodal[name, modality]) for modality in first]
+            found[LossName(name)], *others = everybody.losses([(head, outputs.tasks[name]), *same])
+            unimodal |= {LossName(name, modality): each for modality, each in zip(first, others, strict=True)}
+            for modality in [each for each in own if each not in everywhere]:
                 some = _Known.of(known[name] & here[modality], targets[name], sample_weight, given)
-                own = self.unimodal_heads[modality][name], outputs.unimodal[name, modality]
-                (unimodal[LossName(name, modality)],) = some.losses([own])
+                alone = self.unimodal_heads[modality][name], outputs.unimodal[name, modality]
+                (unimodal[LossName(name, modality)],) = some.losses([alone])
         for name, logits in outputs.horizons.items():
             event, time = targets[name]
             labels = horizon_targets(event, time, torch.as_tensor(self.horizons[name]).to(time))
@@ -353,6 +354,11 @@ class MultimodalNet(nn.Module):
     def _hide(self, present: Tensor) -> Tensor:
         kept = present & (torch.rand(present.shape, device=present.device) >= self.modality_dropout)
         return torch.where(kept.any(dim=1, keepdim=True), kept, present)
+
+
+def _settings(head: Any) -> tuple[type, dict[str, Any]]:
+    """The class of a head, and what it was built with, apart from weights: heads that share them have one loss."""
+    return type(head), {name: value for name, value in vars(head).items() if isinstance(value, str | int | float)}
 
 
 def horizon_targets(event: Tensor, time: Tensor, horizons: Tensor) -> Tensor:
@@ -423,7 +429,7 @@ class _Known:
                 return [output.sum() * 0 for _, output in outputs]
             outputs = [(head, output[self.rows]) for head, output in outputs]
         first = outputs[0][0]
-        if len(outputs) > 1 and is_of_many(first) and all(type(head) is type(first) for head, _ in outputs):
+        if len(outputs) > 1 and is_of_many(first) and all(_settings(head) == _settings(first) for head, _ in outputs):
             together = torch.stack([output for _, output in outputs])
             weight = None if self.sample_weight is None else self.sample_weight.expand(together.shape[:2])
             return list(first.loss(together, *self.targets, weight, **self.given).unbind())

@@ -78,7 +78,7 @@ class _Problem:
         """Coefficients (k, p, P) and intercepts (k, P) under a penalty of each column (p,), from the last ones."""
         values, features, turn, turn_back = self._turned(1 / np.sqrt(penalty))
         # The Hessian of a mean loss is near values / n times a number below one: this makes it near the identity.
-        sizes = np.array([len(own) for own in self.rows])
+        sizes = np.array([max(len(own), 1) for own in self.rows])  # one without rows keeps its first intercept
         condition = 1 / np.sqrt(1 + 0.5 * np.clip(values, 0, None) / sizes[:, None])
         features = features * condition[:, None]
         features_turned = features.transpose(0, 2, 1)
@@ -132,6 +132,8 @@ class _Problem:
         values = np.zeros((len(self.rows), max(map(len, self.rows))))
         dual = np.zeros((len(values), *columns.shape[:1], values.shape[1]))
         for k, own in enumerate(self.rows):
+            if not len(own):
+                continue
             each, vectors = eigh(products[np.ix_(own, own)])
             kept = each > 1e-10 * max(each.max(), 1e-300)
             values[k, : kept.sum()] = each[kept]
@@ -220,7 +222,10 @@ def _losses_of(
     everything = targets if sample_weight is None else (*targets, sample_weight)
     parts = [(here, [field[here] for field in everything]) for here in map(torch.as_tensor, rows)]
     return lambda parameters: torch.stack(
-        [head.loss(each[here], *own) for each, (here, own) in zip(parameters, parts, strict=True)]
+        [
+            head.loss(each[here], *own) if len(here) else each.sum() * 0
+            for each, (here, own) in zip(parameters, parts, strict=True)
+        ]
     )
 
 
