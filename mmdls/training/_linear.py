@@ -130,7 +130,7 @@ class _Problem:
         scaled = columns * root if np.ptp(root) else None
         products = gram * root[0] ** 2 if scaled is None else scaled @ scaled.T
         values = np.zeros((len(self.rows), max(map(len, self.rows))))
-        dual = np.zeros((len(values), *columns.shape[:1], values.shape[1]))
+        dual = np.zeros((len(self.rows), len(columns), values.shape[1]))
         for k, own in enumerate(self.rows):
             if not len(own):
                 continue

@@ -89,15 +89,16 @@ def fit_linear_part(
             continue  # a linear part of its own would part an endpoint from the other
         with torch.no_grad():
             intercept = head(torch.zeros(1, network.width(name)))[0].double().numpy()
-        outcome = targets.outcomes[name][known]
+        learned = targets.take(torch.as_tensor(known), torch.device("cpu"))
+        outcome = learned.outcomes[name]
         fit = fit_linear(
             np.split(columns[known], sizes, axis=1) if tables else [],
             head,
-            tuple(field[torch.as_tensor(known)] for field in targets.fields[name]),
+            learned.fields[name],
             [np.flatnonzero(np.isin(known, fold)) for fold in folds],
             [np.flatnonzero(np.isin(known, fold)) for fold in left_out],
             intercept,
-            sample_weight=None if targets.sample_weight is None else targets.sample_weight[torch.as_tensor(known)],
+            sample_weight=learned.sample_weight,
             n_informative=max(task.is_event(outcome).sum() if task.is_censored else len(known), 1),
         )
         held_out[name] = torch.full((len(y), len(intercept)), torch.nan, dtype=torch.float64)
